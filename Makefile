@@ -1,0 +1,38 @@
+# `make sweep` and `make test` set up everything they need in .venv: Python, make and a compiler
+# are enough. PYTHON chooses the interpreter (3.10 or later).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: sweep test lint test-gpu bench clean
+
+$(READY): pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt setuptools wheel torch
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $(READY)
+
+# Question, contenders and budget: scenarios/quickstart.toml. The report opens offline.
+sweep: $(READY)
+	$(BIN)/ssmprof sweep quickstart
+	$(BIN)/ssmprof report
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -m "not gpu and not jetson"
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+# On a machine with a CUDA device, with the Python that holds its torch: make test-gpu GPU_PYTHON=...
+GPU_PYTHON ?= python3
+test-gpu:
+	PYTHONPATH=.:kernels:tests $(GPU_PYTHON) -m pytest -q -m gpu tests
+
+bench:
+	PYTHONPATH=.:kernels $(GPU_PYTHON) kernels/benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,1 @@
+"""ssmprof: where a state-space model starts to beat attention on a GPU, and why."""

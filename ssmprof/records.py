@@ -1,0 +1,384 @@
+"""What came out: points, measurements, failures and the environment, as frozen values.
+
+SI units, the unit in the name. A reading a device cannot give is None and `missing` says why; it is
+never 0. Not-a-number and infinity are refused when a record is built, since JSON cannot carry them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from ssmprof.spec import Budget, Dtype, Execution, Logits, Passes, Phase, Scenario, Subject, digest
+
+FailureReason = Literal["out-of-memory", "timeout", "crash", "unsupported", "skipped"]
+Route = Literal["graph-events", "stream-events", "cupti", "prefix-replay", "wall-clock"]
+Family = Literal[
+    "scan", "conv", "attention", "gemm", "norm", "elementwise", "copy", "rope", "moe",
+    "embedding", "other", "launch-gap",
+]  # fmt: skip
+Level = Literal["ok", "warn", "error"]
+
+
+def _refuse_non_finite(record: Struct) -> None:
+    for name in record.__struct_fields__:
+        value: Any = getattr(record, name)
+        numbers: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
+        for number in numbers:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{type(record).__name__}.{name}: {number} is not a measurement")
+
+
+class _Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all records: immutable, strict, finite."""
+
+    def __post_init__(self) -> None:
+        _refuse_non_finite(self)
+
+
+class Point(_Record, frozen=True, kw_only=True):
+    """One thing to measure. `key` is the same on every machine and in every release."""
+
+    block: str
+    block_digest: str
+    phase: Phase
+    context: int
+    batch: int = 1
+    dtype: Dtype = "bfloat16"
+    seed: int = 0
+    execution: Execution = "graph"
+    logits: Logits = "none"
+
+    @property
+    def key(self) -> str:
+        """12 hex digits that name the point."""
+        return digest(self)
+
+    def label(self) -> str:
+        """`mamba2 prefill 8192 b1 graph`, for progress lines and messages."""
+        return f"{self.block} {self.phase} {self.context} b{self.batch} {self.execution}"
+
+
+class Job(_Record, frozen=True, kw_only=True):
+    """A point to be measured in one round; travels to a worker or a fleet as JSON."""
+
+    point: Point
+    subject: Subject
+    round: int
+    budget: Budget
+    passes: Passes = Passes()
+
+    @property
+    def key(self) -> str:
+        """Names this point in this round."""
+        return f"{self.point.key}-{self.round}"
+
+
+class Note(_Record, frozen=True, kw_only=True):
+    """A tag on a result: `kind` for programs (noisy, throttled, closure), `text` for people."""
+
+    kind: str
+    text: str
+
+
+class KernelTime(_Record, frozen=True, kw_only=True):
+    """Device time of one op (or kernel) of one call, summed over its repetitions in the call.
+
+    `times_s` holds one value per replay, corrected by the calibrated cost of a mark;
+    `cupti_s` is CUPTI's duration of the same kernels, where it was taken.
+    """
+
+    scope: str
+    op: str
+    kernel: str
+    family: Family
+    calls: int
+    times_s: tuple[float, ...]
+    provider: str | None = None
+    cupti_s: float | None = None
+
+
+class Attribution(_Record, frozen=True, kw_only=True):
+    """Where the time of one call went.
+
+    `whole_s` is the un-instrumented time of the same call; `closure` is
+    |whole - sum of parts (and gaps, where the route sees them)| / whole.
+    """
+
+    route: Route
+    kernels: tuple[KernelTime, ...]
+    whole_s: float
+    closure: float
+    marks: int = 0
+    mark_cost_s: float = 0.0
+    gap_s: float | None = None
+    fallback: str | None = None
+
+
+class Memory(_Record, frozen=True, kw_only=True):
+    """Memory of one call, by owner (measurement.md, section 5). Bytes.
+
+    `allocator_peak_bytes` is the deployment number: the peak of live tensors. `activation` is what
+    the peak holds beyond weights, cache, states and logits. `fresh` says that the worker had run
+    nothing else, without which reserved and device numbers are history and stay None.
+    """
+
+    weights_bytes: int
+    kv_bytes: int
+    conv_state_bytes: int
+    ssm_state_bytes: int
+    logits_bytes: int
+    allocator_peak_bytes: int
+    activation_peak_bytes: int
+    predicted_peak_bytes: int | None = None
+    allocator_reserved_bytes: int | None = None
+    slack_bytes: int | None = None
+    context_bytes: int | None = None
+    process_used_bytes: int | None = None
+    device_used_bytes: int | None = None
+    host_rss_bytes: int | None = None
+    fresh: bool = False
+    missing: dict[str, str] = {}
+
+    @property
+    def cache_bytes(self) -> int:
+        """Everything a sequence must keep between tokens."""
+        return self.kv_bytes + self.conv_state_bytes + self.ssm_state_bytes
+
+
+class Energy(_Record, frozen=True, kw_only=True):
+    """Energy of one call. `energy_j` includes idle, `above_idle_j` does not.
+
+    `integral_j` is integrated power over the same window; both per call. `scope` says what the
+    number covers: device, module (a board's input) or system (the carrier included).
+    """
+
+    energy_j: float
+    mean_power_w: float
+    window_s: float
+    calls: int
+    source: str
+    scope: Literal["device", "module", "system", "rail"]
+    idle_power_w: float | None = None
+    above_idle_j: float | None = None
+    integral_j: float | None = None
+    windows_j: tuple[float, ...] = ()
+
+
+class Host(_Record, frozen=True, kw_only=True):
+    """Where the CPU was during the eager call: share of samples per place, and the stacks' file."""
+
+    shares: dict[str, float]
+    samples: int
+    stacks: str | None = None
+
+
+class Clocks(_Record, frozen=True, kw_only=True):
+    """State of the device around the timed samples. Hertz, watts, degrees Celsius."""
+
+    sm_before_hz: float | None = None
+    sm_after_hz: float | None = None
+    memory_hz: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    throttle: tuple[str, ...] = ()
+    pinned: Literal["pinned", "capped", "free"] | None = None
+    source: str | None = None
+    missing: dict[str, str] = {}
+
+
+class Cost(_Record, frozen=True, kw_only=True):
+    """Work of one call by arithmetic: algorithmic minima (measurement.md, section 8)."""
+
+    flops: float
+    read_bytes: float
+    written_bytes: float
+    exps: float
+
+
+class Measurement(_Record, frozen=True, kw_only=True, tag="measurement"):
+    """One point, measured in one round.
+
+    `times_s` are raw samples of one call in the point's execution; `hot_times_s` the same with the
+    L2 cache left as the previous call left it. `launches` counts kernel launches of one call.
+    """
+
+    point: Point
+    round: int
+    environment: str
+    times_s: tuple[float, ...]
+    timer: Literal["cuda-graph", "cuda-events", "wall-clock"]
+    cold_s: float
+    calls_per_sample: int = 1
+    hot_times_s: tuple[float, ...] = ()
+    launches: int | None = None
+    attribution: Attribution | None = None
+    memory: Memory | None = None
+    energy: Energy | None = None
+    host: Host | None = None
+    cost: Cost | None = None
+    clocks: Clocks = Clocks()
+    providers: dict[str, str] = {}
+    notes: tuple[Note, ...] = ()
+    started_unix_s: float = 0.0
+    wall_s: float = 0.0
+    measuring_s: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """The job this answers."""
+        return f"{self.point.key}-{self.round}"
+
+    @property
+    def time_s(self) -> float:
+        """Median of the samples."""
+        return median(self.times_s)
+
+
+class Failure(_Record, frozen=True, kw_only=True, tag="failure"):
+    """One point that could not be measured: a result with a reason."""
+
+    point: Point
+    round: int
+    environment: str
+    reason: FailureReason
+    detail: str
+    asked_bytes: int | None = None
+    free_bytes: int | None = None
+    predicted_bytes: int | None = None
+    started_unix_s: float = 0.0
+    wall_s: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """The job this answers."""
+        return f"{self.point.key}-{self.round}"
+
+
+Outcome = Measurement | Failure
+
+
+class Check(_Record, frozen=True, kw_only=True):
+    """One finding of `doctor`: what was looked at, what was seen, and the command that mends it."""
+
+    name: str
+    level: Level
+    text: str
+    fix: str | None = None
+    value: float | None = None
+    unit: str | None = None
+    source: str | None = None
+
+
+class Calibration(_Record, frozen=True, kw_only=True):
+    """The machine's own error bars, measured by `doctor` (measurement.md, section 9)."""
+
+    empty_pair_graph_s: float | None = None
+    empty_pair_stream_s: float | None = None
+    mark_cost_s: float | None = None
+    launch_eager_s: float | None = None
+    launch_graph_s: float | None = None
+    copy_bytes_per_s: float | None = None
+    read_bytes_per_s: float | None = None
+    matmul_flops: float | None = None
+    exps_per_s: float | None = None
+    repeat_noise: float | None = None
+    energy_period_s: float | None = None
+    checks: tuple[Check, ...] = ()
+
+
+class Environment(_Record, frozen=True, kw_only=True):
+    """The machine and the software a measurement belongs to. `fingerprint` names it."""
+
+    device: str
+    kind: Literal["cuda", "cpu"]
+    ssmprof: str
+    python: str
+    platform: str
+    chip: str | None = None
+    compute_capability: str | None = None
+    sm_count: int | None = None
+    memory_bytes: int | None = None
+    l2_bytes: int | None = None
+    unified_memory: bool = False
+    driver: str | None = None
+    cuda: str | None = None
+    torch: str | None = None
+    triton: str | None = None
+    cpu: str | None = None
+    cpu_threads: int | None = None
+    board: str | None = None
+    l4t: str | None = None
+    power_mode: str | None = None
+    clocks_locked: bool | None = None
+    providers: dict[str, str] = {}
+    kernel_tables: str | None = None
+    git: str | None = None
+    calibration: Calibration | None = None
+    missing: dict[str, str] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits of everything but the calibration, which differs from run to run."""
+        return digest(msgspec.structs.replace(self, calibration=None))
+
+
+class TelemetrySample(_Record, frozen=True, kw_only=True):
+    """One reading beside the run (telemetry.jsonl). Clocks in hertz, power in watts."""
+
+    unix_s: float
+    sm_hz: float | None = None
+    memory_hz: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    used_bytes: int | None = None
+    load: float | None = None
+    throttle: tuple[str, ...] = ()
+
+
+class Run(_Record, frozen=True, kw_only=True):
+    """A whole run: what was asked, where, and every outcome of it."""
+
+    scenario: Scenario
+    environments: dict[str, Environment]
+    outcomes: tuple[Outcome, ...]
+    telemetry: tuple[TelemetrySample, ...] = ()
+    created_unix_s: float = 0.0
+    command: str | None = None
+    origin: Literal["measured", "published"] = "measured"
+    source: str | None = None
+    dropped_lines: int = 0
+
+    def measurements(self) -> Iterator[Measurement]:
+        """The points that were measured, in the order of the journal."""
+        return (outcome for outcome in self.outcomes if isinstance(outcome, Measurement))
+
+    def failures(self) -> Iterator[Failure]:
+        """The points that were not, in the order of the journal."""
+        return (outcome for outcome in self.outcomes if isinstance(outcome, Failure))
+
+
+def median(values: Iterable[float]) -> float:
+    """The middle value; the mean of the two middle ones where their number is even."""
+    ordered = sorted(values)
+    if not ordered:
+        raise ValueError("median of nothing")
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[middle]
+    return (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def encode(record: Struct) -> bytes:
+    """One record as one JSON line, without the line break."""
+    return msgspec.json.encode(record)
+
+
+def content_hash(data: bytes) -> str:
+    """SHA-256 of stored data, in hex: printed in reports, so that a number can be traced."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,198 @@
+"""What can be asked: the blocks, the axes and the budget of a sweep, as frozen values.
+
+`planning.scenario` decodes TOML into these; presets and `config.json` files are resolved before, so
+a spec is complete in itself and its digest names what was measured. Sizes are elements unless the
+name says bytes; contexts are tokens; durations are seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+Positive = Annotated[int, Meta(ge=1)]
+Phase = Literal["prefill", "decode"]
+Execution = Literal["graph", "eager"]
+Logits = Literal["none", "last", "all"]
+Dtype = Literal["bfloat16", "float16", "float32"]
+MixerKind = Literal["attention", "mamba1", "mamba2"]
+Architecture = Literal["transformer", "ssm", "hybrid"]
+
+DTYPE_BYTES: dict[str, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
+# Sub-layers that mix tokens, and whether their memory grows with the context.
+MIXERS: dict[str, Literal["attention", "state"]] = {
+    "attention": "attention",
+    "mamba1": "state",
+    "mamba2": "state",
+}
+SUBLAYERS: tuple[str, ...] = (*MIXERS, "mlp")
+
+
+class _Spec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all specs: immutable, strict about unknown keys, silent about defaults."""
+
+
+class AttentionSpec(_Spec, frozen=True, kw_only=True):
+    """Rotary attention; `kv_heads < heads` is grouped-query, `window` limits how far it looks."""
+
+    heads: Positive
+    kv_heads: Positive
+    head_dim: Positive
+    qkv_bias: bool = False
+    rope_theta: float = 10_000.0
+    window: Positive | None = None
+
+
+class StateSpec(_Spec, frozen=True, kw_only=True):
+    """A selective state space mixer (Mamba-1: arXiv:2312.00752, Mamba-2: arXiv:2405.21060).
+
+    `headdim` and `ngroups` belong to Mamba-2 and `dt_rank` to Mamba-1; `state_dtype` is the dtype
+    of the recurrent state kept between tokens.
+    """
+
+    d_inner: Positive
+    d_state: Positive
+    d_conv: Annotated[int, Meta(ge=2, le=4)] = 4
+    headdim: Positive = 64
+    ngroups: Positive = 1
+    dt_rank: Positive | None = None
+    gated_norm: bool = True
+    state_dtype: Dtype = "float32"
+
+    @property
+    def nheads(self) -> int:
+        """Heads of a Mamba-2 mixer."""
+        return self.d_inner // self.headdim
+
+
+class MlpSpec(_Spec, frozen=True, kw_only=True):
+    """Feed-forward sub-layer: `swiglu` has three matrices of (d_model, d_ff), `gelu` two."""
+
+    d_ff: Positive
+    kind: Literal["swiglu", "gelu"] = "swiglu"
+
+
+class BlockSpec(_Spec, frozen=True, kw_only=True, tag="block"):
+    """A stack of layers: `pattern` of sub-layers, repeated `depth` times.
+
+    An entry of the pattern is one sub-layer (`"mamba2"`) or several side by side on the same
+    input, whose outputs are averaged (`("attention", "mamba2")`). Each entry is pre-normed and
+    residual. `vocab` None means layers only: no embedding and no head. `providers` forces the
+    implementation of an op (`{"ssd_scan": "reference"}`); otherwise the strongest available runs.
+    """
+
+    name: str
+    pattern: tuple[str | tuple[str, ...], ...]
+    depth: Positive
+    d_model: Positive
+    attention: AttentionSpec | None = None
+    state: StateSpec | None = None
+    mlp: MlpSpec | None = None
+    vocab: Positive | None = None
+    tie_embeddings: bool = True
+    providers: dict[str, str] = {}
+    preset: str | None = None
+
+    @property
+    def sublayers(self) -> tuple[str, ...]:
+        """Every sub-layer of one repetition of the pattern, side by side ones flattened."""
+        return tuple(
+            name
+            for entry in self.pattern
+            for name in ((entry,) if isinstance(entry, str) else entry)
+        )
+
+    @property
+    def architecture(self) -> Architecture:
+        """Which kind of contender this is, by its token mixers."""
+        kinds = {MIXERS[name] for name in self.sublayers if name in MIXERS}
+        if kinds == {"attention"}:
+            return "transformer"
+        return "ssm" if kinds == {"state"} else "hybrid"
+
+    def count(self, sublayer: str) -> int:
+        """How many sub-layers of this kind the whole stack holds."""
+        return self.sublayers.count(sublayer) * self.depth
+
+
+class ForeignSpec(_Spec, frozen=True, kw_only=True, tag="foreign"):
+    """A model that is not ours: `hf:FOLDER/config.json`, `module:function` or `/path.py:function`.
+
+    Only the command line can name one, since building it runs its code.
+    """
+
+    name: str
+    factory: str
+    architecture: Architecture = "transformer"
+
+
+Subject = BlockSpec | ForeignSpec
+
+
+class Refine(_Spec, frozen=True, kw_only=True):
+    """Extra contexts bisected around a crossover until it is known to `tolerance` (ratio)."""
+
+    tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    max_extra: Annotated[int, Meta(ge=0)] = 16
+
+
+class Sweep(_Spec, frozen=True, kw_only=True):
+    """The axes: every combination is a point."""
+
+    contexts: Annotated[tuple[Positive, ...], Meta(min_length=1)]
+    batch: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (1,)
+    phase: Annotated[tuple[Phase, ...], Meta(min_length=1)] = ("prefill",)
+    dtype: Dtype = "bfloat16"
+    execution: Annotated[tuple[Execution, ...], Meta(min_length=1)] = ("graph", "eager")
+    logits: Logits = "none"
+    refine: Refine | None = None
+
+
+class Budget(_Spec, frozen=True, kw_only=True):
+    """How long and how precisely to measure. Durations in seconds, noise as a ratio."""
+
+    rounds: Positive = 5
+    min_samples: Positive = 10
+    min_time_s: Annotated[float, Meta(ge=0)] = 0.5
+    max_noise: Annotated[float, Meta(gt=0, lt=1)] = 0.01
+    point_s: Annotated[float, Meta(gt=0)] = 10.0
+    timeout_s: Annotated[float, Meta(gt=0)] = 180.0
+    sweep_s: Annotated[float, Meta(gt=0)] | None = None
+
+
+class Passes(_Spec, frozen=True, kw_only=True):
+    """Which passes run beside latency, apart from it since instruments disturb each other.
+
+    `memory="fresh"` takes the peak in a worker that has run nothing else, once per point;
+    `"block"` reuses the block's worker, which is good for the allocated peak only.
+    """
+
+    parts: bool = True
+    memory: Literal["off", "block", "fresh"] = "fresh"
+    energy: bool = False
+    host: bool = False
+    cupti: bool = True
+
+
+class Scenario(_Spec, frozen=True, kw_only=True):
+    """One question, its contenders and how to answer it."""
+
+    name: str
+    question: str
+    sweep: Sweep
+    blocks: Annotated[tuple[BlockSpec | ForeignSpec, ...], Meta(min_length=1)]
+    budget: Budget = Budget()
+    passes: Passes = Passes()
+    device: Literal["any", "cuda", "cpu"] = "any"
+    seed: int = 0
+
+
+def digest(spec: Struct) -> str:
+    """12 hex digits that name a spec: equal on every machine and in every release.
+
+    Fields at their default are left out, so a new field with a default keeps old digests.
+    """
+    return hashlib.sha256(msgspec.json.encode(spec, order="deterministic")).hexdigest()[:12]
