@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import Struct
@@ -28,7 +28,7 @@ Level = Literal["ok", "warn", "error"]
 def _refuse_non_finite(record: Struct) -> None:
     for name in record.__struct_fields__:
         value: Any = getattr(record, name)
-        numbers: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
+        numbers = cast("tuple[Any, ...]", value if isinstance(value, tuple) else (value,))
         for number in numbers:
             if isinstance(number, float) and not math.isfinite(number):
                 raise ValueError(f"{type(record).__name__}.{name}: {number} is not a measurement")
