@@ -1,0 +1,38 @@
+"""What every test gets: kernels on Triton's interpreter where no GPU is, and a leak check."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def _has_gpu() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/nvhost-gpu").exists()
+
+
+# Triton reads the variable when it is first imported, hence here and not in a fixture.
+if not _has_gpu():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the GPU, Jetson and slow tiers unless `-m` asks for them."""
+    asked = config.option.markexpr
+    for item in items:
+        for tier in ("gpu", "jetson", "slow"):
+            if tier in item.keywords and tier not in asked:
+                item.add_marker(pytest.mark.skip(reason=f"runs with -m {tier}"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks() -> object:
+    """No test leaves a worker process or an open scope behind."""
+    yield
+    client = sys.modules.get("ssmprof.measure.client")
+    scopes = sys.modules.get("ssmprof.scopes")
+    workers = client.living_workers() if client else ()
+    assert not workers, f"workers left behind: {workers}"
+    assert not (scopes and scopes.is_listening()), "a scope listener was left behind"
