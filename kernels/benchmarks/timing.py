@@ -1,9 +1,9 @@
 """Kernel times on a GPU: inside a CUDA graph with a cold L2, eager as the user feels it.
 
-Promises: `graph_ms` is (graph of [flush; op] x k) minus (graph of [flush] x k), over k, so neither the
-host nor a warm cache flatters an operation; the flush writes twice the L2. For operations that update
-a state in place, `rotated_ms` walks over copies that together exceed twice the L2 instead. Needs torch
-with a CUDA device; nothing here knows an operation.
+Promises: `graph_ms` is (graph of [flush; op] x k) minus (graph of [flush] x k), over k, so neither
+the host nor a warm cache flatters an operation; the flush writes twice the L2. For operations that
+update a state in place, `rotated_ms` walks over copies that together exceed twice the L2 instead.
+Needs torch with a CUDA device; nothing here knows an operation.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def rotated_ms(ops: Sequence[Op], *, passes: int = 1, reps: int = 15) -> float:
 
 
 def eager_ms(op: Op, *, seconds: float = 0.05, warm_up: int = 5) -> float:
-    """Wall time per call in milliseconds, launches and Python included, device idle at both ends."""
+    """Wall time per call in milliseconds, Python and launches included; idle at both ends."""
     for _ in range(warm_up):
         op()
     torch.cuda.synchronize()
