@@ -1,0 +1,149 @@
+"""Op, kernel and scope -> kernel family, one ordered table.
+
+Precedence: op name, then kernel name (first match in the order of the table), then scope. A scope
+may rename only generic kernels (bmm, softmax, reductions, elementwise, copies) and only if it is
+declared a core scope, one that holds a single operator and no projection. A family follows the
+kernel, never the autograd node: a fused function counts as what its kernels are.
+
+Names are matched both demangled, as a profiler prints them, and mangled, as the driver stores them.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import get_args
+
+from ssmprof.records import Family
+
+# Ops of torch (without namespace and overload) whose family does not depend on the kernel chosen.
+# Attention is SDPA in all its forms; it is never counted as the GEMM it contains. Patterns are
+# regular expressions, separated by blanks.
+_OPS: tuple[tuple[Family, str], ...] = (
+    (
+        "attention",
+        r"scaled_dot_product _(flash|efficient|cudnn)_attention_forward flash_attn ^flex_attention",
+    ),
+    (
+        "scan",
+        r"selective_scan chunk_scan ssd_scan ssd_chunk state_update mamba_(split|inner|chunk)",
+    ),
+    ("conv", r"causal_conv ^_?conv(olution|_depthwise|\d[dD])? ^(cudnn|mkldnn)_convolution"),
+    ("norm", r"^_?(fused_|native_)?(rms|layer|group|batch)_norm gated_rms_?norm l2_?norm"),
+    ("rope", r"rotary rope"),
+    ("embedding", r"^embedding ^index_select$"),
+    ("moe", r"fused_moe topk_softmax grouped_mm"),
+    (
+        "gemm",
+        r"^(add|b|badd|_scaled_)?mm$ ^(add)?mv$ ^linear$ ^dot$ ^mkldnn_linear$ ^_addmm_activation$",
+    ),
+)
+
+# Kernels, in order: attention first, since some of its kernels carry "cutlass" or "gemm" in their
+# names; scan before gemm, since SSD has a bmm of its own.
+_KERNELS: tuple[tuple[Family, str], ...] = (
+    (
+        "attention",
+        r"flash_fwd flash_attn FlashAttn flash_bwd fmha native_sdpa attention_(prefill|decode) "
+        r"attn_(fwd|decode|prefill|combine|split) _attn_kernel paged_attention flash_decod",
+    ),
+    (
+        "scan",
+        r"selective_scan _chunk_cumsum chunk_state _state_passing bmm_chunk _chunk_scan "
+        r"selective_state state_update mamba\d_ angle_dt_fwd "
+        r"chunk_(fwd|bwd|local|gated|dplr|gla|kda|rwkv|simple|intra|retention) recompute_w_u "
+        r"fused_recurrent recurrent_fwd ssd_ _ssd\b prepare_wy solve_tril wkv gated_delta",
+    ),
+    (
+        "conv",
+        r"causal_conv conv1d conv_depthwise cudnn.*conv implicit_convolve _conv_(fwd|update) "
+        r"nchwToNhwc nhwcToNchw fprop_implicit conv2d conv_kernel",
+    ),
+    ("moe", r"fused_moe moe_align topk_gating topkGating expert_ moe_"),
+    (
+        "norm",
+        r"layer_?norm LayerNorm rms_?norm RMSNorm RmsNorm RowwiseMoments l2norm GroupNorm "
+        r"batch_norm _norm_(fwd|kernel) gated_norm",
+    ),
+    ("rope", r"rotary rope_ _rope"),
+    (
+        "gemm",
+        r"nvjet gemm Gemm GEMM gemv cutlass splitKreduce splitK tensorop cublas triton_(mm|tem) "
+        r"dot_kernel reduce_1Block ampere_.*16816",
+    ),
+    ("embedding", r"indexSelect vectorized_gather index_select embedding"),
+    (
+        "copy",
+        r"Mem(cpy|set) memcpy memset CatArray direct_copy copy_kernel copy_device fill_kernel "
+        r"FillFunctor triton_poi_fused_(clone|copy|_to_copy|cat)",
+    ),
+    ("elementwise", r"elementwise triton_poi bias_act swiglu silu gelu softplus addcmul"),
+)
+
+# What a core scope may rename although the tables know it: the parts unfused operators are made of.
+_GENERIC_OPS = re.compile(r"^(bmm|baddbmm|_?(log_)?softmax|einsum|matmul)$")
+_GENERIC_KERNELS = re.compile(r"softmax|soft_max|SoftMax|reduce_kernel|_scan_\w*dim|cumsum")
+_GENERIC_FAMILIES = frozenset({"elementwise", "copy", "other"})
+
+# Ops on a CPU run without a kernel name; these are the element-wise and copying ones.
+_ELEMENTWISE_OPS = re.compile(
+    r"^(add|sub|rsub|mul|div|neg|exp|exp2|expm1|log|log1p|log2|pow|sqrt|rsqrt|reciprocal|silu|gelu|relu"
+    r"|sigmoid|tanh|softplus|sin|cos|clamp|clamp_min|clamp_max|where|masked_fill|addcmul|addcdiv|lerp"
+    r"|threshold|abs|maximum|minimum|eq|ne|lt|le|gt|ge|logical_\w+|bitwise_\w+|tril|triu)_?$"
+)  # fmt: skip
+_COPY_OPS = re.compile(
+    r"^(copy|_to_copy|clone|cat|stack|fill|zero|zeros|zeros_like|ones|ones_like|full|full_like|new_zeros"
+    r"|new_full|contiguous|repeat|roll|flip|constant_pad_nd|arange|slice_scatter|index_put|scatter"
+    r"|index_copy|masked_scatter|repeat_interleave|_index_put_impl)_?$"
+)  # fmt: skip
+
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
+
+def _compiled(
+    table: tuple[tuple[Family, str], ...],
+) -> tuple[tuple[Family, re.Pattern[str]], ...]:
+    return tuple((family, re.compile("|".join(patterns.split()))) for family, patterns in table)
+
+
+_COMPILED_OPS = _compiled(_OPS)
+_COMPILED_KERNELS = _compiled(_KERNELS)
+# Ops that launch kernels of somebody else: their own name says nothing.
+_OPAQUE = frozenset({"", "triton", "kernel", "unmarked"})
+
+
+def op_base(op: str) -> str:
+    """`aten::mm.default` -> `mm`, `ssmprof::ssd_scan` -> `ssd_scan`."""
+    return op.rsplit("::", 1)[-1].split(".", 1)[0]
+
+
+@lru_cache(maxsize=4096)
+def family_of(op: str, kernel: str = "", core: str | None = None) -> Family:
+    """Family of one op that ran `kernel` inside a scope whose core is `core`.
+
+    `op` is a dispatcher name (`aten::mm`) or empty; `kernel` the name of its (longest) kernel or
+    empty. An unknown name is `other`.
+    """
+    base = op_base(op)
+    found, generic = _named(base, kernel)
+    if generic and core is not None:
+        return next((family for family in FAMILIES if family == core), found)
+    return found
+
+
+def _named(base: str, kernel: str) -> tuple[Family, bool]:
+    """The family by name alone, and whether a core scope may rename it."""
+    if base not in _OPAQUE:
+        for family, pattern in _COMPILED_OPS:
+            if pattern.search(base):
+                return family, bool(_GENERIC_OPS.match(base))
+    for family, pattern in _COMPILED_KERNELS:
+        if kernel and pattern.search(kernel):
+            return family, family in _GENERIC_FAMILIES or bool(_GENERIC_OPS.match(base))
+    if _GENERIC_KERNELS.search(kernel) or _GENERIC_OPS.match(base):
+        return "other", True
+    if _ELEMENTWISE_OPS.match(base):
+        return "elementwise", True
+    if _COPY_OPS.match(base):
+        return "copy", True
+    return "other", True
