@@ -1,0 +1,1 @@
+"""Runs on disk: kept before the next point can fail, and never overwritten."""

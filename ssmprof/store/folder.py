@@ -1,0 +1,293 @@
+"""A run folder: create (never over another), resume, load, merge, pack.
+
+    run.json                          format, scenario, command, when
+    environments/<fingerprint>.json   the machines and software the outcomes belong to
+    outcomes.jsonl                    one Measurement or Failure per line (`.gz` once packed)
+    telemetry.jsonl                   readings beside the run
+    log.txt                           what the sweep said
+
+The folder is complete in itself: a run recorded on one machine loads on another without torch.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ssmprof.errors import StoreError
+from ssmprof.records import Environment, Measurement, Outcome, Run, TelemetrySample, encode
+from ssmprof.spec import Scenario, digest
+from ssmprof.store import schema
+from ssmprof.store.journal import Appender, Journal, encode_line, read
+
+RUN_FILE = "run.json"
+OUTCOMES_FILE = "outcomes.jsonl"
+TELEMETRY_FILE = "telemetry.jsonl"
+LOG_FILE = "log.txt"
+ENVIRONMENTS = "environments"
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Contents of run.json."""
+
+    format: int
+    scenario: Scenario
+    created_unix_s: float
+    command: str | None = None
+    origin: Literal["measured", "published"] = "measured"
+    source: str | None = None
+
+
+class RunFolder:
+    """An open run folder: what `sweep` writes into. Close it, or use it as a context manager."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path = path
+        self.scenario = header.scenario
+        self.journal = Journal(path / OUTCOMES_FILE, header.format)
+        self._telemetry: Appender | None = None
+
+    def add_environment(self, environment: Environment) -> str:
+        """Store a machine; return the fingerprint that outcomes carry. The last reading counts."""
+        folder = self.path / ENVIRONMENTS
+        file = folder / f"{environment.fingerprint}.json"
+        try:
+            folder.mkdir(exist_ok=True)
+            _write_whole(file, _indented(environment))
+        except OSError as error:
+            raise StoreError(f"{file}: cannot be written: {error.strerror}") from None
+        return environment.fingerprint
+
+    def add_telemetry(self, sample: TelemetrySample) -> None:
+        """Append one reading; telemetry may be lost in a crash, outcomes may not."""
+        if self._telemetry is None:
+            self._telemetry = Appender(self.path / TELEMETRY_FILE)
+        self._telemetry.write(encode(sample) + b"\n")
+
+    def log(self, text: str) -> None:
+        """Add a line with its time to log.txt."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with (self.path / LOG_FILE).open("a", encoding="utf-8") as file:
+            file.write(f"{stamp} {text}\n")
+
+    def close(self) -> None:
+        """Give the files back."""
+        self.journal.close()
+        if self._telemetry is not None:
+            self._telemetry.close()
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def create(
+    path: Path,
+    scenario: Scenario,
+    *,
+    command: str | None = None,
+    origin: Literal["measured", "published"] = "measured",
+    source: str | None = None,
+) -> RunFolder:
+    """Make a new run folder. Raises StoreError where anything is already there."""
+    header = Header(
+        format=schema.FORMAT,
+        scenario=scenario,
+        created_unix_s=round(time.time(), 3),
+        command=command,
+        origin=origin,
+        source=source,
+    )
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise StoreError(
+                f"{path}: already there; results are never overwritten",
+                fix=f"--resume {path} to go on with it, or -o with another folder",
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        _write_whole(path / RUN_FILE, _indented(header))
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written: {error.strerror}", fix="choose another folder with -o"
+        ) from None
+    return RunFolder(path, header)
+
+
+def resume(path: Path, scenario: Scenario | None = None) -> RunFolder:
+    """Open a run folder to go on. Raises StoreError if it holds another scenario than `scenario`."""
+    header = read_header(path)
+    if scenario is not None and digest(scenario) != digest(header.scenario):
+        raise StoreError(
+            f'{path}: holds another scenario than "{scenario.name}" as it is now',
+            cause="points measured under different questions cannot share a folder",
+            fix=f"ssmprof sweep --resume {path} without a scenario, or -o with a new folder",
+        )
+    if header.format != schema.FORMAT:
+        raise StoreError(
+            f"{path}: is of format {header.format}, lines of format {schema.FORMAT} cannot join it",
+            fix="start a new run; the old one can still be reported",
+        )
+    packed = path / f"{OUTCOMES_FILE}.gz"
+    if packed.is_file() and not (path / OUTCOMES_FILE).exists():
+        _write_whole(path / OUTCOMES_FILE, gzip.decompress(packed.read_bytes()))
+        packed.unlink()
+    return RunFolder(path, header)
+
+
+def read_header(path: Path) -> Header:
+    """run.json of a folder. Raises StoreError naming the file and the mend."""
+    file = path / RUN_FILE
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise StoreError(
+            f"{path}: not a run folder (no {RUN_FILE})", fix="ssmprof sweep SCENARIO makes one"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{file}: cannot be read: {error.strerror}") from None
+    try:
+        table: Any = msgspec.json.decode(data)
+        schema.check_format(table.get("format") if isinstance(table, dict) else None, file)
+        return msgspec.convert(table, Header)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"{file}: {error}", fix="restore the file; it is written once") from None
+
+
+def load(path: Path) -> Run:
+    """A run folder as a value. Of outcomes of the same job a measurement wins, then the last."""
+    header = read_header(path)
+    contents = read(path / OUTCOMES_FILE, header.format)
+    environments: dict[str, Environment] = {}
+    for file in sorted((path / ENVIRONMENTS).glob("*.json")):
+        environments[file.stem] = _decode_file(file, Environment)
+    missing = {outcome.environment for outcome in contents.outcomes} - set(environments)
+    if missing:
+        raise StoreError(
+            f"{path / ENVIRONMENTS}: {sorted(missing)[0]}.json is missing",
+            cause="outcomes belong to a machine that is not described",
+            fix="copy the whole folder, environments included",
+        )
+    return Run(
+        scenario=header.scenario,
+        environments=environments,
+        outcomes=_union(contents.outcomes),
+        telemetry=_read_telemetry(path / TELEMETRY_FILE),
+        created_unix_s=header.created_unix_s,
+        command=header.command,
+        origin=header.origin,
+        source=header.source,
+        dropped_lines=contents.dropped_lines,
+    )
+
+
+def merge(runs: Iterable[Run], *, allow_different: bool = False) -> Run:
+    """Union of runs by job key. Raises StoreError where machine or software differ, unless allowed.
+
+    Outcomes of different environments are never pooled: each keeps its own.
+    """
+    every = list(runs)
+    if not every:
+        raise StoreError("nothing to merge", fix="name at least one run folder")
+    environments = {name: env for run in every for name, env in run.environments.items()}
+    if len(environments) > 1 and not allow_different:
+        names = ", ".join(f"{env.device} ({name})" for name, env in sorted(environments.items()))
+        raise StoreError(
+            f"these runs come from different machines or software: {names}",
+            fix="report them side by side, or allow the mixture explicitly",
+        )
+    outcomes = tuple(outcome for run in every for outcome in run.outcomes)
+    telemetry = sorted(
+        (sample for run in every for sample in run.telemetry), key=lambda sample: sample.unix_s
+    )
+    return msgspec.structs.replace(
+        every[0],
+        environments=environments,
+        outcomes=_union(outcomes),
+        telemetry=tuple(telemetry),
+        dropped_lines=sum(run.dropped_lines for run in every),
+    )
+
+
+def write(path: Path, run: Run) -> None:
+    """Store a whole run as a new folder (imports of published results, samples for tests)."""
+    with create(
+        path, run.scenario, command=run.command, origin=run.origin, source=run.source
+    ) as folder:
+        for environment in run.environments.values():
+            folder.add_environment(environment)
+        for outcome in run.outcomes:
+            folder.journal.append(outcome)
+        for sample in run.telemetry:
+            folder.add_telemetry(sample)
+
+
+def pack(path: Path) -> Path:
+    """Compress the outcomes of a finished run to outcomes.jsonl.gz, about a tenth of the size.
+
+    The same outcomes give the same bytes. A packed folder loads and resumes like any other.
+    """
+    header = read_header(path)
+    plain, packed = path / OUTCOMES_FILE, path / f"{OUTCOMES_FILE}.gz"
+    if plain.is_file():
+        contents = read(plain, header.format)
+        lines = b"".join(encode_line(outcome) for outcome in contents.outcomes)
+        _write_whole(packed, gzip.compress(lines, mtime=0))
+        plain.unlink()
+    return packed
+
+
+def _union(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+    """One outcome per environment and job, in the order of their first appearance."""
+    kept: dict[tuple[str, str], Outcome] = {}
+    for outcome in outcomes:
+        key = (outcome.environment, outcome.key)
+        if isinstance(outcome, Measurement) or not isinstance(kept.get(key), Measurement):
+            kept[key] = outcome
+    return tuple(kept.values())
+
+
+def _indented(record: msgspec.Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def _write_whole(file: Path, data: bytes) -> None:
+    """Write under another name and rename, so that a crash leaves the old file or the new one."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    with draft.open("wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    draft.replace(file)
+
+
+def _decode_file(file: Path, record: Any) -> Any:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=record)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise StoreError(
+            f"{file}: {error}", fix="restore the file from the recording machine"
+        ) from None
+
+
+def _read_telemetry(file: Path) -> tuple[TelemetrySample, ...]:
+    if not file.is_file():
+        return ()
+    lines = file.read_bytes().split(b"\n")
+    samples: list[TelemetrySample] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            samples.append(msgspec.json.decode(line, type=TelemetrySample))
+        except msgspec.MsgspecError as error:
+            if number < len(lines):
+                raise StoreError(f"{file}: line {number}: {error}", fix="delete the line") from None
+    return tuple(samples)

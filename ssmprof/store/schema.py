@@ -1,0 +1,79 @@
+"""The format of a run folder: its version, its history, upgrades of old lines, JSON Schema.
+
+A folder names its format in `run.json`. Older formats are upgraded while they are read, newer ones
+are refused with one clear error; nothing is ever rewritten in place.
+
+History
+1   run.json, environments/<fingerprint>.json, outcomes.jsonl (one Measurement or Failure per line),
+    telemetry.jsonl, log.txt. Samples carry 6 significant digits, other numbers 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ssmprof.errors import ConfigError, StoreError, nearest
+from ssmprof.records import (
+    Calibration,
+    Environment,
+    Failure,
+    Job,
+    Measurement,
+    Point,
+    Run,
+    TelemetrySample,
+)
+from ssmprof.spec import BlockSpec, Scenario
+
+FORMAT = 1
+
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+# Format of an outcome line -> function that turns it into the next format.
+UPGRADES: dict[int, Upgrade] = {}
+
+RECORDS: dict[str, Any] = {
+    "block": BlockSpec,
+    "calibration": Calibration,
+    "environment": Environment,
+    "failure": Failure,
+    "job": Job,
+    "measurement": Measurement,
+    "outcome": Measurement | Failure,
+    "point": Point,
+    "run": Run,
+    "scenario": Scenario,
+    "telemetry": TelemetrySample,
+}
+
+
+def check_format(found: object, file: Path) -> int:
+    """Return the format of a folder, or raise StoreError that names file, version and mend."""
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise StoreError(
+            f"{file}: format: {found!r} is not a format version",
+            fix="is this the run.json of an ssmprof run folder?",
+        )
+    if found > FORMAT:
+        raise StoreError(
+            f"{file}: format {found} is newer than this ssmprof, which reads up to {FORMAT}",
+            fix="pip install --upgrade ssmprof",
+        )
+    return found
+
+
+def upgrade(line: dict[str, Any], found: int) -> dict[str, Any]:
+    """Lift an outcome line, as plain values, from format `found` to the present one."""
+    for version in range(found, FORMAT):
+        line = UPGRADES[version](line)
+    return line
+
+
+def json_schema(record: str) -> dict[str, Any]:
+    """JSON Schema of a record by name (see RECORDS). Raises ConfigError for an unknown name."""
+    if record not in RECORDS:
+        raise ConfigError(f'unknown record "{record}"{nearest(record, RECORDS)}')
+    return msgspec.json.schema(RECORDS[record])
