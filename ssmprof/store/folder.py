@@ -122,7 +122,7 @@ def create(
 
 
 def resume(path: Path, scenario: Scenario | None = None) -> RunFolder:
-    """Open a run folder to go on. Raises StoreError if it holds another scenario than `scenario`."""
+    """Open a run folder to go on. Raises StoreError if it holds another than `scenario`."""
     header = read_header(path)
     if scenario is not None and digest(scenario) != digest(header.scenario):
         raise StoreError(

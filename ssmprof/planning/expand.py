@@ -1,0 +1,105 @@
+"""A scenario -> jobs in rounds.
+
+The process is the unit of replication, so each round visits all blocks, in an order drawn by the
+seed and reversed in the next round: drift of clocks and temperature then hits every contender
+alike, and the ratio of two medians of the same round is nearly free of it. All points of a block
+and round follow each other, so that one worker serves them. Contexts are shuffled as well, except
+the longest: those that may not fit come last and ascending, since each death costs a worker and
+says what the longer ones need not try.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Literal
+
+from ssmprof.records import Job, Point
+from ssmprof.spec import BlockSpec, Passes, Scenario, Subject, digest
+
+# Shares of time need three rounds for an interval; more would buy little for their cost.
+PARTS_ROUNDS = 3
+
+
+def expand(scenario: Scenario, *, device: Literal["cuda", "cpu"] = "cuda") -> tuple[Job, ...]:
+    """All jobs of a scenario, round by round, a block's jobs of a round in one piece."""
+    return jobs(scenario, scenario.sweep.contexts, device=device)
+
+
+def jobs(
+    scenario: Scenario,
+    contexts: Iterable[int],
+    *,
+    device: Literal["cuda", "cpu"] = "cuda",
+    blocks: Iterable[str] | None = None,
+) -> tuple[Job, ...]:
+    """Jobs of the scenario at `contexts`, for all of its blocks or those named.
+
+    A CPU has no graphs: execution "graph" is left out there, and "eager" takes its place where it
+    was the only one.
+    """
+    lengths = tuple(contexts)
+    wanted = None if blocks is None else set(blocks)
+    chosen = [block for block in scenario.blocks if wanted is None or block.name in wanted]
+    order = list(chosen)
+    random.Random(scenario.seed).shuffle(order)
+    found: list[Job] = []
+    for turn in range(scenario.budget.rounds):
+        for block in order if turn % 2 == 0 else reversed(order):
+            found.extend(_block_round(scenario, block, turn, lengths, device))
+    return tuple(found)
+
+
+def _block_round(
+    scenario: Scenario, block: Subject, turn: int, contexts: tuple[int, ...], device: str
+) -> Iterable[Job]:
+    sweep = scenario.sweep
+    executions = sweep.execution if device == "cuda" else ("eager",)
+    for phase in sweep.phase:
+        for batch in sweep.batch:
+            for context in _shuffled(contexts, f"{scenario.seed}-{block.name}-{turn}-{phase}"):
+                for execution in executions:
+                    yield Job(
+                        point=Point(
+                            block=block.name,
+                            block_digest=digest(block),
+                            phase=phase,
+                            context=context,
+                            batch=batch,
+                            dtype=sweep.dtype,
+                            seed=scenario.seed,
+                            execution=execution,
+                            logits=sweep.logits if _has_head(block) else "none",
+                        ),
+                        subject=block,
+                        round=turn,
+                        budget=scenario.budget,
+                        passes=_passes(scenario.passes, turn, first=execution == executions[0]),
+                    )
+
+
+def _has_head(block: Subject) -> bool:
+    return not isinstance(block, BlockSpec) or block.vocab is not None
+
+
+def _shuffled(contexts: tuple[int, ...], seed: str) -> list[int]:
+    """Contexts in random order, those above half of the longest last and ascending."""
+    limit = max(contexts, default=0) / 2
+    early = [context for context in contexts if context <= limit]
+    random.Random(seed).shuffle(early)
+    return early + sorted(context for context in contexts if context > limit)
+
+
+def _passes(passes: Passes, turn: int, *, first: bool) -> Passes:
+    """What a job looks at beside latency.
+
+    Memory, host and CUPTI's check hardly differ between rounds and are looked at once; a call has
+    the same kernels in a graph and eager, so only its first execution is taken apart and weighed.
+    """
+    return Passes(
+        parts=passes.parts and first and turn < PARTS_ROUNDS,
+        memory=passes.memory if first and turn == 0 else "off",
+        energy=passes.energy and first,
+        host=passes.host and turn == 0,
+        cupti=passes.cupti and first and turn == 0,
+    )

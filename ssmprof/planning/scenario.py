@@ -1,0 +1,251 @@
+"""A TOML file -> Scenario, or one error with file, key and mend.
+
+Scenario files are data: they name presets, configurations and numbers, and can run no code. A block
+is written out, or taken from a preset with some keys changed; a nested table changes only the keys
+it names. Two conveniences beyond the types in `ssmprof.spec`: `contexts = "512-128K*2"` beside a
+list, and `vocab = "none"` to take embedding and head off a preset.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from ssmprof.errors import ConfigError, nearest
+from ssmprof.spec import (
+    MIXERS,
+    SUBLAYERS,
+    AttentionSpec,
+    BlockSpec,
+    Budget,
+    ForeignSpec,
+    MlpSpec,
+    Passes,
+    Refine,
+    Scenario,
+    StateSpec,
+    Sweep,
+)
+from ssmprof.units import parse_contexts
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Table = dict[str, Any]
+
+# Which keys a table of the file may hold; list positions are left out of the path.
+_TABLES: dict[str, type[msgspec.Struct]] = {
+    "": Scenario,
+    "sweep": Sweep,
+    "sweep.refine": Refine,
+    "budget": Budget,
+    "passes": Passes,
+    "blocks": BlockSpec,
+    "blocks.attention": AttentionSpec,
+    "blocks.state": StateSpec,
+    "blocks.mlp": MlpSpec,
+}
+_EXTRA_KEYS = {"blocks": {"preset", "hf", "factory", "architecture"}}
+# Sub-layer -> the table of sizes it needs.
+_SIZES = {name: "attention" if kind == "attention" else "state" for name, kind in MIXERS.items()}
+_SIZES["mlp"] = "mlp"
+
+
+def load(path: Path) -> Scenario:
+    """Read a scenario file. Raises ConfigError naming file, key and mend."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file", fix="ssmprof scenarios lists them") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    return parse(text, str(path), folder=path.parent)
+
+
+def parse(text: str, source: str, *, folder: Path | None = None) -> Scenario:
+    """Decode TOML text; `source` names it in errors, `folder` is where relative paths start."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not valid TOML: {error}") from None
+    table.setdefault("name", Path(source).stem)
+    table.setdefault("question", "")
+    _check_keys(table, source)
+    sweep = table.get("sweep")
+    if isinstance(sweep, dict):
+        _expand_contexts(cast("Table", sweep), source)
+    blocks = table.get("blocks")
+    if isinstance(blocks, list):
+        table["blocks"] = [
+            _resolve(block, f"blocks[{position}]", source, folder or Path())
+            for position, block in enumerate(cast("list[Any]", blocks))
+        ]
+    scenario = _convert(table, source)
+    _check_blocks(scenario, source)
+    return scenario
+
+
+def check_block(block: BlockSpec) -> tuple[str, str] | None:
+    """The first inconsistency of a block as (key, problem), or None."""
+    for name in block.sublayers:
+        if name not in SUBLAYERS:
+            return "pattern", f'unknown sub-layer "{name}"{nearest(name, SUBLAYERS)}'
+    for name in block.sublayers:
+        key = _SIZES[name]
+        if getattr(block, key) is None:
+            return key, f'missing; the pattern holds "{name}", whose sizes stand in [{key}]'
+    if not block.pattern or not all(block.pattern):
+        return "pattern", "empty; name at least one sub-layer"
+    attention, state = block.attention, block.state
+    if attention is not None and attention.heads % attention.kv_heads:
+        return "attention.kv_heads", f"{attention.kv_heads} does not divide {attention.heads} heads"
+    if attention is not None and attention.head_dim % 2:
+        return "attention.head_dim", f"{attention.head_dim} is odd; rotary embedding turns pairs"
+    if state is not None and "mamba2" in block.sublayers:
+        if state.d_inner % state.headdim:
+            return "state.headdim", f"{state.headdim} does not divide d_inner = {state.d_inner}"
+        if state.nheads % state.ngroups:
+            return "state.ngroups", f"{state.ngroups} does not divide {state.nheads} heads"
+    return None
+
+
+def _check_keys(table: Table, source: str, path: str = "") -> None:
+    """Refuse a key that no table of this place has, naming the nearest that it has."""
+    plain = re.sub(r"\[\d+\]", "", path)
+    record = _TABLES.get(plain)
+    if record is None:
+        return
+    known = {field.name for field in msgspec.structs.fields(record)} | _EXTRA_KEYS.get(plain, set())
+    for key, value in table.items():
+        where = f"{path}.{key}" if path else key
+        if key not in known:
+            raise ConfigError(f"{source}: {where}: unknown key{nearest(key, known)}")
+        if isinstance(value, dict):
+            _check_keys(cast("Table", value), source, where)
+        elif isinstance(value, list):
+            for position, item in enumerate(cast("list[Any]", value)):
+                if isinstance(item, dict):
+                    _check_keys(cast("Table", item), source, f"{where}[{position}]")
+
+
+def _expand_contexts(sweep: Table, source: str) -> None:
+    """Turn `contexts` into ascending, distinct lengths; strings hold ranges."""
+    contexts = sweep.get("contexts")
+    if isinstance(contexts, list):
+        for position, item in enumerate(cast("list[Any]", contexts)):
+            if isinstance(item, int) and not isinstance(item, bool) and item < 1:
+                raise ConfigError(
+                    f"{source}: sweep.contexts[{position}]: {item} is not a length",
+                    fix="lengths are tokens, 1 and more",
+                )
+    parts = cast("list[Any]", contexts if isinstance(contexts, list) else [contexts])
+    lengths: set[int] = set()
+    for part in parts:
+        if isinstance(part, str):
+            try:
+                lengths.update(parse_contexts(part))
+            except ValueError as error:
+                raise ConfigError(
+                    f"{source}: sweep.contexts: {error}",
+                    fix='contexts = "512-128K*2", "512,1K,4K" or [512, 1024, 4096]',
+                ) from None
+        elif isinstance(part, int) and not isinstance(part, bool):
+            lengths.add(part)
+        else:
+            return  # the wrong type or a missing key: the decoder says so
+    sweep["contexts"] = sorted(lengths)
+
+
+def _resolve(block: Any, where: str, source: str, folder: Path) -> Any:
+    """A block's table with its preset or configuration file filled in."""
+    if not isinstance(block, dict):
+        return block
+    table = cast("Table", dict(cast("Table", block)))
+    if "factory" in table:
+        raise ConfigError(
+            f"{source}: {where}.factory: a scenario file is data and runs no code",
+            fix="name module:function on the command line: ssmprof sweep module:function",
+        )
+    base = _named(table, where, source, folder)
+    merged = _merge(base, table)
+    if merged.get("vocab") == "none":
+        del merged["vocab"]
+    return {"type": "block", **merged}
+
+
+def _named(table: Table, where: str, source: str, folder: Path) -> Table:
+    """The block that `preset` or `hf` names, as plain values; takes `hf` out of the table."""
+    if "preset" in table and "hf" in table:
+        raise ConfigError(f"{source}: {where}: preset and hf exclude each other")
+    if "preset" in table:
+        from ssmprof.planning import models
+
+        name = table["preset"]
+        if not isinstance(name, str):
+            raise ConfigError(f"{source}: {where}.preset: expected the name of a preset")
+        try:
+            found = models.preset(name)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {where}.preset: {error.what}", fix=error.fix) from None
+        return {"preset": name, **cast("Table", msgspec.to_builtins(found))}
+    if "hf" in table:
+        from ssmprof.planning import hf_config
+
+        file = folder / str(table.pop("hf"))
+        try:
+            found = hf_config.read(file)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {where}.hf: {error.what}", fix=error.fix) from None
+        return cast("Table", msgspec.to_builtins(found))
+    return {}
+
+
+def _merge(base: Table, changes: Table) -> Table:
+    """`base` with `changes` on top; tables merge key by key."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        if isinstance(value, dict) and isinstance(below, dict):
+            merged[key] = _merge(cast("Table", below), cast("Table", value))
+        else:
+            merged[key] = value
+    return merged
+
+
+def _convert(table: Table, source: str) -> Scenario:
+    try:
+        return msgspec.convert(table, Scenario)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        where = path.rstrip("`").lstrip(".")
+        missing = re.search(r"missing required field `(\w+)`", message)
+        if missing:
+            where = f"{where}.{missing[1]}" if where else missing[1]
+            message = "missing"
+        message = message[:1].lower() + message[1:].replace("`", "")
+        raise ConfigError(
+            f"{source}: {where + ': ' if where else ''}{message}",
+            fix="ssmprof new FILE writes a scenario with every key explained",
+        ) from None
+
+
+def _check_blocks(scenario: Scenario, source: str) -> None:
+    seen: set[str] = set()
+    for position, block in enumerate(scenario.blocks):
+        where = f"blocks[{position}]"
+        if block.name in seen:
+            raise ConfigError(
+                f'{source}: {where}.name: "{block.name}" is taken', fix="give each block its name"
+            )
+        seen.add(block.name)
+        if isinstance(block, ForeignSpec):
+            continue
+        problem = check_block(block)
+        if problem:
+            raise ConfigError(f"{source}: {where}.{problem[0]}: {problem[1]}")

@@ -1,0 +1,78 @@
+"""Jobs of a scenario: every point in every round, ordered so that drift hits all blocks alike."""
+
+from itertools import groupby
+
+from make import scenario
+
+from ssmprof.planning.expand import expand, jobs
+from ssmprof.spec import Budget, Passes
+
+ASKED = scenario(
+    "attention",
+    "mamba1",
+    "mamba2",
+    contexts=(512, 1024, 2048, 4096, 6000, 8192),
+    phase=("prefill", "decode"),
+    execution=("graph", "eager"),
+    budget=Budget(rounds=4),
+    passes=Passes(energy=True, host=True),
+)
+
+
+def test_every_point_is_asked_once_in_every_round():
+    found = expand(ASKED)
+    assert len(found) == 4 * 3 * 2 * 6 * 2
+    assert len({job.key for job in found}) == len(found)
+
+
+def test_a_worker_serves_one_block_of_one_round_in_one_piece():
+    pieces = [key for key, _ in groupby((job.round, job.point.block) for job in expand(ASKED))]
+    assert len(pieces) == len(set(pieces)) == 4 * 3
+
+
+def test_the_next_round_visits_the_blocks_in_reverse():
+    order = [
+        [name for name, _ in groupby(job.point.block for job in expand(ASKED) if job.round == turn)]
+        for turn in range(4)
+    ]
+    assert order[1] == order[0][::-1]
+    assert order[2] == order[0]
+
+
+def test_lengths_are_shuffled_but_those_that_may_not_fit_come_last_ascending():
+    found = [job for job in expand(ASKED) if job.point.block == "mamba2"]
+    orders = {
+        tuple(
+            job.point.context
+            for job in found
+            if (job.round, job.point.phase, job.point.execution) == (turn, phase, "graph")
+        )
+        for turn in range(4)
+        for phase in ("prefill", "decode")
+    }
+    assert {order[-2:] for order in orders} == {(6000, 8192)}
+    assert len(orders) > 2
+
+
+def test_the_same_scenario_gives_the_same_jobs():
+    assert expand(ASKED) == expand(ASKED)
+
+
+def test_a_cpu_has_no_graphs():
+    assert {job.point.execution for job in expand(ASKED, device="cpu")} == {"eager"}
+    only_graph = scenario(execution=("graph",))
+    assert {job.point.execution for job in expand(only_graph, device="cpu")} == {"eager"}
+
+
+def test_passes_that_repeat_themselves_run_once():
+    found = expand(ASKED)
+    assert {job.round for job in found if job.passes.memory != "off"} == {0}
+    assert {job.round for job in found if job.passes.parts} == {0, 1, 2}
+    assert {job.point.execution for job in found if job.passes.parts} == {"graph"}
+    assert all(job.passes.parts for job in expand(ASKED, device="cpu") if job.round == 0)
+
+
+def test_extra_jobs_name_blocks_and_lengths():
+    extra = jobs(ASKED, [3000], blocks=["mamba1"])
+    assert {(job.point.block, job.point.context) for job in extra} == {("mamba1", 3000)}
+    assert not {job.key for job in extra} & {job.key for job in expand(ASKED)}
