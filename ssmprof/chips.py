@@ -17,7 +17,7 @@ from msgspec import Struct
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore
 
 
 class Figure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,7 +66,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 def chips() -> dict[str, Chip]:
     """All known chips by key (`h100-sxm`, `orin-nano-8gb`, ...)."""
     text = Path(__file__).with_name("chips.toml").read_text(encoding="utf-8")
-    return msgspec.convert(tomllib.loads(text), _File).devices
+    return msgspec.convert(tomllib.loads(text), _File).devices  # pyright: ignore[reportUnknownMemberType]
 
 
 # How drivers and device trees call them; the first match wins, so variants stand first.

@@ -98,6 +98,7 @@ _COPY_OPS = re.compile(
 )  # fmt: skip
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
+_BY_NAME: dict[str, Family] = {family: family for family in FAMILIES}
 
 
 def _compiled(
@@ -127,7 +128,7 @@ def family_of(op: str, kernel: str = "", core: str | None = None) -> Family:
     base = op_base(op)
     found, generic = _named(base, kernel)
     if generic and core is not None:
-        return next((family for family in FAMILIES if family == core), found)
+        return _BY_NAME.get(core, found)
     return found
 
 

@@ -1,0 +1,238 @@
+"""NVML with a stand-in module: every call may be refused on its own, and nothing becomes zero."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from ssmprof.devices import NullDevice, detect
+from ssmprof.devices.base import Device, read_clocks, read_telemetry
+from ssmprof.devices.cpu import CpuDevice, cpu_name
+from ssmprof.devices.nvml import NvmlDevice, handle_of
+from ssmprof.errors import NoDeviceError
+
+
+class NotSupported(Exception):
+    pass
+
+
+class FakeNvml:
+    """A card at work; names in `refused` answer with NotSupported."""
+
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+    nvmlMemory_v2 = 2
+    nvmlClocksEventReasonSwPowerCap = 4
+    nvmlClocksEventReasonHwThermalSlowdown = 64
+    nvmlClocksEventReasonGpuIdle = 1
+    uuids = ("GPU-aaaa", "GPU-bbbb")
+
+    def __init__(self, refused=(), **answers):
+        self.refused = set(refused)
+        self.answers = {
+            "nvmlDeviceGetName": "NVIDIA H100 80GB HBM3",
+            "nvmlSystemGetDriverVersion": b"580.1",
+            "nvmlDeviceGetClockInfo": 1755,
+            "nvmlDeviceGetMaxClockInfo": 1980,
+            "nvmlDeviceGetApplicationsClock": 1980,
+            "nvmlDeviceGetTemperature": 51,
+            "nvmlDeviceGetPowerUsage": 412_500,
+            "nvmlDeviceGetEnforcedPowerLimit": 700_000,
+            "nvmlDeviceGetTotalEnergyConsumption": 12_345_678,
+            "nvmlDeviceGetCurrentClocksEventReasons": 4 + 1,
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=80 * 2**30, used=2**30),
+            "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=97),
+            "nvmlDeviceGetComputeRunningProcesses": [
+                SimpleNamespace(pid=11, usedGpuMemory=547 * 10**6),
+                SimpleNamespace(pid=12, usedGpuMemory=None),
+            ],
+            "nvmlDeviceGetCount": 2,
+            **answers,
+        }
+
+    def __getattr__(self, name):
+        if not name.startswith("nvml") or name not in self.answers:
+            raise AttributeError(name)
+
+        def call(*arguments):
+            if name in self.refused:
+                raise NotSupported(name)
+            return self.answers[name]
+
+        return call
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return ("handle", index)
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        return ("uuid", uuid)
+
+    def nvmlDeviceGetUUID(self, handle):
+        return self.uuids[handle[1]]
+
+    def nvmlShutdown(self):
+        return None
+
+
+READINGS = {
+    "sm_hz": ("nvmlDeviceGetClockInfo", 1.755e9),
+    "max_sm_hz": ("nvmlDeviceGetMaxClockInfo", 1.98e9),
+    "temperature_c": ("nvmlDeviceGetTemperature", 51.0),
+    "power_w": ("nvmlDeviceGetPowerUsage", 412.5),
+    "power_limit_w": ("nvmlDeviceGetEnforcedPowerLimit", 700.0),
+    "energy_j": ("nvmlDeviceGetTotalEnergyConsumption", 12_345.678),
+    "memory_bytes": ("nvmlDeviceGetMemoryInfo", 80 * 2**30),
+    "used_bytes": ("nvmlDeviceGetMemoryInfo", 2**30),
+    "load": ("nvmlDeviceGetUtilizationRates", 0.97),
+    "processes": ("nvmlDeviceGetComputeRunningProcesses", (11, 12)),
+}
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_reading_is_in_base_units(reading):
+    device = NvmlDevice(nvml=FakeNvml())
+    assert getattr(device, reading)() == pytest.approx(READINGS[reading][1])
+    assert reading not in device.missing
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_refused_call_is_missing_with_its_reason_and_spares_the_others(reading):
+    function, _ = READINGS[reading]
+    device = NvmlDevice(nvml=FakeNvml(refused=[function]))
+    assert getattr(device, reading)() is None
+    assert "NotSupported" in device.missing[reading]
+    others = [name for name, (call, _) in READINGS.items() if call != function]
+    assert all(getattr(device, name)() is not None for name in others)
+
+
+def test_an_answer_of_not_available_is_missing_and_never_zero():
+    device = NvmlDevice(nvml=FakeNvml(nvmlDeviceGetPowerUsage=b"[N/A]"))
+    assert device.power_w() is None
+    assert "N/A" in device.missing["power_w"]
+
+
+def test_a_function_the_library_lacks_is_missing():
+    nvml = FakeNvml()
+    del nvml.answers["nvmlDeviceGetTotalEnergyConsumption"]
+    device = NvmlDevice(nvml=nvml)
+    assert device.energy_j() is None
+    assert "AttributeError" in device.missing["energy_j"]
+
+
+def test_a_reading_that_comes_back_is_no_longer_missing():
+    nvml = FakeNvml(refused=["nvmlDeviceGetPowerUsage"])
+    device = NvmlDevice(nvml=nvml)
+    assert device.power_w() is None
+    nvml.refused.clear()
+    assert device.power_w() == 412.5
+    assert "power_w" not in device.missing
+
+
+def test_idle_is_not_a_throttle_reason_but_the_power_cap_is():
+    assert NvmlDevice(nvml=FakeNvml()).throttle() == ("power cap",)
+    idle = NvmlDevice(nvml=FakeNvml(nvmlDeviceGetCurrentClocksEventReasons=1))
+    assert idle.throttle() == ()
+
+
+def test_memory_of_a_process_is_its_own_or_missing():
+    device = NvmlDevice(nvml=FakeNvml())
+    assert device.process_bytes(11) == 547 * 10**6
+    assert device.process_bytes(12) is None
+    assert device.process_bytes(99) is None
+    assert "99" in device.missing["process_bytes"]
+
+
+def test_a_capped_clock_is_told_and_a_free_one_is_not_called_locked():
+    assert NvmlDevice(nvml=FakeNvml(nvmlDeviceGetApplicationsClock=1400)).pinned() == "capped"
+    device = NvmlDevice(nvml=FakeNvml())
+    assert device.pinned() is None
+    assert "locked" in device.missing["pinned"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "handle"),
+    [("", ("handle", 0)), ("1", ("handle", 1)), ("GPU-bbbb", ("handle", 1))],
+)
+def test_cuda_visible_devices_renumbers(monkeypatch, visible, handle):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert handle_of(FakeNvml(), 0) == handle
+
+
+def test_records_of_a_moment_carry_what_is_missing():
+    device = NvmlDevice(nvml=FakeNvml(refused=["nvmlDeviceGetPowerUsage"]))
+    clocks = read_clocks(device, before_hz=1.98e9)
+    assert clocks.sm_before_hz == 1.98e9
+    assert clocks.sm_after_hz == 1.755e9
+    assert clocks.power_w is None
+    assert "power_w" in clocks.missing
+    sample = read_telemetry(device)
+    assert sample.load == 0.97
+    assert sample.power_w is None
+
+
+@pytest.mark.parametrize(
+    "device",
+    [NullDevice("nothing", "no such device"), CpuDevice(), NvmlDevice(nvml=FakeNvml())],
+    ids=lambda device: type(device).__name__,
+)
+def test_every_device_answers_the_whole_protocol(device):
+    assert isinstance(device, Device)
+    read_clocks(device)
+    read_telemetry(device)
+    device.close()
+
+
+def test_a_null_device_gives_its_reason_for_every_reading():
+    device = NullDevice("nothing", "no such device")
+    read_clocks(device)
+    assert set(device.missing.values()) == {"no such device"}
+    assert device.power_w() is None
+
+
+def _package(folder, name, energy, wrap=1000):
+    zone = folder / name
+    zone.mkdir()
+    (zone / "energy_uj").write_text(str(energy))
+    (zone / "max_energy_range_uj").write_text(str(wrap))
+    return zone
+
+
+def test_rapl_packages_are_summed_without_their_parts(tmp_path):
+    _package(tmp_path, "intel-rapl:0", 2_000_000)
+    _package(tmp_path, "intel-rapl:1", 3_000_000)
+    _package(tmp_path, "intel-rapl:0:0", 500_000)
+    assert CpuDevice(tmp_path).energy_j() == pytest.approx(5.0)
+
+
+def test_a_rapl_counter_that_wraps_keeps_rising(tmp_path):
+    zone = _package(tmp_path, "intel-rapl:0", 900, wrap=1000)
+    device = CpuDevice(tmp_path)
+    before = device.energy_j()
+    (zone / "energy_uj").write_text("100")
+    after = device.energy_j()
+    assert before is not None
+    assert after is not None
+    assert after - before == pytest.approx(200e-6)
+
+
+def test_unreadable_rapl_is_missing(tmp_path):
+    zone = _package(tmp_path, "intel-rapl:0", 1)
+    (zone / "energy_uj").unlink()
+    device = CpuDevice(tmp_path)
+    assert device.energy_j() is None
+    assert "FileNotFoundError" in device.missing["energy_j"]
+
+
+def test_the_processor_has_a_name(tmp_path):
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor : 0\nmodel name : A Fine CPU @ 2 GHz\n")
+    assert cpu_name(info) == "A Fine CPU @ 2 GHz"
+    assert cpu_name(tmp_path / "missing")
+
+
+def test_a_machine_without_the_wanted_device_is_told_what_was_tried(monkeypatch):
+    monkeypatch.setattr(
+        "ssmprof.devices.nvml.library", lambda: (_ for _ in ()).throw(OSError("no driver"))
+    )
+    with pytest.raises(NoDeviceError, match="no cuda device found") as caught:
+        detect("cuda")
+    assert "no driver" in str(caught.value)
+    assert detect("cpu").kind == "cpu"
