@@ -1,0 +1,430 @@
+"""Triton kernels of the Mamba-2 scan: segment summaries, their combination, the chunk walk.
+
+Promises: three launches at most, none of which waits for another program; nothing per chunk goes to
+memory; every exponential is a base-2 one; offsets that can pass 2**31 are 64 bits wide.
+
+A sequence is cut into segments of `T` tokens and a segment into chunks of `Q` tokens. `_summaries`
+gives each segment's end state from a zero start, with the exponent of its total decay; `_combine`
+turns those into the true states at segment ends; `_walk` starts from the true state and writes y.
+With one segment per sequence only `_walk` runs (arXiv:2405.21060, section 6, whose chunk states
+here never leave the registers).
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+LN2 = tl.constexpr(0.6931471805599453)
+
+
+@triton.jit
+def _softplus(v):
+    u = tl.exp2(v * LOG2E)
+    # log(1 + u) loses the digits of a small u; four terms of the series keep fp32 accuracy.
+    small = u * (1.0 - u * (0.5 - u * (0.3333333333 - u * 0.25)))
+    large = tl.log2(1.0 + u) * LN2
+    return tl.where(v > 20.0, v, tl.where(u < 0.03125, small, large))
+
+
+@triton.jit
+def _delta(raw, bias, valid, dt_min, dt_max, SOFTPLUS: tl.constexpr, CLAMP: tl.constexpr):
+    """Step sizes of one chunk; 0, hence neither decay nor input, past the end."""
+    v = raw.to(tl.float32) + bias
+    if SOFTPLUS:
+        v = _softplus(v)
+    if CLAMP:
+        v = tl.maximum(v, dt_min, propagate_nan=tl.PropagateNan.ALL)
+        v = tl.minimum(v, dt_max, propagate_nan=tl.PropagateNan.ALL)
+    return tl.where(valid, v, 0.0)
+
+
+@triton.jit
+def _dot(a, b, acc, PRECISION: tl.constexpr, WIDE: tl.constexpr):
+    if WIDE:
+        # Triton's interpreter reads bf16 operands as integers; in fp32 it multiplies them right.
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, acc, input_precision=PRECISION)
+
+
+@triton.jit
+def _locate(sid, cu_ptr, count, steps, L, T, S, VARLEN: tl.constexpr):
+    """Segment slot -> (sequence, first token, length, first slot of the sequence)."""
+    if VARLEN:
+        # Slots of sequence i begin at cu[i] // T + i: at least ceil(length / T) apart, and known
+        # without a sum over the sequences before it.
+        lo = 0
+        hi = count
+        for _ in range(steps):
+            mid = (lo + hi) // 2
+            right = (tl.load(cu_ptr + mid).to(tl.int32) // T + mid <= sid) & (mid < count)
+            lo = tl.where(right, mid, lo)
+            hi = tl.where(right, hi, mid)
+        start = tl.load(cu_ptr + lo).to(tl.int32)
+        length = tl.load(cu_ptr + lo + 1).to(tl.int32) - start
+        return lo, start, length, start // T + lo
+    else:
+        seq = sid // S
+        return seq, 0, L, seq * S
+
+
+@triton.jit
+def _breaks(seq_ptr, token, stride, first, valid):
+    """1 where the sequence id differs from the token before; the start continues its state."""
+    here = tl.load(seq_ptr + token * stride, mask=valid, other=0)
+    inner = valid & (token > first)
+    before = tl.load(seq_ptr + (token - 1) * stride, mask=inner, other=0)
+    return tl.where(inner & (here != before), 1, 0)
+
+
+@triton.jit
+def _summaries(
+    x_ptr,
+    dt_ptr,
+    a_ptr,
+    b_ptr,
+    bias_ptr,
+    cu_ptr,
+    seq_ptr,
+    state_ptr,
+    decay_ptr,
+    L,
+    H,
+    PER_GROUP,
+    P,
+    N,
+    T,
+    S,
+    count,
+    steps,
+    dt_min,
+    dt_max,
+    x_sb,
+    x_sl,
+    x_sh,
+    x_sp,
+    dt_sb,
+    dt_sl,
+    dt_sh,
+    b_sb,
+    b_sl,
+    b_sg,
+    b_sn,
+    seq_sb,
+    seq_sl,
+    Q: tl.constexpr,
+    BP: tl.constexpr,
+    BN: tl.constexpr,
+    EVEN_P: tl.constexpr,
+    EVEN_N: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    CLAMP: tl.constexpr,
+    BIAS: tl.constexpr,
+    VARLEN: tl.constexpr,
+    SEQ_IDX: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    pid = tl.program_id(0)
+    blocks = tl.cdiv(P, BP)
+    block = pid % blocks
+    head = (pid // blocks) % H
+    slot = pid // (blocks * H)
+    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
+    begin = (slot - first) * T
+    # The last segment's end state is written by the walk, if anybody wants it.
+    if begin + T >= length:
+        return
+    batch = seq * 0 if VARLEN else seq
+    rows = tl.arange(0, Q)
+    ps = block * BP + tl.arange(0, BP)
+    ns = tl.arange(0, BN)
+    token = (start + begin + T - Q).to(tl.int64)
+    entry = batch.to(tl.int64)
+    x_base = x_ptr + entry * x_sb + token * x_sl + head.to(tl.int64) * x_sh
+    b_base = b_ptr + entry * b_sb + token * b_sl + (head // PER_GROUP) * b_sg
+    dt_base = dt_ptr + entry * dt_sb + token * dt_sl + head * dt_sh
+    a2 = tl.load(a_ptr + head).to(tl.float32) * LOG2E
+    bias = 0.0
+    if BIAS:
+        bias = tl.load(bias_ptr + head).to(tl.float32)
+    # Walking backwards keeps the sum of all later exponents at hand, so the accumulator is never
+    # rescaled and the products of a segment are one long chain on the matrix units.
+    acc = tl.zeros((BP, BN), tl.float32)
+    after = 0.0
+    alive = 1
+    whole = rows >= 0
+    raw = tl.load(dt_base + rows * dt_sl)
+    for c in range(T // Q - 1, -1, -1):
+        delta = _delta(raw, bias, whole, dt_min, dt_max, SOFTPLUS, CLAMP)
+        if c > 0:
+            dt_base -= Q * dt_sl
+        raw = tl.load(dt_base + rows * dt_sl)
+        log_decay = delta * a2
+        total = tl.sum(log_decay, 0)
+        w = delta * tl.exp2(after + total - tl.cumsum(log_decay, 0))
+        if SEQ_IDX:
+            change = _breaks(seq_ptr + entry * seq_sb, token + rows, seq_sl, start, whole)
+            token -= Q
+            changes = tl.sum(change, 0)
+            w = tl.where((tl.cumsum(change, 0) == changes) & (alive > 0), w, 0.0)
+            alive = tl.where(changes > 0, 0, alive)
+        after += total
+        x_at = x_base + rows[:, None] * x_sl + ps[None, :] * x_sp
+        b_at = b_base + rows[:, None] * b_sl + ns[None, :] * b_sn
+        x_base -= Q * x_sl
+        b_base -= Q * b_sl
+        xv = tl.load(x_at) if EVEN_P else tl.load(x_at, mask=ps[None, :] < P, other=0.0)
+        bv = tl.load(b_at) if EVEN_N else tl.load(b_at, mask=ns[None, :] < N, other=0.0)
+        if SEQ_IDX:
+            # A token of an earlier sequence must vanish even if it is not finite.
+            xw = tl.where(w[None, :] != 0.0, tl.trans(xv).to(tl.float32) * w[None, :], 0.0)
+            bv = tl.where(w[:, None] != 0.0, bv, 0.0)
+        else:
+            xw = tl.trans(xv).to(tl.float32) * w[None, :]
+        acc = _dot(xw.to(bv.dtype), bv, acc, PRECISION, WIDE)
+    at = (slot * H + head).to(tl.int64)
+    out = state_ptr + at * P * N + ps[:, None] * N + ns[None, :]
+    tl.store(out, acc, mask=(ps[:, None] < P) & (ns[None, :] < N))
+    if block == 0:
+        tl.store(decay_ptr + at, tl.where(alive > 0, after, -float("inf")))
+
+
+@triton.jit
+def _combine(
+    state_ptr,
+    decay_ptr,
+    h0_ptr,
+    cu_ptr,
+    L,
+    H,
+    SIZE,
+    T,
+    S,
+    BLOCK: tl.constexpr,
+    H0: tl.constexpr,
+    VARLEN: tl.constexpr,
+):
+    """In place: end state from a zero start -> end state from the sequence's start."""
+    pid = tl.program_id(0)
+    blocks = tl.cdiv(SIZE, BLOCK)
+    block = pid % blocks
+    head = (pid // blocks) % H
+    seq = pid // (blocks * H)
+    if VARLEN:
+        start = tl.load(cu_ptr + seq).to(tl.int32)
+        segments = tl.cdiv(tl.load(cu_ptr + seq + 1).to(tl.int32) - start, T)
+        first = start // T + seq
+    else:
+        segments = tl.cdiv(L, T)
+        first = seq * S
+    cell = block * BLOCK + tl.arange(0, BLOCK)
+    inside = cell < SIZE
+    state = tl.zeros((BLOCK,), tl.float32)
+    if H0:
+        at = (seq * H + head).to(tl.int64) * SIZE
+        state = tl.load(h0_ptr + at + cell, mask=inside, other=0.0).to(tl.float32)
+    at = (first * H + head).to(tl.int64)
+    ahead = tl.load(state_ptr + at * SIZE + cell, mask=inside & (segments > 1), other=0.0)
+    for s in range(segments - 1):
+        here = ahead
+        decay = tl.load(decay_ptr + at)
+        nxt = at + H
+        ahead = tl.load(state_ptr + nxt * SIZE + cell, mask=inside & (s + 2 < segments), other=0.0)
+        state = tl.where(decay == -float("inf"), 0.0, state * tl.exp2(decay)) + here
+        tl.store(state_ptr + at * SIZE + cell, state, mask=inside)
+        at = nxt
+
+
+@triton.jit
+def _walk(
+    x_ptr,
+    dt_ptr,
+    a_ptr,
+    b_ptr,
+    c_ptr,
+    d_ptr,
+    z_ptr,
+    bias_ptr,
+    h0_ptr,
+    cu_ptr,
+    seq_ptr,
+    state_ptr,
+    decay_ptr,
+    y_ptr,
+    final_ptr,
+    L,
+    H,
+    PER_GROUP,
+    P,
+    N,
+    T,
+    S,
+    count,
+    steps,
+    dt_min,
+    dt_max,
+    x_sb,
+    x_sl,
+    x_sh,
+    x_sp,
+    dt_sb,
+    dt_sl,
+    dt_sh,
+    b_sb,
+    b_sl,
+    b_sg,
+    b_sn,
+    c_sb,
+    c_sl,
+    c_sg,
+    c_sn,
+    z_sb,
+    z_sl,
+    z_sh,
+    z_sp,
+    seq_sb,
+    seq_sl,
+    Q: tl.constexpr,
+    BP: tl.constexpr,
+    BN: tl.constexpr,
+    EVEN_P: tl.constexpr,
+    EVEN_N: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    CLAMP: tl.constexpr,
+    BIAS: tl.constexpr,
+    SKIP: tl.constexpr,
+    GATE: tl.constexpr,
+    H0: tl.constexpr,
+    FINAL: tl.constexpr,
+    VARLEN: tl.constexpr,
+    SEQ_IDX: tl.constexpr,
+    SEGMENTS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """SKIP: 0 none, 1 D of shape (H), 2 (H, P). SEGMENTS: 0 one per sequence, 1 the states before
+    this segment still have to be combined, 2 `_combine` has run."""
+    pid = tl.program_id(0)
+    blocks = tl.cdiv(P, BP)
+    block = pid % blocks
+    head = (pid // blocks) % H
+    slot = pid // (blocks * H)
+    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
+    segment = slot - first
+    begin = segment * T
+    # Slots past the end exist in ragged batches; an empty sequence still owns its first one.
+    if (begin >= length) & (segment > 0):
+        return
+    batch = seq * 0 if VARLEN else seq
+    valid = tl.minimum(length - begin, T)
+    rows = tl.arange(0, Q)
+    ps = block * BP + tl.arange(0, BP)
+    ns = tl.arange(0, BN)
+    token = (start + begin).to(tl.int64)
+    entry = batch.to(tl.int64)
+    x_base = x_ptr + entry * x_sb + token * x_sl + head.to(tl.int64) * x_sh
+    b_base = b_ptr + entry * b_sb + token * b_sl + (head // PER_GROUP) * b_sg
+    c_base = c_ptr + entry * c_sb + token * c_sl + (head // PER_GROUP) * c_sg
+    dt_base = dt_ptr + entry * dt_sb + token * dt_sl + head * dt_sh
+    y_base = y_ptr + ((entry * L + token) * H + head) * P
+    if GATE:
+        z_base = z_ptr + entry * z_sb + token * z_sl + head.to(tl.int64) * z_sh
+    a2 = tl.load(a_ptr + head).to(tl.float32) * LOG2E
+    bias = 0.0
+    if BIAS:
+        bias = tl.load(bias_ptr + head).to(tl.float32)
+    if SKIP == 1:
+        skip = tl.load(d_ptr + head).to(tl.float32)
+    if SKIP == 2:
+        skip = tl.load(d_ptr + head * P + ps, mask=ps < P, other=0.0).to(tl.float32)[None, :]
+    cells = ps[:, None] * N + ns[None, :]
+    owned = (ps[:, None] < P) & (ns[None, :] < N)
+    h = tl.zeros((BP, BN), tl.float32)
+    if H0 and SEGMENTS != 2:
+        at = (seq * H + head).to(tl.int64) * P * N
+        h = tl.load(h0_ptr + at + cells, mask=owned, other=0.0).to(tl.float32)
+    if SEGMENTS == 1:
+        for s in range(segment):
+            at = ((first + s) * H + head).to(tl.int64)
+            decay = tl.load(decay_ptr + at)
+            h = tl.where(decay == -float("inf"), 0.0, h * tl.exp2(decay))
+            h += tl.load(state_ptr + at * P * N + cells, mask=owned, other=0.0)
+    if SEGMENTS == 2:
+        if segment > 0:
+            at = ((slot - 1) * H + head).to(tl.int64)
+            h = tl.load(state_ptr + at * P * N + cells, mask=owned, other=0.0)
+        elif H0:
+            at = (seq * H + head).to(tl.int64) * P * N
+            h = tl.load(h0_ptr + at + cells, mask=owned, other=0.0).to(tl.float32)
+
+    causal = rows[:, None] >= rows[None, :]
+    left = valid
+    raw = tl.load(dt_base + rows * dt_sl, mask=rows < left, other=0.0)
+    for _ in range(tl.cdiv(valid, Q)):
+        inside = rows < left
+        delta = _delta(raw, bias, inside, dt_min, dt_max, SOFTPLUS, CLAMP)
+        left -= Q
+        dt_base += Q * dt_sl
+        raw = tl.load(dt_base + rows * dt_sl, mask=rows < left, other=0.0)
+        log_decay = delta * a2
+        a = tl.cumsum(log_decay, 0)
+        total = tl.sum(log_decay, 0)
+        p_mask = inside[:, None]
+        n_mask = inside[:, None]
+        if not EVEN_P:
+            p_mask = p_mask & (ps[None, :] < P)
+        if not EVEN_N:
+            n_mask = n_mask & (ns[None, :] < N)
+        xv = tl.load(x_base + rows[:, None] * x_sl + ps[None, :] * x_sp, mask=p_mask, other=0.0)
+        bv = tl.load(b_base + rows[:, None] * b_sl + ns[None, :] * b_sn, mask=n_mask, other=0.0)
+        cv = tl.load(c_base + rows[:, None] * c_sl + ns[None, :] * c_sn, mask=n_mask, other=0.0)
+        x_base += Q * x_sl
+        b_base += Q * b_sl
+        c_base += Q * c_sl
+        if GATE:
+            z_at = z_base + rows[:, None] * z_sl + ps[None, :] * z_sp
+            zv = tl.load(z_at, mask=p_mask, other=0.0)
+            z_base += Q * z_sl
+
+        scores = _dot(cv, tl.trans(bv), None, PRECISION, WIDE)
+        y = _dot(cv, tl.trans(h.to(bv.dtype)), None, PRECISION, WIDE)
+        from_state = tl.exp2(a)
+        to_state = delta * tl.exp2(total - a)
+        keep = tl.exp2(total)
+        visible = causal
+        if SEQ_IDX:
+            change = _breaks(seq_ptr + entry * seq_sb, token + rows, seq_sl, start, inside)
+            token += Q
+            changes = tl.sum(change, 0)
+            k = tl.cumsum(change, 0)
+            visible = causal & (k[:, None] == k[None, :])
+            to_state = tl.where(k == changes, to_state, 0.0)
+            y = tl.where((k == 0)[:, None], y, 0.0)
+        y = y * from_state[:, None]
+        # Above the diagonal exp2 may overflow; the selection comes last, so that neither that nor
+        # a token that is not finite reaches the tokens before it.
+        scores = scores * (tl.exp2(a[:, None] - a[None, :]) * delta[None, :])
+        scores = tl.where(visible, scores, 0.0)
+        y = _dot(scores.to(xv.dtype), xv, y, PRECISION, WIDE)
+        xw = tl.trans(xv).to(tl.float32) * to_state[None, :]
+        if SEQ_IDX:
+            last = k == changes
+            xw = tl.where(last[None, :], xw, 0.0)
+            bv = tl.where(last[:, None], bv, 0.0)
+            h = tl.where(changes == 0, h, 0.0)
+        h = _dot(xw.to(bv.dtype), bv, h * keep, PRECISION, WIDE)
+
+        if SKIP != 0:
+            y += xv.to(tl.float32) * skip
+        if GATE:
+            zf = zv.to(tl.float32)
+            y = y * zf / (1.0 + tl.exp2(-zf * LOG2E))
+        y_at = y_base + rows[:, None] * (H * P) + ps[None, :]
+        tl.store(y_at, y.to(y_ptr.dtype.element_ty), mask=p_mask)
+        y_base += Q * H * P
+    if FINAL and begin + T >= length:
+        at = (seq * H + head).to(tl.int64) * P * N
+        tl.store(final_ptr + at + cells, h.to(final_ptr.dtype.element_ty), mask=owned)
