@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ssmprof.devices.jetson import board, clocks, memory, modes, power
+from ssmprof.devices.jetson.device import detect
 from ssmprof.devices.sysfs import LiveFiles, RecordedFiles, Sysfs
 
 ROOT = Path(__file__).parents[2] / "jetson"
@@ -303,3 +304,23 @@ def test_a_file_that_vanishes_between_listing_and_reading_gives_a_reason() -> No
     assert (sysfs.integer("/sys/a"), sysfs.why("/sys/a")) == (None, "ENODEV")
     assert (sysfs.text("/sys/b"), sysfs.why("/sys/b")) == (None, "EACCES")
     assert (sysfs.text("/sys/c"), sysfs.why("/sys/c")) == (None, "ENOENT")
+
+
+def test_a_board_is_a_device_whose_every_reading_is_a_value_or_a_reason() -> None:
+    device = detect(Sysfs(NANO))
+    assert device is not None
+    assert (device.name, device.kind) == ("Orin Nano 8GB devkit", "cuda")
+    assert device.power_w() == pytest.approx(7.544, abs=1e-3)
+    assert (device.power_source, device.power_scope) == ("ina3221:VDD_IN", "module")
+    assert (device.sm_hz(), device.max_sm_hz()) == (306e6, 1020e6)
+    assert device.temperature_c() == 48.562
+    assert device.memory_hz() is None
+    assert "root" in device.missing["memory_hz"]
+    assert device.energy_j() is None
+    assert "energy_j" in device.missing
+    assert device.pinned() == "free"
+    assert device.throttle() == ()
+
+
+def test_a_machine_that_is_no_board_has_no_jetson_device() -> None:
+    assert detect(Sysfs(RecordedFiles({}))) is None
