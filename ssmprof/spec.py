@@ -36,13 +36,16 @@ class _Spec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
 
 
 class AttentionSpec(_Spec, frozen=True, kw_only=True):
-    """Rotary attention; `kv_heads < heads` is grouped-query, `window` limits how far it looks."""
+    """Attention; `kv_heads < heads` is grouped-query, `window` limits how far it looks.
+
+    `rope_theta` is the base of the rotary embedding; None means no positional embedding at all.
+    """
 
     heads: Positive
     kv_heads: Positive
     head_dim: Positive
     qkv_bias: bool = False
-    rope_theta: float = 10_000.0
+    rope_theta: float | None = 10_000.0
     window: Positive | None = None
 
 
@@ -69,10 +72,13 @@ class StateSpec(_Spec, frozen=True, kw_only=True):
 
 
 class MlpSpec(_Spec, frozen=True, kw_only=True):
-    """Feed-forward sub-layer: `swiglu` has three matrices of (d_model, d_ff), `gelu` two."""
+    """Feed-forward sub-layer: `swiglu` has three matrices of (d_model, d_ff), the others two.
+
+    `relu2` is the squared rectifier of Nemotron-H.
+    """
 
     d_ff: Positive
-    kind: Literal["swiglu", "gelu"] = "swiglu"
+    kind: Literal["swiglu", "gelu", "relu2"] = "swiglu"
 
 
 class BlockSpec(_Spec, frozen=True, kw_only=True, tag="block"):

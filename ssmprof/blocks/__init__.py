@@ -1,0 +1,45 @@
+"""What is measured: `build(subject, ...)` makes a block, `workload(model, point)` a call of it.
+
+Promises: weights are random and made on the device; every part runs inside a named scope; each op
+runs the strongest implementation found on this device, whose name `model.providers()` tells.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ssmprof.spec import Dtype, Logits, Subject
+
+if TYPE_CHECKING:
+    import torch
+
+    from ssmprof.blocks.model import Model
+    from ssmprof.blocks.workloads import Workload
+    from ssmprof.records import Point
+
+
+def build(
+    subject: Subject,
+    device: str | torch.device,
+    dtype: Dtype = "bfloat16",
+    seed: int = 0,
+    logits: Logits = "none",
+) -> Model:
+    """Make a block of random weights on `device` ("cuda", "cpu" or "meta").
+
+    Raises ConfigError where the spec is incomplete or a forced provider cannot run here.
+    """
+    import torch
+
+    from ssmprof.blocks.model import Model
+
+    place = torch.device(device)
+    kind = getattr(torch, dtype)
+    return Model(subject, place, kind, seed, logits)
+
+
+def workload(model: Model, point: Point) -> Workload:
+    """The call of `point`, with its cache allocated: see `ssmprof.blocks.workloads`."""
+    from ssmprof.blocks.workloads import workload as make
+
+    return make(model, point)

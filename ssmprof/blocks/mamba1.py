@@ -1,0 +1,113 @@
+"""Mamba-1 mixer (arXiv:2312.00752, section 3.4): projections, short convolution, selective scan.
+
+Shape letters: B batch, L tokens, d model width, D inner width, N state size, R rank of dt.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ssmprof.blocks.base import Position, StateCache
+from ssmprof.blocks.conv import ShortConv
+from ssmprof.blocks.providers import Ops
+from ssmprof.blocks.weights import Weights, frozen
+from ssmprof.scopes import scope
+from ssmprof.spec import StateSpec
+
+
+def dt_rank(spec: StateSpec, d_model: int) -> int:
+    """Rank of the step-size projection; the published default is ceil(d / 16)."""
+    return spec.dt_rank or math.ceil(d_model / 16)
+
+
+class Mamba1(nn.Module):
+    """(B, L, d) -> (B, L, d) with a state of (D, N) per sequence; the gate is inside the scan."""
+
+    def __init__(self, spec: StateSpec, d_model: int, weights: Weights, ops: Ops) -> None:
+        super().__init__()
+        self.spec = spec
+        inner, states = spec.d_inner, spec.d_state
+        self.rank = dt_rank(spec, d_model)
+        self.in_proj = weights.linear(d_model, 2 * inner)
+        self.conv = ShortConv(inner, spec.d_conv, weights, ops)
+        self.x_proj = weights.linear(inner, self.rank + 2 * states)
+        self.dt_proj = weights.linear(self.rank, inner)
+        self.dt_bias = weights.step_bias(inner)
+        decay = torch.arange(1, states + 1, dtype=torch.float32, device=weights.device)
+        self.A = frozen(-decay.expand(inner, states).contiguous())
+        self.D = weights.ones(inner, float32=True)
+        self.out_proj = weights.linear(inner, d_model, scale=weights.branch)
+        self.state_dtype = getattr(torch, spec.state_dtype)
+        self.scan_op = ops["selective_scan"]
+        self.update_op = ops["selective_state_update"]
+
+    def forward(self, x: Tensor, cache: StateCache | None = None) -> Tensor:
+        """(B, L, d) -> (B, L, d); the state after the last token is left in the cache."""
+        with scope("in_proj"):
+            u, z = self.in_proj(x).chunk(2, dim=-1)
+        u = self.conv(u, cache)
+        dt, B, C = self._select(u)
+        state = None if cache is None or cache.position.tokens == 0 else cache.ssm
+        with scope("scan", "scan"):
+            y = self.scan_op(
+                u,
+                dt,
+                self.A,
+                B,
+                C,
+                D=self.D,
+                z=z,
+                dt_bias=self.dt_bias,
+                dt_softplus=True,
+                initial_state=state,
+                return_final_state=False if cache is None else self.state_dtype,
+            )
+        if cache is not None:
+            y, cache.ssm = y
+        with scope("out_proj"):
+            return self.out_proj(y)
+
+    def step(self, x: Tensor, cache: StateCache) -> Tensor:
+        """(B, d) -> (B, d); the state is overwritten in place."""
+        with scope("in_proj"):
+            u, z = self.in_proj(x).chunk(2, dim=-1)
+        u = self.conv.step(u, cache)
+        dt, B, C = self._select(u)
+        with scope("scan", "scan"):
+            y = self.update_op(
+                cache.ssm,
+                u,
+                dt,
+                self.A,
+                B,
+                C,
+                D=self.D,
+                z=z,
+                dt_bias=self.dt_bias,
+                dt_softplus=True,
+            )
+        with scope("out_proj"):
+            return self.out_proj(y)
+
+    def _select(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(..., D) -> dt (..., D), B and C (..., N): what makes the scan selective."""
+        states = self.spec.d_state
+        with scope("x_proj"):
+            low, B, C = self.x_proj(u).split((self.rank, states, states), dim=-1)
+        with scope("dt_proj"):
+            return self.dt_proj(low), B, C
+
+    def new_cache(
+        self, batch: int, max_context: int, dtype: torch.dtype, position: Position
+    ) -> StateCache:
+        """Zero window and state; their size does not depend on `max_context`."""
+        spec = self.spec
+        device = self.A.device
+        return StateCache(
+            torch.zeros(batch, spec.d_inner, spec.d_conv, dtype=dtype, device=device),
+            torch.zeros(batch, spec.d_inner, spec.d_state, dtype=self.state_dtype, device=device),
+            position,
+        )

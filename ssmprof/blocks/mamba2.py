@@ -1,0 +1,140 @@
+"""Mamba-2 mixer (arXiv:2405.21060, section 7): projections, short convolution, SSD scan, norm, gate.
+
+Shape letters: B batch, L tokens, d model width, D = H*P inner width, G groups, N state size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ssmprof.blocks.base import Position, StateCache
+from ssmprof.blocks.conv import ShortConv
+from ssmprof.blocks.norm import GatedRMSNorm
+from ssmprof.blocks.providers import Ops
+from ssmprof.blocks.weights import Weights, frozen
+from ssmprof.scopes import scope
+from ssmprof.spec import StateSpec
+
+# Decay rates of the published initialisation: A uniform in [1, 16].
+DECAY_RANGE = (1.0, 16.0)
+
+
+class Mamba2(nn.Module):
+    """(B, L, d) -> (B, L, d) with a state of (H, P, N) per sequence.
+
+    Without `gated_norm` (Falcon-H1) the gate is applied inside the scan and nothing is normed.
+    """
+
+    def __init__(self, spec: StateSpec, d_model: int, weights: Weights, ops: Ops) -> None:
+        super().__init__()
+        self.spec = spec
+        inner, heads, groups, states = spec.d_inner, spec.nheads, spec.ngroups, spec.d_state
+        if heads * spec.headdim != inner or heads % groups:
+            raise ValueError(
+                f"d_inner {inner} needs whole heads of {spec.headdim}, in {groups} equal groups"
+            )
+        self.channels = inner + 2 * groups * states
+        self.in_proj = weights.linear(d_model, inner + self.channels + heads)
+        self.conv = ShortConv(self.channels, spec.d_conv, weights, ops)
+        low, high = DECAY_RANGE
+        self.A = frozen(-weights.uniform(heads, low=low, high=high, float32=True))
+        self.D = weights.ones(heads, float32=True)
+        self.dt_bias = weights.step_bias(heads)
+        self.norm = GatedRMSNorm(inner, inner // groups, weights, ops) if spec.gated_norm else None
+        self.out_proj = weights.linear(inner, d_model, scale=weights.branch)
+        self.state_dtype = getattr(torch, spec.state_dtype)
+        self.scan_op = ops["ssd_scan"]
+        self.update_op = ops["selective_state_update"]
+        # Decode treats a head's scalars as constant over its (P, N) or P entries: stride-0 views.
+        self.step_A = self.A.view(heads, 1, 1).expand(heads, spec.headdim, states)
+        self.step_D = self.D.view(heads, 1).expand(heads, spec.headdim)
+        self.step_bias = self.dt_bias.view(heads, 1).expand(heads, spec.headdim)
+
+    def forward(self, x: Tensor, cache: StateCache | None = None) -> Tensor:
+        """(B, L, d) -> (B, L, d); the state after the last token is left in the cache."""
+        with scope("in_proj"):
+            z, xbc, dt = self._split(self.in_proj(x))
+        u, B, C = self._groups(self.conv(xbc, cache))
+        z = z.unflatten(-1, (-1, self.spec.headdim))
+        state = None if cache is None or cache.position.tokens == 0 else cache.ssm
+        with scope("scan", "scan"):
+            y = self.scan_op(
+                u,
+                dt,
+                self.A,
+                B,
+                C,
+                D=self.D,
+                z=None if self.norm else z,
+                dt_bias=self.dt_bias,
+                dt_softplus=True,
+                initial_state=state,
+                return_final_state=False if cache is None else self.state_dtype,
+            )
+        if cache is not None:
+            y, cache.ssm = y
+        return self._finish(y.flatten(-2), z.flatten(-2))
+
+    def step(self, x: Tensor, cache: StateCache) -> Tensor:
+        """(B, d) -> (B, d); the state is overwritten in place."""
+        heads, width = self.spec.nheads, self.spec.headdim
+        with scope("in_proj"):
+            z, xbc, dt = self._split(self.in_proj(x))
+        u, B, C = self._groups(self.conv.step(xbc, cache))
+        z = z.unflatten(-1, (heads, width))
+        with scope("scan", "scan"):
+            y = self.update_op(
+                cache.ssm,
+                u,
+                dt[..., None].expand(-1, heads, width),
+                self.step_A,
+                B,
+                C,
+                D=self.step_D,
+                z=None if self.norm else z,
+                dt_bias=self.step_bias,
+                dt_softplus=True,
+            )
+        return self._finish(y.flatten(-2), z.flatten(-2))
+
+    def _split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        sizes = (self.spec.d_inner, self.channels, self.spec.nheads)
+        z, xbc, dt = projected.split(sizes, dim=-1)
+        return z, xbc, dt
+
+    def _groups(self, xbc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(..., D + 2GN) -> x (..., H, P), B and C (..., G, N), all views."""
+        spec = self.spec
+        bc = spec.ngroups * spec.d_state
+        u, B, C = xbc.split((spec.d_inner, bc, bc), dim=-1)
+        return (
+            u.unflatten(-1, (-1, spec.headdim)),
+            B.unflatten(-1, (spec.ngroups, -1)),
+            C.unflatten(-1, (spec.ngroups, -1)),
+        )
+
+    def _finish(self, y: Tensor, z: Tensor) -> Tensor:
+        if self.norm is not None:
+            y = self.norm(y, z)
+        with scope("out_proj"):
+            return self.out_proj(y)
+
+    def new_cache(
+        self, batch: int, max_context: int, dtype: torch.dtype, position: Position
+    ) -> StateCache:
+        """Zero window and state; their size does not depend on `max_context`."""
+        spec = self.spec
+        device = self.A.device
+        return StateCache(
+            torch.zeros(batch, self.channels, spec.d_conv, dtype=dtype, device=device),
+            torch.zeros(
+                batch,
+                spec.nheads,
+                spec.headdim,
+                spec.d_state,
+                dtype=self.state_dtype,
+                device=device,
+            ),
+            position,
+        )

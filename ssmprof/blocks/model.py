@@ -1,0 +1,136 @@
+"""The measured thing: embedding, stack, norm and head, or the layers alone where vocab is None.
+
+`prefill` reads a prompt and `step` one token. Neither moves the cache's position (`cache.advance`
+does), so a call can be captured and replayed for ever. Logits are asked for per call: none (layers
+only), of the last token (what serving needs), or of all (what most published memory curves kept).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssmprof.blocks.base import Cache, tensor_bytes
+from ssmprof.blocks.norm import RMSNorm
+from ssmprof.blocks.providers import Ops
+from ssmprof.blocks.stack import Stack
+from ssmprof.blocks.weights import Weights
+from ssmprof.errors import ConfigError
+from ssmprof.scopes import scope
+from ssmprof.spec import BlockSpec, Logits
+
+EMBEDDING_STD = 1.0
+
+
+class Model(nn.Module):
+    """A block of random weights, ready to be called. `logits` is the default of both phases."""
+
+    def __init__(
+        self,
+        spec: BlockSpec,
+        device: torch.device,
+        dtype: torch.dtype,
+        seed: int = 0,
+        logits: Logits = "none",
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.device = device
+        self.dtype = dtype
+        self.logits: Logits = logits
+        self.ops = Ops(device, spec.providers)
+        weights = Weights(device, dtype, seed, layers=len(spec.pattern) * spec.depth)
+        self.stack = Stack(spec, weights, self.ops)
+        self.embedding: nn.Linear | None = None
+        self.head: nn.Linear | None = None
+        if spec.vocab is not None:
+            # (vocab, d), as a lookup table and, tied, as the head.
+            scale = EMBEDDING_STD if not spec.tie_embeddings else 1.0
+            self.embedding = weights.linear(spec.d_model, spec.vocab, scale=scale)
+            self.head = self.embedding
+            if not spec.tie_embeddings:
+                self.head = weights.linear(spec.d_model, spec.vocab)
+            self.norm = RMSNorm(spec.d_model, weights, self.ops)
+
+    @torch.inference_mode()
+    def prefill(
+        self, inputs: Tensor, cache: Cache | None = None, logits: Logits | None = None
+    ) -> Tensor:
+        """Token ids (B, L), or hidden states (B, L, d) without a vocabulary, from the cache's
+        position on. Returns hidden states (B, L, d), or logits (B, 1 or L, vocab)."""
+        x, fresh = self._embed(inputs)
+        x = self.stack(x, cache, step=False, fresh=fresh)
+        wanted = self._wanted(logits)
+        if wanted == "none":
+            return x
+        return self._head(x[:, -1:] if wanted == "last" else x)
+
+    @torch.inference_mode()
+    def step(self, inputs: Tensor, cache: Cache, logits: Logits | None = None) -> Tensor:
+        """Token ids (B), or hidden states (B, d). Returns hidden states (B, d) or logits (B, vocab).
+
+        The new token's row is written and its state updated; the position stays.
+        """
+        x, fresh = self._embed(inputs)
+        x = self.stack(x, cache, step=True, fresh=fresh)
+        return x if self._wanted(logits) == "none" else self._head(x)
+
+    def _wanted(self, logits: Logits | None) -> Logits:
+        wanted = self.logits if logits is None else logits
+        if wanted != "none" and self.head is None:
+            raise ConfigError(
+                f'{self.spec.name}: logits = "{wanted}" and no vocabulary',
+                fix='set vocab, or logits = "none" (layers only)',
+            )
+        return wanted
+
+    def _embed(self, inputs: Tensor) -> tuple[Tensor, bool]:
+        if self.embedding is None:
+            return inputs, False
+        with scope("embedding", "embedding"):
+            return F.embedding(inputs, self.embedding.weight), True
+
+    def _head(self, x: Tensor) -> Tensor:
+        assert self.head is not None
+        with scope("final"):
+            x = self.norm(x)
+        with scope("head"):
+            return self.head(x)
+
+    @torch.inference_mode()
+    def new_cache(self, batch: int, max_context: int) -> Cache:
+        """An empty cache on the model's device."""
+        return self.stack.new_cache(batch, max_context, self.device, self.dtype)
+
+    def example(self, batch: int, tokens: int | None, seed: int = 0) -> Tensor:
+        """Random input of `prefill` (tokens) or `step` (None): ids or hidden states."""
+        shape = (batch,) if tokens is None else (batch, tokens)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        if self.spec.vocab is not None:
+            return torch.randint(self.spec.vocab, shape, device=self.device, generator=generator)
+        size = (*shape, self.spec.d_model)
+        return torch.randn(size, device=self.device, dtype=self.dtype, generator=generator)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of all parameters, a tied head once."""
+        return sum(tensor_bytes(parameter) for parameter in self.parameters())
+
+    def memory_anatomy(
+        self, cache: Cache, batch: int, tokens: int, logits: Logits | None = None
+    ) -> dict[str, int]:
+        """Bytes by owner from shapes and dtypes: weights, kv, conv_state, ssm_state, logits."""
+        rows = {"none": 0, "last": 1, "all": tokens}[self._wanted(logits)]
+        size = torch.finfo(self.dtype).bits // 8
+        return {
+            "weights": self.weights_bytes,
+            "kv": cache.kv_bytes,
+            "conv_state": cache.conv_state_bytes,
+            "ssm_state": cache.ssm_state_bytes,
+            "logits": batch * rows * (self.spec.vocab or 0) * size,
+        }
+
+    def providers(self) -> dict[str, str]:
+        """Op -> name of the implementation that served its latest call."""
+        return self.ops.names()

@@ -1,0 +1,30 @@
+"""Rotary position embedding (arXiv:2104.09864), the half-split form of Llama.
+
+Tables of cosine and sine, (positions, dh/2) in the activations' dtype, are made once per cache.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def tables(
+    positions: int, head_dim: int, theta: float, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of position * theta^(-2i/dh), both (positions, dh/2)."""
+    exponents = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
+    angles = torch.outer(
+        torch.arange(positions, device=device, dtype=torch.float32), theta**-exponents
+    )
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate x (B, L, heads, dh) by cos, sin (L, dh/2); three element-wise passes, no copies."""
+    halves = x.unflatten(-1, (2, -1))
+    cos, sin = cos[:, None, :], sin[:, None, :]
+    out = halves * cos[:, :, None, :]
+    out[..., 0, :].addcmul_(halves[..., 1, :], sin, value=-1)
+    out[..., 1, :].addcmul_(halves[..., 0, :], sin)
+    return out.flatten(-2)
