@@ -1,0 +1,162 @@
+"""What all figures share: the size, the context axis, unit formatting and labels that do not collide.
+
+Uses matplotlib's Figure API and never pyplot: no global state, no display. Text sizes are points at
+8.8 inches of width and stay at 9.5 or more, so that figures are readable on a phone's scroll box.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ssmprof.report.theme import STYLES, Style, sentinel
+from ssmprof.units import format_context
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ssmprof.report.facets import Name
+
+WIDTH_IN = 8.8
+TEXT_PT = 10.0
+
+
+def figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
+    """An empty figure without a background: the page shows through in both themes."""
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width_in, height_in), layout="none")
+    made.patch.set_visible(False)
+    return made
+
+
+def plain(axes: Axes, grid: str = "both") -> Axes:
+    """Quiet frame, hairline grid, token colours."""
+    axes.set_facecolor("none")
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(sentinel("grid"))
+        spine.set_linewidth(0.9)
+    axes.tick_params(
+        which="both", colors=sentinel("muted"), labelsize=TEXT_PT, length=3, width=0.8,
+        color=sentinel("grid"),
+    )  # fmt: skip
+    axes.grid(visible=True, axis=grid, color=sentinel("grid"), linewidth=0.6, alpha=0.7)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+    return axes
+
+
+def note(axes: Axes, x: float, y: float, text: str, token: str = "muted", **how: Any) -> Any:
+    """Text in a token colour at data coordinates, or as `transform` says."""
+    how = {"fontsize": TEXT_PT, "color": sentinel(token), "parse_math": False} | how
+    return axes.text(x, y, text, **how)
+
+
+def heading(axes: Axes, text: str) -> None:
+    """What an axis shows, above its top left corner: reads without turning the head."""
+    note(axes, 0.0, 1.02, text, "muted", transform=axes.transAxes, va="bottom", ha="left")
+
+
+def context_axis(
+    axes: Axes, contexts: Sequence[int], room: float = 1.0, labels: bool = True, most: int = 11
+) -> None:
+    """Log2 axis of context lengths, ticks at powers of two; `room` widens it for labels."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    low, high = min(contexts), max(contexts)
+    pad = max((high / low) ** 0.02, 1.06)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(low / pad, high * pad * room)
+    first, last = math.ceil(math.log2(low) - 1e-9), math.floor(math.log2(high) + 1e-9)
+    ticks = [2.0**power for power in range(first, last + 1)] or [float(low)]
+    step = math.ceil(len(ticks) / most)
+    ticks = ticks[::-1][::step][::-1]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    names = [format_context(tick) if labels else "" for tick in ticks]
+    axes.xaxis.set_major_formatter(FixedFormatter(names))
+
+
+def log_axis(axes: Axes, low: float, high: float) -> None:
+    """Log10 axis with plain numbers; 2 and 5 are labelled too where the range is short."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    decades = math.log10(high / low)
+    subs = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=20))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+
+
+def plain_number(value: float) -> str:
+    """`0.05`, `20`, `3,000`: no exponent, no trailing zeros."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.6g}"
+
+
+def style_of(name: Name) -> Style:
+    """Colour, marker and dash of a contender: hue by architecture, the rest by its turn."""
+    styles = STYLES[name.architecture]
+    return styles[min(name.nth, len(styles) - 1)]
+
+
+def line_arguments(name: Name) -> dict[str, Any]:
+    """Keyword arguments of `Axes.plot` for a contender's line."""
+    style = style_of(name)
+    colour = sentinel(style.token)
+    return {
+        "color": colour,
+        "linewidth": 1.9,
+        "linestyle": (0, style.dash) if style.dash else "-",
+        "marker": style.marker,
+        "markersize": 5.5,
+        "markerfacecolor": sentinel("bg") if style.hollow else colour,
+        "markeredgecolor": colour,
+        "markeredgewidth": 1.2,
+    }
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions as near as possible to `wanted`, at least `gap` apart and inside [low, high].
+
+    Pools neighbours that collide and centres each pool on its mean (isotonic regression), so order
+    is kept and no label moves further than its neighbours force it to.
+    """
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
+    pools: list[list[float]] = []
+    for turn, index in enumerate(order):
+        pools.append([wanted[index] - turn * gap, 1.0])
+        while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
+            value, weight = pools.pop()
+            pools[-1][0] = (pools[-1][0] * pools[-1][1] + value * weight) / (pools[-1][1] + weight)
+            pools[-1][1] += weight
+    flat = [value for value, weight in pools for _ in range(int(weight))]
+    ceiling = high - (len(order) - 1) * gap
+    placed = [0.0] * len(wanted)
+    for turn, index in enumerate(order):
+        placed[index] = min(max(flat[turn], low), ceiling) + turn * gap
+    return placed
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], gap: float) -> None:
+    """Direct labels right of the lines' last points: (x, y, text, token), never on each other.
+
+    `gap` is the height of a line of text as a share of the axes.
+    """
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = [float(to_axes.transform((x, y))[1]) for x, y, _, _ in ends]
+    edge = 1.012
+    for (x, _, text, token), height, at in zip(
+        ends, heights, spread(heights, gap, 0.02, 0.98), strict=True
+    ):
+        start = float(to_axes.transform((x, 1.0))[0])
+        if abs(at - height) > 0.012 or start < edge - 0.05:
+            axes.plot(
+                [start + 0.008, edge - 0.004], [height, at], transform=axes.transAxes, linewidth=0.7,
+                color=sentinel("muted"), clip_on=False, solid_capstyle="round",
+            )  # fmt: skip
+        note(axes, edge, at, text, token, transform=axes.transAxes, va="center", fontweight="bold")

@@ -1,0 +1,206 @@
+"""One facet of a run: the contenders' values over context for one phase, batch and execution.
+
+A facet is what a verdict and a chart are about. Values are one number per round (the median of its
+samples), since the process is the unit of replication; a point that was not measured keeps its
+Failure. Promises to mix neither devices nor phases, batches, executions, dtypes or logits modes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ssmprof.records import Failure, Measurement, Run, median
+from ssmprof.spec import Architecture, BlockSpec, Execution, Phase, Subject
+
+Metric = Literal["latency", "energy", "memory"]
+
+# Reasons for which a contender is absent from a length on, as opposed to merely unmeasured.
+TOO_BIG = ("out-of-memory", "skipped")
+_LETTERS: dict[Architecture, str] = {"transformer": "T", "ssm": "M", "hybrid": "H"}
+_STATE_NAMES = {"mamba1": "Mamba-1", "mamba2": "Mamba-2"}
+
+
+@dataclass(frozen=True)
+class Name:
+    """How a contender is called: `the hybrid` in a sentence, `hybrid` on a label, `H` in a cell."""
+
+    block: str
+    phrase: str
+    label: str
+    letter: str
+    architecture: Architecture
+    nth: int
+
+    @property
+    def opening(self) -> str:
+        """The phrase at the start of a sentence."""
+        return self.phrase[0].upper() + self.phrase[1:]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is held fixed in a facet."""
+
+    environment: str
+    phase: Phase
+    batch: int
+    execution: Execution
+    dtype: str
+    logits: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One contender: context -> one value per round; and why a context has none."""
+
+    name: Name
+    values: dict[int, dict[int, float]]
+    failures: dict[int, Failure]
+
+    def at(self, context: int) -> float:
+        """Median over the rounds at a measured context."""
+        return median(self.values[context].values())
+
+    @property
+    def contexts(self) -> list[int]:
+        """Measured context lengths, ascending."""
+        return sorted(self.values)
+
+
+@dataclass(frozen=True)
+class Facet:
+    """The curves to compare, in the order of the scenario. Seconds, joules per token or bytes."""
+
+    key: Key
+    metric: Metric
+    curves: tuple[Curve, ...]
+
+    @property
+    def contexts(self) -> list[int]:
+        """Every context at which something was measured."""
+        return sorted({context for curve in self.curves for context in curve.values})
+
+    @property
+    def tried(self) -> list[int]:
+        """Every context with an outcome, failures included."""
+        failed = {context for curve in self.curves for context in curve.failures}
+        return sorted(failed.union(self.contexts))
+
+    def curve(self, block: str) -> Curve:
+        """The contender of that block name."""
+        return next(curve for curve in self.curves if curve.name.block == block)
+
+    def absent(self, block: str, context: int) -> bool:
+        """Whether the contender does not fit at that context: too big there, or at a shorter one."""
+        curve = self.curve(block)
+        if context in curve.values:
+            return False
+        too_big = [at for at, failure in curve.failures.items() if failure.reason in TOO_BIG]
+        return bool(too_big) and min(too_big) <= context
+
+
+def _latency(one: Measurement) -> float | None:
+    return one.time_s
+
+
+def _energy(one: Measurement) -> float | None:
+    if one.energy is None:
+        return None
+    tokens = one.point.batch * (one.point.context if one.point.phase == "prefill" else 1)
+    return one.energy.energy_j / tokens
+
+
+def _memory(one: Measurement) -> float | None:
+    return float(one.memory.allocator_peak_bytes) if one.memory else None
+
+
+_READ: dict[Metric, Callable[[Measurement], float | None]] = {
+    "latency": _latency,
+    "energy": _energy,
+    "memory": _memory,
+}
+
+
+def name_contenders(blocks: Iterable[Subject]) -> dict[str, Name]:
+    """Block name -> how it is called; the architecture's word where it is the only one of its kind."""
+    subjects = list(blocks)
+    kinds = [subject.architecture for subject in subjects]
+    words = [_word(subject) for subject in subjects]
+    names: dict[str, Name] = {}
+    for subject, kind, word in zip(subjects, kinds, words, strict=True):
+        alone = words.count(word) == 1
+        nth = sum(kinds[index] == kind for index in range(len(names)))
+        letter = _LETTERS[kind]
+        if kinds.count(kind) > 1:
+            letter += str(nth + 1)
+        the = "the " if kind != "ssm" else ""
+        phrase = the + word if alone else subject.name
+        names[subject.name] = Name(subject.name, phrase, subject.name, letter, kind, nth)
+    return names
+
+
+def _word(subject: Subject) -> str:
+    if subject.architecture != "ssm" or not isinstance(subject, BlockSpec):
+        return subject.architecture
+    states = {_STATE_NAMES[part] for part in subject.sublayers if part in _STATE_NAMES}
+    return states.pop() if len(states) == 1 else subject.name
+
+
+def keys(run: Run) -> list[Key]:
+    """Every facet of the run: prefill before decode, small batches and graphs first."""
+    found = {
+        Key(
+            outcome.environment,
+            outcome.point.phase,
+            outcome.point.batch,
+            outcome.point.execution,
+            outcome.point.dtype,
+            outcome.point.logits,
+        )
+        for outcome in run.outcomes
+    }
+    return sorted(
+        found,
+        key=lambda key: (
+            key.environment,
+            key.phase != "prefill",
+            key.batch,
+            key.execution != "graph",
+            key.dtype,
+            key.logits,
+        ),
+    )
+
+
+def facet(run: Run, key: Key, metric: Metric = "latency") -> Facet:
+    """The curves of one facet; contenders of the scenario without any outcome there are left out."""
+    names = name_contenders(run.scenario.blocks)
+    values: dict[str, dict[int, dict[int, float]]] = {}
+    failures: dict[str, dict[int, Failure]] = {}
+    for outcome in run.outcomes:
+        point = outcome.point
+        here = (outcome.environment, point.phase, point.batch, point.execution)
+        if here != (key.environment, key.phase, key.batch, key.execution):
+            continue
+        if (point.dtype, point.logits) != (key.dtype, key.logits):
+            continue
+        if isinstance(outcome, Failure):
+            failures.setdefault(point.block, {})[point.context] = outcome
+            continue
+        value = _READ[metric](outcome)
+        if value is not None and value > 0:
+            rounds = values.setdefault(point.block, {}).setdefault(point.context, {})
+            rounds[outcome.round] = value
+    curves = tuple(
+        Curve(name, values.get(block, {}), _final(failures.get(block, {}), values.get(block, {})))
+        for block, name in names.items()
+        if block in values or block in failures
+    )
+    return Facet(key, metric, curves)
+
+
+def _final(failures: dict[int, Failure], values: dict[int, dict[int, float]]) -> dict[int, Failure]:
+    """Failures at contexts that no round could measure."""
+    return {context: failure for context, failure in failures.items() if context not in values}

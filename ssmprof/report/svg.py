@@ -1,0 +1,117 @@
+"""From a matplotlib figure to inline SVG that obeys the page: themed, unique ids, no style attributes.
+
+A strict `style-src` drops style attributes, and a figure without its fills is a solid black
+rectangle; hence presentation attributes. Sentinel colours become `var(--token,#literal)`. The same
+figure gives the same bytes. At a construct not understood, the un-themed figure is used.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from ssmprof.report import theme
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "http://www.w3.org/1999/xlink"
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
+_HEX = re.compile(r"#[0-9a-fA-F]{6}\b")
+_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_URL = re.compile(r"url\(#([^)]+)\)")
+# `font: 12px "Sans"` or `font: 700 9.5px ...`: what matplotlib writes with svg.fonttype "none".
+_FONT_SHORTHAND = re.compile(r"(?:(?:italic|oblique|normal)\s+)?(?:(bold|\d{3})\s+)?([\d.]+)px\b")
+_DEFAULTS = {("stroke-linejoin", "miter"), ("fill-opacity", "1"), ("stroke-opacity", "1")}
+
+
+def to_svg(figure: Figure, prefix: str, title: str, description: str, themed: bool = True) -> str:
+    """The figure as one `<svg>` element; `description` states the finding, not the axes.
+
+    `prefix` makes every id unique on the page. Stand-alone files take `themed=False`: literal
+    colours, since many editors do not resolve `var()`.
+    """
+    root = ElementTree.fromstring(_draw(figure))
+    try:
+        _clean(root, prefix, themed)
+    except (ValueError, KeyError):
+        root = ElementTree.fromstring(_draw(figure))
+        _clean(root, prefix, themed=False)
+    _describe(root, prefix, title, description)
+    ElementTree.register_namespace("", _SVG)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _draw(figure: Figure) -> bytes:
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "ssmprof"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _clean(root: ElementTree.Element, prefix: str, themed: bool) -> None:
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
+                parent.remove(child)
+    colours = theme.by_sentinel()
+    for element in root.iter():
+        _split_style(element)
+        for name, value in list(element.attrib.items()):
+            element.set(name, _attribute(name, value, prefix, colours, themed))
+        href = element.attrib.pop(f"{{{_XLINK}}}href", None)
+        if href:
+            element.set("href", f"#{prefix}-{href[1:]}")
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    root.set("font-family", _FONT)
+
+
+def _split_style(element: ElementTree.Element) -> None:
+    style = element.attrib.pop("style", None)
+    for declaration in (style or "").split(";"):
+        name, _, value = (part.strip() for part in declaration.partition(":"))
+        if not name:
+            continue
+        if name == "font":
+            found = _FONT_SHORTHAND.search(value)
+            if not found:
+                raise ValueError(f"a font that is not understood: {value}")
+            element.set("font-size", found[2])
+            if found[1]:
+                element.set("font-weight", found[1])
+        elif name == "font-size":
+            element.set(name, value.removesuffix("px"))
+        elif name != "font-family" and (name, value) not in _DEFAULTS:
+            element.set(name, value)
+
+
+def _attribute(name: str, value: str, prefix: str, colours: dict[str, str], themed: bool) -> str:
+    if name == "id":
+        return f"{prefix}-{value}"
+    if name in ("fill", "stroke"):
+        return _HEX.sub(lambda found: _colour(found[0].lower(), colours, themed), value)
+    if name in ("d", "transform", "x", "y", "points", "viewBox"):
+        return _NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)
+    return _URL.sub(lambda found: f"url(#{prefix}-{found[1]})", value)
+
+
+def _colour(found: str, colours: dict[str, str], themed: bool) -> str:
+    token = colours.get(found)
+    if token is None:
+        return found
+    return f"var(--{token},{theme.literal(token)})" if themed else theme.literal(token)
+
+
+def _describe(root: ElementTree.Element, prefix: str, title: str, description: str) -> None:
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{prefix}-title {prefix}-desc")
+    for position, (tag, text) in enumerate((("title", title), ("desc", description))):
+        element = ElementTree.Element(f"{{{_SVG}}}{tag}", {"id": f"{prefix}-{tag}"})
+        element.text = text
+        root.insert(position, element)
