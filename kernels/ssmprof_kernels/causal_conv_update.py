@@ -1,0 +1,163 @@
+"""One decode step of the short causal convolution in Triton; the state changes in place.
+
+Promises: one launch; each channel of a slot belongs to one thread, so reading all taps before writing
+makes the in-place shift safe; rows marked as padding touch no state. Formula as in `causal_conv`.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from ssmprof_kernels import door, launch
+from ssmprof_kernels.causal_conv import activate, check_filter, load_weights
+from ssmprof_kernels.reference import conv as reference
+
+DEFAULT = {"BLOCK_D": 128, "num_warps": 1}
+
+
+@triton.jit
+def _update_kernel(
+    x_ptr, state_ptr, w_ptr, bias_ptr, index_ptr, at_ptr, y_ptr, length, dim, pad_index,
+    stride_xb, stride_xl, stride_xd, stride_sb, stride_sd, stride_sw, stride_wd, stride_ww,
+    stride_yb, stride_yl, stride_yd,
+    W: tl.constexpr, ROOM: tl.constexpr, SILU: tl.constexpr, HAS_BIAS: tl.constexpr,
+    GATHERED: tl.constexpr, RING: tl.constexpr, ONE: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    pid = tl.program_id(0)
+    n_d = tl.cdiv(dim, BLOCK_D)
+    row = (pid // n_d).to(tl.int64)
+    d = (pid % n_d) * BLOCK_D + tl.arange(0, BLOCK_D)
+    mask = d < dim
+    d = d.to(tl.int64)
+    x_row = x_ptr + row * stride_xb + d * stride_xd
+    y_row = y_ptr + row * stride_yb + d * stride_yd
+    slot = row
+    if GATHERED:
+        slot = tl.load(index_ptr + row).to(tl.int64)
+        if slot == pad_index:
+            for t in range(length):
+                tl.store(y_row + t * stride_yl, tl.zeros_like(d).to(y_ptr.dtype.element_ty), mask)
+            return
+    state = state_ptr + slot * stride_sb + d * stride_sd
+    start = tl.zeros((), tl.int32)
+    if RING:
+        start = tl.load(at_ptr + row).to(tl.int32)
+    taps = load_weights(w_ptr, d, mask, stride_wd, stride_ww, W)
+    if HAS_BIAS:
+        bias = tl.load(bias_ptr + d, mask, 0.0).to(tl.float32)
+    if ONE and not RING:
+        kept = ()
+        for s in tl.static_range(ROOM):
+            kept = kept + (tl.load(state + s * stride_sw, mask, 0.0),)
+        new = tl.load(x_row, mask, 0.0)
+        acc = new.to(tl.float32) * taps[W - 1]
+        for j in tl.static_range(W - 1):
+            acc += kept[ROOM - W + 1 + j].to(tl.float32) * taps[j]
+        if HAS_BIAS:
+            acc += bias
+        tl.store(y_row, activate(acc, SILU).to(y_ptr.dtype.element_ty), mask)
+        for s in tl.static_range(ROOM - 1):
+            tl.store(state + s * stride_sw, kept[s + 1], mask)
+        tl.store(state + (ROOM - 1) * stride_sw, new.to(state_ptr.dtype.element_ty), mask)
+        return
+    for t in range(length):
+        acc = tl.zeros((BLOCK_D,), tl.float32)
+        for j in tl.static_range(W):
+            at = t - (W - 1) + j
+            old = ROOM + at
+            if RING:
+                old = (start + at + ROOM) % ROOM
+            from_state = tl.load(state + old * stride_sw, mask & (at < 0), 0.0).to(tl.float32)
+            from_x = tl.load(x_row + at * stride_xl, mask & (at >= 0), 0.0).to(tl.float32)
+            acc += (from_state + from_x) * taps[j]
+        if HAS_BIAS:
+            acc += bias
+        tl.store(y_row + t * stride_yl, activate(acc, SILU).to(y_ptr.dtype.element_ty), mask)
+    # Only now is the state overwritten: every tap above has been read, and each channel belongs to
+    # one thread, so ascending order shifts safely in place.
+    if RING:
+        for t in range(length):
+            new = tl.load(x_row + t * stride_xl, mask, 0.0).to(state_ptr.dtype.element_ty)
+            tl.store(state + ((start + t) % ROOM) * stride_sw, new, mask)
+    else:
+        for s in range(ROOM):
+            at = s + length
+            from_state = tl.load(state + at * stride_sw, mask & (at < ROOM), 0.0)
+            from_x = tl.load(x_row + (at - ROOM) * stride_xl, mask & (at >= ROOM), 0.0)
+            new = tl.where(at < ROOM, from_state, from_x.to(state_ptr.dtype.element_ty))
+            tl.store(state + s * stride_sw, new, mask)
+
+
+def causal_conv1d_update(
+    x: torch.Tensor,
+    conv_state: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    activation: str | None = None,
+    state_indices: torch.Tensor | None = None,
+    pad_index: int = -1,
+    cache_seqlens: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """One or a few new tokens per row; `conv_state` is overwritten in place.
+
+    Args:
+        x: (B,D), or (B,l,D) for l new tokens.
+        conv_state: (slots,D,S), S >= W-1: the last S inputs, oldest first; with `cache_seqlens` a
+            ring in which the token at position p stands in column p mod S.
+        weight, bias, activation: as in `causal_conv1d`.
+        state_indices: (B) int32 rows of `conv_state`; `pad_index` rows yield zeros and touch
+            nothing. None means row b uses slot b.
+        cache_seqlens: (B) int32 positions of the first new token.
+
+    Returns:
+        y of x's shape and dtype.
+
+    Raises:
+        ValueError: an argument's shape, dtype, device or value does not fit; names it.
+    """
+    if x.ndim not in (2, 3) or x.numel() == 0:
+        raise ValueError(f"x must have shape (B,D) or (B,l,D), none 0, got {tuple(x.shape)}")
+    batch, dim = x.shape[0], x.shape[-1]
+    check_filter(weight, bias, activation, dim)
+    width = weight.shape[1]
+    room = conv_state.shape[2] if conv_state.ndim == 3 else 0
+    if room < width - 1 or conv_state.shape[1] != dim:
+        raise ValueError(
+            f"conv_state must have shape (slots,D,S) = (slots, {dim}, {width - 1} or more), "
+            f"got {tuple(conv_state.shape)}"
+        )
+    if state_indices is None:
+        if conv_state.shape[0] < batch:
+            raise ValueError(
+                f"conv_state must have at least B = {batch} slots, got {tuple(conv_state.shape)}"
+            )
+    else:
+        door.shape("state_indices", state_indices, (batch,), "(B,)")
+    if cache_seqlens is not None:
+        door.shape("cache_seqlens", cache_seqlens, (batch,), "(B,)")
+    door.same_device(
+        x, conv_state=conv_state, weight=weight, bias=bias, state_indices=state_indices,
+        cache_seqlens=cache_seqlens,
+    )  # fmt: skip
+    if not (x.is_cuda or door.interpreted()):
+        return reference.causal_conv1d_update(
+            x, conv_state, weight, bias, activation=activation, state_indices=state_indices,
+            pad_index=pad_index, cache_seqlens=cache_seqlens,
+        )  # fmt: skip
+    length = x.shape[1] if x.ndim == 3 else 1
+    y = torch.empty_like(x)
+    xs, ys, ss, ws = x.stride(), y.stride(), conv_state.stride(), weight.stride()
+    meta = launch.pick("causal_conv1d_update", "all", x.device, DEFAULT).meta
+    grid = (batch * -(-dim // meta["BLOCK_D"]),)
+    _update_kernel[grid](
+        x, conv_state, weight, bias, state_indices, cache_seqlens, y, length, dim, pad_index,
+        xs[0], xs[-2] if x.ndim == 3 else 0, xs[-1], ss[0], ss[1], ss[2], ws[0], ws[1],
+        ys[0], ys[-2] if x.ndim == 3 else 0, ys[-1],
+        W=width, ROOM=room, SILU=activation is not None, HAS_BIAS=bias is not None,
+        GATHERED=state_indices is not None, RING=cache_seqlens is not None, ONE=length == 1,
+        enable_fp_fusion=True, **meta,
+    )  # fmt: skip
+    return y
