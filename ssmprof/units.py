@@ -95,9 +95,9 @@ def parse_contexts(text: str) -> tuple[int, ...]:
         if match[3] == "+":
             found.update(range(low, high + 1, parse_tokens(match[4])))
             continue
-        factor = float(match[4])
+        factor = float(match[4]) if re.fullmatch(r"\s*\d+(\.\d+)?\s*", match[4]) else 0.0
         if factor <= 1:
-            raise ValueError(f'"{part.strip()}": the factor must be greater than 1')
+            raise ValueError(f'"{part.strip()}": the factor must be a number above 1')
         steps = math.floor(math.log(high / low) / math.log(factor) + 1e-9)
         found.update(round(low * factor**step) for step in range(steps + 1))
     return tuple(sorted(found))

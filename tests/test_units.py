@@ -1,0 +1,74 @@
+"""What people type and read: contexts, sizes, durations."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssmprof import units
+
+
+@pytest.mark.parametrize(
+    ("text", "contexts"),
+    [
+        ("512-4K*2", (512, 1024, 2048, 4096)),
+        ("512,1K,4K", (512, 1024, 4096)),
+        ("1K-9K+2K", (1024, 3072, 5120, 7168, 9216)),
+        ("4K, 512-1K*2", (512, 1024, 4096)),
+        ("512-2K*1.4142135", (512, 724, 1024, 1448, 2048)),
+        ("8191", (8191,)),
+    ],
+)
+def test_context_ranges_are_read_as_written(text: str, contexts: tuple[int, ...]) -> None:
+    assert units.parse_contexts(text) == contexts
+
+
+@pytest.mark.parametrize("text", ["-512", "0", "4K-1K*2", "1K-4K*1", "12Q", "", "1.3K", "1K-4K*x"])
+def test_context_ranges_that_make_no_sense_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r'"'):
+        units.parse_contexts(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3.2e-4, "320 µs"), (1.234, "1.23 s"), (0.01, "10.0 ms"), (5e-9, "5.00 ns"), (0, "0 ns")],
+)
+def test_times_carry_three_digits_and_a_unit(seconds: float, text: str) -> None:
+    assert units.format_time(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [(512, "512"), (8192, "8K"), (9300, "9.08K"), (131072, "128K"), (2**20, "1M")],
+)
+def test_contexts_are_written_as_the_field_writes_them(tokens: int, text: str) -> None:
+    assert units.format_context(tokens) == text
+
+
+@given(st.integers(1, 2**30))
+def test_a_written_context_is_right_to_its_three_digits(tokens: int) -> None:
+    text = units.format_context(tokens)
+    scale = {"K": 2**10, "M": 2**20}.get(text[-1], 1)
+    assert float(text.rstrip("KM")) * scale == pytest.approx(tokens, rel=5.1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("8GiB", 8 * 2**30), ("500MB", 500_000_000), ("7", 7), ("1.5 KiB", 1536)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert units.parse_bytes(text) == size
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("20m", 1200.0), ("500ms", 0.5), ("1.5h", 5400.0)])
+def test_durations(text: str, seconds: float) -> None:
+    assert units.parse_duration(text) == seconds
+    with pytest.raises(ValueError, match="is not a duration"):
+        units.parse_duration(text + "x")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5, "5s"), (263, "4m 23s"), (3600, "1h 00m"), (59.6, "1m 00s")]
+)
+def test_long_durations(seconds: float, text: str) -> None:
+    assert units.format_duration(seconds) == text
