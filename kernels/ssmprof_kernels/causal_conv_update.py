@@ -1,7 +1,7 @@
 """One decode step of the short causal convolution in Triton; the state changes in place.
 
-Promises: one launch; each channel of a slot belongs to one thread, so reading all taps before writing
-makes the in-place shift safe; rows marked as padding touch no state. Formula as in `causal_conv`.
+Promises: one launch; each channel of a slot belongs to one thread, so reading all taps first
+makes the in-place shift safe; rows marked as padding touch no state. Formula: `causal_conv`.
 """
 
 from __future__ import annotations

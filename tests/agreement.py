@@ -1,0 +1,39 @@
+"""How close a kernel must come to the fp64 oracle, in one place for every operation's tests.
+
+Promises: `check` passes only if all three hold: the largest error is at most twice that of the
+plain fp32 form plus one unit in the last place of the output; the RMS error relative to the RMS of
+the oracle stays below a bound by dtype; the non-finite positions are the same.
+"""
+
+from __future__ import annotations
+
+import torch
+
+RMS_BOUND = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 5e-3}
+
+
+def check(
+    name: str,
+    got: torch.Tensor,
+    oracle: torch.Tensor,
+    plain: torch.Tensor,
+    *,
+    rms_bound: float | None = None,
+) -> float:
+    """Relative RMS error of `got`; AssertionError with the figures if a criterion fails."""
+    assert got.shape == oracle.shape, f"{name}: shape {tuple(got.shape)} != {tuple(oracle.shape)}"
+    bound = RMS_BOUND[got.dtype] if rms_bound is None else rms_bound
+    eps = torch.finfo(got.dtype).eps
+    got, oracle, plain = got.double(), oracle.double(), plain.double()
+    finite = oracle.isfinite()
+    assert torch.equal(got.isfinite(), finite), f"{name}: non-finite values in other places"
+    if not finite.any():
+        return 0.0
+    error = (got - oracle)[finite].abs()
+    allowed = 2 * (plain - oracle)[finite].abs().max() + eps * oracle[finite].abs() + 1e-30
+    worst = (error / allowed).max().item()
+    size = oracle[finite].square().mean().sqrt().item()
+    rms = error.square().mean().sqrt().item() / max(size, 1e-30)
+    assert worst <= 1, f"{name}: error is {worst:.2f} times what is allowed (RMS {rms:.2e})"
+    assert size == 0 or rms <= bound, f"{name}: relative RMS error {rms:.2e} > {bound:.0e}"
+    return rms
