@@ -1,0 +1,208 @@
+"""Device code of the Mamba-1 selective scan: one launch, one pass over the inputs.
+
+Promises: nothing per token but y goes to memory, two runs give equal bits, no length is special.
+Time is sequential inside a program; the N states of a channel are spread over LANES lanes of a
+warp, so that narrow models still fill the GPU. BLOCK_T tokens are taken at once: their exponentials
+and their delta * u * B are independent, only one multiply-add per state and token is a chain.
+
+Recurrence and notation: Mamba, arXiv:2312.00752, algorithm 2.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _compose(a1, x1, a2, x2):
+    return a1 * a2, a2 * x1 + x2
+
+
+@triton.jit
+def _keep_last(x, y):
+    return y
+
+
+@triton.jit
+def _widen(x, ASM: tl.constexpr):
+    """To fp32, before any change of layout.
+
+    An ordinary widening is moved behind the layout change by the compiler, and the softplus with
+    it, which then runs once per lane that holds a copy. It does not move inline assembly.
+    """
+    if ASM and x.dtype == tl.bfloat16:
+        return tl.inline_asm_elementwise(
+            "cvt.f32.bf16 $0, $1;", "=f,h", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    elif ASM and x.dtype == tl.float16:
+        return tl.inline_asm_elementwise(
+            "cvt.f32.f16 $0, $1;", "=f,h", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return x.to(tl.float32)
+
+
+@triton.jit
+def _log2(x, ASM: tl.constexpr):
+    """log2 of a number that is never subnormal."""
+    if ASM:
+        return tl.inline_asm_elementwise(
+            "lg2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return tl.log2(x)
+
+
+@triton.jit
+def _reciprocal(x, ASM: tl.constexpr):
+    if ASM:
+        return tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return 1.0 / x
+
+
+@triton.jit
+def _softplus(x, ASM: tl.constexpr):
+    """log(1 + e^x), x itself above 20.
+
+    1 + e^x drops the low bits of a small e^x; there the series of log(1 + e) is exact to 2e-7.
+    """
+    e = tl.exp2(x * 1.4426950408889634)
+    small = e * (1.0 - e * (0.5 - e * (0.3333333333333333 - e * 0.25)))
+    large = _log2(1.0 + e, ASM) * 0.6931471805599453
+    return tl.where(x > 20.0, x, tl.where(e < 0.03125, small, large))
+
+
+@triton.jit(do_not_specialize=["L"])
+def selective_scan_kernel(
+    u_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, h0_ptr, hT_ptr, y_ptr, cu_ptr,
+    L, DG, N, G, TILES,
+    s_ub, s_ut, s_ud,
+    s_tb, s_tt, s_td,
+    s_ad, s_an,
+    s_bb, s_bt, s_bg, s_bn,
+    s_cb, s_ct, s_cg, s_cn,
+    s_zb, s_zt, s_zd,
+    s_hb, s_hd, s_hn,
+    s_yb, s_yt, s_yd,
+    HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
+    HAS_H0: tl.constexpr, HAS_HT: tl.constexpr, VARLEN: tl.constexpr, ASM: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, LANES: tl.constexpr, REGS: tl.constexpr,
+):  # fmt: skip
+    pid = tl.program_id(0)
+    tile = pid % TILES
+    group = (pid // TILES) % G
+    row = (pid // (TILES * G)).to(tl.int64)
+    if VARLEN:
+        begin = tl.load(cu_ptr + row).to(tl.int64)
+        length = (tl.load(cu_ptr + row + 1) - begin).to(tl.int32)
+        u_ptr += begin * s_ut
+        dt_ptr += begin * s_tt
+        B_ptr += begin * s_bt
+        C_ptr += begin * s_ct
+        y_ptr += begin * s_yt
+        if HAS_Z:
+            z_ptr += begin * s_zt
+    else:
+        length = L
+        u_ptr += row * s_ub
+        dt_ptr += row * s_tb
+        B_ptr += row * s_bb
+        C_ptr += row * s_cb
+        y_ptr += row * s_yb
+        if HAS_Z:
+            z_ptr += row * s_zb
+
+    # A tile never crosses a group, so one B and one C serve all its channels.
+    in_group = tile * BLOCK_D + tl.arange(0, BLOCK_D)
+    real = in_group < DG
+    d = (group * DG + in_group).to(tl.int64)
+    # Each lane owns REGS neighbouring states of one channel: (REGS, BLOCK_D, LANES).
+    n3 = (tl.arange(0, REGS)[:, None] + tl.arange(0, LANES)[None, :] * REGS)[:, None, :]
+    m3 = real[None, :, None] & (n3 < N)
+    A2 = tl.load(A_ptr + d[None, :, None] * s_ad + n3 * s_an, mask=m3, other=0.0)
+    A2 = A2.to(tl.float32) * 1.4426950408889634
+    if HAS_H0:
+        h = tl.load(
+            h0_ptr + row * s_hb + d[None, :, None] * s_hd + n3 * s_hn, mask=m3, other=0.0
+        ).to(tl.float32)
+    else:
+        h = tl.zeros([REGS, BLOCK_D, LANES], tl.float32)
+    if HAS_BIAS:
+        bias = tl.load(bias_ptr + d, mask=real, other=0.0).to(tl.float32)
+    if HAS_D:
+        skip = tl.load(D_ptr + d, mask=real, other=0.0).to(tl.float32)
+
+    t = tl.arange(0, BLOCK_T)
+    n = tl.arange(0, LANES * REGS)
+    m_n = (n < N)[None, :]
+    first = (t == 0)[:, None, None, None]
+    t64 = t.to(tl.int64)[:, None]
+    u_ptrs = u_ptr + t64 * s_ut + d[None, :] * s_ud
+    dt_ptrs = dt_ptr + t64 * s_tt + d[None, :] * s_td
+    y_ptrs = y_ptr + t64 * s_yt + d[None, :] * s_yd
+    B_ptrs = B_ptr + group * s_bg + t64 * s_bt + n[None, :] * s_bn
+    C_ptrs = C_ptr + group * s_cg + t64 * s_ct + n[None, :] * s_cn
+
+    # The loads of a block are issued one block ahead of their use.
+    m_t = (t < length)[:, None]
+    m_td = m_t & real[None, :]
+    u_next = tl.load(u_ptrs, mask=m_td, other=0.0)
+    dt_next = tl.load(dt_ptrs, mask=m_td, other=0.0)
+    B_next = tl.load(B_ptrs, mask=m_t & m_n, other=0.0)
+    C_next = tl.load(C_ptrs, mask=m_t & m_n, other=0.0)
+    if HAS_Z:
+        z_ptrs = z_ptr + t64 * s_zt + d[None, :] * s_zd
+        z_next = tl.load(z_ptrs, mask=m_td, other=0.0)
+
+    for start in range(0, length, BLOCK_T):
+        m_now = m_td
+        u = _widen(u_next, ASM)
+        dt = _widen(dt_next, ASM)
+        B = _widen(B_next, ASM)
+        C = _widen(C_next, ASM)
+        if HAS_Z:
+            z = _widen(z_next, ASM)
+
+        m_t = (t < length - start - BLOCK_T)[:, None]
+        m_td = m_t & real[None, :]
+        u_ptrs += BLOCK_T * s_ut
+        dt_ptrs += BLOCK_T * s_tt
+        B_ptrs += BLOCK_T * s_bt
+        C_ptrs += BLOCK_T * s_ct
+        u_next = tl.load(u_ptrs, mask=m_td, other=0.0)
+        dt_next = tl.load(dt_ptrs, mask=m_td, other=0.0)
+        B_next = tl.load(B_ptrs, mask=m_t & m_n, other=0.0)
+        C_next = tl.load(C_ptrs, mask=m_t & m_n, other=0.0)
+        if HAS_Z:
+            z_ptrs += BLOCK_T * s_zt
+            z_next = tl.load(z_ptrs, mask=m_td, other=0.0)
+
+        if HAS_BIAS:
+            dt += bias[None, :]
+        if SOFTPLUS:
+            dt = _softplus(dt, ASM)
+        # A step of size 0 leaves the state alone: past the end nothing happens.
+        delta = tl.where(m_now, dt, 0.0)
+        du = delta * u
+        B4 = tl.permute(tl.reshape(B, [BLOCK_T, LANES, REGS]), [0, 2, 1])[:, :, None, :]
+        C4 = tl.permute(tl.reshape(C, [BLOCK_T, LANES, REGS]), [0, 2, 1])[:, :, None, :]
+        a = tl.exp2(delta[:, None, :, None] * A2[None])
+        x = du[:, None, :, None] * B4
+        # The carried state enters with the first token. The time axis lies in registers, so this
+        # costs one multiply-add, and the scan below is a plain chain of them.
+        x = tl.where(first, a * h[None] + x, x)
+        _, hs = tl.associative_scan((a, x), 0, _compose)
+        h = tl.reduce(hs, 0, _keep_last)
+        y = tl.sum(tl.sum(hs * C4, 1), 2)
+        if HAS_D:
+            y += skip[None, :] * u
+        if HAS_Z:
+            y *= z * _reciprocal(1.0 + tl.exp2(z * -1.4426950408889634), ASM)
+        tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_now)
+        y_ptrs += BLOCK_T * s_yt
+
+    if HAS_HT:
+        hT_offsets = (row * G * DG + d[None, :, None]) * N + n3
+        tl.store(hT_ptr + hT_offsets, h, mask=m3)

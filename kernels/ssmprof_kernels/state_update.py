@@ -1,0 +1,342 @@
+"""`selective_state_update`: one decode step of Mamba-1 or Mamba-2, the state updated in place.
+
+Promises: one launch that reads and writes each state element once; bad input is refused with one
+ValueError before it; no host synchronisation. CPU tensors take the plain torch form, unless
+Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ssmprof_kernels import door, launch, reference
+
+_MAX_STATES = 256
+_INTERPRETED = door.interpreted()
+
+
+@triton.jit
+def _state_update_kernel(
+    state_ptr, x_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, index_ptr, y_ptr,
+    H, P, N, heads_per_group, TILES, pad_index,
+    s_ss, s_sh, s_sp, s_sn,
+    s_xb, s_xh, s_xp,
+    s_tb, s_th, s_tp,
+    s_ah, s_ap, s_an,
+    s_bb, s_bg, s_bn,
+    s_cb, s_cg, s_cn,
+    s_dh, s_dp,
+    s_zb, s_zh, s_zp,
+    s_ih, s_ip,
+    s_yb, s_yh, s_yp,
+    HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
+    HAS_INDEX: tl.constexpr, ZERO_PADS: tl.constexpr, TIED: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    pid = tl.program_id(0)
+    tile = pid % TILES
+    head = ((pid // TILES) % H).to(tl.int64)
+    row = (pid // (TILES * H)).to(tl.int64)
+    group = head // heads_per_group
+    p = tile * BLOCK_P + tl.arange(0, BLOCK_P)
+    n = tl.arange(0, BLOCK_N)
+    m_p = p < P
+    m_n = n < N
+    m = m_p[:, None] & m_n[None, :]
+    y_ptrs = y_ptr + row * s_yb + head * s_yh + p * s_yp
+    slot = row
+    live = True
+    if HAS_INDEX:
+        index = tl.load(index_ptr + row)
+        slot = index.to(tl.int64)
+        live = index != pad_index
+        if ZERO_PADS and not live:
+            tl.store(y_ptrs, tl.zeros([BLOCK_P], y_ptr.dtype.element_ty), mask=m_p)
+    if live:
+        state_ptrs = state_ptr + slot * s_ss + head * s_sh
+        state_ptrs += p[:, None].to(tl.int64) * s_sp + n[None, :] * s_sn
+        state = tl.load(state_ptrs, mask=m, other=0.0)
+        B = tl.load(B_ptr + row * s_bb + group * s_bg + n * s_bn, mask=m_n, other=0.0)
+        C = tl.load(C_ptr + row * s_cb + group * s_cg + n * s_cn, mask=m_n, other=0.0)
+        x = tl.load(x_ptr + row * s_xb + head * s_xh + p * s_xp, mask=m_p, other=0.0)
+        dt_ptr += row * s_tb + head * s_th
+        A_ptr += head * s_ah
+        bias_ptr += head * s_ih
+        # Where A, dt and the bias are tied over a head (Mamba-2) one scalar decay serves its tile.
+        if TIED:
+            dt = tl.load(dt_ptr).to(tl.float32)
+            A = tl.load(A_ptr).to(tl.float32)
+            if HAS_BIAS:
+                dt += tl.load(bias_ptr).to(tl.float32)
+        else:
+            dt = tl.load(dt_ptr + p * s_tp, mask=m_p, other=0.0).to(tl.float32)
+            A = tl.load(A_ptr + p[:, None] * s_ap + n[None, :] * s_an, mask=m, other=0.0)
+            A = A.to(tl.float32)
+            if HAS_BIAS:
+                dt += tl.load(bias_ptr + p * s_ip, mask=m_p, other=0.0).to(tl.float32)
+        if SOFTPLUS:
+            e = tl.exp2(dt * 1.4426950408889634)
+            # 1 + e drops the low bits of a small e; there the series of log(1 + e) is exact.
+            small = e * (1.0 - e * (0.5 - e * (0.3333333333333333 - e * 0.25)))
+            large = tl.log2(1.0 + e) * 0.6931471805599453
+            dt = tl.where(dt > 20.0, dt, tl.where(e < 0.03125, small, large))
+        x = x.to(tl.float32)
+        dx = dt * x
+        if TIED:
+            decay = tl.exp2(dt * A * 1.4426950408889634)
+        else:
+            decay = tl.exp2(dt[:, None] * A * 1.4426950408889634)
+        new = state.to(tl.float32) * decay + dx[:, None] * B.to(tl.float32)[None, :]
+        tl.store(state_ptrs, new.to(state_ptr.dtype.element_ty), mask=m)
+        y = tl.sum(new * C.to(tl.float32)[None, :], 1)
+        if HAS_D:
+            D = tl.load(D_ptr + head * s_dh + p * s_dp, mask=m_p, other=0.0).to(tl.float32)
+            y += D * x
+        if HAS_Z:
+            z = tl.load(z_ptr + row * s_zb + head * s_zh + p * s_zp, mask=m_p, other=0.0)
+            z = z.to(tl.float32)
+            y *= z / (1.0 + tl.exp2(z * -1.4426950408889634))
+        tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_p)
+
+
+def selective_state_update(
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    *,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    state_indices: Tensor | None = None,
+    pad_index: int = -1,
+    out: Tensor | None = None,
+) -> Tensor:
+    """`h = exp(d A) h + d x B`, `y = <h, C>` for one token (arXiv:2312.00752; 2405.21060).
+
+    `d = softplus(dt + dt_bias)`; then `y += D x`, then `y *= silu(z)`. The heads form is Mamba-2,
+    the channels form Mamba-1.
+
+    Args:
+        state: (slots, H, P, N) or (slots, D, N), fp32, bf16 or fp16; **overwritten in place**.
+        x: (B, H, P) or (B, D).
+        dt: as x, or (B, H). Stride 0 over P is taken as one step size per head.
+        A: (H, P, N), or (H), or (D, N).
+        B, C: (B, G, N) or (B, N); head h reads group h // (H / G), channels likewise.
+        D, dt_bias: (H, P), (H), or (D). z: as x.
+        state_indices: (B) int32, the slot of each row; row b is slot b if None. Live slots must
+            differ from one another.
+        pad_index: rows with this index are skipped; no state changes and their y is 0.
+        out: as x; rows that are skipped keep what they hold.
+
+    Returns:
+        y as x, `out` if given.
+
+    Raises:
+        ValueError: an argument's shape, dtype or device does not fit.
+    """
+    channels_form = state.dim() == 3
+    if B.dim() == 2:
+        B = B.unsqueeze(1)
+    if C.dim() == 2:
+        C = C.unsqueeze(1)
+    dt, A, D, dt_bias = _expand(state, x, dt, A, D, dt_bias)
+    _check(state, x, dt, A, B, C, D, z, dt_bias, state_indices, out)
+    if not x.is_cuda and not _INTERPRETED:
+        return reference.selective_state_update(
+            state,
+            x,
+            dt,
+            A,
+            B,
+            C,
+            D=D,
+            z=z,
+            dt_bias=dt_bias,
+            dt_softplus=dt_softplus,
+            state_indices=state_indices,
+            pad_index=pad_index,
+            out=out,
+        )
+    y = torch.empty_like(x) if out is None else out
+    tensors = (state, x, dt, A, D, z, dt_bias, y)
+    if channels_form:
+        # A group of channels is a head that is as wide as the group.
+        groups = B.shape[1]
+        dims = (1, 1, 1, 0, 0, 1, 0, 1)
+        tensors = tuple(
+            None if t is None else t.unflatten(dim, (groups, -1))
+            for t, dim in zip(tensors, dims, strict=True)
+        )
+    args = (*tensors, B, C, dt_softplus, state_indices, pad_index, out is None)
+    if x.is_cuda and x.device.index != torch.cuda.current_device():
+        with torch.cuda.device(x.device):
+            _run(*args)
+    else:
+        _run(*args)
+    return y
+
+
+def bucket(rows: int, states: int, bits: int, tied: bool) -> str:
+    """Table key: bits of a state element, padded state size, one decay per head, rows of state."""
+    size = "8K" if rows <= 8192 else "64K" if rows <= 65536 else "more"
+    return f"{bits}b-n{_power_of_two(states)}-{'tied' if tied else 'full'}-{size}"
+
+
+def default(states: int) -> dict[str, Any]:
+    """Blocks for a shape that no table knows: about 2,048 state elements per one-warp program."""
+    return {"BLOCK_P": max(4, min(64, 2048 // _power_of_two(states))), "num_warps": 1}
+
+
+def _run(
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    y: Tensor,
+    B: Tensor,
+    C: Tensor,
+    dt_softplus: bool,
+    state_indices: Tensor | None,
+    pad_index: int,
+    zero_pads: bool,
+) -> None:
+    batch, heads, width = x.shape
+    groups, states = B.shape[1:]
+    bias_tied = dt_bias is None or dt_bias.stride(1) == 0
+    tied = A.stride()[1:] == (0, 0) and dt.stride(2) == 0 and bias_tied
+    key = bucket(batch * heads * width, states, state.element_size() * 8, tied)
+    meta = launch.pick("selective_state_update", key, x.device, default(states)).meta
+    block_p = min(meta["BLOCK_P"], _power_of_two(width))
+    tiles = -(-width // block_p)
+    _state_update_kernel[(batch * heads * tiles,)](
+        state,
+        x,
+        dt,
+        A,
+        B,
+        C,
+        D,
+        z,
+        dt if dt_bias is None else dt_bias,
+        state_indices,
+        y,
+        heads,
+        width,
+        states,
+        heads // groups,
+        tiles,
+        pad_index,
+        *state.stride(),
+        *x.stride(),
+        *dt.stride(),
+        *A.stride(),
+        *B.stride(),
+        *C.stride(),
+        *((0, 0) if D is None else D.stride()),
+        *((0, 0, 0) if z is None else z.stride()),
+        *((0, 0) if dt_bias is None else dt_bias.stride()),
+        *y.stride(),
+        HAS_D=D is not None,
+        HAS_Z=z is not None,
+        HAS_BIAS=dt_bias is not None,
+        SOFTPLUS=bool(dt_softplus),
+        HAS_INDEX=state_indices is not None,
+        ZERO_PADS=zero_pads,
+        TIED=tied,
+        BLOCK_P=block_p,
+        BLOCK_N=_power_of_two(states),
+        num_warps=meta["num_warps"],
+        enable_fp_fusion=True,
+    )
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+def _expand(
+    state: Tensor, x: Tensor, dt: Tensor, A: Tensor, D: Tensor | None, dt_bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Arguments given once per head, as views over the whole head (stride 0)."""
+    if state.dim() != 4 or x.dim() != 3:
+        return dt, A, D, dt_bias
+    width, states = state.shape[2:]
+    if dt.dim() == 2:
+        dt = dt.unsqueeze(2).expand(-1, -1, width)
+    if A.dim() == 1:
+        A = A[:, None, None].expand(-1, width, states)
+    if D is not None and D.dim() == 1:
+        D = D.unsqueeze(1).expand(-1, width)
+    if dt_bias is not None and dt_bias.dim() == 1:
+        dt_bias = dt_bias.unsqueeze(1).expand(-1, width)
+    return dt, A, D, dt_bias
+
+
+def _check(
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    state_indices: Tensor | None,
+    out: Tensor | None,
+) -> None:
+    """ValueError for the first argument that does not fit."""
+    if state.dim() not in (3, 4) or min(state.shape) < 1 or state.shape[-1] > _MAX_STATES:
+        raise ValueError(
+            "state must have shape (slots, H, P, N) or (slots, D, N) with N in "
+            f"1..{_MAX_STATES}, got {tuple(state.shape)}"
+        )
+    inner, states = tuple(state.shape[1:-1]), state.shape[-1]
+    batch = x.shape[0] if x.dim() > 0 else 0
+    if batch < 1:
+        raise ValueError(f"x must have at least one row, got shape {tuple(x.shape)}")
+    groups = B.shape[1] if B.dim() == 3 else 0
+    if groups < 1 or inner[0] % groups:
+        raise ValueError(
+            f"B must have shape (B, N) or (B, G, N) with G a divisor of {inner[0]}, "
+            f"got {tuple(B.shape)}"
+        )
+    wide = "(H,P) or (D)"
+    for name, tensor, shape, letters in (
+        ("state", state, state.shape, ""),
+        ("x", x, (batch, *inner), "(B,H,P) or (B,D)"),
+        ("dt", dt, x.shape, "(B,H,P) or (B,D)"),
+        ("A", A, (*inner, states), "(H,P,N) or (D,N)"),
+        ("B", B, (batch, groups, states), "(B,G,N)"),
+        ("C", C, B.shape, "(B,G,N)"),
+        ("D", D, inner, wide),
+        ("z", z, x.shape, "(B,H,P) or (B,D)"),
+        ("dt_bias", dt_bias, inner, wide),
+        ("out", out, x.shape, "(B,H,P) or (B,D)"),
+    ):
+        if tensor is not None:
+            door.shape(name, tensor, shape, letters)
+            door.dtype(name, tensor, door.FLOATS)
+    if state_indices is not None:
+        door.shape("state_indices", state_indices, (batch,), "(B)")
+        door.dtype("state_indices", state_indices, (torch.int32,))
+    elif batch > state.shape[0]:
+        raise ValueError(
+            f"state must have a slot for each of the {batch} rows of x, got {tuple(state.shape)}"
+        )
+    door.same_device(
+        x, state=state, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias,
+        state_indices=state_indices, out=out,
+    )  # fmt: skip
