@@ -1,4 +1,4 @@
-"""What all figures share: the size, the context axis, unit formatting and labels that do not collide.
+"""What all figures share: size, context axis, number formats and labels that do not collide.
 
 Uses matplotlib's Figure API and never pyplot: no global state, no display. Text sizes are points at
 8.8 inches of width and stay at 9.5 or more, so that figures are readable on a phone's scroll box.
@@ -143,20 +143,28 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], gap: float) -> None:
-    """Direct labels right of the lines' last points: (x, y, text, token), never on each other.
+    """Direct labels right of the axes: (x, y, text, token), never on each other.
 
-    `gap` is the height of a line of text as a share of the axes.
+    A line that ends before the others is named at its end instead. `gap` is the height of a line of
+    text as a share of the axes.
     """
     to_axes = axes.transData + axes.transAxes.inverted()
-    heights = [float(to_axes.transform((x, y))[1]) for x, y, _, _ in ends]
-    edge = 1.012
+    last = max((x for x, *_ in ends), default=0.0)
+    for x, y, text, token in ends:
+        if x < last:
+            axes.annotate(
+                text, (x, y), (7, 0), textcoords="offset points", va="center", parse_math=False,
+                fontsize=TEXT_PT, fontweight="bold", color=sentinel(token),
+            )  # fmt: skip
+    long = [end for end in ends if end[0] == last]
+    heights = [float(to_axes.transform((x, y))[1]) for x, y, _, _ in long]
     for (x, _, text, token), height, at in zip(
-        ends, heights, spread(heights, gap, 0.02, 0.98), strict=True
+        long, heights, spread(heights, gap, 0.03, 0.97), strict=True
     ):
         start = float(to_axes.transform((x, 1.0))[0])
-        if abs(at - height) > 0.012 or start < edge - 0.05:
+        if abs(at - height) > 0.015:
             axes.plot(
-                [start + 0.008, edge - 0.004], [height, at], transform=axes.transAxes, linewidth=0.7,
-                color=sentinel("muted"), clip_on=False, solid_capstyle="round",
+                [start + 0.012, 1.006], [height, at], transform=axes.transAxes, linewidth=0.7,
+                color=sentinel("muted"), clip_on=False,
             )  # fmt: skip
-        note(axes, edge, at, text, token, transform=axes.transAxes, va="center", fontweight="bold")
+        note(axes, 1.012, at, text, token, transform=axes.transAxes, va="center", fontweight="bold")

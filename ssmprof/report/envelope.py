@@ -1,7 +1,7 @@
 """The lower envelope over all contenders: who is best at each context, and where that changes.
 
 Never decides from one pair: if Mamba-2 passes the transformer at 15K but a hybrid beats both from
-9K to 60K, "Mamba-2 above 15K" is true of the pair and wrong advice. Pure arithmetic on a Facet;
+9K to 60K, "Mamba-2 above 15K" is true of the pair and wrong advice. Arithmetic on a Comparison;
 `report.verdict` words what is found here.
 """
 
@@ -11,10 +11,9 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ssmprof.report.facets import Curve, Facet
+from ssmprof.analysis.stats import TIE
+from ssmprof.report.facets import Comparison, Curve
 from ssmprof.report.intervals import Interval, ratio
-
-TIE = 0.03
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Envelope:
         return max(0, len(self.segments) - 1)
 
 
-def compared(facet: Facet, context: int) -> Interval | None:
+def compared(facet: Comparison, context: int) -> Interval | None:
     """How many times slower the runner-up is than the best; None with fewer than two contenders."""
     ranked = sorted((c for c in facet.curves if context in c.values), key=lambda c: c.at(context))
     return ratio(ranked[1].values[context], ranked[0].values[context]) if len(ranked) > 1 else None
@@ -87,7 +86,7 @@ def _at_or_between(curve: Curve, context: int) -> float | None:
     return math.exp((1 - weight) * math.log(curve.at(low)) + weight * math.log(curve.at(high)))
 
 
-def tie_set(facet: Facet, context: int, tie: float = TIE) -> tuple[str, ...]:
+def tie_set(facet: Comparison, context: int, tie: float = TIE) -> tuple[str, ...]:
     """Best first: the lowest median and all whose ratio to it includes 1 or is within `tie` of 1.
 
     Empty where nothing was measured, and where a contender that might be among the best was left
@@ -111,7 +110,7 @@ def _ties(curve: Curve, best: Curve, context: int, tie: float) -> bool:
     return found.value <= 1 + tie or found.low <= 1.0
 
 
-def envelope(facet: Facet, tie: float = TIE) -> Envelope:
+def envelope(facet: Comparison, tie: float = TIE) -> Envelope:
     """The winners of a facet, its segments and the boundaries between them."""
     comparable = [
         context
@@ -149,7 +148,7 @@ def _absorb(segments: list[Segment]) -> tuple[list[Segment], list[Segment]]:
     return _merge([segment for segment in segments if segment not in zones]), zones
 
 
-def _boundary(facet: Facet, left: Segment, right: Segment) -> Boundary:
+def _boundary(facet: Comparison, left: Segment, right: Segment) -> Boundary:
     before = next((name for name in left.blocks if name not in right.blocks), left.blocks[0])
     after = next((name for name in right.blocks if name != before), right.blocks[0])
     bracket = (left.last, right.first)
@@ -159,7 +158,7 @@ def _boundary(facet: Facet, left: Segment, right: Segment) -> Boundary:
     )
 
 
-def _root(facet: Facet, before: str, after: str, bracket: tuple[int, int]) -> float | None:
+def _root(facet: Comparison, before: str, after: str, bracket: tuple[int, int]) -> float | None:
     """Geometric mean of the roots of log(before / after) over log context within the bracket."""
     one, other = facet.curve(before), facet.curve(after)
     shared = [
@@ -174,8 +173,8 @@ def _root(facet: Facet, before: str, after: str, bracket: tuple[int, int]) -> fl
     return math.exp(sum(roots) / len(roots)) if roots else None
 
 
-def _only(facet: Facet) -> tuple[str, int] | None:
-    """The contender that alone fits at the longest lengths, and the last length another one fits."""
+def _only(facet: Comparison) -> tuple[str, int] | None:
+    """Who alone fits at the longest lengths, and the last length at which another one does."""
     if len(facet.curves) < 2:
         return None
     alone: tuple[str, int] | None = None

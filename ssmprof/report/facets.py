@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from ssmprof.analysis import curves
+from ssmprof.analysis.findings import Facet
 from ssmprof.records import Failure, Measurement, Run, median
-from ssmprof.spec import Architecture, BlockSpec, Execution, Phase, Subject
+from ssmprof.spec import Architecture, BlockSpec, Subject
 
 Metric = Literal["latency", "energy", "memory"]
 
@@ -40,18 +42,6 @@ class Name:
 
 
 @dataclass(frozen=True)
-class Key:
-    """What is held fixed in a facet."""
-
-    environment: str
-    phase: Phase
-    batch: int
-    execution: Execution
-    dtype: str
-    logits: str
-
-
-@dataclass(frozen=True)
 class Curve:
     """One contender: context -> one value per round; and why a context has none."""
 
@@ -70,10 +60,10 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Facet:
+class Comparison:
     """The curves to compare, in the order of the scenario. Seconds, joules per token or bytes."""
 
-    key: Key
+    facet: Facet
     metric: Metric
     curves: tuple[Curve, ...]
 
@@ -93,7 +83,7 @@ class Facet:
         return next(curve for curve in self.curves if curve.name.block == block)
 
     def absent(self, block: str, context: int) -> bool:
-        """Whether the contender does not fit at that context: too big there, or at a shorter one."""
+        """Whether the contender does not fit there: too big at that context or at a shorter one."""
         curve = self.curve(block)
         if context in curve.values:
             return False
@@ -124,7 +114,7 @@ _READ: dict[Metric, Callable[[Measurement], float | None]] = {
 
 
 def name_contenders(blocks: Iterable[Subject]) -> dict[str, Name]:
-    """Block name -> how it is called; the architecture's word where it is the only one of its kind."""
+    """Block name -> how it is called: by its architecture where it is the only one of it."""
     subjects = list(blocks)
     kinds = [subject.architecture for subject in subjects]
     words = [_word(subject) for subject in subjects]
@@ -148,44 +138,28 @@ def _word(subject: Subject) -> str:
     return states.pop() if len(states) == 1 else subject.name
 
 
-def keys(run: Run) -> list[Key]:
+def facets(run: Run) -> list[Facet]:
     """Every facet of the run: prefill before decode, small batches and graphs first."""
-    found = {
-        Key(
-            outcome.environment,
-            outcome.point.phase,
-            outcome.point.batch,
-            outcome.point.execution,
-            outcome.point.dtype,
-            outcome.point.logits,
-        )
-        for outcome in run.outcomes
-    }
     return sorted(
-        found,
-        key=lambda key: (
-            key.environment,
-            key.phase != "prefill",
-            key.batch,
-            key.execution != "graph",
-            key.dtype,
-            key.logits,
+        curves.facets(run.outcomes, run.environments),
+        key=lambda facet: (
+            facet.device,
+            facet.phase != "prefill",
+            facet.batch,
+            facet.execution != "graph",
+            facet.dtype,
+            facet.logits,
         ),
     )
 
 
-def facet(run: Run, key: Key, metric: Metric = "latency") -> Facet:
-    """The curves of one facet; contenders of the scenario without any outcome there are left out."""
+def compare(run: Run, facet: Facet, metric: Metric = "latency") -> Comparison:
+    """The curves of one facet; contenders without any outcome in it are left out."""
     names = name_contenders(run.scenario.blocks)
     values: dict[str, dict[int, dict[int, float]]] = {}
     failures: dict[str, dict[int, Failure]] = {}
-    for outcome in run.outcomes:
+    for outcome in curves.facets(run.outcomes, run.environments).get(facet, []):
         point = outcome.point
-        here = (outcome.environment, point.phase, point.batch, point.execution)
-        if here != (key.environment, key.phase, key.batch, key.execution):
-            continue
-        if (point.dtype, point.logits) != (key.dtype, key.logits):
-            continue
         if isinstance(outcome, Failure):
             failures.setdefault(point.block, {})[point.context] = outcome
             continue
@@ -193,12 +167,17 @@ def facet(run: Run, key: Key, metric: Metric = "latency") -> Facet:
         if value is not None and value > 0:
             rounds = values.setdefault(point.block, {}).setdefault(point.context, {})
             rounds[outcome.round] = value
-    curves = tuple(
-        Curve(name, values.get(block, {}), _final(failures.get(block, {}), values.get(block, {})))
-        for block, name in names.items()
-        if block in values or block in failures
+    return Comparison(
+        facet,
+        metric,
+        tuple(
+            Curve(
+                name, values.get(block, {}), _final(failures.get(block, {}), values.get(block, {}))
+            )
+            for block, name in names.items()
+            if block in values or block in failures
+        ),
     )
-    return Facet(key, metric, curves)
 
 
 def _final(failures: dict[int, Failure], values: dict[int, dict[int, float]]) -> dict[int, Failure]:

@@ -1,4 +1,4 @@
-"""From a matplotlib figure to inline SVG that obeys the page: themed, unique ids, no style attributes.
+"""From a matplotlib figure to inline SVG: themed, with unique ids and no style attributes.
 
 A strict `style-src` drops style attributes, and a figure without its fills is a solid black
 rectangle; hence presentation attributes. Sentinel colours become `var(--token,#literal)`. The same

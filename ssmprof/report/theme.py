@@ -60,7 +60,7 @@ WINNER_TEXT = ("#FDFDFD", "#111111", "#111111", "#111111", "#111111", "#111111",
 
 
 class Style(NamedTuple):
-    """How a contender is drawn: token, marker, dash (matplotlib on-off sequence) and marker fill."""
+    """How a contender is drawn: token, marker, dash (on and off lengths) and marker fill."""
 
     token: str
     marker: str
@@ -68,7 +68,7 @@ class Style(NamedTuple):
     hollow: bool = False
 
 
-# Second and third contender of one architecture keep the hue; marker, dash and fill tell them apart.
+# Further contenders of an architecture keep its hue; marker, dash and fill tell them apart.
 STYLES: dict[Architecture, tuple[Style, ...]] = {
     "transformer": (
         Style("attn", "o", ()),
@@ -98,7 +98,7 @@ class Band(NamedTuple):
     text: str = "on-fill"
 
 
-# Norm, element-wise and rope are drawn as one band, embedding and other as one; tables list them all.
+# Norm, element-wise and rope are drawn as one band, other and embedding too; tables list all.
 BANDS: tuple[Band, ...] = (
     Band("attention", ("attention",), "attn"),
     Band("scan", ("scan",), "scan"),
@@ -114,7 +114,7 @@ UNATTRIBUTED = Band("unattributed", (), None, "xx", "fg")
 
 
 def sentinel(token: str) -> str:
-    """The hex a figure draws `token` in: unlike any colour on the page, so it can be found again."""
+    """The hex a figure draws `token` in: unlike any colour on the page, so found again."""
     return f"#ab{list(TOKENS).index(token):02x}cd"
 
 

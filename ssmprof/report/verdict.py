@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ssmprof.report.envelope import TIE, Boundary, Envelope, Segment, compared, envelope
-from ssmprof.report.facets import Facet, Metric, Name
+from ssmprof.report.facets import Comparison, Metric, Name
 from ssmprof.units import format_context, format_ratio
 
 _BEST: dict[Metric, str] = {"latency": "fastest", "energy": "most frugal", "memory": "smallest"}
@@ -38,11 +38,11 @@ class Verdict:
 
 
 def verdict(
-    facet: Facet,
+    facet: Comparison,
     *,
     tie: float = TIE,
     withheld: str | None = None,
-    others: tuple[Facet, ...] = (),
+    others: tuple[Comparison, ...] = (),
 ) -> Verdict:
     """The sentence for one facet. `withheld` is why the data cannot carry one; `others` are the
     same facet on other metrics, mentioned where they disagree."""
@@ -64,7 +64,7 @@ def verdict(
     )
 
 
-def _nothing(facet: Facet) -> str:
+def _nothing(facet: Comparison) -> str:
     reasons = sorted({failure.reason for c in facet.curves for failure in c.failures.values()})
     return (
         f"Nothing was measured: every point ended in {' or '.join(reasons)}."
@@ -73,7 +73,7 @@ def _nothing(facet: Facet) -> str:
     )
 
 
-def _sentence(facet: Facet, found: Envelope, tie: float) -> str:
+def _sentence(facet: Comparison, found: Envelope, tie: float) -> str:
     names = {curve.name.block: curve.name for curve in facet.curves}
     if not found.segments:
         return "No common length was measured; nothing to compare."
@@ -108,7 +108,7 @@ def _only_sentence(found: Envelope, names: dict[str, Name]) -> str | None:
 
 
 def _one_segment(
-    facet: Facet,
+    facet: Comparison,
     found: Envelope,
     segment: Segment,
     names: dict[str, Name],
@@ -127,7 +127,7 @@ def _one_segment(
 
 
 def _tie_everywhere(
-    facet: Facet, found: Envelope, segment: Segment, names: dict[str, Name], tie: float
+    facet: Comparison, found: Envelope, segment: Segment, names: dict[str, Name], tie: float
 ) -> str:
     blocks = segment.blocks
     everyone = len(blocks) == sum(bool(curve.values) for curve in facet.curves)
@@ -143,7 +143,7 @@ def _tie_everywhere(
     return f"No difference shown: {who} cannot be told apart within their intervals at any length."
 
 
-def _one_context(facet: Facet, segment: Segment, names: dict[str, Name]) -> str:
+def _one_context(facet: Comparison, segment: Segment, names: dict[str, Name]) -> str:
     at = segment.first
     where = f"At {format_context(at)} tokens"
     if segment.tied:
@@ -215,7 +215,7 @@ def _either(who: list[Name]) -> str:
     return " or ".join(name.phrase for name in who)
 
 
-def _notes(facet: Facet, found: Envelope) -> list[str]:
+def _notes(facet: Comparison, found: Envelope) -> list[str]:
     notes = []
     ties = [
         f"{format_context(zone.first)}–{format_context(zone.last)}"
@@ -237,7 +237,7 @@ def _notes(facet: Facet, found: Envelope) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _disagreement(facet: Facet, found: Envelope, other: Facet, tie: float) -> str | None:
+def _disagreement(facet: Comparison, found: Envelope, other: Comparison, tie: float) -> str | None:
     """What another metric says, where its first switch differs from this one's."""
     if other.metric == facet.metric or sum(bool(c.values) for c in other.curves) < 2:
         return None

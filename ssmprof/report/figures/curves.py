@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ssmprof.report import canvas
 from ssmprof.report.envelope import TIE, Boundary
-from ssmprof.report.facets import TOO_BIG, Curve, Facet
+from ssmprof.report.facets import TOO_BIG, Comparison, Curve
 from ssmprof.report.intervals import over_rounds, ratio
 from ssmprof.report.theme import sentinel
-from ssmprof.units import format_bytes, format_context
+from ssmprof.units import format_bytes, format_context, format_ratio
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ class Switch:
 class Drawing:
     """What to draw: the facet, the axis' heading and the factor from SI to its unit."""
 
-    facet: Facet
+    facet: Comparison
     heading: str
     scale: float
     switches: tuple[Switch, ...] = ()
@@ -49,10 +49,10 @@ class Drawing:
 
 def draw_pair(drawing: Drawing) -> Figure:
     """Value above, speed-up over the reference below, one context axis."""
-    figure = canvas.figure(5.15)
+    figure = canvas.figure(5.3)
     right = _right_edge(drawing.facet)
-    upper = figure.add_axes((_LEFT, 0.365, right - _LEFT, 0.575))
-    lower = figure.add_axes((_LEFT, 0.075, right - _LEFT, 0.225))
+    upper = figure.add_axes((_LEFT, 0.425, right - _LEFT, 0.52))
+    lower = figure.add_axes((_LEFT, 0.07, right - _LEFT, 0.285))
     draw_values(upper, drawing, labels=False)
     draw_ratio(lower, drawing)
     return figure
@@ -71,13 +71,13 @@ def short(label: str) -> str:
     return label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…"
 
 
-def _right_edge(facet: Facet) -> float:
+def _right_edge(facet: Comparison) -> float:
     longest = max((len(short(curve.name.label)) for curve in facet.curves), default=8)
     return 0.955 - min(0.235, 0.0102 * longest + 0.02)
 
 
 def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
-    """Line, marker, interval band and direct label per contender; what did not fit along the top."""
+    """Line, marker, interval band and direct label per contender; what did not fit on top."""
     facet = drawing.facet
     canvas.plain(axes)
     canvas.context_axis(axes, facet.tried or [512, 1024], labels=labels)
@@ -130,7 +130,7 @@ def _end(curve: Curve, scale: float) -> tuple[float, float, str, str]:
     return float(last), curve.at(last) * scale, short(curve.name.label), token
 
 
-def _misfits(axes: Axes, facet: Facet) -> None:
+def _misfits(axes: Axes, facet: Comparison) -> None:
     """A cross at the top where a contender failed, in its colour; a hatch where none fits."""
     ceiling = axes.get_xaxis_transform()
     for row, curve in enumerate(facet.curves):
@@ -170,10 +170,14 @@ def _mark_switch(axes: Axes, switch: Switch, labelled: bool) -> None:
         axes.axvspan(low, high, color=sentinel("muted"), alpha=0.16, linewidth=0, zorder=0.5)
     if boundary.context is None:
         return
-    axes.axvline(boundary.context, color=sentinel("fg"), linewidth=1.0, linestyle=(0, (2, 2)))
+    text, middle = format_context(boundary.context), boundary.context
+    if boundary.wide:
+        text, middle = f"{format_context(low)} to {format_context(high)}", math.sqrt(low * high)
+    else:
+        axes.axvline(middle, color=sentinel("fg"), linewidth=1.0, linestyle=(0, (2, 2)))
     if labelled:
         canvas.note(
-            axes, boundary.context, 1.02, format_context(boundary.context), "fg",
+            axes, middle, 1.02, text, "fg",
             transform=axes.get_xaxis_transform(), va="bottom", ha="center", fontweight="bold",
         )  # fmt: skip
 
@@ -188,6 +192,13 @@ def _capacity(axes: Axes, drawing: Drawing) -> None:
         axes, 0.008, height * drawing.scale, f"{text}, {format_bytes(height)}", "bad",
         transform=axes.get_yaxis_transform(), va="bottom",
     )  # fmt: skip
+
+
+def _times(value: float) -> str:
+    """`4x`, `1x`, `1/4x`: a half reads as a half."""
+    inverse = 1 / value
+    whole = inverse > 1.5 and abs(inverse - round(inverse)) < 1e-9
+    return f"1/{inverse:.0f}x" if whole else f"{value:.3g}x"
 
 
 def draw_ratio(axes: Axes, drawing: Drawing) -> None:
@@ -223,7 +234,7 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
     low, high = min(seen) / 1.12, max(seen) * 1.12
     axes.set_ylim(low, high)
     powers = range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
-    step = max(1, math.ceil(len(powers) / 5))
+    step = max(1, math.ceil(len(powers) / 7))
     ticks = [2.0**power for power in powers if power % step == 0]
     if len(ticks) < 3:
         ticks = [
@@ -233,7 +244,7 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
         ]
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}x"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _times(value)))
     axes.axhspan(
         1 / (1 + TIE), 1 + TIE, color=sentinel("muted"), alpha=0.25, linewidth=0, zorder=0.5
     )
@@ -241,7 +252,12 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
     for switch in drawing.switches:
         _mark_switch(axes, switch, labelled=False)
     ends = [
-        (float(at[-1]), values[-1], f"{short(curve.name.label)[:14]} {values[-1]:.3g}x", canvas.style_of(curve.name).token)
+        (float(at[-1]), values[-1], _gain(curve, values[-1]), canvas.style_of(curve.name).token)
         for curve, at, values in drawn
-    ]  # fmt: skip
-    canvas.label_ends(axes, ends, 0.16)
+    ]
+    canvas.label_ends(axes, ends, 0.13)
+
+
+def _gain(curve: Curve, value: float) -> str:
+    label = short(curve.name.label)
+    return f"{label if len(label) <= 16 else curve.name.letter} {format_ratio(value)}"

@@ -1,0 +1,142 @@
+"""The command line: words to functions. The only place that prints, exits or turns errors to codes.
+
+Commands are found in one literal table and imported when asked for; the libraries they need are
+imported when they run, so that `ssmprof --help` starts fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import rich_click as click
+
+from ssmprof.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, SsmprofError, nearest
+
+# Group -> command -> module in this package; the order is that of the help page.
+COMMANDS: dict[str, dict[str, str]] = {
+    "Prepare": {
+        "doctor": "doctor",
+        "devices": "devices",
+        "scenarios": "scenarios",
+        "models": "models",
+        "new": "new",
+        "plan": "plan",
+    },
+    "Measure": {
+        "sweep": "sweep",
+        "fit": "fit",
+        "memory": "memory",
+        "trace": "trace",
+    },
+    "Ask a run": {
+        "report": "report",
+        "crossover": "crossover",
+        "kernels": "kernels",
+        "decide": "decide",
+        "advise": "advise",
+        "claims": "claims",
+        "project": "project",
+        "compare": "compare",
+    },
+    "Exchange": {
+        "export": "export",
+        "import": "import_",
+        "schema": "schema",
+        "completion": "completion",
+        "help": "topics",
+    },
+}
+MODULES = {name: module for group in COMMANDS.values() for name, module in group.items()}
+
+click.rich_click.COMMAND_GROUPS = {
+    "ssmprof": [{"name": group, "commands": list(names)} for group, names in COMMANDS.items()]
+}
+click.rich_click.MAX_WIDTH = 100
+click.rich_click.TEXT_MARKUP = None
+
+
+class LazyGroup(click.RichGroup):
+    """Imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Any:
+        module = MODULES.get(cmd_name)
+        if module is None:
+            return None
+        return importlib.import_module(f"ssmprof.cli.{module}").command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in MODULES and not args[0].startswith("-"):
+            ctx.fail(f'no command is named "{args[0]}"{nearest(args[0], MODULES)}')
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "SSMPROF"},
+)
+@click.option("-q", "--quiet", is_flag=True, help="Errors only on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="More on stderr.")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colour on a terminal, always or never (NO_COLOR is obeyed too).",
+)
+@click.option("--config", metavar="FILE", help="Settings file instead of ./ssmprof.toml.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--exit-zero", is_flag=True, help="Exit 0 for every outcome but wrong use.")
+@click.version_option(None, "--version", package_name="ssmprof", message="ssmprof %(version)s")
+@click.pass_context
+def cli(
+    ctx: click.Context,
+    quiet: bool,
+    verbose: bool,
+    color: str,
+    config: str | None,
+    debug: bool,
+    exit_zero: bool,
+) -> None:
+    """Where a state-space model starts to beat attention on the GPU in front of you, and why.
+
+    Start with: ssmprof sweep quickstart, then ssmprof report.
+    """
+    if color != "auto":
+        ctx.color = color == "always"
+    if color == "never":
+        os.environ["NO_COLOR"] = "1"
+    ctx.obj = {"quiet": quiet, "verbose": verbose, "debug": debug, "exit_zero": exit_zero}
+    from ssmprof.cli.settings import defaults
+
+    ctx.default_map = defaults(config)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point of `ssmprof`: runs a command and exits with its code (help exit-codes)."""
+    arguments = sys.argv[1:] if args is None else args
+    try:
+        code = cli.main(args=arguments, prog_name="ssmprof", standalone_mode=False)
+    except SsmprofError as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has seen enough; a second error at exit helps nobody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_DONE
+    code = code if isinstance(code, int) else EXIT_DONE
+    if "--exit-zero" in arguments and code not in (EXIT_USAGE, 3):
+        code = EXIT_DONE
+    sys.exit(code)

@@ -1,0 +1,166 @@
+"""Shared arguments and options: a run folder (the latest without one), and table formats.
+
+Data goes to stdout (or `-o FILE`), everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import rich_click as click
+
+from ssmprof.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ssmprof.records import Run
+    from ssmprof.report.tables import Table
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+RUN_PARENTS = ("reports", "runs")
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr; nothing with --quiet."""
+    context = click.get_current_context(silent=True)
+    if not (context and (context.find_root().obj or {}).get("quiet")):
+        click.echo(text, err=True)
+
+
+def run_argument(command: Function) -> Function:
+    """RUN: a run folder; without one, the latest below reports/ or runs/."""
+    return click.argument("run", required=False, shell_complete=_complete_runs)(command)
+
+
+def _complete_runs(_ctx: Any, _param: Any, incomplete: str) -> list[str]:
+    return [str(path) for path in run_folders() if str(path).startswith(incomplete)]
+
+
+def run_folders() -> list[Path]:
+    """Run folders below reports/ and runs/ of the current folder."""
+    return [file.parent for parent in RUN_PARENTS for file in Path(parent).glob("*/run.json")]
+
+
+def run_folder(run: str | None) -> Path:
+    """The folder of RUN; without one the run created last, named on stderr. Raises ConfigError."""
+    if run is not None:
+        path = Path(run)
+        if path.name == "run.json":
+            path = path.parent
+        if not path.is_dir():
+            raise ConfigError(
+                f"{run}: no such run folder", fix="ssmprof sweep quickstart makes one"
+            )
+        return path
+    from ssmprof.errors import StoreError
+    from ssmprof.store.folder import read_header
+
+    dated: list[tuple[float, str]] = []
+    for folder in run_folders():
+        try:
+            dated.append((read_header(folder).created_unix_s, str(folder)))
+        except StoreError as error:
+            say(f"skipped {error}")
+    if not dated:
+        raise ConfigError(
+            "no run folder below reports/ or runs/ here",
+            fix="ssmprof sweep quickstart makes one; or name a folder",
+        )
+    latest = max(dated)[1]
+    say(f"run: {latest} (the latest; name another as RUN)")
+    return Path(latest)
+
+
+def load_run(run: str | None) -> Run:
+    """Read RUN, and say on stderr what had to be dropped."""
+    from ssmprof.store.folder import load
+
+    folder = run_folder(run)
+    loaded = load(folder)
+    if loaded.dropped_lines:
+        say(f"! {folder}: {loaded.dropped_lines} torn line at the end dropped; --resume repeats it")
+    return loaded
+
+
+def table_options(command: Function) -> Function:
+    """--json, --jsonl, --csv, --md and -o FILE."""
+    for form, text in (
+        ("md", "Markdown."),
+        ("csv", "Comma-separated values, raw numbers in SI units."),
+        ("jsonl", "One JSON object per line."),
+        ("json", "A JSON array, raw numbers in SI units."),
+    ):
+        command = click.option(f"--{form}", "form", flag_value=form, help=f"Write {text}")(command)
+    return click.option("-o", "--output", metavar="FILE", help="Write there, not to stdout.")(
+        command
+    )
+
+
+def emit(table: Table, form: str | None, output: str | None) -> None:
+    """Write a table to stdout or a file in the format asked for."""
+    from ssmprof.report.tables import render
+
+    write(render(table, form or "text"), output)  # type: ignore[arg-type]
+
+
+def write(text: str, output: str | None) -> None:
+    """Text to stdout, or to a file that is named on stderr. Raises ConfigError if it cannot be."""
+    if output is None or output == "-":
+        click.echo(_printable(text), nl=False)
+        return
+    try:
+        Path(output).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
+    say(f"wrote {output}")
+
+
+def _printable(text: str) -> str:
+    """ASCII stand-ins where the locale cannot show a sign: data must not die of a micro sign."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        signs = {"µ": "u", "–": "-", "·": "-", "×": "x", "≈": "~", "…": "...", "²": "2"}
+        text = "".join(signs.get(sign, sign) for sign in text)
+        return text.encode(encoding, "replace").decode(encoding)
+    return text
+
+
+def contexts_type(_ctx: Any, _param: Any, value: str | None) -> tuple[int, ...] | None:
+    """Callback of --contexts: `512-128K*2`, `1K-9K+2K`, `512,1K,4K`."""
+    from ssmprof.units import parse_contexts
+
+    return _parsed(parse_contexts, value)
+
+
+def batch_type(_ctx: Any, _param: Any, value: str | None) -> tuple[int, ...] | None:
+    """Callback of --batch: `1,4`."""
+    from ssmprof.units import parse_contexts
+
+    return _parsed(parse_contexts, value)
+
+
+def bytes_type(_ctx: Any, _param: Any, value: str | None) -> int | None:
+    """Callback of a size: `8GiB`."""
+    from ssmprof.units import parse_bytes
+
+    return _parsed(parse_bytes, value)
+
+
+def duration_type(_ctx: Any, _param: Any, value: str | None) -> float | None:
+    """Callback of a duration: `20m`, `500ms`."""
+    from ssmprof.units import parse_duration
+
+    return _parsed(parse_duration, value)
+
+
+def _parsed(parse: Callable[[str], Any], value: str | None) -> Any:
+    if value is None:
+        return None
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None

@@ -1,0 +1,51 @@
+"""Defaults of options from files: `ssmprof.toml` or `[tool.ssmprof]` here, then the user's own file.
+
+Precedence: flag, environment (SSMPROF_<COMMAND>_<OPTION>), these files, the option's default. A
+table per command: `[sweep]` with `min_trust = "B"`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ssmprof.errors import ConfigError
+
+
+def defaults(config: str | None) -> dict[str, Any]:
+    """Command -> option -> default, as click's `default_map`. Raises ConfigError with the file."""
+    import click
+
+    if config is not None:
+        if not Path(config).is_file():
+            raise ConfigError(f"{config}: no such settings file")
+        return _options(Path(config))
+    found: dict[str, Any] = {}
+    user = Path(click.get_app_dir("ssmprof")) / "ssmprof.toml"
+    for file in (user, Path("pyproject.toml"), Path("ssmprof.toml")):
+        if file.is_file():
+            for command, options in _options(file).items():
+                found.setdefault(command, {}).update(options)
+    return found
+
+
+def _options(file: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: cannot be read as TOML", cause=str(error)) from None
+    if file.name == "pyproject.toml":
+        table = table.get("tool", {}).get("ssmprof", {})
+    for command, options in table.items():
+        if not isinstance(options, dict):
+            raise ConfigError(
+                f"{file}: {command}: settings stand in a table per command",
+                fix=f"[sweep] with a line {command} = ... below it, or another command's name",
+            )
+    return table
