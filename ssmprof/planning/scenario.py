@@ -9,7 +9,6 @@ list, and `vocab = "none"` to take embedding and head off a preset.
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,11 +30,6 @@ from ssmprof.spec import (
     Sweep,
 )
 from ssmprof.units import parse_contexts
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Table = dict[str, Any]
 
@@ -71,8 +65,8 @@ def load(path: Path) -> Scenario:
 def parse(text: str, source: str, *, folder: Path | None = None) -> Scenario:
     """Decode TOML text; `source` names it in errors, `folder` is where relative paths start."""
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table: Table = msgspec.toml.decode(text)
+    except msgspec.DecodeError as error:
         raise ConfigError(f"{source}: not valid TOML: {error}") from None
     table.setdefault("name", Path(source).stem)
     table.setdefault("question", "")
@@ -166,7 +160,7 @@ def _resolve(block: Any, where: str, source: str, folder: Path) -> Any:
     """A block's table with its preset or configuration file filled in."""
     if not isinstance(block, dict):
         return block
-    table = cast("Table", dict(cast("Table", block)))
+    table = dict(cast("Table", block))
     if "factory" in table:
         raise ConfigError(
             f"{source}: {where}.factory: a scenario file is data and runs no code",

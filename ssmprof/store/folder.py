@@ -44,6 +44,12 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     source: str | None = None
 
 
+class _Versioned(msgspec.Struct):
+    """What every format of run.json has, whatever else it holds."""
+
+    format: Any = None
+
+
 class RunFolder:
     """An open run folder: what `sweep` writes into. Close it, or use it as a context manager."""
 
@@ -154,9 +160,8 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise StoreError(f"{file}: cannot be read: {error.strerror}") from None
     try:
-        table: Any = msgspec.json.decode(data)
-        schema.check_format(table.get("format") if isinstance(table, dict) else None, file)
-        return msgspec.convert(table, Header)
+        schema.check_format(msgspec.json.decode(data, type=_Versioned).format, file)
+        return msgspec.json.decode(data, type=Header)
     except msgspec.MsgspecError as error:
         raise StoreError(f"{file}: {error}", fix="restore the file; it is written once") from None
 
