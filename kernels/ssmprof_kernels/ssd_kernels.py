@@ -20,6 +20,18 @@ LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
+def _exp2(v, INTERPRET: tl.constexpr):
+    if INTERPRET:
+        power = tl.exp2(v)
+    else:
+        # One instruction; `tl.exp2` adds three to keep results below 2**-126, here as good as 0.
+        power = tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [v], dtype=tl.float32, is_pure=True, pack=1
+        )
+    return power
+
+
+@triton.jit
 def _softplus(v):
     u = tl.exp2(v * LOG2E)
     # log(1 + u) loses the digits of a small u; four terms of the series keep fp32 accuracy.
@@ -41,8 +53,19 @@ def _delta(raw, bias, valid, dt_min, dt_max, SOFTPLUS: tl.constexpr, CLAMP: tl.c
 
 
 @triton.jit
-def _dot(a, b, acc, PRECISION: tl.constexpr, WIDE: tl.constexpr):
-    if WIDE:
+def _source(a, delta, APART: tl.constexpr):
+    """What a token contributes with: its step size, folded into the exponent unless kept APART
+    because it may be negative or because fp32 wants its digits."""
+    if APART:
+        source = delta
+    else:
+        source = a - tl.log2(delta)
+    return source
+
+
+@triton.jit
+def _dot(a, b, acc, PRECISION: tl.constexpr, INTERPRET: tl.constexpr):
+    if INTERPRET:
         # Triton's interpreter reads bf16 operands as integers; in fp32 it multiplies them right.
         a = a.to(tl.float32)
         b = b.to(tl.float32)
@@ -80,14 +103,94 @@ def _breaks(seq_ptr, token, stride, first, valid):
 
 
 @triton.jit
-def _summaries(
-    x_ptr,
+def _exponents(raw, bias, a2, valid, dt_min, dt_max, SOFTPLUS: tl.constexpr, CLAMP: tl.constexpr):
+    """Step sizes and running base-2 exponents of one chunk, tokens along axis 0."""
+    delta = _delta(raw, bias, valid, dt_min, dt_max, SOFTPLUS, CLAMP)
+    return delta, tl.cumsum(delta * a2, 0)
+
+
+@triton.jit
+def _prepare(
     dt_ptr,
     a_ptr,
-    b_ptr,
+    bias_ptr,
+    cu_ptr,
+    decays_ptr,
+    sources_ptr,
+    L,
+    H,
+    T,
+    S,
+    count,
+    steps,
+    dt_min,
+    dt_max,
+    dt_sb,
+    dt_sl,
+    dt_sh,
+    Q: tl.constexpr,
+    HEADS: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    CLAMP: tl.constexpr,
+    APART: tl.constexpr,
+    BIAS: tl.constexpr,
+    VARLEN: tl.constexpr,
+):
+    """Exponents of one chunk for `HEADS` heads: the part of the scan that knows no state."""
+    pid = tl.program_id(0)
+    blocks = tl.cdiv(H, HEADS)
+    heads = (pid % blocks) * HEADS + tl.arange(0, HEADS)
+    chunks = T // Q
+    chunk = (pid // blocks) % chunks
+    slot = pid // (blocks * chunks)
+    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
+    begin = (slot - first) * T + chunk * Q
+    if begin >= length:
+        return
+    entry = (seq * 0 if VARLEN else seq).to(tl.int64)
+    rows = tl.arange(0, Q)
+    mine = heads < H
+    valid = (rows < length - begin)[:, None] & mine[None, :]
+    at = dt_ptr + entry * dt_sb + (start + begin).to(tl.int64) * dt_sl
+    raw = tl.load(at + rows[:, None] * dt_sl + heads[None, :] * dt_sh, mask=valid, other=0.0)
+    a2 = tl.load(a_ptr + heads, mask=mine, other=0.0).to(tl.float32) * LOG2E
+    bias = tl.zeros((HEADS,), tl.float32)
+    if BIAS:
+        bias = tl.load(bias_ptr + heads, mask=mine, other=0.0).to(tl.float32)
+    delta, a = _exponents(
+        raw, bias[None, :], a2[None, :], valid, dt_min, dt_max, SOFTPLUS, CLAMP
+    )
+    out = (slot * H + heads).to(tl.int64)[None, :] * T + (chunk * Q + rows)[:, None]
+    tl.store(decays_ptr + out, a, mask=mine[None, :])
+    tl.store(sources_ptr + out, _source(a, delta, APART), mask=mine[None, :])
+
+
+@triton.jit
+def _tile(ref, base, row, column, stride_row, stride_col, mask, Q: tl.constexpr, W: tl.constexpr,
+          TMA: tl.constexpr, MASK: tl.constexpr):  # fmt: skip
+    """Q x W tile: through a descriptor at (row, column), else by pointers from `base`."""
+    if TMA:
+        tile = ref.load([row, column])
+    else:
+        at = base + tl.arange(0, Q)[:, None] * stride_row + tl.arange(0, W)[None, :] * stride_col
+        if MASK:
+            tile = tl.load(at, mask=mask, other=0.0)
+        else:
+            tile = tl.load(at)
+    return tile
+
+
+@triton.jit
+def _summaries(
+    x_ref,
+    dt_ptr,
+    a_ptr,
+    b_ref,
     bias_ptr,
     cu_ptr,
     seq_ptr,
+    decays_ptr,
+    sources_ptr,
     state_ptr,
     decay_ptr,
     L,
@@ -121,12 +224,16 @@ def _summaries(
     EVEN_N: tl.constexpr,
     SOFTPLUS: tl.constexpr,
     CLAMP: tl.constexpr,
+    APART: tl.constexpr,
     BIAS: tl.constexpr,
     VARLEN: tl.constexpr,
     SEQ_IDX: tl.constexpr,
+    PREPARED: tl.constexpr,
+    TMA: tl.constexpr,
     PRECISION: tl.constexpr,
-    WIDE: tl.constexpr,
+    INTERPRET: tl.constexpr,
 ):
+    """End state of each segment from a zero start, and its decay; the exponents unless PREPARED."""
     pid = tl.program_id(0)
     blocks = tl.cdiv(P, BP)
     block = pid % blocks
@@ -134,37 +241,76 @@ def _summaries(
     slot = pid // (blocks * H)
     seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
     begin = (slot - first) * T
-    # The last segment's end state is written by the walk, if anybody wants it.
-    if begin + T >= length:
-        return
+    # The walk writes the end state of the last segment, if anybody wants it.
+    last = begin + T >= length
+    if PREPARED:
+        if last:
+            return
     batch = seq * 0 if VARLEN else seq
-    rows = tl.arange(0, Q)
-    ps = block * BP + tl.arange(0, BP)
-    ns = tl.arange(0, BN)
-    token = (start + begin + T - Q).to(tl.int64)
     entry = batch.to(tl.int64)
-    x_base = x_ptr + entry * x_sb + token * x_sl + head.to(tl.int64) * x_sh
-    b_base = b_ptr + entry * b_sb + token * b_sl + (head // PER_GROUP) * b_sg
+    rows = tl.arange(0, Q)
+    ps = tl.arange(0, BP)
+    ns = tl.arange(0, BN)
+    at = (slot * H + head).to(tl.int64)
+    if not PREPARED:
+        a2 = tl.load(a_ptr + head).to(tl.float32) * LOG2E
+        bias = 0.0
+        if BIAS:
+            bias = tl.load(bias_ptr + head).to(tl.float32)
+        if last:
+            left = length - begin
+            dt_base = dt_ptr + entry * dt_sb + (start + begin).to(tl.int64) * dt_sl + head * dt_sh
+            out = at * T + rows
+            for _ in range(tl.cdiv(left, Q)):
+                raw = tl.load(dt_base + rows * dt_sl, mask=rows < left, other=0.0)
+                delta, a = _exponents(
+                    raw, bias, a2, rows < left, dt_min, dt_max, SOFTPLUS, CLAMP
+                )
+                if block == 0:
+                    tl.store(decays_ptr + out, a)
+                    tl.store(sources_ptr + out, _source(a, delta, APART))
+                dt_base += Q * dt_sl
+                out += Q
+                left -= Q
+            return
+    token = (start + begin + T - Q).to(tl.int64)
+    x_base = x_ref
+    b_base = b_ref
+    if not TMA:
+        x_base += entry * x_sb + token * x_sl + head.to(tl.int64) * x_sh + block * BP * x_sp
+        b_base += entry * b_sb + token * b_sl + (head // PER_GROUP) * b_sg
     dt_base = dt_ptr + entry * dt_sb + token * dt_sl + head * dt_sh
-    a2 = tl.load(a_ptr + head).to(tl.float32) * LOG2E
-    bias = 0.0
-    if BIAS:
-        bias = tl.load(bias_ptr + head).to(tl.float32)
     # Walking backwards keeps the sum of all later exponents at hand, so the accumulator is never
     # rescaled and the products of a segment are one long chain on the matrix units.
     acc = tl.zeros((BP, BN), tl.float32)
     after = 0.0
     alive = 1
     whole = rows >= 0
-    raw = tl.load(dt_base + rows * dt_sl)
-    for c in range(T // Q - 1, -1, -1):
-        delta = _delta(raw, bias, whole, dt_min, dt_max, SOFTPLUS, CLAMP)
-        if c > 0:
-            dt_base -= Q * dt_sl
+    p_mask = (block * BP + ps)[None, :] < P
+    n_mask = ns[None, :] < N
+    source_at = at * T + T - Q + rows
+    if not PREPARED:
         raw = tl.load(dt_base + rows * dt_sl)
-        log_decay = delta * a2
-        total = tl.sum(log_decay, 0)
-        w = delta * tl.exp2(after + total - tl.cumsum(log_decay, 0))
+    x_row = (batch * L + start + begin + T - Q).to(tl.int32)
+    for c in range(T // Q - 1, -1, -1):
+        if PREPARED:
+            source = tl.load(sources_ptr + source_at)
+            total = tl.load(decays_ptr + at * T + c * Q + Q - 1)
+            if APART:
+                w = source * _exp2(after + total - tl.load(decays_ptr + source_at), INTERPRET)
+            else:
+                w = _exp2(after + total - source, INTERPRET)
+        else:
+            delta, a = _exponents(raw, bias, a2, whole, dt_min, dt_max, SOFTPLUS, CLAMP)
+            if c > 0:
+                dt_base -= Q * dt_sl
+            raw = tl.load(dt_base + rows * dt_sl)
+            total = tl.sum(delta * a2, 0)
+            w = delta * _exp2(after + total - a, INTERPRET)
+            if block == 0:
+                tl.store(decays_ptr + source_at, a)
+                tl.store(sources_ptr + source_at, _source(a, delta, APART))
+        source_at -= Q
         if SEQ_IDX:
             change = _breaks(seq_ptr + entry * seq_sb, token + rows, seq_sl, start, whole)
             token -= Q
@@ -172,22 +318,22 @@ def _summaries(
             w = tl.where((tl.cumsum(change, 0) == changes) & (alive > 0), w, 0.0)
             alive = tl.where(changes > 0, 0, alive)
         after += total
-        x_at = x_base + rows[:, None] * x_sl + ps[None, :] * x_sp
-        b_at = b_base + rows[:, None] * b_sl + ns[None, :] * b_sn
-        x_base -= Q * x_sl
-        b_base -= Q * b_sl
-        xv = tl.load(x_at) if EVEN_P else tl.load(x_at, mask=ps[None, :] < P, other=0.0)
-        bv = tl.load(b_at) if EVEN_N else tl.load(b_at, mask=ns[None, :] < N, other=0.0)
+        xv = _tile(x_ref, x_base, x_row, head * P + block * BP, x_sl, x_sp, p_mask, Q, BP, TMA,
+                   not EVEN_P)  # fmt: skip
+        bv = _tile(b_ref, b_base, x_row, (head // PER_GROUP) * N, b_sl, b_sn, n_mask, Q, BN, TMA,
+                   not EVEN_N)  # fmt: skip
+        x_row -= Q
+        if not TMA:
+            x_base -= Q * x_sl
+            b_base -= Q * b_sl
+        xw = tl.trans(xv).to(tl.float32) * w[None, :]
         if SEQ_IDX:
             # A token of an earlier sequence must vanish even if it is not finite.
-            xw = tl.where(w[None, :] != 0.0, tl.trans(xv).to(tl.float32) * w[None, :], 0.0)
+            xw = tl.where(w[None, :] != 0.0, xw, 0.0)
             bv = tl.where(w[:, None] != 0.0, bv, 0.0)
-        else:
-            xw = tl.trans(xv).to(tl.float32) * w[None, :]
-        acc = _dot(xw.to(bv.dtype), bv, acc, PRECISION, WIDE)
-    at = (slot * H + head).to(tl.int64)
-    out = state_ptr + at * P * N + ps[:, None] * N + ns[None, :]
-    tl.store(out, acc, mask=(ps[:, None] < P) & (ns[None, :] < N))
+        acc = _dot(xw.to(bv.dtype), bv, acc, PRECISION, INTERPRET)
+    cells = (block * BP + ps)[:, None] * N + ns[None, :]
+    tl.store(state_ptr + at * P * N + cells, acc, mask=tl.trans(p_mask) & n_mask)
     if block == 0:
         tl.store(decay_ptr + at, tl.where(alive > 0, after, -float("inf")))
 
@@ -240,17 +386,16 @@ def _combine(
 
 @triton.jit
 def _walk(
-    x_ptr,
-    dt_ptr,
-    a_ptr,
-    b_ptr,
-    c_ptr,
+    x_ref,
+    b_ref,
+    c_ref,
     d_ptr,
     z_ptr,
-    bias_ptr,
     h0_ptr,
     cu_ptr,
     seq_ptr,
+    decays_ptr,
+    sources_ptr,
     state_ptr,
     decay_ptr,
     y_ptr,
@@ -264,15 +409,10 @@ def _walk(
     S,
     count,
     steps,
-    dt_min,
-    dt_max,
     x_sb,
     x_sl,
     x_sh,
     x_sp,
-    dt_sb,
-    dt_sl,
-    dt_sh,
     b_sb,
     b_sl,
     b_sg,
@@ -292,9 +432,7 @@ def _walk(
     BN: tl.constexpr,
     EVEN_P: tl.constexpr,
     EVEN_N: tl.constexpr,
-    SOFTPLUS: tl.constexpr,
-    CLAMP: tl.constexpr,
-    BIAS: tl.constexpr,
+    APART: tl.constexpr,
     SKIP: tl.constexpr,
     GATE: tl.constexpr,
     H0: tl.constexpr,
@@ -302,11 +440,12 @@ def _walk(
     VARLEN: tl.constexpr,
     SEQ_IDX: tl.constexpr,
     SEGMENTS: tl.constexpr,
+    TMA: tl.constexpr,
     PRECISION: tl.constexpr,
-    WIDE: tl.constexpr,
+    INTERPRET: tl.constexpr,
 ):
-    """SKIP: 0 none, 1 D of shape (H), 2 (H, P). SEGMENTS: 0 one per sequence, 1 the states before
-    this segment still have to be combined, 2 `_combine` has run."""
+    """y and the final state of one segment. SKIP: 0 none, 1 D of shape (H), 2 (H, P). SEGMENTS:
+    0 one per sequence, 1 the states before this segment are still apart, 2 `_combine` has run."""
     pid = tl.program_id(0)
     blocks = tl.cdiv(P, BP)
     block = pid % blocks
@@ -325,17 +464,17 @@ def _walk(
     ns = tl.arange(0, BN)
     token = (start + begin).to(tl.int64)
     entry = batch.to(tl.int64)
-    x_base = x_ptr + entry * x_sb + token * x_sl + head.to(tl.int64) * x_sh
-    b_base = b_ptr + entry * b_sb + token * b_sl + (head // PER_GROUP) * b_sg
-    c_base = c_ptr + entry * c_sb + token * c_sl + (head // PER_GROUP) * c_sg
-    dt_base = dt_ptr + entry * dt_sb + token * dt_sl + head * dt_sh
+    group = head // PER_GROUP
+    x_base = x_ref
+    b_base = b_ref
+    c_base = c_ref
+    if not TMA:
+        x_base += entry * x_sb + token * x_sl + head.to(tl.int64) * x_sh + block * BP * x_sp
+        b_base += entry * b_sb + token * b_sl + group * b_sg
+        c_base += entry * c_sb + token * c_sl + group * c_sg
     y_base = y_ptr + ((entry * L + token) * H + head) * P
     if GATE:
         z_base = z_ptr + entry * z_sb + token * z_sl + head.to(tl.int64) * z_sh
-    a2 = tl.load(a_ptr + head).to(tl.float32) * LOG2E
-    bias = 0.0
-    if BIAS:
-        bias = tl.load(bias_ptr + head).to(tl.float32)
     if SKIP == 1:
         skip = tl.load(d_ptr + head).to(tl.float32)
     if SKIP == 2:
@@ -360,71 +499,79 @@ def _walk(
             at = (seq * H + head).to(tl.int64) * P * N
             h = tl.load(h0_ptr + at + cells, mask=owned, other=0.0).to(tl.float32)
 
-    causal = rows[:, None] >= rows[None, :]
+    decays_base = decays_ptr + (slot * H + head).to(tl.int64) * T
+    sources_base = sources_ptr + (slot * H + head).to(tl.int64) * T
     left = valid
-    raw = tl.load(dt_base + rows * dt_sl, mask=rows < left, other=0.0)
+    row = (batch * L + start + begin).to(tl.int32)
+    total = tl.load(decays_base + Q - 1)
     for _ in range(tl.cdiv(valid, Q)):
         inside = rows < left
-        delta = _delta(raw, bias, inside, dt_min, dt_max, SOFTPLUS, CLAMP)
-        left -= Q
-        dt_base += Q * dt_sl
-        raw = tl.load(dt_base + rows * dt_sl, mask=rows < left, other=0.0)
-        log_decay = delta * a2
-        a = tl.cumsum(log_decay, 0)
-        total = tl.sum(log_decay, 0)
+        a = tl.load(decays_base + rows)
+        source = tl.load(sources_base + rows)
+        decays_base += Q
+        sources_base += Q
         p_mask = inside[:, None]
         n_mask = inside[:, None]
         if not EVEN_P:
             p_mask = p_mask & (ps[None, :] < P)
         if not EVEN_N:
             n_mask = n_mask & (ns[None, :] < N)
-        xv = tl.load(x_base + rows[:, None] * x_sl + ps[None, :] * x_sp, mask=p_mask, other=0.0)
-        bv = tl.load(b_base + rows[:, None] * b_sl + ns[None, :] * b_sn, mask=n_mask, other=0.0)
-        cv = tl.load(c_base + rows[:, None] * c_sl + ns[None, :] * c_sn, mask=n_mask, other=0.0)
-        x_base += Q * x_sl
-        b_base += Q * b_sl
-        c_base += Q * c_sl
+        xv = _tile(x_ref, x_base, row, head * P + block * BP, x_sl, x_sp, p_mask, Q, BP, TMA, True)
+        bv = _tile(b_ref, b_base, row, group * N, b_sl, b_sn, n_mask, Q, BN, TMA, True)
+        cv = _tile(c_ref, c_base, row, group * N, c_sl, c_sn, n_mask, Q, BN, TMA, True)
+        row += Q
+        if not TMA:
+            x_base += Q * x_sl
+            b_base += Q * b_sl
+            c_base += Q * c_sl
         if GATE:
             z_at = z_base + rows[:, None] * z_sl + ps[None, :] * z_sp
             zv = tl.load(z_at, mask=p_mask, other=0.0)
             z_base += Q * z_sl
 
-        scores = _dot(cv, tl.trans(bv), None, PRECISION, WIDE)
-        y = _dot(cv, tl.trans(h.to(bv.dtype)), None, PRECISION, WIDE)
-        from_state = tl.exp2(a)
-        to_state = delta * tl.exp2(total - a)
-        keep = tl.exp2(total)
-        visible = causal
+        scores = _dot(cv, tl.trans(bv), None, PRECISION, INTERPRET)
+        y = _dot(cv, tl.trans(h.to(bv.dtype)), None, PRECISION, INTERPRET)
+        visible = rows[:, None] >= rows[None, :]
+        if APART:
+            weight = _exp2(a[:, None] - a[None, :], INTERPRET) * source[None, :]
+            to_state = _exp2(total - a, INTERPRET) * source
+        else:
+            weight = _exp2(a[:, None] - source[None, :], INTERPRET)
+            to_state = _exp2(total - source, INTERPRET)
         if SEQ_IDX:
             change = _breaks(seq_ptr + entry * seq_sb, token + rows, seq_sl, start, inside)
             token += Q
             changes = tl.sum(change, 0)
             k = tl.cumsum(change, 0)
-            visible = causal & (k[:, None] == k[None, :])
+            visible = visible & (k[:, None] == k[None, :])
             to_state = tl.where(k == changes, to_state, 0.0)
             y = tl.where((k == 0)[:, None], y, 0.0)
-        y = y * from_state[:, None]
+        y = y * _exp2(a, INTERPRET)[:, None]
         # Above the diagonal exp2 may overflow; the selection comes last, so that neither that nor
         # a token that is not finite reaches the tokens before it.
-        scores = scores * (tl.exp2(a[:, None] - a[None, :]) * delta[None, :])
-        scores = tl.where(visible, scores, 0.0)
-        y = _dot(scores.to(xv.dtype), xv, y, PRECISION, WIDE)
+        scores = tl.where(visible, scores * weight, 0.0)
+        y = _dot(scores.to(xv.dtype), xv, y, PRECISION, INTERPRET)
         xw = tl.trans(xv).to(tl.float32) * to_state[None, :]
+        h = h * _exp2(total, INTERPRET)
         if SEQ_IDX:
             last = k == changes
             xw = tl.where(last[None, :], xw, 0.0)
             bv = tl.where(last[:, None], bv, 0.0)
             h = tl.where(changes == 0, h, 0.0)
-        h = _dot(xw.to(bv.dtype), bv, h * keep, PRECISION, WIDE)
+        h = _dot(xw.to(bv.dtype), bv, h, PRECISION, INTERPRET)
+        # One chunk ahead; at the end this reads the last chunk's once more.
+        total = tl.load(decays_base + tl.where(left > Q, Q - 1, -1))
 
         if SKIP != 0:
             y += xv.to(tl.float32) * skip
         if GATE:
             zf = zv.to(tl.float32)
-            y = y * zf / (1.0 + tl.exp2(-zf * LOG2E))
+            y = y * zf / (1.0 + _exp2(-zf * LOG2E, INTERPRET))
         y_at = y_base + rows[:, None] * (H * P) + ps[None, :]
         tl.store(y_at, y.to(y_ptr.dtype.element_ty), mask=p_mask)
         y_base += Q * H * P
-    if FINAL and begin + T >= length:
-        at = (seq * H + head).to(tl.int64) * P * N
-        tl.store(final_ptr + at + cells, h.to(final_ptr.dtype.element_ty), mask=owned)
+        left -= Q
+    if FINAL:
+        if begin + T >= length:
+            at = (seq * H + head).to(tl.int64) * P * N
+            tl.store(final_ptr + at + cells, h.to(final_ptr.dtype.element_ty), mask=owned)

@@ -24,6 +24,8 @@ DEFAULT: dict[str, Any] = {
     "num_stages": 2,
     "sum_warps": 4,
     "sum_stages": 3,
+    "tma": True,
+    "prepare": False,
     "resident": 2,
     "alone_us": 1.6,
     "busy_us": 1.0,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ssmprof_kernels import launch, reference, ssd_kernels, ssd_plan
 
@@ -119,59 +120,98 @@ def _run(
 ) -> None:
     batch, length, heads, width = x.shape
     groups, states = B.shape[2:]
-    sms = launch.facts(x.device).sm_count
+    facts = launch.facts(x.device)
     packed = None if cu_seqlens is None else sequences
-    cut = ssd_plan.plan(batch, length, heads, width, packed, meta, sms)
-    BP = min(meta["BP"], ssd_plan.tile(width))
-    BN = ssd_plan.tile(states)
-    blocks = triton.cdiv(width, BP)
+    cut = ssd_plan.plan(batch, length, heads, width, packed, meta, facts.sm_count)
+    Q, BP, BN = meta["Q"], min(meta["BP"], ssd_plan.tile(width)), ssd_plan.tile(states)
+    blocks = -(-width // BP)
     A, D, dt_bias, h0 = (
         t if t is None or t.is_contiguous() else t.contiguous() for t in (A, D, dt_bias, h0)
     )
     low, high = (float(v) for v in dt_limit)
-    common: dict[str, Any] = {
-        "Q": meta["Q"],
-        "BP": BP,
-        "BN": BN,
-        "EVEN_P": width % BP == 0,
-        "EVEN_N": states == BN,
+    even_p, even_n = width % BP == 0, states == BN
+    interpret = not x.is_cuda
+    tiles: tuple[Any, ...] = (x, B, C)
+    tma = even_p and even_n and meta["tma"] and facts.sm >= 90 and all(map(_is_matrix, tiles))
+    if tma:
+        tiles = (_matrix(x, [Q, BP]), _matrix(B, [Q, BN]), _matrix(C, [Q, BN]))
+    f32 = {"dtype": torch.float32, "device": x.device}
+    decays = torch.empty((cut.slots, heads, cut.T), **f32)
+    sources = torch.empty_like(decays)
+    apart = x.dtype == torch.float32 or (low < 0.0 and not dt_softplus)
+    exponents: dict[str, Any] = {
         "SOFTPLUS": bool(dt_softplus),
         "CLAMP": low > (0.0 if dt_softplus else -math.inf) or high < math.inf,
+        "APART": apart,
         "BIAS": dt_bias is not None,
         "VARLEN": cu_seqlens is not None,
-        "SEQ_IDX": seq_idx is not None,
-        "PRECISION": "tf32x3" if x.dtype == torch.float32 else "tf32",
-        "WIDE": not x.is_cuda,
     }
-    if x.is_cuda:
-        common["enable_fp_fusion"] = True
+    shared: dict[str, Any] = {
+        "Q": Q,
+        "BP": BP,
+        "BN": BN,
+        "EVEN_P": even_p,
+        "EVEN_N": even_n,
+        "SEQ_IDX": seq_idx is not None,
+        "TMA": tma,
+        "PRECISION": "tf32x3" if x.dtype == torch.float32 else "tf32",
+        "INTERPRET": interpret,
+    }
+    options = {} if interpret else {"enable_fp_fusion": True}
     seq_strides = (0, 0) if seq_idx is None else seq_idx.stride()
-    steps = max(1, sequences.bit_length())
-    sizes = (length, heads, heads // groups, width, states, cut.T, cut.S, sequences, steps)
+    places = (cut.T, cut.S, sequences, sequences.bit_length())
+    sizes = (length, heads, heads // groups, width, states, *places)
+    prepared = cut.segments == 0 or meta["prepare"]
+    if prepared:
+        grid = cut.slots * (cut.T // Q) * -(-heads // 16)
+        ssd_kernels._prepare[(grid,)](
+            dt, A, dt_bias, cu_seqlens, decays, sources, length, heads, *places, low, high,
+            *dt.stride(), Q=Q, HEADS=16, num_warps=4, **exponents, **options,
+        )  # fmt: skip
     state = decay = None
     if cut.segments:
-        state = torch.empty((cut.slots, heads, width, states), dtype=torch.float32, device=x.device)
-        decay = torch.empty((cut.slots, heads), dtype=torch.float32, device=x.device)
+        state = torch.empty((cut.slots, heads, width, states), **f32)
+        decay = torch.empty((cut.slots, heads), **f32)
         ssd_kernels._summaries[(cut.slots * heads * blocks,)](
-            x, dt, A, B, dt_bias, cu_seqlens, seq_idx, state, decay, *sizes, low, high,
-            *x.stride(), *dt.stride(), *B.stride(), *seq_strides,
-            num_warps=meta["sum_warps"], num_stages=meta["sum_stages"], **common,
+            tiles[0], dt, A, tiles[1], dt_bias, cu_seqlens, seq_idx, decays, sources, state, decay,
+            *sizes, low, high, *x.stride(), *dt.stride(), *B.stride(), *seq_strides,
+            PREPARED=prepared, num_warps=meta["sum_warps"], num_stages=meta["sum_stages"],
+            **exponents, **shared, **options,
         )  # fmt: skip
         if cut.segments == 2:
             size = width * states
             block = min(1024, triton.next_power_of_2(size))
-            ssd_kernels._combine[(sequences * heads * triton.cdiv(size, block),)](
+            ssd_kernels._combine[(sequences * heads * -(-size // block),)](
                 state, decay, h0, cu_seqlens, length, heads, size, cut.T, cut.S,
                 BLOCK=block, H0=h0 is not None, VARLEN=cu_seqlens is not None, num_warps=4,
+                **options,
             )  # fmt: skip
     z_strides = (0, 0, 0, 0) if z is None else z.stride()
     ssd_kernels._walk[(cut.slots * heads * blocks,)](
-        x, dt, A, B, C, D, z, dt_bias, h0, cu_seqlens, seq_idx, state, decay, y, final, *sizes,
-        low, high, *x.stride(), *dt.stride(), *B.stride(), *C.stride(), *z_strides, *seq_strides,
-        SKIP=0 if D is None else D.dim(), GATE=z is not None, H0=h0 is not None,
-        FINAL=final is not None, SEGMENTS=cut.segments,
-        num_warps=meta["num_warps"], num_stages=meta["num_stages"], **common,
+        *tiles, D, z, h0, cu_seqlens, seq_idx, decays, sources, state, decay, y, final, *sizes,
+        *x.stride(), *B.stride(), *C.stride(), *z_strides, *seq_strides,
+        APART=apart, VARLEN=cu_seqlens is not None, SKIP=0 if D is None else D.dim(),
+        GATE=z is not None, H0=h0 is not None, FINAL=final is not None, SEGMENTS=cut.segments,
+        num_warps=meta["num_warps"], num_stages=meta["num_stages"], **shared, **options,
     )  # fmt: skip
+
+
+def _is_matrix(t: Tensor) -> bool:
+    """Whether (B, L, G, N) is a plain matrix (B L, G N) that a tensor-memory descriptor takes."""
+    batch, length, groups, _ = t.shape
+    row = t.stride(1)
+    return (
+        t.stride(3) == 1
+        and (groups == 1 or t.stride(2) == t.shape[3])
+        and (batch == 1 or t.stride(0) == length * row)
+        and row * t.element_size() % 16 == 0
+        and t.data_ptr() % 16 == 0
+    )
+
+
+def _matrix(t: Tensor, block: list[int]) -> TensorDescriptor:
+    batch, length, groups, states = t.shape
+    return TensorDescriptor(t, [batch * length, groups * states], [t.stride(1), 1], block)
 
 
 def _check(
