@@ -1,0 +1,1 @@
+"""One point, measured in a process of its own."""

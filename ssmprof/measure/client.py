@@ -1,0 +1,225 @@
+"""`measure(jobs) -> outcomes`, with every job run in a worker process: the production `measure`.
+
+A worker serves one block in one round and is replaced after a failure. Memory is weighed before, in
+a fresh process per point, so that the history of a worker and the room it takes change nothing.
+Whatever happens to a worker, the job yields exactly one outcome, and no process outlives `close`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal
+
+from msgspec import structs
+
+from ssmprof.measure import environment, wire
+from ssmprof.measure.limits import Limits
+from ssmprof.measure.process import LostError, Pool, Watch, Worker, living
+from ssmprof.records import Environment, Failure, Job, Measurement, Note, Outcome
+
+RUNNER = "ssmprof.measure.point:PointRunner"
+START_S = 120.0  # a driver that wakes up, and the device's first context
+
+Group = tuple[str, int]
+
+
+def living_workers() -> tuple[int, ...]:
+    """Process ids of launchers not closed yet."""
+    return tuple(living)
+
+
+class Client:
+    """Measures jobs on this machine's device. Use as a context manager, call it with jobs.
+
+    `known` are outcomes of earlier sessions (what did not fit then is not tried again),
+    `on_environment` is told every new environment before the first outcome that refers to it,
+    `watch` looks at the host while a worker runs, and `predict` gives a job's bytes. `environ` and
+    `runner` exist for tests and for foreign runners.
+    """
+
+    def __init__(
+        self,
+        device: Literal["cuda", "cpu"],
+        *,
+        known: Iterable[Outcome] = (),
+        on_environment: Callable[[Environment], object] | None = None,
+        watch: Watch | None = None,
+        predict: Callable[[Job], int | None] | None = None,
+        runner: str = RUNNER,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.device: Literal["cuda", "cpu"] = device
+        self.environments: dict[str, Environment] = {}
+        self._limits = Limits(known)
+        self._on_environment = on_environment
+        self._watch = watch
+        self._predict = predict or (lambda _: None)
+        self._runner = runner
+        self._environ = environ
+        self._pool: Pool | None = None
+        self._pool_round = -1
+        self._worker: Worker | None = None
+        self._group: Group | None = None
+        self._fingerprint: str | None = None
+        self._weighed: dict[str, wire.Weighed] = {}
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker and its launcher, and everything they started."""
+        self._end_worker()
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def __call__(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Yield one outcome per job, in the order of the jobs."""
+        for group, members in itertools.groupby(jobs, _group):
+            todo = list(members)
+            if group != self._group:
+                self._end_worker()
+                self._group = group
+            self._weigh(todo)
+            for job in todo:
+                outcome = self._outcome(job)
+                self._limits.learn(outcome)
+                yield outcome
+
+    def _outcome(self, job: Job) -> Outcome:
+        started, clock = time.time(), time.monotonic()
+        predicted = self._predict(job)
+        verdict = self._limits.verdict(job.point, predicted)
+        if verdict is not None:
+            return self._failure(job, LostError("skipped", verdict), started, clock, predicted)
+        try:
+            reply = self._serving(job).ask(wire.Measure(job=job), job.budget.timeout_s)
+        except LostError as lost:
+            self._end_worker()
+            return self._failure(job, lost, started, clock, predicted)
+        if not isinstance(reply, wire.Answer) or reply.outcome.key != job.key:
+            self._end_worker(kill=True)
+            lost = LostError("crash", f"answered rubbish: not the outcome of {job.point.label()}")
+            return self._failure(job, lost, started, clock, predicted)
+        if isinstance(reply.outcome, Failure):
+            if reply.outcome.reason != "unsupported" or self._stage() == "capture":
+                self._end_worker(kill=True)  # the device context may be poisoned
+            return structs.replace(reply.outcome, predicted_bytes=predicted)
+        return self._with_memory(reply.outcome, job)
+
+    def _failure(
+        self, job: Job, lost: LostError, started: float, clock: float, predicted: int | None
+    ) -> Failure:
+        return Failure(
+            point=job.point,
+            round=job.round,
+            environment=self._fingerprint or self._meet(environment.bare(self.device)),
+            reason=lost.reason,
+            detail=lost.detail,
+            predicted_bytes=predicted,
+            started_unix_s=started,
+            wall_s=time.monotonic() - clock,
+        )
+
+    def _serving(self, job: Job) -> Worker:
+        if self._worker is None:
+            self._worker = self._start(job.round)
+        return self._worker
+
+    def _stage(self) -> str:
+        return self._worker.stage if self._worker is not None else ""
+
+    def _start(self, turn: int) -> Worker:
+        """A worker that has said hello. Raises LostError."""
+        worker = self._launchers(turn).fork()
+        try:
+            hello = worker.hear(START_S)
+        except LostError:
+            worker.end()
+            raise
+        if not isinstance(hello, wire.Hello):
+            worker.kill()
+            worker.end()
+            raise LostError("crash", "answered rubbish: no greeting")
+        self._fingerprint = self._meet(hello.environment)
+        return worker
+
+    def _launchers(self, turn: int) -> Pool:
+        """The launcher of this round.
+
+        Forks share the memory layout of their launcher, which is part of what differs between
+        processes; a launcher per round keeps rounds independent of each other.
+        """
+        if self._pool is not None and (self._pool_round != turn or not self._pool.alive()):
+            self._pool.close()
+            self._pool = None
+        if self._pool is None:
+            self._pool = Pool(self._runner, self.device, self._environ, self._watch)
+            self._pool_round = turn
+        return self._pool
+
+    def _meet(self, found: Environment) -> str:
+        fingerprint = found.fingerprint
+        if fingerprint not in self.environments:
+            self.environments[fingerprint] = found
+            if self._on_environment is not None:
+                self._on_environment(found)
+        return fingerprint
+
+    def _end_worker(self, kill: bool = False) -> None:
+        if self._worker is not None:
+            if kill:
+                self._worker.kill()
+            self._worker.end()
+            self._worker = None
+
+    def _weigh(self, jobs: Iterable[Job]) -> None:
+        """Memory of every point that asks for it, each in a worker that has run nothing else."""
+        for job in jobs:
+            if job.passes.memory != "fresh" or job.point.key in self._weighed:
+                continue
+            if self._limits.verdict(job.point) is None:
+                self._end_worker()  # the room must be free
+                self._weighed[job.point.key] = self._weigh_one(job)
+
+    def _weigh_one(self, job: Job) -> wire.Weighed:
+        clock = time.monotonic()
+        try:
+            worker = self._start(job.round)
+            try:
+                reply = worker.ask(wire.Weigh(job=job), job.budget.timeout_s)
+            finally:
+                worker.end()
+        except LostError as lost:
+            reply = wire.Weighed(key=job.key, missing=f"{lost.reason}: {lost.detail}")
+        if not isinstance(reply, wire.Weighed):
+            reply = wire.Weighed(key=job.key, missing="crash: answered rubbish")
+        return structs.replace(reply, wall_s=time.monotonic() - clock)
+
+    def _with_memory(self, measured: Measurement, job: Job) -> Measurement:
+        weighed = self._weighed.get(job.point.key)
+        if job.passes.memory != "fresh" or weighed is None:
+            return measured
+        notes = measured.notes
+        if weighed.memory is None:
+            notes += (Note(kind="memory", text=weighed.missing or "no reason was given"),)
+        if weighed.compilations:
+            text = f"{weighed.compilations} kernels were compiled in the first call"
+            notes += (Note(kind="compiled", text=text),)
+        return structs.replace(
+            measured,
+            memory=weighed.memory,
+            cold_s=measured.cold_s if weighed.cold_s is None else weighed.cold_s,
+            notes=notes,
+            wall_s=measured.wall_s + weighed.wall_s,
+            measuring_s=measured.measuring_s + weighed.measuring_s,
+        )
+
+
+def _group(job: Job) -> Group:
+    return (job.point.block_digest, job.round)

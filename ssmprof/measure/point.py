@@ -1,0 +1,134 @@
+"""One point in passes: build, warm up, time, attribute, weigh, power, host.
+
+Instruments disturb each other, so each has its own pass and latency is timed while nobody listens.
+A runner serves one worker: it keeps the block for all contexts and phases, and the call for all
+executions of a point.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from contextlib import suppress
+from typing import Any, Literal
+
+import torch
+from msgspec import structs
+
+from ssmprof.blocks import build, workload
+from ssmprof.blocks.workloads import Workload
+from ssmprof.devices import NullDevice, detect
+from ssmprof.devices.base import Device
+from ssmprof.errors import NoDeviceError
+from ssmprof.measure import environment, latency, wire
+from ssmprof.measure.compilations import count_compilations
+from ssmprof.measure.sampling import WarmUp, warm_up
+from ssmprof.measure.timers import L2Flush, capture
+from ssmprof.measure.worker import Stage, UnsupportedError
+from ssmprof.records import Environment, Job, Measurement, Note, Point, encode
+
+_WARM_UP_SHARE = 0.5  # of the point's budget at most, compilation included
+
+
+class PointRunner:
+    """The production runner (`worker.Runner`): real blocks on a real device."""
+
+    def __init__(self, kind: Literal["cuda", "cpu"]) -> None:
+        self.kind: Literal["cuda", "cpu"] = kind
+        try:
+            self.device: Device = detect(kind)
+        except NoDeviceError as error:
+            # Torch may see a device that no library can read, and timing needs torch alone.
+            self.device = NullDevice(kind, str(error.cause or error), kind)
+        self._environment = environment.probe(self.device, kind)
+        self._model: tuple[bytes, Any] | None = None
+        self._loaded: tuple[Point, Workload] | None = None
+        self._flush: L2Flush | None = None
+        self._compilations = count_compilations()
+
+    def environment(self) -> Environment:
+        """The machine and the software."""
+        return self._environment
+
+    def measure(self, job: Job, stage: Stage) -> Measurement:
+        """All passes the job asks for. Raises what the device or a library raises."""
+        began, clock = time.time(), time.perf_counter()
+        if job.point.execution == "graph" and self.kind == "cpu":
+            raise UnsupportedError("a CPU has no CUDA graphs; ask for eager execution")
+        stage("build")
+        load = self._load(job)
+        stage("warm-up")
+        warm = self._warm_up(job, load)
+        timed = self._latency(job, load, warm, stage)
+        settling = () if warm.settled else (Note(kind="warm-up", text="calls had not settled"),)
+        return Measurement(
+            point=job.point,
+            round=job.round,
+            environment=self._environment.fingerprint,
+            times_s=timed.times_s,
+            hot_times_s=timed.hot_times_s,
+            timer=timed.timer,
+            calls_per_sample=timed.calls_per_sample,
+            cold_s=warm.cold_s,
+            clocks=timed.clocks,
+            providers=load.providers(),
+            notes=timed.notes + settling,
+            started_unix_s=began,
+            wall_s=time.perf_counter() - clock,
+            measuring_s=timed.measuring_s,
+        )
+
+    def weigh(self, job: Job, stage: Stage) -> wire.Weighed:
+        """Memory and cold start of the job's call, in a process that has run nothing else."""
+        raise UnsupportedError("memory is not weighed here")
+
+    def _load(self, job: Job) -> Workload:
+        """The call of the job's point; kept while only the execution changes."""
+        cell = structs.replace(job.point, execution="eager")
+        if self._loaded is not None:
+            if self._loaded[0] == cell:
+                return self._loaded[1]
+            self._loaded[1].release()
+            self._loaded = None
+        name = encode(job.subject) + f"{cell.dtype} {cell.seed} {cell.logits}".encode()
+        if self._model is None or self._model[0] != name:
+            self._model = None
+            model = build(job.subject, self.kind, cell.dtype, cell.seed, cell.logits)
+            self._model = (name, model)
+        self._loaded = (cell, workload(self._model[1], cell))
+        return self._loaded[1]
+
+    def _warm_up(self, job: Job, load: Workload) -> WarmUp:
+        limit_s = max(_WARM_UP_SHARE * job.budget.point_s, job.budget.min_time_s)
+        wait = torch.cuda.synchronize if self.kind == "cuda" else _nothing
+        return warm_up(load.call, wait, self._compilations, limit_s=limit_s)
+
+    def _latency(self, job: Job, load: Workload, warm: WarmUp, stage: Stage) -> latency.Latency:
+        if self.kind == "cpu":
+            stage("latency")
+            return latency.on_cpu(load.call, job.budget, self.device)
+        if self._flush is None:
+            self._flush = L2Flush.of_device()
+        call: Any = load.call
+        if job.point.execution == "graph":
+            stage("capture")
+            call = _captured(load)
+        stage("latency")
+        return latency.on_cuda(call, warm, job.budget, self.device, self._flush)
+
+
+def _captured(load: Workload) -> torch.cuda.CUDAGraph:
+    gc.collect()  # a collection during capture may free tensors of another stream, and break it
+    try:
+        return capture(load.call)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        with suppress(RuntimeError):
+            torch.cuda.synchronize()
+        text = str(error).splitlines()[0]
+        raise UnsupportedError(f"the call cannot be captured in a CUDA graph: {text}") from error
+
+
+def _nothing() -> None:
+    """A CPU's call is done when it returns."""

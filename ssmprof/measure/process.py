@@ -1,0 +1,306 @@
+"""The parent's end of the measured processes: start, ask with a deadline, see every way of dying.
+
+The parent imports no torch, touches no device and sleeps in `select` while a worker measures. A
+worker that dies, hangs, answers rubbish or is condemned by a watch raises `LostError`, which says
+what a Failure needs to say; its process group is dead by then.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from ssmprof.errors import SsmprofError
+from ssmprof.measure import wire
+from ssmprof.measure.autopsy import last_line, oom_kills, stack_of
+from ssmprof.records import FailureReason
+
+IMPORT_S = 180.0  # importing torch from a cold disk on a small board
+FAREWELL_S = 5.0  # a worker told to end frees its device memory and goes
+_LONGEST_LINE = 64 * 2**20  # an answer is a few kilobytes; more is not an answer
+
+living: set[int] = set()  # process ids of launchers, for the leak check of the tests
+
+
+class LostError(Exception):
+    """A worker that gave no answer, and why."""
+
+    def __init__(self, reason: FailureReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason: FailureReason = reason
+        self.detail = detail
+
+
+class Watch(Protocol):
+    """Looks at the host every `period_s` while a worker runs; text condemns the worker."""
+
+    period_s: float
+
+    def __call__(self, pid: int) -> str | None: ...
+
+
+class Pool:
+    """One launcher and the workers it forks, in a scratch folder of their own."""
+
+    def __init__(
+        self,
+        runner: str,
+        device: str,
+        environ: Mapping[str, str] | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.watch = watch
+        self.scratch = tempfile.TemporaryDirectory(prefix="ssmprof-", ignore_cleanup_errors=True)
+        self.exits: dict[int, int] = {}
+        self.forks = 0
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control = mine
+        self.output = Path(self.scratch.name, "launcher.out")
+        with theirs, self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ssmprof.measure.launcher", str(theirs.fileno()), runner,
+                 device],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.scratch.name,
+                env=_environ(environ or {}),
+                start_new_session=True,
+            )  # fmt: skip
+        living.add(self.process.pid)
+        try:
+            self._await_launcher()
+        except BaseException:
+            self.close()
+            raise
+
+    def _await_launcher(self) -> None:
+        self.control.settimeout(IMPORT_S)
+        try:
+            ready = self.control.recv(64)
+        except TimeoutError:
+            ready = b""
+        self.control.settimeout(None)
+        if ready != b"ready":
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(FAREWELL_S)
+            raise SsmprofError(
+                "the measuring process does not start",
+                cause=last_line(self.output) or f"no sign of life within {IMPORT_S:.0f} s",
+                fix="ssmprof doctor",
+            )
+
+    def fork(self) -> Worker:
+        """Start a worker. Raises LostError where the launcher is gone."""
+        self.forks += 1
+        output = Path(self.scratch.name, f"worker-{self.forks}.out")
+        request_read, request_write = os.pipe()
+        answer_read, answer_write = os.pipe()
+        sink = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        theirs = [request_read, answer_write, sink]
+        try:
+            socket.send_fds(self.control, [b"fork"], theirs)
+            worker = Worker(self, request_write, answer_read, output)
+            worker.pid = self._forked()
+        except OSError as error:
+            os.close(request_write)
+            os.close(answer_read)
+            raise LostError("crash", f"the launcher of workers is gone: {error}") from error
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        return worker
+
+    def _forked(self) -> int:
+        while True:
+            verb, numbers = self.hear()
+            if verb == "forked":
+                return numbers[0]
+
+    def hear(self) -> tuple[str, list[int]]:
+        """The launcher's next word; an exit is also noted. Raises OSError where it is gone."""
+        data = self.control.recv(256)
+        if not data:
+            raise ConnectionResetError("its socket was closed")
+        verb, *numbers = data.decode().split()
+        found = [int(number) for number in numbers]
+        if verb == "exited":
+            self.exits[found[0]] = found[1]
+        return verb, found
+
+    def kill(self, pid: int) -> None:
+        """Kill a worker's process group; nothing happens to one that is gone."""
+        with suppress(OSError):
+            self.control.send(f"kill {pid}".encode())
+
+    def alive(self) -> bool:
+        """Whether the launcher runs."""
+        return self.process.poll() is None
+
+    def close(self) -> None:
+        """End the launcher and everything it started."""
+        self.control.close()
+        try:
+            self.process.wait(FAREWELL_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        living.discard(self.process.pid)
+        self.scratch.cleanup()
+
+
+class Worker:
+    """One measured process, asked one thing at a time."""
+
+    def __init__(self, pool: Pool, requests: int, answers: int, output: Path) -> None:
+        self.pool = pool
+        self.pid = 0
+        self.output = output
+        self.stage = "start"
+        self._requests = requests
+        self._answers = answers
+        self._buffer = bytearray()
+        self._oom_kills = oom_kills()
+
+    def ask(self, message: wire.Request, timeout_s: float) -> wire.Reply:
+        """Send a request and wait for its answer. Raises LostError."""
+        with suppress(BrokenPipeError):  # dead already: its exit says why
+            os.write(self._requests, wire.line(message))
+        return self.hear(timeout_s)
+
+    def hear(self, timeout_s: float) -> wire.Reply:
+        """The next answer that is not a stage. Raises LostError, the process group then dead."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            data = self._line(deadline, timeout_s)
+            try:
+                reply = wire.reply(data)
+            except msgspec.DecodeError:
+                self.kill()
+                text = data[:60].decode(errors="replace").strip()
+                raise LostError("crash", self._tell(f"answered rubbish: {text!r}")) from None
+            if not isinstance(reply, wire.Doing):
+                return reply
+            self.stage = reply.stage
+
+    def _line(self, deadline: float, timeout_s: float) -> bytes:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._answers, selectors.EVENT_READ)
+            selector.register(self.pool.control, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                if len(self._buffer) > _LONGEST_LINE:
+                    self.kill()
+                    raise LostError("crash", self._tell("answered rubbish without an end"))
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise self._overdue(timeout_s)
+                watch = self.pool.watch
+                ready = selector.select(min(left, watch.period_s) if watch else left)
+                if any(key.fileobj == self._answers for key, _ in ready):
+                    self._read()
+                elif ready:
+                    self._note_exit()
+                elif watch and (verdict := watch(self.pid)):
+                    self.kill()
+                    raise LostError("out-of-memory", self._tell(verdict))
+        line, _, rest = bytes(self._buffer).partition(b"\n")
+        self._buffer = bytearray(rest)
+        return line
+
+    def _read(self) -> None:
+        data = os.read(self._answers, 2**16)
+        if not data:
+            self._await_exit()
+            raise self._death()
+        self._buffer += data
+
+    def _note_exit(self) -> None:
+        try:
+            self.pool.hear()
+        except OSError as error:
+            raise LostError("crash", self._tell(f"the launcher died: {error}")) from error
+        if self.pid in self.pool.exits:
+            os.set_blocking(self._answers, False)
+            with suppress(BlockingIOError):  # what it said before it died still counts
+                while data := os.read(self._answers, 2**16):
+                    self._buffer += data
+            if b"\n" not in self._buffer:
+                raise self._death()
+
+    def _await_exit(self) -> None:
+        """Wait for the exit of a worker that closed its pipe; one that lingers is killed."""
+        self.pool.control.settimeout(FAREWELL_S)
+        patience = 6  # a process stuck inside a driver cannot be killed at once, or at all
+        try:
+            while self.pid not in self.pool.exits and patience:
+                try:
+                    self.pool.hear()
+                except TimeoutError:
+                    self.pool.kill(self.pid)
+                    patience -= 1
+        except OSError:
+            pass  # the launcher is gone, and its workers with it
+        finally:
+            self.pool.control.settimeout(None)
+            self.pool.exits.setdefault(self.pid, -signal.SIGKILL)
+
+    def _death(self) -> LostError:
+        status = self.pool.exits.get(self.pid, 0)
+        if status >= 0:
+            return LostError("crash", self._tell(f"ended with exit status {status}"))
+        name = signal.Signals(-status).name
+        before, after = self._oom_kills, oom_kills()
+        if name == "SIGKILL" and before is not None and after is not None and after > before:
+            text = "killed by the host, which had run out of memory (oom_kill rose)"
+            return LostError("out-of-memory", self._tell(text))
+        return LostError("crash", self._tell(f"killed by {name}"))
+
+    def _overdue(self, timeout_s: float) -> LostError:
+        stack = stack_of(self.pid)
+        self.kill()
+        text = f"no answer within {timeout_s:g} s"
+        return LostError("timeout", self._tell(text + (f", at {stack}" if stack else "")))
+
+    def _tell(self, text: str) -> str:
+        said = last_line(self.output)
+        return f"{text}; in pass {self.stage}" + (f"; last output: {said}" if said else "")
+
+    def kill(self) -> None:
+        """Kill the process group and wait until it is gone."""
+        self.pool.kill(self.pid)
+        self._await_exit()
+
+    def end(self) -> None:
+        """Let the worker end by itself, kill it where it does not, close the pipes."""
+        with suppress(OSError):
+            os.close(self._requests)
+        if self.pid not in self.pool.exits:
+            self._await_exit()
+        with suppress(OSError):
+            os.close(self._answers)
+
+
+def _environ(more: Mapping[str, str]) -> dict[str, str]:
+    """The parent's environment; a checkout that is not installed is put on the path."""
+    environ = {**os.environ, "PYTHONSAFEPATH": "1", **more}
+    try:
+        metadata.distribution("ssmprof")
+    except metadata.PackageNotFoundError:
+        root = Path(__file__).resolve().parents[2]
+        paths = [str(root), str(root / "kernels"), environ.get("PYTHONPATH", "")]
+        environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return environ

@@ -1,0 +1,122 @@
+"""Warm-up, the loop that takes samples, and the tags samples may carry. No torch: all is passed in.
+
+Warm-up ends when no kernel was compiled in the last calls and their times have settled; what it
+cost is the cold start. Samples are never dropped: a throttled or noisy point is kept and tagged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ssmprof.measure.stopping import Stopping
+from ssmprof.records import Clocks, Note, median
+
+Clock = Callable[[], float]
+
+# Settled: the last three calls lie within this of each other, or the newest is the slowest, so that
+# the times no longer fall.
+_SETTLED = 0.1
+_LONG_CALL_S = 0.25  # one repetition shows that a call this long has settled well enough
+_THROTTLED = 0.75  # of the highest clock: a boost clock alone is no throttling
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """`cold_s` is the time until the first settled call, `call_s` what a settled call takes."""
+
+    calls: int
+    cold_s: float
+    call_s: float
+    compilations: int
+    settled: bool
+
+
+def warm_up(
+    call: Callable[[], object],
+    synchronize: Callable[[], object],
+    compilations: Callable[[], int] = lambda: 0,
+    *,
+    limit_s: float,
+    clock: Clock = time.perf_counter,
+) -> WarmUp:
+    """Call until settled or until `limit_s`; always at least twice, so that one call is not first."""
+    begin, compiled = clock(), compilations()
+    times: list[float] = []
+    last_compiled = 0
+    settled = False
+    while not settled:
+        before = compilations()
+        start = clock()
+        call()
+        synchronize()
+        times.append(clock() - start)
+        if compilations() != before:
+            last_compiled = len(times)
+        settled = _settled(times[last_compiled:])
+        if len(times) >= 2 and clock() - begin > limit_s:
+            break
+    steady = median(times[-2:])
+    first = next(i for i, taken in enumerate(times) if taken <= steady * (1 + 2 * _SETTLED))
+    return WarmUp(
+        calls=len(times),
+        cold_s=sum(times[:first]),
+        call_s=times[-1] if len(times) < 3 else median(times[-3:]),
+        compilations=compilations() - compiled,
+        settled=settled,
+    )
+
+
+def _settled(times: list[float]) -> bool:
+    if len(times) >= 2 and times[-1] >= _LONG_CALL_S:
+        return times[-1] >= times[-2] * (1 - _SETTLED)
+    if len(times) < 3:
+        return False
+    last = times[-3:]
+    return max(last) - min(last) <= _SETTLED * min(last) or last[-1] == max(last)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Raw times of one call, and the tags they earned."""
+
+    times_s: tuple[float, ...]
+    spent_s: float
+    notes: tuple[Note, ...] = field(default=())
+
+
+def collect(
+    sample: Callable[[], float],
+    stopping: Stopping,
+    calls_per_sample: int = 1,
+    *,
+    clock: Clock = time.perf_counter,
+) -> Samples:
+    """Take samples until the rule says stop. Floors and budgets count time spent, not time timed."""
+    begin = clock()
+    times: list[float] = []
+    while True:
+        times.append(sample())
+        spent = clock() - begin
+        verdict = stopping.verdict(times, spent)
+        if verdict != "go-on":
+            break
+    notes: tuple[Note, ...] = ()
+    if verdict == "noisy":
+        limit = stopping.budget.max_noise
+        text = f"not within {limit:.1%} after {len(times)} samples of {calls_per_sample} calls"
+        notes = (Note(kind="noisy", text=text),)
+    return Samples(tuple(times), spent, notes)
+
+
+def throttle_notes(clocks: Clocks, highest_hz: float | None) -> tuple[Note, ...]:
+    """Tags of a point whose clock was held down, by what the device says and by the clock itself."""
+    notes: tuple[Note, ...] = ()
+    if clocks.throttle:
+        notes += (Note(kind="throttled", text="; ".join(clocks.throttle)),)
+    lowest = min((hz for hz in (clocks.sm_before_hz, clocks.sm_after_hz) if hz), default=None)
+    if lowest and highest_hz and lowest < _THROTTLED * highest_hz:
+        text = f"SM clock at {lowest / 1e6:.0f} of {highest_hz / 1e6:.0f} MHz"
+        notes += (Note(kind="clock", text=text),)
+    return notes

@@ -1,0 +1,191 @@
+"""How long one call takes: a wall clock, device events, replays of a CUDA graph.
+
+One interface: `sample()` returns the seconds of one call, the mean over `calls_per_sample` calls in
+a row. A timer given an `L2Flush` measures cold calls, one without measures calls that find in the
+L2 cache what their predecessor left there. The stream is held by a kernel that spins for a bounded
+number of cycles while a window is submitted, so the host's pace never shows between the events.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import torch
+
+Call = Callable[[], Any]
+TimerName = Literal["cuda-graph", "cuda-events", "wall-clock"]
+
+# A window this long keeps the error of an event pair (about 2 µs held) at 0.1 % or below.
+WINDOW_S = 2e-3
+_MOST_CALLS = 64  # well below the launch queue's depth, even with a flush before each call
+_HOLD_S = 20e-6  # added to twice the host's own submission time
+
+
+class Timer(Protocol):
+    """Times one call."""
+
+    name: TimerName
+    calls_per_sample: int
+
+    def sample(self) -> float: ...
+
+
+class L2Flush:
+    """Makes the next call find nothing in the L2 cache, by reading twice its size.
+
+    Reading leaves clean lines; after a writing flush the measured call would pay for writing the
+    flush's lines back.
+    """
+
+    def __init__(self, l2_bytes: int) -> None:
+        words = max(1, 2 * l2_bytes // 4)
+        self._words = torch.randint(2**30, (words,), dtype=torch.int32, device="cuda")
+        self._out = torch.zeros((), dtype=torch.int32, device="cuda")
+        self.cost_s = 0.0
+
+    def __call__(self) -> None:
+        torch.amax(self._words, 0, out=self._out)
+
+    @classmethod
+    def of_device(cls) -> L2Flush:
+        """The flush of the current device (50 MiB where torch does not tell the size)."""
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        return cls(getattr(properties, "L2_cache_size", 0) or 50 * 2**20)
+
+
+class WallTimer:
+    """From submission until the device is idle, on the host's clock: what a caller waits for."""
+
+    name: TimerName = "wall-clock"
+    calls_per_sample = 1
+
+    def __init__(
+        self,
+        call: Call,
+        synchronize: Call = lambda: None,
+        flush: Call | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._call = call
+        self._synchronize = synchronize
+        self._flush = flush
+        self._clock = clock
+
+    def sample(self) -> float:
+        """Seconds of one call."""
+        if self._flush is not None:
+            self._flush()
+        self._synchronize()
+        start = self._clock()
+        self._call()
+        self._synchronize()
+        return self._clock() - start
+
+
+class Window:
+    """Device time of a sequence of submissions between two events, on a held stream."""
+
+    def __init__(self) -> None:
+        self._start = torch.cuda.Event(enable_timing=True)
+        self._end = torch.cuda.Event(enable_timing=True)
+        self._hertz = _clock_hz()
+        self._submit_s = 100e-6
+
+    def seconds(self, submit: Call) -> float:
+        """Run `submit`, which must not wait for the device, and return the device's seconds."""
+        torch.cuda.synchronize()
+        _sleep(int((_HOLD_S + 2 * self._submit_s) * self._hertz))
+        self._start.record()
+        begin = time.perf_counter()
+        submit()
+        self._submit_s = min(max(time.perf_counter() - begin, 10e-6), 5e-3)
+        self._end.record()
+        self._end.synchronize()
+        return self._start.elapsed_time(self._end) * 1e-3
+
+
+class CudaTimer:
+    """Device time of eager calls: event pairs on a held stream.
+
+    The spin is bounded, so a call that waits for the device or loads a module is measured too long
+    but never hangs.
+    """
+
+    name: TimerName = "cuda-events"
+
+    def __init__(self, call: Call, call_s: float, flush: L2Flush | None = None) -> None:
+        self._call = call
+        self._flush = flush
+        self._window = Window()
+        self.calls_per_sample = calls_for(call_s)
+        self._baseline_s = 0.0
+        if flush is not None:
+            self._baseline_s = _flushes_s(self._window, flush, self.calls_per_sample)
+
+    def sample(self) -> float:
+        """Seconds of one call."""
+        return (self._window.seconds(self._submit) - self._baseline_s) / self.calls_per_sample
+
+    def _submit(self) -> None:
+        for _ in range(self.calls_per_sample):
+            if self._flush is not None:
+                self._flush()
+            self._call()
+
+
+class GraphTimer(CudaTimer):
+    """Device time of replays of a captured graph."""
+
+    name: TimerName = "cuda-graph"
+
+    def __init__(
+        self, graph: torch.cuda.CUDAGraph, call_s: float, flush: L2Flush | None = None
+    ) -> None:
+        super().__init__(graph.replay, call_s, flush)
+
+
+def calls_for(call_s: float) -> int:
+    """How many calls make a window long enough for its events."""
+    return min(_MOST_CALLS, max(1, math.ceil(WINDOW_S / max(call_s, 1e-7))))
+
+
+def capture(call: Call) -> torch.cuda.CUDAGraph:
+    """Record one call in a CUDA graph; `call` must have run before.
+
+    Raises what torch raises where something in the call cannot be captured.
+    """
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    torch.cuda.synchronize()
+    return graph
+
+
+def _flushes_s(window: Window, flush: L2Flush, count: int) -> float:
+    def submit() -> None:
+        for _ in range(count):
+            flush()
+
+    measured = sorted(window.seconds(submit) for _ in range(5))
+    flush.cost_s = measured[2] / count
+    return measured[2]
+
+
+def sm_clock_hz(window: Window) -> float:
+    """The SM clock of this moment: a kernel that spins for a known number of cycles, timed."""
+    cycles = 200_000  # 0.1 ms, against an event resolution of 0.5 µs
+    short = window.seconds(lambda: _sleep(1_000))
+    return (cycles - 1_000) / (window.seconds(lambda: _sleep(cycles)) - short)
+
+
+def _clock_hz() -> float:
+    """An upper bound of the SM clock: a spin may be longer than asked for, never shorter."""
+    rate = getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "clock_rate", 0)
+    return rate * 1e3 if rate else 2.0e9
+
+
+def _sleep(cycles: int) -> None:
+    torch.cuda._sleep(cycles)

@@ -1,0 +1,91 @@
+"""The whole story on one page: what is to be measured, measured, kept, and looked at again.
+
+`measure` is a parameter: a worker on this machine, a fleet, or a formula in a test. Every outcome
+is on the disk before the next point begins, so nothing that was measured is lost, however a sweep
+ends, and a resumed sweep measures nothing twice.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Literal, Protocol
+
+from ssmprof.records import Job, Outcome
+from ssmprof.spec import Scenario
+
+End = Literal["done", "interrupted", "out-of-time"]
+Measure = Callable[[Iterable[Job]], Iterator[Outcome]]
+Refine = Callable[[Scenario, Sequence[Outcome]], Iterable[Job]]
+
+
+class Journal(Protocol):
+    """Where outcomes are kept; `append` returns when they are on the disk."""
+
+    outcomes: list[Outcome]
+    done: set[str]
+
+    def append(self, outcome: Outcome) -> None: ...
+
+
+def sweep(
+    scenario: Scenario,
+    journal: Journal,
+    measure: Measure,
+    refine: Refine,
+    *,
+    expand: Callable[[Scenario], Iterable[Job]],
+    on_outcome: Callable[[Outcome], object] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> End:
+    """Measure every job of the scenario that the journal lacks, then what would narrow the answer.
+
+    Ctrl-C lets the point in flight finish and be kept; a second one stops at once. The time budget
+    of the scenario is looked at between points. Raises StoreError where an outcome cannot be kept:
+    what cannot be kept is not measured.
+    """
+    end = clock() + (scenario.budget.sweep_s or float("inf"))
+
+    def missing(jobs: Iterable[Job]) -> list[Job]:
+        return [job for job in jobs if job.key not in journal.done]
+
+    with _interruptible() as interrupted:
+        todo = missing(expand(scenario))
+        while todo or (todo := missing(refine(scenario, journal.outcomes))):
+            with closing(_generator(measure(todo))) as outcomes:
+                for outcome in outcomes:
+                    journal.append(outcome)
+                    on_outcome(outcome)
+                    if interrupted():
+                        return "interrupted"
+                    if clock() > end:
+                        return "out-of-time"
+            todo = []
+    return "done"
+
+
+def _generator(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Any iterator as one that can be closed, so that `measure` ends when the sweep does."""
+    yield from outcomes
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into an answer to the question, the second into KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = threading.Event()
+
+    def first(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
