@@ -1,0 +1,114 @@
+"""From intervals between boundaries to rows of a table: names, families, sums and closure.
+
+An interval holds the device time of what ran between two marks, once per replay. Rows sum the
+intervals of equal scope, op and kernel; layers of a stack share a row, since their numbers in the
+scope become `*`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ssmprof.families import family_of
+from ssmprof.measure.attribution.tracer import Op
+from ssmprof.records import KernelTime, Note, median
+
+# Names longer than this are template noise; the family was decided on the whole name.
+_NAME_LENGTH = 120
+OTHER_LIMIT = 0.02
+
+
+class Untraceable(RuntimeError):
+    """A route cannot take this call; the text says why."""
+
+
+@dataclass(slots=True)
+class Interval:
+    """One op: what it is, its corrected seconds per replay, and its kernels in order."""
+
+    op: Op
+    times_s: tuple[float, ...] = ()
+    kernels: tuple[str, ...] = ()
+    cupti_s: float | None = None
+    cupti_each_s: tuple[float, ...] = field(default=())
+
+    @property
+    def kernel(self) -> str:
+        """The kernel that stands for the interval: the longest, else the first."""
+        if not self.kernels:
+            return self.op.kernel
+        if len(self.cupti_each_s) == len(self.kernels):
+            return max(zip(self.cupti_each_s, self.kernels, strict=True))[1]
+        return self.kernels[0]
+
+
+def short_name(kernel: str) -> str:
+    """A kernel's name without template arguments, parameters and return type, if it is long."""
+    if len(kernel) <= _NAME_LENGTH:
+        return kernel
+    text = re.sub(r"^(void|std::enable_if<.*?>::type) ", "", kernel)
+    head = text.split("<", 1)[0].split("(", 1)[0]
+    # The functor is what tells element-wise kernels apart; it stands in the template arguments.
+    functor = re.search(
+        r"native::(\w*(Functor|_kernel_cuda|_kernel_impl|ops)\w*)", text[len(head) :]
+    )
+    label = f"{head}<{functor[1]}>" if functor else (head or text)
+    return label[:_NAME_LENGTH]
+
+
+def rows(
+    intervals: Sequence[Interval], provider_of: Callable[[str], str | None] = lambda op: None
+) -> tuple[KernelTime, ...]:
+    """Sum intervals into rows, in the order they first ran.
+
+    A row's CUPTI time is None unless every interval of it has one. Corrected times below zero are
+    set to zero in the rows; sums for the closure use the intervals themselves.
+    """
+    groups: dict[tuple[str, str, str, str], list[Interval]] = {}
+    for interval in intervals:
+        op, kernel = interval.op, interval.kernel
+        scope = re.sub(r"(?<![^.])\d+(?![^.])", "*", op.scope)
+        family = family_of(op.op, kernel, op.core)
+        groups.setdefault((scope, op.op, short_name(kernel), family), []).append(interval)
+    found: list[KernelTime] = []
+    for (scope, op_name, kernel, _), members in groups.items():
+        first = members[0]
+        cupti = [member.cupti_s for member in members if member.cupti_s is not None]
+        found.append(
+            KernelTime(
+                scope=scope,
+                op=op_name,
+                kernel=kernel,
+                family=family_of(first.op.op, first.kernel, first.op.core),
+                provider=provider_of(op_name),
+                calls=len(members),
+                times_s=tuple(
+                    max(0.0, sum(replay))
+                    for replay in zip(*(member.times_s for member in members), strict=True)
+                ),
+                cupti_s=sum(cupti) if len(cupti) == len(members) else None,
+            )
+        )
+    return tuple(found)
+
+
+def total_s(intervals: Sequence[Interval]) -> float:
+    """Median over replays of the sum of all intervals."""
+    return median(sum(replay) for replay in zip(*(i.times_s for i in intervals), strict=True))
+
+
+def unnamed_note(kernels: Sequence[KernelTime]) -> Note | None:
+    """The warning that more than 2 % of the time has no family, with the names."""
+    whole = sum(median(row.times_s) for row in kernels)
+    other = [row for row in kernels if row.family == "other"]
+    share = sum(median(row.times_s) for row in other) / whole if whole else 0.0
+    if share <= OTHER_LIMIT:
+        return None
+    other.sort(key=lambda row: -median(row.times_s))
+    names = ", ".join(dict.fromkeys(row.kernel or row.op for row in other[:5]))
+    return Note(
+        kind="unnamed",
+        text=f"{share:.1%} of device time has no kernel family: {names}",
+    )
