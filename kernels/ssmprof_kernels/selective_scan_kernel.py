@@ -31,7 +31,12 @@ def _widen(x, ASM: tl.constexpr):
     """
     if ASM and x.dtype == tl.bfloat16:
         return tl.inline_asm_elementwise(
-            "cvt.f32.bf16 $0, $1;", "=f,h", [x], dtype=tl.float32, is_pure=True, pack=1
+            "{ .reg .b16 z; mov.b16 z, 0; mov.b32 $0, {z, $1}; }",
+            "=f,h",
+            [x],
+            dtype=tl.float32,
+            is_pure=True,
+            pack=1,
         )
     elif ASM and x.dtype == tl.float16:
         return tl.inline_asm_elementwise(
