@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Literal, Protocol
 
@@ -55,7 +55,7 @@ def sweep(
     with _interruptible() as interrupted:
         todo = missing(expand(scenario))
         while todo or (todo := missing(refine(scenario, journal.outcomes))):
-            with closing(_generator(measure(todo))) as outcomes:
+            with closing(_closable(measure(todo))) as outcomes:
                 for outcome in outcomes:
                     journal.append(outcome)
                     on_outcome(outcome)
@@ -67,7 +67,7 @@ def sweep(
     return "done"
 
 
-def _generator(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+def _closable(outcomes: Iterator[Outcome]) -> Generator[Outcome, None, None]:
     """Any iterator as one that can be closed, so that `measure` ends when the sweep does."""
     yield from outcomes
 

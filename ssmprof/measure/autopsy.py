@@ -1,4 +1,4 @@
-"""What a dead or hanging process leaves to tell why: its last words, its stack, the host's record."""
+"""What a dead or hanging process leaves behind: last words, stack, the host's record."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ from msgspec import structs
 
 from ssmprof.measure import environment, wire
 from ssmprof.measure.limits import Limits
-from ssmprof.measure.process import LostError, Pool, Watch, Worker, living
+from ssmprof.measure.pool import Pool, living
+from ssmprof.measure.process import LostError, Watch, Worker
 from ssmprof.records import Environment, Failure, Job, Measurement, Note, Outcome
 
 RUNNER = "ssmprof.measure.point:PointRunner"

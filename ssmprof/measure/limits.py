@@ -1,4 +1,4 @@
-"""Which points are not worth another death: contexts beyond two that failed for want of room or time.
+"""Which points are not worth another death: those beyond two that lacked room or time.
 
 The first failing context of a curve is a fact, one larger context is still tried in case the first
 death was an accident, and what lies beyond is skipped with the prediction that explains it.

@@ -41,7 +41,7 @@ def warm_up(
     limit_s: float,
     clock: Clock = time.perf_counter,
 ) -> WarmUp:
-    """Call until settled or until `limit_s`; always at least twice, so that one call is not first."""
+    """Call until settled or until `limit_s`, at least twice, so that one call is not the first."""
     begin, compiled = clock(), compilations()
     times: list[float] = []
     last_compiled = 0
@@ -93,7 +93,7 @@ def collect(
     *,
     clock: Clock = time.perf_counter,
 ) -> Samples:
-    """Take samples until the rule says stop. Floors and budgets count time spent, not time timed."""
+    """Take samples until the rule says stop. Floors and budgets count all time spent here."""
     begin = clock()
     times: list[float] = []
     while True:
@@ -111,7 +111,7 @@ def collect(
 
 
 def throttle_notes(clocks: Clocks, highest_hz: float | None) -> tuple[Note, ...]:
-    """Tags of a point whose clock was held down, by what the device says and by the clock itself."""
+    """Tags of a point whose clock was held down, by the device's word and by the clock itself."""
     notes: tuple[Note, ...] = ()
     if clocks.throttle:
         notes += (Note(kind="throttled", text="; ".join(clocks.throttle)),)
