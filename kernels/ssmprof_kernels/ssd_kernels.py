@@ -18,6 +18,9 @@ import triton.language as tl
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 
+#: Sizes whose value must not make a kernel compile again; K is a segment's length in chunks.
+UNSPECIALISED = ["L", "H", "PER_GROUP", "K", "S", "count", "steps", "dt_min", "dt_max"]
+
 
 @triton.jit
 def _exp2(v, INTERPRET: tl.constexpr):
@@ -109,7 +112,7 @@ def _exponents(raw, bias, a2, valid, dt_min, dt_max, SOFTPLUS: tl.constexpr, CLA
     return delta, tl.cumsum(delta * a2, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def _prepare(
     dt_ptr,
     a_ptr,
@@ -119,7 +122,7 @@ def _prepare(
     sources_ptr,
     L,
     H,
-    T,
+    K,
     S,
     count,
     steps,
@@ -137,6 +140,7 @@ def _prepare(
     VARLEN: tl.constexpr,
 ):
     """Exponents of one chunk for `HEADS` heads: the part of the scan that knows no state."""
+    T = K * Q
     pid = tl.program_id(0)
     blocks = tl.cdiv(H, HEADS)
     heads = (pid % blocks) * HEADS + tl.arange(0, HEADS)
@@ -180,7 +184,7 @@ def _tile(ref, base, row, column, stride_row, stride_col, mask, Q: tl.constexpr,
     return tile
 
 
-@triton.jit
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def _summaries(
     x_ref,
     dt_ptr,
@@ -198,7 +202,7 @@ def _summaries(
     PER_GROUP,
     P,
     N,
-    T,
+    K,
     S,
     count,
     steps,
@@ -234,6 +238,7 @@ def _summaries(
     INTERPRET: tl.constexpr,
 ):
     """End state of each segment from a zero start, and its decay; the exponents unless PREPARED."""
+    T = K * Q
     pid = tl.program_id(0)
     blocks = tl.cdiv(P, BP)
     block = pid % blocks
@@ -338,7 +343,7 @@ def _summaries(
         tl.store(decay_ptr + at, tl.where(alive > 0, after, -float("inf")))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def _combine(
     state_ptr,
     decay_ptr,
@@ -347,13 +352,15 @@ def _combine(
     L,
     H,
     SIZE,
-    T,
+    K,
     S,
+    Q: tl.constexpr,
     BLOCK: tl.constexpr,
     H0: tl.constexpr,
     VARLEN: tl.constexpr,
 ):
     """In place: end state from a zero start -> end state from the sequence's start."""
+    T = K * Q
     pid = tl.program_id(0)
     blocks = tl.cdiv(SIZE, BLOCK)
     block = pid % blocks
@@ -384,7 +391,7 @@ def _combine(
         at = nxt
 
 
-@triton.jit
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def _walk(
     x_ref,
     b_ref,
@@ -405,7 +412,7 @@ def _walk(
     PER_GROUP,
     P,
     N,
-    T,
+    K,
     S,
     count,
     steps,
@@ -446,6 +453,7 @@ def _walk(
 ):
     """y and the final state of one segment. SKIP: 0 none, 1 D of shape (H), 2 (H, P). SEGMENTS:
     0 one per sequence, 1 the states before this segment are still apart, 2 `_combine` has run."""
+    T = K * Q
     pid = tl.program_id(0)
     blocks = tl.cdiv(P, BP)
     block = pid % blocks

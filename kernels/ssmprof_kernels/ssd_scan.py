@@ -159,7 +159,7 @@ def _run(
     }
     options = {} if interpret else {"enable_fp_fusion": True}
     seq_strides = (0, 0) if seq_idx is None else seq_idx.stride()
-    places = (cut.T, cut.S, sequences, sequences.bit_length())
+    places = (cut.T // Q, cut.S, sequences, sequences.bit_length())
     sizes = (length, heads, heads // groups, width, states, *places)
     prepared = cut.segments == 0 or meta["prepare"]
     if prepared:
@@ -182,8 +182,8 @@ def _run(
             size = width * states
             block = min(1024, triton.next_power_of_2(size))
             ssd_kernels._combine[(sequences * heads * -(-size // block),)](
-                state, decay, h0, cu_seqlens, length, heads, size, cut.T, cut.S,
-                BLOCK=block, H0=h0 is not None, VARLEN=cu_seqlens is not None, num_warps=4,
+                state, decay, h0, cu_seqlens, length, heads, size, cut.T // Q, cut.S,
+                Q=Q, BLOCK=block, H0=h0 is not None, VARLEN=cu_seqlens is not None, num_warps=4,
                 **options,
             )  # fmt: skip
     z_strides = (0, 0, 0, 0) if z is None else z.stride()
