@@ -57,12 +57,15 @@ def run_folder(run: str | None) -> Path:
     from ssmprof.errors import StoreError
     from ssmprof.store.folder import read_header
 
-    dated: list[tuple[float, str]] = []
-    for folder in run_folders():
+    def created(folder: Path) -> float:
         try:
-            dated.append((read_header(folder).created_unix_s, str(folder)))
+            return read_header(folder).created_unix_s
         except StoreError as error:
             say(f"skipped {error}")
+            return float("-inf")
+
+    dated = [(created(folder), str(folder)) for folder in run_folders()]
+    dated = [found for found in dated if found[0] > float("-inf")]
     if not dated:
         raise ConfigError(
             "no run folder below reports/ or runs/ here",

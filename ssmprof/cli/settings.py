@@ -1,4 +1,4 @@
-"""Defaults of options from files: `ssmprof.toml` or `[tool.ssmprof]` here, then the user's own file.
+"""Defaults of options from files: `ssmprof.toml` or `[tool.ssmprof]` here, then the user's own.
 
 Precedence: flag, environment (SSMPROF_<COMMAND>_<OPTION>), these files, the option's default. A
 table per command: `[sweep]` with `min_trust = "B"`.

@@ -94,9 +94,11 @@ def _bracket(one: Crossover) -> str:
 
 def times(comparison: Comparison, per: str = "call") -> Table:
     """Every measured value of a facet, one row per context, one column per contender."""
-    columns = [_number(format_context, "context_tokens", "context")]
-    for curve in comparison.curves:
-        columns.append(_number(str, f"{curve.name.block}", curve.name.label))
+    names = [curve.name for curve in comparison.curves]
+    columns = [
+        _number(format_context, "context_tokens", "context"),
+        *(_number(str, name.block, name.label) for name in names),
+    ]
     rows = []
     for context in comparison.tried:
         row: dict[str, Any] = {"context_tokens": context}

@@ -1,0 +1,24 @@
+"""`ssmprof advise`: what could be changed, and at most how much it gains."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from ssmprof.cli.findings import analysed
+from ssmprof.cli.options import emit, run_argument, say, table_options
+
+
+@click.command("advise")
+@run_argument
+@table_options
+def command(run: str | None, form: str | None, output: str | None) -> None:
+    """Findings of RUN with their evidence; gains are upper bounds, nothing is changed.
+
+    Example: ssmprof advise RUN
+    """
+    from ssmprof.report import rows
+
+    _, analysis = analysed(run)
+    emit(rows.advice(analysis), form, output)
+    for warning in analysis.warnings:
+        say(f"! {warning.text}" + (f" (try: {warning.fix})" if warning.fix else ""))

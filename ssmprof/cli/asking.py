@@ -1,0 +1,131 @@
+"""SCENARIO or MODEL arguments and the options that change their axes -> one Scenario.
+
+A MODEL is a preset, a path to a config.json, or `module:factory`, which only the command line may
+name, since building it runs its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import rich_click as click
+
+from ssmprof.cli.options import batch_type, contexts_type, duration_type
+from ssmprof.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from ssmprof.spec import Scenario, Subject
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+# Without --contexts, models are compared over these lengths.
+_MODEL_CONTEXTS = tuple(2**power for power in range(9, 16))
+
+
+def axis_options(command: Function) -> Function:
+    """--contexts, --batch, --phase, --rounds, --device, --time-budget, --host-profile, --energy."""
+    for option in (
+        click.option("--energy", is_flag=True, help="Measure energy, too (windows of seconds)."),
+        click.option("--host-profile", is_flag=True, help="Where the CPU waits (py-spy pass)."),
+        click.option("--time-budget", metavar="TIME", callback=duration_type, help="Such as 20m."),
+        click.option(
+            "--device", type=click.Choice(["any", "cuda", "cpu"]), help="Where to measure."
+        ),
+        click.option("--rounds", type=click.IntRange(min=1), help="Processes per contender."),
+        click.option("--phase", help="prefill, decode, or both with a comma."),
+        click.option("--batch", metavar="LIST", callback=batch_type, help="Such as 1,4."),
+        click.option(
+            "--contexts", metavar="LIST", callback=contexts_type, help="512-128K*2 or 512,1K,4K."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def asked(names: tuple[str, ...], **changes: Any) -> Scenario:
+    """The scenario named by a file or shipped name, or made of models, with the options applied."""
+    from ssmprof.planning import library, scenario
+
+    if not names:
+        raise click.UsageError("name a scenario or models; ssmprof scenarios lists the former")
+    if len(names) == 1 and _is_scenario(names[0], library.shipped()):
+        found = scenario.load(library.find(names[0]))
+    else:
+        found = _of_models(names, library.shipped())
+    return _changed(found, **changes)
+
+
+def _is_scenario(name: str, shipped: dict[str, Path]) -> bool:
+    return name in shipped or name.endswith(".toml")
+
+
+def _of_models(names: tuple[str, ...], shipped: dict[str, Path]) -> Scenario:
+    from ssmprof.spec import Refine, Scenario, Sweep
+
+    return Scenario(
+        name="models",
+        question=f"Which is faster: {', '.join(names)}?",
+        sweep=Sweep(contexts=_MODEL_CONTEXTS, logits="last", refine=Refine()),
+        blocks=tuple(_subject(name, shipped) for name in names),
+    )
+
+
+def _subject(name: str, shipped: dict[str, Path]) -> Subject:
+    from ssmprof.planning import hf_config, models
+    from ssmprof.spec import ForeignSpec
+
+    path = Path(name)
+    if name in models.zoo():
+        return models.preset(name)
+    if path.suffix == ".json" and path.is_file():
+        return hf_config.read(path)
+    if path.suffix == ".json":
+        raise ConfigError(f"{name}: no such file")
+    if ":" in name:
+        return ForeignSpec(name=name.rpartition(":")[2], factory=name)
+    known = {*models.zoo(), *shipped}
+    raise ConfigError(
+        f'"{name}" is neither a scenario nor a model{nearest(name, known)}',
+        fix="ssmprof scenarios and ssmprof models list them; a config.json is named by its path",
+    )
+
+
+def _changed(
+    scenario: Scenario,
+    *,
+    contexts: tuple[int, ...] | None = None,
+    batch: tuple[int, ...] | None = None,
+    phase: str | None = None,
+    rounds: int | None = None,
+    device: str | None = None,
+    time_budget: float | None = None,
+    host_profile: bool = False,
+    energy: bool = False,
+) -> Scenario:
+    from msgspec.structs import replace
+
+    axes: dict[str, Any] = {"contexts": contexts, "batch": batch, "phase": _phases(phase)}
+    budget = {"rounds": rounds, "sweep_s": time_budget}
+    passes = {"host": host_profile or None, "energy": energy or None}
+    changed = replace(
+        scenario,
+        sweep=replace(scenario.sweep, **_given(axes)),
+        budget=replace(scenario.budget, **_given(budget)),
+        passes=replace(scenario.passes, **_given(passes)),
+    )
+    return replace(changed, device=device) if device else changed
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _phases(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    phases = tuple(part.strip() for part in text.split(","))
+    for phase in phases:
+        if phase not in ("prefill", "decode"):
+            raise ConfigError(f'--phase: "{phase}"{nearest(phase, ("prefill", "decode"))}')
+    return phases

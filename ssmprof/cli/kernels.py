@@ -1,0 +1,73 @@
+"""`ssmprof kernels`: where the time of one point goes."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from ssmprof.cli.findings import analysed, chosen_facet, facet_options
+from ssmprof.cli.options import emit, run_argument, say, table_options
+from ssmprof.errors import ConfigError, nearest
+
+
+@click.command("kernels")
+@run_argument
+@click.option("--model", "--block", "block", help="The contender; the first one by default.")
+@click.option("--context", metavar="TOKENS", help="Context length; the longest one by default.")
+@click.option("--top", type=click.IntRange(min=1), default=12, help="How many; the rest is summed.")
+@facet_options
+@table_options
+def command(
+    run: str | None,
+    block: str | None,
+    context: str | None,
+    top: int,
+    phase: str | None,
+    batch: int | None,
+    execution: str | None,
+    form: str | None,
+    output: str | None,
+) -> None:
+    """Per-kernel times of one contender at one context of RUN, heaviest first.
+
+    Example: ssmprof kernels RUN --model mamba2 --context 32K --top 5
+    """
+    from ssmprof.report import rows
+    from ssmprof.report.words import percent
+    from ssmprof.units import format_context, parse_tokens
+
+    loaded, analysis = analysed(run)
+    facet = chosen_facet(loaded, phase, batch, execution)
+    names = [subject.name for subject in loaded.scenario.blocks]
+    if block is not None and block not in names:
+        raise ConfigError(f'this run has no contender "{block}"{nearest(block, names)}')
+    attributed = {
+        (one.point.block, one.point.context)
+        for one in loaded.measurements()
+        if one.attribution
+        and (one.point.phase, one.point.batch, one.point.execution)
+        == (facet.phase, facet.batch, facet.execution)
+    }
+    if not attributed:
+        raise ConfigError(
+            "this run holds no times per kernel", fix="passes.parts = true in the scenario"
+        )
+    blocks = [name for name in names if any(have == name for have, _ in attributed)]
+    block = block or blocks[0]
+    lengths = sorted(at for have, at in attributed if have == block)
+    try:
+        wanted = parse_tokens(context) if context else (lengths[-1] if lengths else 0)
+    except ValueError as error:
+        raise ConfigError(f"--context: {error}") from None
+    if wanted not in lengths:
+        have = ", ".join(format_context(at) for at in lengths) or "none"
+        raise ConfigError(f"{block}: no times per kernel at {wanted} tokens", fix=f"one of {have}")
+    table = rows.kernels(loaded, block, wanted, facet, top)
+    say(table.caption)
+    emit(table, form, output)
+    shares = [
+        one
+        for one in analysis.shares
+        if (one.facet, one.block, one.context, one.of) == (facet, block, wanted, "device")
+    ]
+    shares.sort(key=lambda one: -one.share)
+    say("device time: " + ", ".join(f"{one.family} {percent(one.share)}" for one in shares))

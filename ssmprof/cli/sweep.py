@@ -1,0 +1,149 @@
+"""`ssmprof sweep`: measure, keep, look again."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from ssmprof.cli.asking import asked, axis_options
+from ssmprof.cli.options import say
+from ssmprof.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_PARTIAL,
+    EXIT_WITHHELD,
+)
+
+if TYPE_CHECKING:
+    from ssmprof.devices.base import Device
+    from ssmprof.records import Run
+    from ssmprof.spec import Scenario
+    from ssmprof.store.folder import RunFolder
+    from ssmprof.sweep import End
+
+
+@click.command("sweep")
+@click.argument("what", nargs=-1, metavar="SCENARIO | MODEL...")
+@click.option("-o", "--output", metavar="FOLDER", help="Run folder; reports/DATE-NAME-DEVICE.")
+@click.option("--resume", metavar="RUN", help="Go on with a run; nothing is measured twice.")
+@click.option("--dry-run", is_flag=True, help="Say what would be measured, as ssmprof plan does.")
+@click.option(
+    "--min-trust", type=click.Choice(["A", "B", "C", "D"]), default="C", show_default=True,
+    help="Exit 5 if the run is graded lower.",
+)  # fmt: skip
+@axis_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    what: tuple[str, ...],
+    output: str | None,
+    resume: str | None,
+    dry_run: bool,
+    min_trust: str,
+    **axes: Any,
+) -> int:
+    """Measure a SCENARIO, or compare MODELs, and keep every outcome in a run folder.
+
+    Ctrl-C finishes the point and saves; twice stops now. Example: ssmprof sweep quickstart
+    """
+    from ssmprof.devices import detect
+    from ssmprof.store import folder as store
+
+    if resume and what:
+        raise click.UsageError("--resume goes on with the scenario of the run; name no other")
+    scenario = store.read_header(Path(resume)).scenario if resume else asked(what, **axes)
+    if dry_run:
+        from ssmprof.cli.plan import show
+
+        return show(scenario, None, None)
+    device = detect(scenario.device)
+    try:
+        if resume:
+            opened = store.resume(Path(resume))
+        else:
+            path = Path(output) if output else _new_folder(scenario, device)
+            opened = store.create(path, scenario, command=_command_line())
+        with opened as run_folder:
+            end = _measure(scenario, run_folder, device, ctx.find_root().obj or {})
+    finally:
+        device.close()
+    return _conclude(opened.path, end, min_trust)
+
+
+def _measure(
+    scenario: Scenario, run_folder: RunFolder, device: Device, talk: dict[str, bool]
+) -> End:
+    from ssmprof.cli.progress import Reporter
+    from ssmprof.measure.client import Client
+    from ssmprof.planning.expand import expand
+    from ssmprof.planning.refine import refine
+    from ssmprof.sweep import sweep
+
+    journal = run_folder.journal
+    reporter = Reporter(quiet=talk.get("quiet", False), verbose=talk.get("verbose", False))
+    jobs = reporter.expect(expand(scenario, device=device.kind))
+    reporter.skip(journal.done)
+    say(
+        f"{len(jobs)} points on {device.name}, run folder {run_folder.path} "
+        f"(Ctrl-C saves; go on with --resume {run_folder.path})"
+    )
+    client = Client(device.kind, known=journal.outcomes, on_environment=run_folder.add_environment)
+    with reporter, client:
+        return sweep(
+            scenario,
+            journal,
+            client,
+            lambda asked, outcomes: reporter.expect(refine(asked, outcomes)),
+            expand=lambda _: jobs,
+            on_outcome=reporter.outcome,
+        )
+
+
+def _new_folder(scenario: Scenario, device: Device) -> Path:
+    """reports/<date>-<scenario>-<device>, numbered where that is taken."""
+    words = "cpu" if device.kind == "cpu" else device.name
+    slug = re.sub(r"[^a-z0-9]+", "-", words.lower().replace("nvidia", "")).strip("-")
+    name = re.sub(r"[^a-zA-Z0-9]+", "-", scenario.name).strip("-").lower()
+    base = f"{time.strftime('%Y-%m-%d', time.gmtime())}-{name}-{slug}"
+    path, number = Path("reports") / base, 2
+    while path.exists():
+        path, number = Path("reports") / f"{base}-{number}", number + 1
+    return path
+
+
+def _command_line() -> str:
+    return shlex.join(["ssmprof", *sys.argv[1:]])
+
+
+def _conclude(path: Path, end: End, min_trust: str) -> int:
+    """Print what was found, and turn how it ended into an exit code."""
+    from ssmprof.analysis import analyze
+    from ssmprof.report.text import summary
+    from ssmprof.store.folder import load
+
+    run = load(path)
+    if end == "interrupted":
+        say(f"interrupted; {len(run.outcomes)} outcomes saved. Resume: sweep --resume {path}")
+        return EXIT_INTERRUPTED
+    if end == "out-of-time":
+        say(f"time budget used up. Resume: ssmprof sweep --resume {path}")
+    analysis = analyze(run)
+    click.echo(summary(run, analysis), nl=False)
+    say(f"Trust {analysis.trust.grade}. Next: ssmprof report {path}")
+    if analysis.trust.withheld or analysis.trust.grade > min_trust:
+        return EXIT_WITHHELD
+    return EXIT_PARTIAL if end == "out-of-time" or _partial(run) else EXIT_DONE
+
+
+def _partial(run: Run) -> bool:
+    """Whether a point crashed or timed out, or a contender has no measurement at all."""
+    measured = {one.point.block for one in run.measurements()}
+    if any(block.name not in measured for block in run.scenario.blocks):
+        return True
+    return any(failure.reason in ("crash", "timeout") for failure in run.failures())

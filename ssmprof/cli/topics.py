@@ -1,0 +1,45 @@
+"""`ssmprof help TOPIC`: what no single command's help page can say."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from ssmprof.errors import nearest
+
+TOPICS: dict[str, str] = {
+    "exit-codes": """\
+  0   done; out of memory and "does not fit" are results, not failures
+  1   a finding: gate failed, claim refuted under --fail-on, doctor found an error
+  2   usage or configuration
+  3   no usable device or driver
+  4   partial: time budget used up, a point crashed or timed out, a contender without measurement
+  5   trust grade below --min-trust; verdict withheld
+130   interrupted, data saved
+--exit-zero turns all but 2 and 3 into 0.""",
+    "environment": """\
+Every option has a variable SSMPROF_<COMMAND>_<OPTION>, such as SSMPROF_SWEEP_MIN_TRUST=B.
+Precedence: flag, environment, ./ssmprof.toml or [tool.ssmprof] of ./pyproject.toml, the user's
+own ssmprof.toml, the default. A file has a table per command: [sweep], then min_trust = "B".
+NO_COLOR turns colour off. SSMPROF_CHROMIUM names the browser that the tests use.""",
+    "formats": """\
+A run folder holds run.json (scenario), environments/, outcomes.jsonl (one Measurement or Failure
+per line), telemetry.jsonl and log.txt: append-only, one sync per point, resumable, diffable.
+ssmprof schema RECORD prints the JSON Schema of each record. Times are seconds, sizes bytes,
+energies joules; the unit is in the name. Tables also come as --json, --jsonl, --csv and --md.""",
+    "scenarios": """\
+A scenario is a TOML file: question, contenders, axes, budget. ssmprof scenarios lists those that
+come along, ssmprof scenarios NAME prints one, ssmprof new FILE writes a commented one.
+Contexts: 512-128K*2 (factor), 1K-9K+2K (step), 512,1K,4K; K and M are powers of two.""",
+}
+
+
+@click.command("help")
+@click.argument("topic", required=False)
+def command(topic: str | None) -> None:
+    """Explain TOPIC: exit-codes, environment, formats or scenarios."""
+    if topic is None:
+        click.echo("".join(f"ssmprof help {name}\n" for name in TOPICS), nl=False)
+        return
+    if topic not in TOPICS:
+        raise click.UsageError(f'no topic is named "{topic}"{nearest(topic, TOPICS)}')
+    click.echo(TOPICS[topic])

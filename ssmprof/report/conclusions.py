@@ -1,0 +1,48 @@
+"""The verdict of every facet: what `report`, `sweep` and `crossover` say of a run."""
+
+from __future__ import annotations
+
+from ssmprof.analysis.findings import Analysis, Crossover, Facet
+from ssmprof.records import Run
+from ssmprof.report.envelope import Boundary
+from ssmprof.report.facets import Metric, compare, facets
+from ssmprof.report.figures.curves import Switch
+from ssmprof.report.verdict import Verdict, verdict
+
+_OTHER_METRICS: tuple[Metric, ...] = ("energy",)
+
+
+def verdicts(run: Run, analysis: Analysis) -> dict[Facet, Verdict]:
+    """One verdict per facet, in the order of the page; withheld where the run is not trusted."""
+    return {
+        facet: verdict(
+            compare(run, facet),
+            withheld=analysis.trust.withheld,
+            others=tuple(compare(run, facet, metric) for metric in _OTHER_METRICS),
+        )
+        for facet in facets(run)
+    }
+
+
+def switches(found: Verdict, facet: Facet, analysis: Analysis) -> tuple[Switch, ...]:
+    """The boundaries of a verdict, each with the bootstrap interval of its pair if it has one."""
+    if found.envelope is None:
+        return ()
+    return tuple(
+        Switch(boundary, _interval(boundary, facet, analysis.crossovers))
+        for boundary in found.envelope.boundaries
+        if not boundary.capacity
+    )
+
+
+def _interval(
+    boundary: Boundary, facet: Facet, crossovers: tuple[Crossover, ...]
+) -> tuple[float, float] | None:
+    pair = {boundary.before, boundary.after}
+    low, high = boundary.bracket
+    for one in crossovers:
+        if one.facet != facet or one.metric != "latency" or {one.winner, one.loser} != pair:
+            continue
+        if one.interval and one.context is not None and low <= one.context <= high:
+            return one.interval
+    return None
