@@ -64,12 +64,14 @@ class Marker:
         self.ops: list[Op] = []
         self.events: list[torch.cuda.Event] = []
         self._seen = 0
+        # Kept as long as the graph, whose nodes refer to them.
+        self._thrown = [new_event() for _ in range(THROWN_AWAY)]
 
     def start(self, capture: Capture | None = None) -> None:
         """Throw a few marks away and set the first one that counts."""
         self.capture = capture
-        for _ in range(THROWN_AWAY):
-            self._new_event().record()
+        for event in self._thrown:
+            event.record()
         self._mark()
 
     def before(self) -> None:
@@ -151,15 +153,16 @@ def graph_mark_cost_s(kernel: Callable[[], Any] | None = None) -> float:
     """Cost m of one mark in a graph: chain with marks less chain without, per mark, in seconds."""
     kernel = kernel or _small_kernel()
     kernel()
+    events = [external_event() for _ in range(_CHAIN)]
 
     def plain() -> None:
         for _ in range(_CHAIN):
             kernel()
 
     def marked() -> None:
-        for _ in range(_CHAIN):
+        for event in events:
             kernel()
-            external_event().record()
+            event.record()
 
     bare = _graph_seconds(plain)
     return max(0.0, (_graph_seconds(marked) - bare) / _CHAIN)
