@@ -18,6 +18,7 @@ from ssmprof.measure import environment, wire
 from ssmprof.measure.limits import Limits
 from ssmprof.measure.pool import Pool, living
 from ssmprof.measure.process import LostError, Watch, Worker
+from ssmprof.measure.worker import BROKEN
 from ssmprof.records import Environment, Failure, Job, Measurement, Note, Outcome
 
 RUNNER = "ssmprof.measure.point:PointRunner"
@@ -111,6 +112,8 @@ class Client:
             if reply.outcome.reason != "unsupported" or self._stage() == "capture":
                 self._end_worker(kill=True)  # the device context may be poisoned
             return structs.replace(reply.outcome, predicted_bytes=predicted)
+        if any(note.kind == BROKEN for note in reply.outcome.notes):
+            self._end_worker(kill=True)
         return self._with_memory(reply.outcome, job)
 
     def _failure(

@@ -9,25 +9,31 @@ from __future__ import annotations
 
 import gc
 import time
+import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
 
 import torch
 from msgspec import structs
 
+from ssmprof import costs
 from ssmprof.blocks import build, workload
 from ssmprof.blocks.workloads import Workload
 from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device
-from ssmprof.errors import NoDeviceError
-from ssmprof.measure import environment, latency, wire
+from ssmprof.errors import NoDeviceError, SsmprofError
+from ssmprof.measure import attribution, environment, latency, wire
 from ssmprof.measure.compilations import count_compilations
 from ssmprof.measure.sampling import WarmUp, warm_up
 from ssmprof.measure.timers import L2Flush, capture
-from ssmprof.measure.worker import Stage, UnsupportedError
+from ssmprof.measure.worker import BROKEN, Stage, UnsupportedError
 from ssmprof.records import Environment, Job, Measurement, Note, Point, encode
+from ssmprof.spec import BlockSpec
 
 _WARM_UP_SHARE = 0.5  # of the point's budget at most, compilation included
+_PARTS_S = 0.2  # device time of the marked replays: shares need no more, and long calls few
+_FEWEST_REPLAYS, _MOST_REPLAYS = 3, 10
 
 
 class PointRunner:
@@ -43,7 +49,8 @@ class PointRunner:
         self._environment = environment.probe(self.device, kind)
         self._model: tuple[bytes, Any] | None = None
         self._loaded: tuple[Point, Workload] | None = None
-        self._flush: L2Flush | None = None
+        self.flush: L2Flush | None = None
+        self._launches: int | None = None
         self._compilations = count_compilations()
 
     def environment(self) -> Environment:
@@ -61,7 +68,7 @@ class PointRunner:
         warm = self._warm_up(job, load)
         timed = self._latency(job, load, warm, stage)
         settling = () if warm.settled else (Note(kind="warm-up", text="calls had not settled"),)
-        return Measurement(
+        measured = Measurement(
             point=job.point,
             round=job.round,
             environment=self._environment.fingerprint,
@@ -73,10 +80,39 @@ class PointRunner:
             clocks=timed.clocks,
             providers=load.providers(),
             notes=timed.notes + settling,
+            launches=self._launches,
+            cost=costs.cost(job.subject, job.point) if isinstance(job.subject, BlockSpec) else None,
             started_unix_s=began,
-            wall_s=time.perf_counter() - clock,
             measuring_s=timed.measuring_s,
         )
+        for name, run in PASSES.items():
+            measured = self._apart(name, run, job, load, measured, stage)
+        return structs.replace(measured, wall_s=time.perf_counter() - clock)
+
+    def _apart(
+        self,
+        name: str,
+        run: Callable[[PointRunner, Job, Workload, Measurement], Measurement],
+        job: Job,
+        load: Workload,
+        measured: Measurement,
+        stage: Stage,
+    ) -> Measurement:
+        """One pass beside latency; where it fails the latency stands, with the reason beside it."""
+        if not getattr(job.passes, name) or job.passes.memory == name:
+            return measured
+        stage(name)
+        clock = time.perf_counter()
+        try:
+            found = run(self, job, load, measured)
+        except (RuntimeError, OSError, SsmprofError) as error:
+            traceback.print_exc()
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return structs.replace(
+                measured, notes=(*measured.notes, Note(kind=BROKEN, text=f"{name}: {text}"))
+            )
+        spent = time.perf_counter() - clock
+        return structs.replace(found, measuring_s=found.measuring_s + spent)
 
     def weigh(self, job: Job, stage: Stage) -> wire.Weighed:
         """Memory and cold start of the job's call, in a process that has run nothing else."""
@@ -89,7 +125,7 @@ class PointRunner:
             if self._loaded[0] == cell:
                 return self._loaded[1]
             self._loaded[1].release()
-            self._loaded = None
+            self._loaded = self._launches = None
         name = encode(job.subject) + f"{cell.dtype} {cell.seed} {cell.logits}".encode()
         if self._model is None or self._model[0] != name:
             self._model = None
@@ -107,17 +143,43 @@ class PointRunner:
         if self.kind == "cpu":
             stage("latency")
             return latency.on_cpu(load.call, job.budget, self.device)
-        if self._flush is None:
-            self._flush = L2Flush.of_device()
+        if self.flush is None:
+            self.flush = L2Flush.of_device()
         call: Any = load.call
         if job.point.execution == "graph":
             stage("capture")
-            call = _captured(load)
+            call, self._launches = _captured(load)
         stage("latency")
-        return latency.on_cuda(call, warm, job.budget, self.device, self._flush)
+        return latency.on_cuda(call, warm, job.budget, self.device, self.flush)
 
 
-def _captured(load: Workload) -> torch.cuda.CUDAGraph:
+def _parts(runner: PointRunner, job: Job, load: Workload, measured: Measurement) -> Measurement:
+    """Time per op, in a call of its own with marks."""
+    flush = runner.flush
+    found = attribution.attribute(
+        load.call,
+        device=runner.kind,
+        whole_s=measured.time_s if runner.kind == "cpu" else None,
+        replays=_replays(measured.time_s),
+        flush=flush if flush is not None else _nothing,
+        names=job.passes.cupti,
+        provider_of=measured.providers.get,
+    )
+    return structs.replace(
+        measured, attribution=found, notes=measured.notes + attribution.notes(found)
+    )
+
+
+PASSES: dict[str, Callable[[PointRunner, Job, Workload, Measurement], Measurement]] = {
+    "parts": _parts,
+}
+
+
+def _replays(call_s: float) -> int:
+    return max(_FEWEST_REPLAYS, min(_MOST_REPLAYS, int(_PARTS_S / call_s)))
+
+
+def _captured(load: Workload) -> tuple[torch.cuda.CUDAGraph, int | None]:
     gc.collect()  # a collection during capture may free tensors of another stream, and break it
     try:
         return capture(load.call)

@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from ssmprof.measure.attribution.driver import watch
+
 Call = Callable[[], Any]
 TimerName = Literal["cuda-graph", "cuda-events", "wall-clock"]
 
@@ -152,16 +154,19 @@ def calls_for(call_s: float) -> int:
     return min(_MOST_CALLS, max(1, math.ceil(WINDOW_S / max(call_s, 1e-7))))
 
 
-def capture(call: Call) -> torch.cuda.CUDAGraph:
+def capture(call: Call) -> tuple[torch.cuda.CUDAGraph, int | None]:
     """Record one call in a CUDA graph; `call` must have run before.
 
-    Raises what torch raises where something in the call cannot be captured.
+    Returns the graph and its kernel launches, None where the driver does not tell. Raises what
+    torch raises where something in the call cannot be captured.
     """
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
+        seen = watch(torch.cuda.current_stream().cuda_stream)
+        launches = None if seen is None else sum(node.works for node in seen.nodes())
     torch.cuda.synchronize()
-    return graph
+    return graph, launches
 
 
 def _flushes_s(window: Window, flush: L2Flush, count: int) -> float:

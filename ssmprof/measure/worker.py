@@ -26,6 +26,8 @@ from ssmprof.records import Environment, Failure, FailureReason, Job, Measuremen
 
 Stage = Callable[[str], None]
 
+BROKEN = "broken-pass"  # kind of the note of a pass that failed while the latency stands
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_PTRACER = 0x59616D61  # "Yama": lets py-spy look inside although it is no ancestor
 _PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
