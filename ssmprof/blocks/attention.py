@@ -40,11 +40,13 @@ class Attention(nn.Module):
         with scope("qkv_proj"):
             qkv = self.qkv_proj(x)
         q, k, v = self._heads(qkv, turns)
+        del qkv  # a name held is memory held: each tensor dies at its last use
         if cache is not None:
             with scope("cache"):
                 k, v = _extend(cache, k, v, spec.window)
         with scope("attention", "attention"):
             out = self.prefill_op(q, k, v, window=spec.window)
+        del q, k, v
         with scope("out_proj"):
             return self.out_proj(out.flatten(2))
 

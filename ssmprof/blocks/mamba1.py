@@ -65,6 +65,7 @@ class Mamba1(nn.Module):
                 initial_state=state,
                 return_final_state=False if cache is None else self.state_dtype,
             )
+        del u, z, dt, B, C  # a name held is memory held: each tensor dies at its last use
         if cache is not None:
             y, cache.ssm = y
         with scope("out_proj"):

@@ -1,4 +1,4 @@
-"""Mamba-2 mixer (arXiv:2405.21060, section 7): projections, short convolution, SSD scan, norm, gate.
+"""Mamba-2 mixer (arXiv:2405.21060, section 7): projections, convolution, SSD scan, gated norm.
 
 Shape letters: B batch, L tokens, d model width, D = H*P inner width, G groups, N state size.
 """
@@ -56,6 +56,7 @@ class Mamba2(nn.Module):
         with scope("in_proj"):
             z, xbc, dt = self._split(self.in_proj(x))
         u, B, C = self._groups(self.conv(xbc, cache))
+        del xbc
         z = z.unflatten(-1, (-1, self.spec.headdim))
         state = None if cache is None or cache.position.tokens == 0 else cache.ssm
         with scope("scan", "scan"):
@@ -72,6 +73,7 @@ class Mamba2(nn.Module):
                 initial_state=state,
                 return_final_state=False if cache is None else self.state_dtype,
             )
+        del u, B, C, dt  # a name held is memory held: each tensor dies at its last use
         if cache is not None:
             y, cache.ssm = y
         return self._finish(y.flatten(-2), z.flatten(-2))
@@ -117,6 +119,7 @@ class Mamba2(nn.Module):
     def _finish(self, y: Tensor, z: Tensor) -> Tensor:
         if self.norm is not None:
             y = self.norm(y, z)
+        del z
         with scope("out_proj"):
             return self.out_proj(y)
 

@@ -25,12 +25,14 @@ class Mlp(nn.Module):
         with scope("up"):
             hidden = self.up(x)
         with scope("act"):
-            if self.kind == "swiglu":
-                gate, value = hidden.chunk(2, dim=-1)
-                hidden = F.silu(gate).mul_(value)
-            elif self.kind == "gelu":
-                hidden = F.gelu(hidden)
-            else:
-                hidden = F.relu(hidden).square_()
+            hidden = self._activate(hidden)
         with scope("down"):
             return self.down(hidden)
+
+    def _activate(self, hidden: Tensor) -> Tensor:
+        if self.kind == "swiglu":
+            gate, value = hidden.chunk(2, dim=-1)
+            return F.silu(gate).mul_(value)
+        if self.kind == "gelu":
+            return F.gelu(hidden)
+        return F.relu(hidden).square_()

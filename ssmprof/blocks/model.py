@@ -58,7 +58,8 @@ class Model(nn.Module):
         self, inputs: Tensor, cache: Cache | None = None, logits: Logits | None = None
     ) -> Tensor:
         """Token ids (B, L), or hidden states (B, L, d) without a vocabulary, from the cache's
-        position on. Returns hidden states (B, L, d), or logits (B, 1 or L, vocab)."""
+        position on. Returns hidden states (B, L, d), or logits (B, 1 or L, vocab).
+        """
         x, fresh = self._embed(inputs)
         x = self.stack(x, cache, step=False, fresh=fresh)
         wanted = self._wanted(logits)
@@ -68,7 +69,7 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def step(self, inputs: Tensor, cache: Cache, logits: Logits | None = None) -> Tensor:
-        """Token ids (B), or hidden states (B, d). Returns hidden states (B, d) or logits (B, vocab).
+        """Token ids (B) or hidden states (B, d) -> hidden states (B, d) or logits (B, vocab).
 
         The new token's row is written and its state updated; the position stays.
         """

@@ -7,14 +7,14 @@ Scopes are opened here: `layers.3.mamba2.in_proj`, `layers.3.norm`, `layers.3.ad
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ssmprof.blocks import rope
 from ssmprof.blocks.attention import Attention
-from ssmprof.blocks.base import Cache, LayerCache, Position
+from ssmprof.blocks.base import Cache, LayerCache, Mixer, Position
 from ssmprof.blocks.mamba1 import Mamba1
 from ssmprof.blocks.mamba2 import Mamba2
 from ssmprof.blocks.mlp import Mlp
@@ -80,7 +80,7 @@ class Layer(nn.Module):
                     if name not in MIXERS:
                         out = part(normed)
                     elif step:
-                        out = part.step(normed, next(waiting))
+                        out = cast("Mixer", part).step(normed, next(waiting))
                     else:
                         out = part(normed, next(waiting, None))
                 if total is None:

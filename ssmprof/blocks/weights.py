@@ -29,9 +29,8 @@ class Weights:
         self, inputs: int, outputs: int, *, bias: bool = False, scale: float = 1.0
     ) -> nn.Linear:
         """A projection (outputs, inputs) with standard deviation scale / sqrt(inputs)."""
-        layer = nn.utils.skip_init(
-            nn.Linear, inputs, outputs, bias=bias, device=self.device, dtype=self.dtype
-        )
+        layer = nn.Linear(inputs, outputs, bias=bias, device="meta", dtype=self.dtype)
+        layer.to_empty(device=self.device).requires_grad_(False)
         layer.requires_grad_(False)
         fill(layer.weight, scale / math.sqrt(inputs), self.generator)
         if bias:

@@ -1,9 +1,9 @@
 """Which implementation runs an op: PROVIDERS, strongest expected first; the race; and its name.
 
 A crossover measured with a slow implementation is a lie about the architecture. So on a GPU all
-candidates that are installed race once per shape bucket on the arguments of the first call, outside
-of any measurement (the warm-up calls it), and the fastest runs from then on. Last resorts never race:
-they run when nothing else can, or when a spec asks for them by name. The name that ran is recorded.
+installed candidates race once per shape bucket, on the arguments of the first call, outside of any
+measurement (the warm-up calls it), and the fastest runs from then on. Last resorts never race: they
+run when nothing else can, or when a spec asks for them by name. The name that ran is recorded.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ssmprof.errors import ConfigError, nearest
 Implementation = Callable[..., Any]
 
 PROVIDERS: dict[str, tuple[str, ...]] = {
-    "ssd_scan": ("ssmprof", "reference"),
-    "selective_scan": ("ssmprof", "reference"),
-    "selective_state_update": ("ssmprof", "reference"),
-    "causal_conv1d": ("ssmprof", "reference"),
-    "causal_conv1d_update": ("ssmprof", "reference"),
-    "gated_rmsnorm": ("ssmprof", "reference"),
+    "ssd_scan": ("ssmprof", "fla", "mamba_ssm", "reference"),
+    "selective_scan": ("ssmprof", "mamba_ssm", "reference"),
+    "selective_state_update": ("ssmprof", "mamba_ssm", "reference"),
+    "causal_conv1d": ("ssmprof", "causal_conv1d", "reference"),
+    "causal_conv1d_update": ("ssmprof", "causal_conv1d", "reference"),
+    "gated_rmsnorm": ("ssmprof", "mamba_ssm", "reference"),
     "rms_norm": ("ssmprof", "torch"),
     "attention_prefill": ("sdpa-cudnn", "sdpa-flash", "sdpa-efficient", "sdpa", "sdpa-math"),
     "attention_decode": (

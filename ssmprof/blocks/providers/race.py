@@ -7,6 +7,7 @@ This picks a provider and is no measurement; the sweep times the whole block aft
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,20 @@ def fastest(
     `mutated` is the index of an argument that the op overwrites: each candidate gets a copy. Raises
     the error of the last candidate where none accepts them.
     """
+    times, error = device_times(found, args, kwargs, mutated)
+    if not times:
+        assert error is not None
+        raise error
+    return min(times, key=times.__getitem__)
+
+
+def device_times(
+    found: Mapping[str, Callable[..., Any]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    mutated: int | None,
+) -> tuple[dict[str, float], Exception | None]:
+    """Milliseconds of each candidate that accepts these arguments, and the last refusal."""
     times: dict[str, float] = {}
     error: Exception | None = None
     for name, call in found.items():
@@ -34,13 +49,10 @@ def fastest(
         if mutated is not None:
             own[mutated] = own[mutated].clone()
         try:
-            times[name] = _device_ms(lambda call=call, own=own: call(*own, **kwargs))
+            times[name] = _device_ms(partial(call, *own, **kwargs))
         except (RuntimeError, ValueError, NotImplementedError, AssertionError) as refusal:
             error = refusal
-    if not times:
-        assert error is not None
-        raise error
-    return min(times, key=times.__getitem__)
+    return times, error
 
 
 def _device_ms(call: Callable[[], Any]) -> float:

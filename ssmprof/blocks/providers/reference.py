@@ -1,4 +1,4 @@
-"""Plain torch: always there, the provider of state-space ops on a CPU, and the last resort on a GPU.
+"""Plain torch: always there, the provider of state-space ops on a CPU, a last resort on a GPU.
 
 `rms_norm` of torch itself is offered here as `torch`; it is one fused kernel on a GPU.
 """
