@@ -30,7 +30,9 @@ def check(
     if not finite.any():
         return 0.0
     error = (got - oracle)[finite].abs()
-    allowed = 2 * (plain - oracle)[finite].abs().max() + eps * oracle[finite].abs() + 1e-30
+    # fp32 outputs hide no rounding of the fp32 sums inside, whose order differs: four times there.
+    times = 4 if eps < 1e-6 else 2
+    allowed = times * (plain - oracle)[finite].abs().max() + eps * oracle[finite].abs() + 1e-30
     worst = (error / allowed).max().item()
     size = oracle[finite].square().mean().sqrt().item()
     rms = error.square().mean().sqrt().item() / max(size, 1e-30)
