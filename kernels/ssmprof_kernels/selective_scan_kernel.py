@@ -11,6 +11,8 @@ Recurrence and notation: Mamba, arXiv:2312.00752, algorithm 2.
 import triton
 import triton.language as tl
 
+from ssmprof_kernels.pointwise import silu, softplus, widen
+
 
 @triton.jit
 def _compose(a1, x1, a2, x2):
@@ -22,67 +24,10 @@ def _keep_last(x, y):
     return y
 
 
-@triton.jit
-def _widen(x, ASM: tl.constexpr):
-    """To fp32, before any change of layout.
-
-    An ordinary widening is moved behind the layout change by the compiler, and the softplus with
-    it, which then runs once per lane that holds a copy. It does not move inline assembly.
-    """
-    if ASM and x.dtype == tl.bfloat16:
-        return tl.inline_asm_elementwise(
-            "{ .reg .b16 z; mov.b16 z, 0; mov.b32 $0, {z, $1}; }",
-            "=f,h",
-            [x],
-            dtype=tl.float32,
-            is_pure=True,
-            pack=1,
-        )
-    elif ASM and x.dtype == tl.float16:
-        return tl.inline_asm_elementwise(
-            "cvt.f32.f16 $0, $1;", "=f,h", [x], dtype=tl.float32, is_pure=True, pack=1
-        )
-    else:
-        return x.to(tl.float32)
-
-
-@triton.jit
-def _log2(x, ASM: tl.constexpr):
-    """log2 of a number that is never subnormal."""
-    if ASM:
-        return tl.inline_asm_elementwise(
-            "lg2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
-        )
-    else:
-        return tl.log2(x)
-
-
-@triton.jit
-def _reciprocal(x, ASM: tl.constexpr):
-    if ASM:
-        return tl.inline_asm_elementwise(
-            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
-        )
-    else:
-        return 1.0 / x
-
-
-@triton.jit
-def _softplus(x, ASM: tl.constexpr):
-    """log(1 + e^x), x itself above 20.
-
-    1 + e^x drops the low bits of a small e^x; there the series of log(1 + e) is exact to 2e-7.
-    """
-    e = tl.exp2(x * 1.4426950408889634)
-    small = e * (1.0 - e * (0.5 - e * (0.3333333333333333 - e * 0.25)))
-    large = _log2(1.0 + e, ASM) * 0.6931471805599453
-    return tl.where(x > 20.0, x, tl.where(e < 0.03125, small, large))
-
-
 @triton.jit(do_not_specialize=["L"])
 def selective_scan_kernel(
     u_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, h0_ptr, hT_ptr, y_ptr, cu_ptr,
-    L, DG, N, G, TILES,
+    L, DG, G, TILES,
     s_ub, s_ut, s_ud,
     s_tb, s_tt, s_td,
     s_ad, s_an,
@@ -93,6 +38,7 @@ def selective_scan_kernel(
     s_yb, s_yt, s_yd,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_H0: tl.constexpr, HAS_HT: tl.constexpr, VARLEN: tl.constexpr, ASM: tl.constexpr,
+    N: tl.constexpr, EVEN_D: tl.constexpr, EVEN_N: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, LANES: tl.constexpr, REGS: tl.constexpr,
 ):  # fmt: skip
     pid = tl.program_id(0)
@@ -152,34 +98,36 @@ def selective_scan_kernel(
 
     # The loads of a block are issued one block ahead of their use.
     m_t = (t < length)[:, None]
-    m_td = m_t & real[None, :]
+    m_td = m_t if EVEN_D else m_t & real[None, :]
+    m_tn = m_t if EVEN_N else m_t & m_n
     u_next = tl.load(u_ptrs, mask=m_td, other=0.0)
     dt_next = tl.load(dt_ptrs, mask=m_td, other=0.0)
-    B_next = tl.load(B_ptrs, mask=m_t & m_n, other=0.0)
-    C_next = tl.load(C_ptrs, mask=m_t & m_n, other=0.0)
+    B_next = tl.load(B_ptrs, mask=m_tn, other=0.0)
+    C_next = tl.load(C_ptrs, mask=m_tn, other=0.0)
     if HAS_Z:
         z_ptrs = z_ptr + t64 * s_zt + d[None, :] * s_zd
         z_next = tl.load(z_ptrs, mask=m_td, other=0.0)
 
     for start in range(0, length, BLOCK_T):
         m_now = m_td
-        u = _widen(u_next, ASM)
-        dt = _widen(dt_next, ASM)
-        B = _widen(B_next, ASM)
-        C = _widen(C_next, ASM)
+        u = widen(u_next, ASM)
+        dt = widen(dt_next, ASM)
+        B = widen(B_next, ASM)
+        C = widen(C_next, ASM)
         if HAS_Z:
-            z = _widen(z_next, ASM)
+            z = widen(z_next, ASM)
 
         m_t = (t < length - start - BLOCK_T)[:, None]
-        m_td = m_t & real[None, :]
+        m_td = m_t if EVEN_D else m_t & real[None, :]
+        m_tn = m_t if EVEN_N else m_t & m_n
         u_ptrs += BLOCK_T * s_ut
         dt_ptrs += BLOCK_T * s_tt
         B_ptrs += BLOCK_T * s_bt
         C_ptrs += BLOCK_T * s_ct
         u_next = tl.load(u_ptrs, mask=m_td, other=0.0)
         dt_next = tl.load(dt_ptrs, mask=m_td, other=0.0)
-        B_next = tl.load(B_ptrs, mask=m_t & m_n, other=0.0)
-        C_next = tl.load(C_ptrs, mask=m_t & m_n, other=0.0)
+        B_next = tl.load(B_ptrs, mask=m_tn, other=0.0)
+        C_next = tl.load(C_ptrs, mask=m_tn, other=0.0)
         if HAS_Z:
             z_ptrs += BLOCK_T * s_zt
             z_next = tl.load(z_ptrs, mask=m_td, other=0.0)
@@ -187,7 +135,7 @@ def selective_scan_kernel(
         if HAS_BIAS:
             dt += bias[None, :]
         if SOFTPLUS:
-            dt = _softplus(dt, ASM)
+            dt = softplus(dt, ASM)
         # A step of size 0 leaves the state alone: past the end nothing happens.
         delta = tl.where(m_now, dt, 0.0)
         du = delta * u
@@ -204,7 +152,7 @@ def selective_scan_kernel(
         if HAS_D:
             y += skip[None, :] * u
         if HAS_Z:
-            y *= z * _reciprocal(1.0 + tl.exp2(z * -1.4426950408889634), ASM)
+            y *= silu(z, ASM)
         tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_now)
         y_ptrs += BLOCK_T * s_yt
 

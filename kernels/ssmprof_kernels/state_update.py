@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ssmprof_kernels import door, launch, reference
+from ssmprof_kernels.pointwise import silu, softplus
 
 _MAX_STATES = 256
 _INTERPRETED = door.interpreted()
@@ -23,7 +24,7 @@ _INTERPRETED = door.interpreted()
 @triton.jit
 def _state_update_kernel(
     state_ptr, x_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, index_ptr, y_ptr,
-    H, P, N, heads_per_group, TILES, pad_index,
+    pad_index,
     s_ss, s_sh, s_sp, s_sn,
     s_xb, s_xh, s_xp,
     s_tb, s_th, s_tp,
@@ -34,15 +35,18 @@ def _state_update_kernel(
     s_zb, s_zh, s_zp,
     s_ih, s_ip,
     s_yb, s_yh, s_yp,
+    H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, PER_GROUP: tl.constexpr,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
-    HAS_INDEX: tl.constexpr, ZERO_PADS: tl.constexpr, TIED: tl.constexpr,
+    HAS_INDEX: tl.constexpr, ZERO_PADS: tl.constexpr, TIED: tl.constexpr, ASM: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    # Sizes are constants, so that the divisions below are multiplications.
+    TILES: tl.constexpr = (P + BLOCK_P - 1) // BLOCK_P
     pid = tl.program_id(0)
     tile = pid % TILES
     head = ((pid // TILES) % H).to(tl.int64)
     row = (pid // (TILES * H)).to(tl.int64)
-    group = head // heads_per_group
+    group = head // PER_GROUP
     p = tile * BLOCK_P + tl.arange(0, BLOCK_P)
     n = tl.arange(0, BLOCK_N)
     m_p = p < P
@@ -80,11 +84,7 @@ def _state_update_kernel(
             if HAS_BIAS:
                 dt += tl.load(bias_ptr + p * s_ip, mask=m_p, other=0.0).to(tl.float32)
         if SOFTPLUS:
-            e = tl.exp2(dt * 1.4426950408889634)
-            # 1 + e drops the low bits of a small e; there the series of log(1 + e) is exact.
-            small = e * (1.0 - e * (0.5 - e * (0.3333333333333333 - e * 0.25)))
-            large = tl.log2(1.0 + e) * 0.6931471805599453
-            dt = tl.where(dt > 20.0, dt, tl.where(e < 0.03125, small, large))
+            dt = softplus(dt, ASM)
         x = x.to(tl.float32)
         dx = dt * x
         if TIED:
@@ -99,8 +99,7 @@ def _state_update_kernel(
             y += D * x
         if HAS_Z:
             z = tl.load(z_ptr + row * s_zb + head * s_zh + p * s_zp, mask=m_p, other=0.0)
-            z = z.to(tl.float32)
-            y *= z / (1.0 + tl.exp2(z * -1.4426950408889634))
+            y *= silu(z.to(tl.float32), ASM)
         tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_p)
 
 
@@ -232,11 +231,6 @@ def _run(
         dt if dt_bias is None else dt_bias,
         state_indices,
         y,
-        heads,
-        width,
-        states,
-        heads // groups,
-        tiles,
         pad_index,
         *state.stride(),
         *x.stride(),
@@ -248,6 +242,10 @@ def _run(
         *((0, 0, 0) if z is None else z.stride()),
         *((0, 0) if dt_bias is None else dt_bias.stride()),
         *y.stride(),
+        H=heads,
+        P=width,
+        N=states,
+        PER_GROUP=heads // groups,
         HAS_D=D is not None,
         HAS_Z=z is not None,
         HAS_BIAS=dt_bias is not None,
@@ -255,6 +253,7 @@ def _run(
         HAS_INDEX=state_indices is not None,
         ZERO_PADS=zero_pads,
         TIED=tied,
+        ASM=not _INTERPRETED,
         BLOCK_P=block_p,
         BLOCK_N=_power_of_two(states),
         num_warps=meta["num_warps"],

@@ -1,0 +1,72 @@
+"""Element-wise device functions shared by kernels: widening, softplus, SiLU.
+
+Promises: fp32 in registers, base-2 exponentials only. ASM selects single instructions where the
+compiler would add handling of subnormal numbers that cannot occur; the interpreter has no assembly,
+so there ASM is False and the same formulas run through `tl`.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def widen(x, ASM: tl.constexpr):
+    """To fp32, before any change of layout.
+
+    An ordinary widening is moved behind the layout change by the compiler, and the softplus with
+    it, which then runs once per lane that holds a copy. It does not move inline assembly.
+    """
+    if ASM and x.dtype == tl.bfloat16:
+        return tl.inline_asm_elementwise(
+            "{ .reg .b16 z; mov.b16 z, 0; mov.b32 $0, {z, $1}; }",
+            "=f,h",
+            [x],
+            dtype=tl.float32,
+            is_pure=True,
+            pack=1,
+        )
+    elif ASM and x.dtype == tl.float16:
+        return tl.inline_asm_elementwise(
+            "cvt.f32.f16 $0, $1;", "=f,h", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return x.to(tl.float32)
+
+
+@triton.jit
+def _log2(x, ASM: tl.constexpr):
+    """log2 of a number that is never subnormal."""
+    if ASM:
+        return tl.inline_asm_elementwise(
+            "lg2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return tl.log2(x)
+
+
+@triton.jit
+def _reciprocal(x, ASM: tl.constexpr):
+    if ASM:
+        return tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return 1.0 / x
+
+
+@triton.jit
+def softplus(x, ASM: tl.constexpr):
+    """log(1 + e^x), x itself above 20.
+
+    1 + e^x drops the low bits of a small e^x; there the series of log(1 + e) is exact to 2e-7.
+    """
+    e = tl.exp2(x * 1.4426950408889634)
+    small = e * (1.0 - e * (0.5 - e * (0.3333333333333333 - e * 0.25)))
+    large = _log2(1.0 + e, ASM) * 0.6931471805599453
+    return tl.where(x > 20.0, x, tl.where(e < 0.03125, small, large))
+
+
+@triton.jit
+def silu(x, ASM: tl.constexpr):
+    """x / (1 + e^-x)."""
+    return x * _reciprocal(1.0 + tl.exp2(x * -1.4426950408889634), ASM)
