@@ -7,6 +7,7 @@ so that a drift of clocks hits both alike.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +81,7 @@ def capture(
     marker = _Stopping(stop_after) if stop_after is not None else Marker(external_event)
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
+    gc.collect()  # a collection during capture could free memory of another stream and break it
     tracer = Tracer(marker)
     nodes = None
     try:
