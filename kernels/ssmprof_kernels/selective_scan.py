@@ -7,6 +7,7 @@ take the plain torch form, unless Triton's interpreter is switched on (`TRITON_I
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from ssmprof_kernels.selective_scan_kernel import selective_scan_kernel
 _MAX_STATES = 256
 #: Inline assembly is for the compiler; the interpreter has none.
 _ASM = not door.interpreted()
+#: Number of sequences by the shapes, dtypes and devices of a call that passed all checks.
+_accepted: dict[tuple[Any, ...], int] = {}
 
 
 def selective_scan(
@@ -60,7 +63,12 @@ def selective_scan(
         B = B.unsqueeze(2)
     if C.dim() == 3:
         C = C.unsqueeze(2)
-    sequences = _check(u, dt, A, B, C, D, z, dt_bias, initial_state, cu_seqlens)
+    tensors = (u, dt, A, B, C, D, z, dt_bias, initial_state, cu_seqlens)
+    # Checks cost more than the launch; what was accepted once is accepted again.
+    signature = tuple([None if t is None else (t.shape, t.dtype, t.device) for t in tensors])
+    sequences = _accepted.get(signature)
+    if sequences is None:
+        sequences = _accepted[signature] = _check(*tensors)
     if not u.is_cuda and _ASM:
         return reference.selective_scan(
             u,
@@ -90,6 +98,7 @@ def selective_scan(
     return y if final is None else (y, final)
 
 
+@functools.lru_cache(1024)
 def bucket(sequences: int, channels: int, states: int, bits: int, device: torch.device) -> str:
     """Table key: bits of an activation, padded state size, channels per multiprocessor."""
     # One program of 32 lanes per 32 channels is the widest layout that exists.
@@ -97,6 +106,7 @@ def bucket(sequences: int, channels: int, states: int, bits: int, device: torch.
     return f"{bits}b-n{_power_of_two(states)}-{fill}"
 
 
+@functools.lru_cache(1024)
 def default(states: int, fill: str) -> dict[str, Any]:
     """Blocks for a shape that no table knows: many lanes per channel while channels are few."""
     padded = _power_of_two(states)
@@ -126,9 +136,8 @@ def _run(
     length, channels = u.shape[1:]
     groups, states = B.shape[2:]
     key = bucket(sequences, channels, states, u.element_size() * 8, u.device)
-    meta = launch.pick(
-        "selective_scan", key, u.device, default(states, key.rpartition("-")[2])
-    ).meta
+    preset = default(states, key.rpartition("-")[2])
+    meta = launch.pick("selective_scan", key, u.device, preset).meta
     lanes = meta["LANES"]
     warps = meta["num_warps"]
     block_d = 32 * warps // lanes

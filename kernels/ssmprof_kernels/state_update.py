@@ -7,6 +7,7 @@ Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from ssmprof_kernels.pointwise import silu, softplus
 
 _MAX_STATES = 256
 _INTERPRETED = door.interpreted()
+#: Shapes, dtypes and devices of calls that passed all checks.
+_accepted: set[tuple[Any, ...]] = set()
 
 
 @triton.jit
@@ -148,7 +151,12 @@ def selective_state_update(
     if C.dim() == 2:
         C = C.unsqueeze(1)
     dt, A, D, dt_bias = _expand(state, x, dt, A, D, dt_bias)
-    _check(state, x, dt, A, B, C, D, z, dt_bias, state_indices, out)
+    checked = (state, x, dt, A, B, C, D, z, dt_bias, state_indices, out)
+    # Checks cost more than the launch; what was accepted once is accepted again.
+    signature = tuple([None if t is None else (t.shape, t.dtype, t.device) for t in checked])
+    if signature not in _accepted:
+        _check(*checked)
+        _accepted.add(signature)
     if not x.is_cuda and not _INTERPRETED:
         return reference.selective_state_update(
             state,
@@ -184,12 +192,14 @@ def selective_state_update(
     return y
 
 
+@functools.lru_cache(1024)
 def bucket(rows: int, states: int, bits: int, tied: bool) -> str:
     """Table key: bits of a state element, padded state size, one decay per head, rows of state."""
     size = "8K" if rows <= 8192 else "64K" if rows <= 65536 else "more"
     return f"{bits}b-n{_power_of_two(states)}-{'tied' if tied else 'full'}-{size}"
 
 
+@functools.lru_cache(1024)
 def default(states: int) -> dict[str, Any]:
     """Blocks for a shape that no table knows: about 2,048 state elements per one-warp program."""
     return {"BLOCK_P": max(4, min(64, 2048 // _power_of_two(states))), "num_warps": 1}
