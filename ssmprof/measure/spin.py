@@ -1,10 +1,10 @@
-"""A kernel of known duration: it reads the device's global timer until so much time has passed.
+"""Kernels whose work is known: one spins for so many nanoseconds, one only exponentiates.
 
-It stores how long it spun by that timer, which no event, graph or profiler has a part in. Needs
-Triton and a CUDA device.
+The spin stores how long it took by the device's global timer, which no event, graph or profiler has
+a part in. Needs Triton and a CUDA device.
 """
 # The checker takes a Triton kernel for Python.
-# pyright: reportOperatorIssue=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false, reportCallIssue=false, reportArgumentType=false
 
 from __future__ import annotations
 
@@ -49,6 +49,31 @@ class Spin:
     def clock_hz(self) -> float:
         """SM clock during the latest call: cycles over seconds."""
         return self._cycles.item() / self.spun_s()
+
+
+@triton.jit
+def exp_kernel(out_ptr, depth, BLOCK: tl.constexpr):
+    """`depth` exponentials in a chain per element; x <- 2^-x stays within (0, 1]."""
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    value = (index % 97).to(tl.float32) * 0.01
+    for _ in range(depth):
+        value = tl.exp2(-value)
+    # Reads: 0. Writes: one element each, against `depth` special-function results.
+    tl.store(out_ptr + index, value)
+
+
+class Exponentials:
+    """A call of `count` special-function results and next to nothing else."""
+
+    _BLOCK, _PROGRAMS = 1024, 132 * 64
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._out = torch.empty(self._BLOCK * self._PROGRAMS, device="cuda")
+        self.count = depth * self._BLOCK * self._PROGRAMS
+
+    def __call__(self) -> None:
+        exp_kernel[(self._PROGRAMS,)](self._out, self._depth, BLOCK=self._BLOCK)
 
 
 def sm_clock_hz(seconds: float = 200e-6) -> float:
