@@ -23,7 +23,8 @@ Curve = tuple[object, ...]
 def _curve(point: Point) -> Curve:
     """Points that differ in context alone share a curve."""
     return (
-        point.block_digest, point.phase, point.batch, point.dtype, point.execution, point.logits
+        point.block_digest, point.phase, point.batch, point.dtype, point.execution, point.logits,
+        point.seed,
     )  # fmt: skip
 
 

@@ -159,7 +159,6 @@ def _parts(runner: PointRunner, job: Job, load: Workload, measured: Measurement)
     found = attribution.attribute(
         load.call,
         device=runner.kind,
-        whole_s=measured.time_s if runner.kind == "cpu" else None,
         replays=_replays(measured.time_s),
         flush=flush if flush is not None else _nothing,
         names=job.passes.cupti,

@@ -1,0 +1,204 @@
+"""A runner without torch or device, for workers that are measured by formula and die on command.
+
+`SSMPROF_TEST_FAULTS` names a JSON file of job key -> fault; a fault happens each time its job runs.
+Times are a function of the job's key alone, so any two runs of a job agree.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import make
+
+from ssmprof.measure import wire
+from ssmprof.measure.client import Client
+from ssmprof.records import Environment, Job, Measurement
+
+RUNNER = "fakes:FakeRunner"
+FAULTS_FILE = "SSMPROF_TEST_FAULTS"
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRON = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT / "tests", ROOT, ROOT / "kernels")))}
+OUT_OF_MEMORY = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB "
+    "of which 1.50 GiB is free."
+)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names it."""
+
+
+def client(faults: Mapping[str, str] | None = None, folder: Path | None = None, **changes: Any):
+    """A client of fake workers; `faults` are written below `folder`."""
+    environ = dict(ENVIRON)
+    if faults:
+        assert folder is not None
+        file = folder / "faults.json"
+        file.write_text(json.dumps(dict(faults)))
+        environ[FAULTS_FILE] = str(file)
+    return Client("cpu", runner=RUNNER, environ=environ | changes.pop("environ", {}), **changes)
+
+
+def formula(job: Job) -> Measurement:
+    """What a fake worker answers."""
+    return make.measurement(
+        point=job.point,
+        round=job.round,
+        times_s=(int(job.point.key[:6], 16) * 1e-9 + (1 + job.round) * 1e-3,) * 3,
+    )
+
+
+def _pipes() -> list[int]:
+    """File descriptors of pipes this process may write to."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and Path(f"/proc/self/fd/{fd}").exists() and stat.S_ISFIFO(os.fstat(fd).st_mode):
+            flags = int(Path(f"/proc/self/fdinfo/{fd}").read_text().split("flags:")[1].split()[0], 8)
+            if flags & os.O_WRONLY:
+                found.append(fd)
+    return found
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _hang() -> None:
+    time.sleep(1000)
+
+
+def _chatter() -> None:
+    print("a library says hello")
+    sys.stdout.buffer.write(b'\xff\xfe{"type":"answer"}\n' * 100)
+    sys.stdout.flush()
+
+
+def _rubbish() -> None:
+    for fd in _pipes():
+        os.write(fd, b"\x00\xffnot an answer\n")
+    time.sleep(1000)
+
+
+def _closed_pipe() -> None:
+    for fd in _pipes():
+        os.close(fd)
+    time.sleep(1000)
+
+
+def _out_of_memory() -> None:
+    raise OutOfMemoryError(OUT_OF_MEMORY)
+
+
+def _illegal_address() -> None:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def _unsupported() -> None:
+    raise NotImplementedError("no kernel for this shape")
+
+
+def _exit() -> None:
+    print("last words")
+    sys.stdout.flush()
+    os._exit(3)
+
+
+def _orphan() -> None:
+    """A compiler is running when its worker dies."""
+    subprocess.Popen(["sleep", "1000"])
+    _kill()
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    "kill": _kill,
+    "segfault": _segfault,
+    "hang": _hang,
+    "chatter": _chatter,
+    "rubbish": _rubbish,
+    "closed-pipe": _closed_pipe,
+    "out-of-memory": _out_of_memory,
+    "illegal-address": _illegal_address,
+    "unsupported": _unsupported,
+    "exit": _exit,
+    "orphan": _orphan,
+}
+# What each fault must become: a reason, or None where the point is measured all the same.
+EXPECTED: dict[str, str | None] = {
+    "kill": "crash",
+    "segfault": "crash",
+    "hang": "timeout",
+    "chatter": None,
+    "rubbish": "crash",
+    "closed-pipe": "crash",
+    "out-of-memory": "out-of-memory",
+    "illegal-address": "crash",
+    "unsupported": "unsupported",
+    "exit": "crash",
+    "orphan": "crash",
+}
+
+
+class FakeRunner:
+    """Answers by formula; its environment is the virtual device's."""
+
+    def __init__(self, kind: str) -> None:
+        file = os.environ.get(FAULTS_FILE)
+        self.faults = json.loads(Path(file).read_text()) if file else {}
+        if "start" in self.faults:
+            FAULTS[self.faults["start"]]()
+
+    def environment(self) -> Environment:
+        return make.ENVIRONMENT
+
+    def measure(self, job: Job, stage: Callable[[str], None]) -> Measurement:
+        stage("latency")
+        fault = self.faults.get(job.key)
+        if fault == "wrong":
+            return formula(make.job("attention", 77))
+        if fault:
+            FAULTS[fault]()
+        return formula(job)
+
+    def weigh(self, job: Job, stage: Callable[[str], None]) -> wire.Weighed:
+        stage("memory")
+        fault = self.faults.get(f"memory {job.key}")
+        if fault:
+            FAULTS[fault]()
+        text = make.memory(job.point.context, process_used_bytes=os.getpid())
+        return wire.Weighed(key=job.key, memory=text, cold_s=1.5, measuring_s=0.1)
+
+
+def processes(tag: str) -> list[int]:
+    """Living processes whose environment holds `tag`."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and tag.encode() in (folder / "environ").read_bytes():
+                state = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                found += [int(folder.name)] if state != "Z" else []
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+def gone(tag: str, within_s: float = 10.0) -> list[int]:
+    """Processes with `tag` that are still there after a while: none, if all is well."""
+    end = time.monotonic() + within_s
+    while (left := processes(tag)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return left

@@ -1,0 +1,193 @@
+"""One outcome per job, whatever happens to the process that measures it."""
+
+from __future__ import annotations
+
+import os
+
+import fakes
+import make
+import pytest
+from msgspec import structs
+
+from ssmprof.errors import SsmprofError
+from ssmprof.records import Failure, Measurement
+from ssmprof.spec import Passes
+
+FRESH = Passes(parts=False, memory="fresh", energy=False, host=False, cupti=False)
+IMPATIENT = structs.replace(make.QUICK, timeout_s=0.4)
+
+
+def jobs(count, **changes):
+    """Jobs that share nothing but the block: a curve of each is one point long."""
+    return [make.job("mamba2", 64, seed=number, **changes) for number in range(count)]
+
+
+def test_every_job_gets_its_outcome_in_the_order_of_the_jobs():
+    todo = [make.job(name, context) for name in ("attention", "mamba2") for context in (64, 128)]
+    with fakes.client() as client:
+        outcomes = list(client(todo))
+    assert outcomes == [fakes.formula(job) for job in todo]
+
+
+@pytest.mark.parametrize("fault", [*fakes.FAULTS, "wrong"])
+def test_a_worker_that_fails_becomes_its_own_failure_and_the_sweep_goes_on(fault, tmp_path):
+    todo = jobs(3, budget=IMPATIENT)
+    tag = f"tag-{os.getpid()}-{fault}"
+    environ = {"SSMPROF_TEST_TAG": tag}
+    with fakes.client({todo[1].key: fault}, tmp_path, environ=environ) as client:
+        before, failed, after = client(todo)
+    assert [before, after] == [fakes.formula(todo[0]), fakes.formula(todo[2])]
+    reason = fakes.EXPECTED.get(fault, "crash")
+    if reason is None:
+        assert failed == fakes.formula(todo[1])
+    else:
+        assert isinstance(failed, Failure)
+        assert failed.key == todo[1].key
+        assert failed.reason == reason
+        assert failed.environment == make.ENVIRONMENT.fingerprint
+    assert fakes.gone(tag) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ("kill", "killed by SIGKILL; in pass latency"),
+        ("segfault", "killed by SIGSEGV; in pass latency"),
+        ("exit", "ended with exit status 3; in pass latency; last output: last words"),
+        ("hang", "no answer within 0.4 s"),
+        ("rubbish", "answered rubbish: "),
+        ("wrong", "answered rubbish: not the outcome of mamba2 prefill 64 b1 eager"),
+        ("out-of-memory", "OutOfMemoryError: CUDA out of memory."),
+        ("illegal-address", "RuntimeError: CUDA error: an illegal memory access"),
+        ("unsupported", "no kernel for this shape"),
+    ],
+)
+def test_a_failure_says_what_happened_and_where(fault, text, tmp_path):
+    todo = jobs(1, budget=IMPATIENT)
+    with fakes.client({todo[0].key: fault}, tmp_path) as client:
+        (failed,) = client(todo)
+    assert failed.detail.startswith(text)
+
+
+def test_a_hang_is_reported_with_its_stack(tmp_path):
+    todo = jobs(1, budget=structs.replace(make.QUICK, timeout_s=1.0))
+    with fakes.client({todo[0].key: "hang"}, tmp_path) as client:
+        (failed,) = client(todo)
+    assert "_hang (fakes.py:" in failed.detail
+
+
+def test_out_of_memory_tells_what_was_asked_free_and_predicted(tmp_path):
+    todo = jobs(1)
+    faults = {todo[0].key: "out-of-memory"}
+    with fakes.client(faults, tmp_path, predict=lambda job: 4 * 2**30) as client:
+        (failed,) = client(todo)
+    assert failed.asked_bytes == 2 * 2**30
+    assert failed.free_bytes == 1.5 * 2**30
+    assert failed.predicted_bytes == 4 * 2**30
+
+
+def test_beyond_two_contexts_without_room_the_rest_is_skipped_with_the_prediction(tmp_path):
+    todo = [make.job("attention", context) for context in (512, 1024, 2048, 4096, 8192)]
+    faults = {job.key: "out-of-memory" for job in todo[2:]}
+    with fakes.client(faults, tmp_path, predict=lambda job: 2**40) as client:
+        outcomes = list(client(todo))
+    assert [getattr(outcome, "reason", "measured") for outcome in outcomes] == [
+        "measured", "measured", "out-of-memory", "out-of-memory", "skipped"
+    ]  # fmt: skip
+    assert "2,048 and 4,096 tokens ran out of memory; predicted: 1.00 TiB" in outcomes[4].detail
+
+
+def test_what_did_not_fit_in_an_earlier_session_is_not_tried_again():
+    known = [make.failure("attention", context) for context in (2048, 4096)]
+    with fakes.client(known=known) as client:
+        (skipped,) = client([make.job("attention", 8192)])
+    assert skipped.reason == "skipped"
+
+
+def test_a_block_in_a_round_is_served_by_one_worker_and_another_round_by_another():
+    todo = [make.job("mamba2", 64, round=number, passes=FRESH, seed=number) for number in (0, 1)]
+    pids = []
+    with fakes.client() as client:
+        for outcome in client(todo):
+            pids.append(outcome.memory.process_used_bytes)
+            pids.append(client._worker.pid)
+    assert len(set(pids)) == 4
+
+
+def test_memory_is_weighed_in_a_process_of_its_own_and_joins_the_measurement():
+    todo = [make.job("mamba2", context, passes=FRESH) for context in (64, 128)]
+    with fakes.client() as client:
+        first, second = client(todo)
+    assert first.memory.process_used_bytes != second.memory.process_used_bytes
+    assert first.cold_s == 1.5
+    assert first.measuring_s == pytest.approx(0.1)
+    assert first.wall_s > 0.0
+
+
+@pytest.mark.parametrize("fault", ["kill", "hang", "rubbish", "out-of-memory", "closed-pipe"])
+def test_memory_that_cannot_be_weighed_costs_a_note_and_not_the_point(fault, tmp_path):
+    todo = jobs(1, budget=IMPATIENT, passes=FRESH)
+    with fakes.client({f"memory {todo[0].key}": fault}, tmp_path) as client:
+        (measured,) = client(todo)
+    assert isinstance(measured, Measurement)
+    assert measured.memory is None
+    assert [note.kind for note in measured.notes] == ["memory"]
+
+
+@pytest.mark.parametrize("fault", ["kill", "exit", "illegal-address"])
+def test_a_worker_that_dies_while_it_starts_is_a_failure_of_its_point(fault, tmp_path):
+    with fakes.client({"start": fault}, tmp_path) as client:
+        outcomes = list(client(jobs(2)))
+    assert [outcome.reason for outcome in outcomes] == ["crash", "crash"]
+    assert outcomes[0].environment in client.environments
+
+
+def test_a_launcher_that_is_killed_is_replaced(tmp_path):
+    first, second, third = jobs(3)
+    with fakes.client() as client:
+        assert list(client([first])) == [fakes.formula(first)]
+        client._pool.process.kill()
+        client._pool.process.wait()
+        (lost,) = client([second])
+        assert lost.reason == "crash"
+        assert list(client([third])) == [fakes.formula(third)]
+
+
+def test_a_watch_can_condemn_a_worker(tmp_path):
+    class Watch:
+        period_s = 0.05
+
+        def __call__(self, pid):
+            return "available memory fell below 300 MiB"
+
+    todo = jobs(1)
+    with fakes.client({todo[0].key: "hang"}, tmp_path, watch=Watch()) as client:
+        (failed,) = client(todo)
+    assert failed.reason == "out-of-memory"
+    assert failed.detail.startswith("available memory fell below 300 MiB")
+
+
+def test_a_runner_that_cannot_be_imported_is_an_error_a_user_can_read():
+    client = fakes.client(environ={"PYTHONPATH": ""})
+    client._runner = "no_such_module:Runner"
+    with client, pytest.raises(SsmprofError, match="does not start") as raised:
+        list(client(jobs(1)))
+    assert "no_such_module" in raised.value.cause
+
+
+def test_environments_are_announced_before_the_outcomes_that_name_them():
+    told = []
+    with fakes.client(on_environment=told.append) as client:
+        for outcome in client(jobs(2)):
+            assert outcome.environment in {found.fingerprint for found in told}
+    assert told == [make.ENVIRONMENT]
+
+
+def test_the_parent_sleeps_while_a_worker_measures(tmp_path):
+    todo = jobs(1, budget=structs.replace(make.QUICK, timeout_s=1.5))
+    with fakes.client({todo[0].key: "hang"}, tmp_path) as client:
+        client._start(0).end()
+        before = os.times()
+        list(client(todo))
+        after = os.times()
+    assert (after.user - before.user) + (after.system - before.system) < 0.3
