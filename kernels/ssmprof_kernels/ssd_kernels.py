@@ -161,9 +161,7 @@ def _prepare(
     bias = tl.zeros((HEADS,), tl.float32)
     if BIAS:
         bias = tl.load(bias_ptr + heads, mask=mine, other=0.0).to(tl.float32)
-    delta, a = _exponents(
-        raw, bias[None, :], a2[None, :], valid, dt_min, dt_max, SOFTPLUS, CLAMP
-    )
+    delta, a = _exponents(raw, bias[None, :], a2[None, :], valid, dt_min, dt_max, SOFTPLUS, CLAMP)
     out = (slot * H + heads).to(tl.int64)[None, :] * T + (chunk * Q + rows)[:, None]
     tl.store(decays_ptr + out, a, mask=mine[None, :])
     tl.store(sources_ptr + out, _source(a, delta, APART), mask=mine[None, :])
@@ -268,9 +266,7 @@ def _summaries(
             out = at * T + rows
             for _ in range(tl.cdiv(left, Q)):
                 raw = tl.load(dt_base + rows * dt_sl, mask=rows < left, other=0.0)
-                delta, a = _exponents(
-                    raw, bias, a2, rows < left, dt_min, dt_max, SOFTPLUS, CLAMP
-                )
+                delta, a = _exponents(raw, bias, a2, rows < left, dt_min, dt_max, SOFTPLUS, CLAMP)
                 if block == 0:
                     tl.store(decays_ptr + out, a)
                     tl.store(sources_ptr + out, _source(a, delta, APART))

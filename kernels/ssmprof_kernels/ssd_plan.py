@@ -25,6 +25,7 @@ DEFAULT: dict[str, Any] = {
     "sum_warps": 4,
     "sum_stages": 3,
     "tma": True,
+    "gluon": True,
     "prepare": False,
     "resident": 2,
     "alone_us": 1.6,

@@ -18,6 +18,12 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ssmprof_kernels import launch, reference, ssd_kernels, ssd_plan
 
+if triton.__version__.startswith("3.6."):
+    from ssmprof_kernels import ssd_gluon
+else:
+    # Gluon changes between versions; the twin in plain Triton serves those not tested.
+    ssd_gluon = None
+
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -187,12 +193,38 @@ def _run(
                 **options,
             )  # fmt: skip
     z_strides = (0, 0, 0, 0) if z is None else z.stride()
-    ssd_kernels._walk[(cut.slots * heads * blocks,)](
+    variants: dict[str, Any] = {
+        "Q": Q,
+        "BP": BP,
+        "BN": BN,
+        "VARLEN": cu_seqlens is not None,
+        "SKIP": 0 if D is None else D.dim(),
+        "GATE": z is not None,
+        "H0": h0 is not None,
+        "FINAL": final is not None,
+        "SEGMENTS": cut.segments,
+    }
+    grid = (cut.slots * heads * blocks,)
+    if (
+        tma
+        and meta["gluon"]
+        and Q == 64
+        and not apart
+        and seq_idx is None
+        and ssd_gluon is not None
+    ):
+        ssd_gluon._walk[grid](
+            ssd_gluon.matrix(x, Q, BP), ssd_gluon.matrix(B, Q, BN), ssd_gluon.matrix(C, Q, BN),
+            D, z, h0, cu_seqlens, decays, sources, state, decay, y, final, *sizes, *z_strides,
+            num_warps=4, **variants, **options,
+        )  # fmt: skip
+        return
+    ssd_kernels._walk[grid](
         *tiles, D, z, h0, cu_seqlens, seq_idx, decays, sources, state, decay, y, final, *sizes,
         *x.stride(), *B.stride(), *C.stride(), *z_strides, *seq_strides,
-        APART=apart, VARLEN=cu_seqlens is not None, SKIP=0 if D is None else D.dim(),
-        GATE=z is not None, H0=h0 is not None, FINAL=final is not None, SEGMENTS=cut.segments,
-        num_warps=meta["num_warps"], num_stages=meta["num_stages"], **shared, **options,
+        APART=apart, EVEN_P=even_p, EVEN_N=even_n, SEQ_IDX=seq_idx is not None, TMA=tma,
+        PRECISION=shared["PRECISION"], INTERPRET=interpret,
+        num_warps=meta["num_warps"], num_stages=meta["num_stages"], **variants, **options,
     )  # fmt: skip
 
 

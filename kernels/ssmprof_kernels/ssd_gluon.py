@@ -1,0 +1,259 @@
+"""The chunk walk of the Mamba-2 scan for Hopper, with its asynchronous units driven by hand.
+
+Promises: the results of `ssd_kernels._walk` for 16-bit tiles that tensor-memory descriptors can
+fetch; that kernel is its twin everywhere else. While the matrix units multiply one product, the
+warps prepare the next, and the tiles of the next chunk are already on their way.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    async_copy,
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from ssmprof_kernels import ssd_kernels
+
+
+def matrix(t: Tensor, rows: int, columns: int) -> TensorDescriptor:
+    """Descriptor of (B, L, G, N) seen as (B L, G N), in tiles of rows x columns."""
+    batch, length, groups, states = t.shape
+    dtype = gl.bfloat16 if t.dtype == torch.bfloat16 else gl.float16
+    layout = gl.NVMMASharedLayout.get_default_for([rows, columns], dtype)
+    shape, strides = [batch * length, groups * states], [t.stride(1), 1]
+    return TensorDescriptor(t, shape, strides, [rows, columns], layout)
+
+
+_locate = gluon.jit(ssd_kernels._locate.fn)
+
+LOG2E = gl.constexpr(1.4426950408889634)
+
+
+@gluon.jit
+def _exp2(v):
+    return gl.inline_asm_elementwise(
+        "ex2.approx.ftz.f32 $0, $1;", "=f,f", [v], dtype=gl.float32, is_pure=True, pack=1
+    )
+
+
+@gluon.jit
+def _fetch(x_desc, b_desc, c_desc, decays, sources, row, x_column, column, xs, bs, cs, ds, ss, full,
+           pred, Q: gl.constexpr):  # fmt: skip
+    """Start the copies of one chunk; nothing but its exponents if not `pred`."""
+    mbarrier.expect(
+        full,
+        x_desc.block_type.nbytes + b_desc.block_type.nbytes + c_desc.block_type.nbytes,
+        pred=pred,
+    )
+    tma.async_copy_global_to_shared(b_desc, [row, column], full, bs, pred=pred)
+    tma.async_copy_global_to_shared(c_desc, [row, column], full, cs, pred=pred)
+    tma.async_copy_global_to_shared(x_desc, [row, x_column], full, xs, pred=pred)
+    line: gl.constexpr = gl.BlockedLayout([1], [32], [gl.num_warps()], [0])
+    tokens = gl.arange(0, Q, layout=line)
+    async_copy.async_copy_global_to_shared(ds, decays + tokens)
+    async_copy.async_copy_global_to_shared(ss, sources + tokens)
+    async_copy.commit_group()
+
+
+@gluon.jit(do_not_specialize=ssd_kernels.UNSPECIALISED)
+def _walk(
+    x_desc,
+    b_desc,
+    c_desc,
+    d_ptr,
+    z_ptr,
+    h0_ptr,
+    cu_ptr,
+    decays_ptr,
+    sources_ptr,
+    state_ptr,
+    decay_ptr,
+    y_ptr,
+    final_ptr,
+    L,
+    H,
+    PER_GROUP,
+    P,
+    N,
+    K,
+    S,
+    count,
+    steps,
+    z_sb,
+    z_sl,
+    z_sh,
+    z_sp,
+    Q: gl.constexpr,
+    BP: gl.constexpr,
+    BN: gl.constexpr,
+    SKIP: gl.constexpr,
+    GATE: gl.constexpr,
+    H0: gl.constexpr,
+    FINAL: gl.constexpr,
+    VARLEN: gl.constexpr,
+    SEGMENTS: gl.constexpr,
+    num_warps: gl.constexpr,
+):
+    """Arguments as in `ssd_kernels._walk`; Q = 64, BP a multiple of 16, four warps."""
+    SCORES: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, Q, 16])
+    OUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, BP, 16])
+    STATE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, BN, 16])
+    OUT_LEFT: gl.constexpr = gl.DotOperandLayout(0, OUT, 2)
+    STATE_LEFT: gl.constexpr = gl.DotOperandLayout(0, STATE, 2)
+    dtype: gl.constexpr = x_desc.dtype
+    T = K * Q
+    pid = gl.program_id(0)
+    blocks = gl.cdiv(P, BP)
+    block = pid % blocks
+    head = (pid // blocks) % H
+    slot = pid // (blocks * H)
+    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
+    segment = slot - first
+    begin = segment * T
+    # Slots past the end exist in ragged batches; an empty sequence still owns its first one.
+    if (begin >= length) & (segment > 0):
+        return
+    batch = seq * 0 if VARLEN else seq
+    left = gl.minimum(length - begin, T)
+    row = (batch * L + start + begin).to(gl.int32)
+    column = (head // PER_GROUP) * N
+    x_column = head * P + block * BP
+
+    xs = gl.allocate_shared_memory(dtype, [2, Q, BP], x_desc.layout)
+    bs = gl.allocate_shared_memory(dtype, [2, Q, BN], b_desc.layout)
+    cs = gl.allocate_shared_memory(dtype, [2, Q, BN], c_desc.layout)
+    hs_layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([BP, BN], dtype)
+    hs = gl.allocate_shared_memory(dtype, [BP, BN], hs_layout)
+    plain: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
+    ds = gl.allocate_shared_memory(gl.float32, [2, Q], plain)
+    ss = gl.allocate_shared_memory(gl.float32, [2, Q], plain)
+    full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    mbarrier.init(full.index(0), count=1)
+    mbarrier.init(full.index(1), count=1)
+    fence_async_shared()
+    gl.thread_barrier()
+
+    decays = decays_ptr + (slot * H + head).to(gl.int64) * T
+    sources = sources_ptr + (slot * H + head).to(gl.int64) * T
+    _fetch(x_desc, b_desc, c_desc, decays, sources, row, x_column, column, xs.index(0), bs.index(0),
+           cs.index(0), ds.index(0), ss.index(0), full.index(0), left > 0, Q)  # fmt: skip
+    total = gl.load(decays + Q - 1)
+
+    hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
+    hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE))
+    cells = hp[:, None] * N + hn[None, :]
+    h = gl.zeros([BP, BN], gl.float32, layout=STATE)
+    if H0 and SEGMENTS != 2:
+        at = (seq * H + head).to(gl.int64) * P * N
+        h = gl.load(h0_ptr + at + cells).to(gl.float32)
+    if SEGMENTS == 1:
+        for s in range(segment):
+            at = ((first + s) * H + head).to(gl.int64)
+            decay = gl.load(decay_ptr + at)
+            h = h * _exp2(decay) + gl.load(state_ptr + at * P * N + cells)
+    if SEGMENTS == 2:
+        if segment > 0:
+            at = ((slot - 1) * H + head).to(gl.int64)
+            h = gl.load(state_ptr + at * P * N + cells)
+        elif H0:
+            at = (seq * H + head).to(gl.int64) * P * N
+            h = gl.load(h0_ptr + at + cells).to(gl.float32)
+
+    yr = gl.arange(0, Q, layout=gl.SliceLayout(1, OUT))
+    yc = gl.arange(0, BP, layout=gl.SliceLayout(0, OUT))
+    if SKIP == 1:
+        skip = gl.load(d_ptr + head).to(gl.float32)
+    if SKIP == 2:
+        skip = gl.load(d_ptr + x_column + yc).to(gl.float32)[None, :]
+    entry = batch.to(gl.int64)
+    token = (start + begin).to(gl.int64)
+    if GATE:
+        z_base = z_ptr + entry * z_sb + token * z_sl + head.to(gl.int64) * z_sh
+        z_base += block * BP * z_sp
+    wide: gl.constexpr = gl.BlockedLayout(
+        [1, 8], [32 // (BP // 8), BP // 8], [num_warps, 1], [1, 0]
+    )
+    sr = gl.arange(0, Q, layout=gl.SliceLayout(1, wide))
+    sc = gl.arange(0, BP, layout=gl.SliceLayout(0, wide))
+    y_base = y_ptr + ((entry * L + token) * H + head) * P + block * BP
+    visible = (
+        gl.arange(0, Q, layout=gl.SliceLayout(1, SCORES))[:, None]
+        >= gl.arange(0, Q, layout=gl.SliceLayout(0, SCORES))[None, :]
+    )
+    no_scores = gl.zeros([Q, Q], gl.float32, layout=SCORES)
+    no_out = gl.zeros([Q, BP], gl.float32, layout=OUT)
+    for c in range(gl.cdiv(left, Q)):
+        here = c % 2
+        there = 1 - here
+        b_here = bs.index(here)
+        c_here = cs.index(here)
+        x_here = xs.index(here)
+        # Nothing is in flight while an accumulator is scaled: the assembler would otherwise make
+        # every product of the loop wait for the one before it.
+        hs.store(h.to(dtype))
+        h = h * _exp2(total)
+        async_copy.wait_group(0)
+        fence_async_shared()
+        mbarrier.wait(full.index(here), (c // 2) % 2)
+        # Every warp has left the previous chunk behind this barrier: its tiles may be overwritten.
+        gl.thread_barrier()
+        scores_next = warpgroup_mma(
+            c_here, b_here.permute((1, 0)), no_scores, use_acc=False, is_async=True
+        )
+        y_next = warpgroup_mma(c_here, hs.permute((1, 0)), no_out, use_acc=False, is_async=True)
+        more = left > Q
+        ahead = gl.where(more, Q, 0)
+        row += Q
+        decays += ahead
+        sources += ahead
+        _fetch(x_desc, b_desc, c_desc, decays, sources, row, x_column, column, xs.index(there),
+               bs.index(there), cs.index(there), ds.index(there), ss.index(there),
+               full.index(there), more, Q)  # fmt: skip
+        total_next = gl.load(decays + Q - 1)
+        if GATE:
+            z_at = z_base + yr[:, None] * z_sl + yc[None, :] * z_sp
+            z = gl.load(z_at, mask=(yr < left)[:, None], other=0.0)
+            z_base += Q * z_sl
+
+        a = ds.index(here).load(gl.SliceLayout(1, SCORES))
+        source = ss.index(here).load(gl.SliceLayout(0, SCORES))
+        weight = _exp2(a[:, None] - source[None, :])
+        scores = warpgroup_mma_wait(1, deps=(scores_next,))
+        # Above the diagonal exp2 may overflow; the selection comes last.
+        mixed = gl.convert_layout(gl.where(visible, scores * weight, 0.0).to(dtype), OUT_LEFT)
+        y = warpgroup_mma_wait(0, deps=(y_next,))
+        y = y * _exp2(ds.index(here).load(gl.SliceLayout(1, OUT)))[:, None]
+        y_next = warpgroup_mma(mixed, x_here, y, is_async=True)
+        late = ss.index(here).load(gl.SliceLayout(0, STATE_LEFT))
+        xt = x_here.permute((1, 0)).load(STATE_LEFT).to(gl.float32)
+        h_next = warpgroup_mma(
+            (xt * _exp2(total - late)[None, :]).to(dtype), b_here, h, is_async=True
+        )
+        if SKIP != 0:
+            skipped = x_here.load(OUT).to(gl.float32) * skip
+        y = warpgroup_mma_wait(1, deps=(y_next,))
+        if SKIP != 0:
+            y += skipped
+        if GATE:
+            zf = z.to(gl.float32)
+            y = y * zf / (1.0 + _exp2(-zf * LOG2E))
+        out = gl.convert_layout(y.to(dtype), wide)
+        y_at = y_base + sr[:, None] * (H * P) + sc[None, :]
+        gl.store(y_at, out, mask=(sr < left)[:, None])
+        y_base += Q * H * P
+        left -= Q
+        total = total_next
+        h = warpgroup_mma_wait(0, deps=(h_next,))
+    if FINAL:
+        if begin + T >= length:
+            at = (seq * H + head).to(gl.int64) * P * N
+            gl.store(final_ptr + at + cells, h.to(final_ptr.dtype.element_ty))
