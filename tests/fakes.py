@@ -64,7 +64,9 @@ def _pipes() -> list[int]:
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
         if fd > 2 and Path(f"/proc/self/fd/{fd}").exists() and stat.S_ISFIFO(os.fstat(fd).st_mode):
-            flags = int(Path(f"/proc/self/fdinfo/{fd}").read_text().split("flags:")[1].split()[0], 8)
+            flags = int(
+                Path(f"/proc/self/fdinfo/{fd}").read_text().split("flags:")[1].split()[0], 8
+            )
             if flags & os.O_WRONLY:
                 found.append(fd)
     return found

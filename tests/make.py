@@ -277,6 +277,16 @@ def power_law(
     return measure
 
 
+def measured_by(formula: Callable[[Job], Outcome]) -> Measure:
+    """A virtual device that answers each job by `formula`."""
+
+    def measure(todo: Iterable[Job]) -> Iterator[Outcome]:
+        for one in todo:
+            yield formula(one)
+
+    return measure
+
+
 def dies_above(
     context: int, measure: Measure, reason: FailureReason = "out-of-memory", only: str | None = None
 ) -> Measure:
