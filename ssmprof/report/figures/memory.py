@@ -1,0 +1,122 @@
+"""What fills the memory over context: a stacked panel per contender, linear, on one scale."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ssmprof.report import canvas
+from ssmprof.report.theme import sentinel
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Owner -> fill token and hatch; anything else of a peak is drawn as "other".
+OWNERS: dict[str, tuple[str | None, str | None]] = {
+    "weights": ("k-gemm", None),
+    "KV cache": ("attn", None),
+    "state": ("scan", None),
+    "logits": ("k-copy", None),
+    "activations": ("k-norm", None),
+    "other": (None, ".."),
+}
+_COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Peak memory of one contender: context -> owner -> bytes, and what did not fit."""
+
+    title: str
+    parts: dict[int, dict[str, int]]
+    misfits: tuple[int, ...] = ()
+
+
+def unit_of(largest: float) -> tuple[float, str]:
+    """The unit a memory axis is printed in."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if largest >= unit:
+            return unit, name
+    return 2**10, "KiB"
+
+
+def draw(panels: list[Panel], capacity_bytes: int | None) -> Figure:
+    """Small multiples on one scale, so that heights compare across contenders."""
+    columns = min(_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = canvas.figure(2.35 * rows + 0.55)
+    height = figure.get_figheight()
+    left, top, bottom, gap_x, gap_y = 0.06, 0.34 / height, 0.62 / height, 0.03, 0.62 / height
+    wide = (0.99 - left - gap_x * (columns - 1)) / columns
+    tall = (1 - top - bottom - gap_y * (rows - 1)) / rows
+    largest = max(sum(parts.values()) for panel in panels for parts in panel.parts.values())
+    unit, name = unit_of(largest)
+    every = [at for panel in panels for at in (*panel.parts, *panel.misfits)]
+    shows_capacity = capacity_bytes is not None and capacity_bytes < 3 * largest
+    ceiling = max(largest, capacity_bytes if shows_capacity and capacity_bytes else 0) * 1.08 / unit
+    for index, panel in enumerate(panels):
+        row, column = divmod(index, columns)
+        low = 1 - top - (row + 1) * tall - row * gap_y
+        axes = figure.add_axes((left + column * (wide + gap_x), low, wide, tall))
+        canvas.plain(axes, grid="y")
+        canvas.context_axis(axes, every, most=5)
+        axes.set_ylim(0, ceiling)
+        if column:
+            axes.tick_params(labelleft=False)
+        heading = f"{panel.title}, {name}" if column == 0 else panel.title
+        canvas.note(
+            axes, 0.0, 1.04, heading, "fg", transform=axes.transAxes, va="bottom",
+            fontweight="bold", fontsize=11,
+        )  # fmt: skip
+        _stack(axes, panel, unit)
+        if shows_capacity and capacity_bytes:
+            axes.axhline(capacity_bytes / unit, color=sentinel("bad"), linewidth=1.2)
+    _legend(figure, [owner for owner in OWNERS if any(_has(panel, owner) for panel in panels)])
+    return figure
+
+
+def _has(panel: Panel, owner: str) -> bool:
+    return any(parts.get(owner) for parts in panel.parts.values())
+
+
+def _stack(axes: Axes, panel: Panel, unit: float) -> None:
+    contexts = sorted(panel.parts)
+    below = [0.0] * len(contexts)
+    for owner, (token, hatch) in OWNERS.items():
+        values = [panel.parts[at].get(owner, 0) / unit for at in contexts]
+        if not any(values):
+            continue
+        widths = [at * 0.5 for at in contexts]
+        axes.bar(
+            [at * 0.78 for at in contexts], values, widths, bottom=below, align="edge",
+            color=sentinel(token) if token else "none", hatch=hatch, linewidth=0.6,
+            edgecolor=sentinel("bg") if token else sentinel("muted"), zorder=2,
+        )  # fmt: skip
+        below = [low + value for low, value in zip(below, values, strict=True)]
+    if panel.misfits:
+        axes.plot(
+            panel.misfits, [0.94] * len(panel.misfits), linestyle="none", marker="x", markersize=6,
+            markeredgewidth=1.8, color=sentinel("bad"), transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
+
+
+def _legend(figure: Figure, owners: list[str]) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Patch | Line2D] = []
+    for owner in owners:
+        token, hatch = OWNERS[owner]
+        fill = sentinel(token) if token else "none"
+        handles.append(Patch(facecolor=fill, edgecolor=sentinel("muted"), hatch=hatch, label=owner))
+    handles.append(
+        Line2D([], [], marker="x", linestyle="none", color=sentinel("bad"), label="does not fit")
+    )
+    legend = figure.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0.05, 0.0), ncols=len(handles),
+        frameon=False, fontsize=9.5, handlelength=1.3, columnspacing=1.4, borderpad=0,
+    )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_color(sentinel("fg"))

@@ -1,0 +1,76 @@
+"""How near each kernel family comes to what the device can do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ssmprof.report import canvas
+from ssmprof.report.theme import BANDS, sentinel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One family of one contender at one context. FLOP per byte, FLOP/s, share of its time."""
+
+    letter: str
+    family: str
+    intensity: float
+    achieved: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What the device can do: bytes/s, FLOP/s, and where the numbers are from."""
+
+    bytes_per_s: float
+    flops: float
+    source: str
+
+
+def draw(marks: list[Mark], ceilings: Ceilings) -> Figure:
+    """Log-log, one letter per contender in the colour of the family; size is the share of time."""
+    figure = canvas.figure(3.9)
+    axes = figure.add_axes((0.075, 0.115, 0.9, 0.8))
+    canvas.plain(axes)
+    ridge = ceilings.flops / ceilings.bytes_per_s
+    left = min(min(mark.intensity for mark in marks) / 2, ridge / 8)
+    right = max(max(mark.intensity for mark in marks) * 2, ridge * 8)
+    bottom = min(mark.achieved for mark in marks) / 2
+    axes.set_xscale("log")
+    axes.set_xlim(left, right)
+    canvas.log_axis(axes, bottom / 1e12, ceilings.flops * 2 / 1e12)
+    axes.xaxis.set_major_formatter(lambda value, _: canvas.plain_number(value))
+    axes.xaxis.minorticks_off()
+    canvas.heading(axes, f"TFLOP/s over FLOP per byte of minimal traffic ({ceilings.source})")
+    roof = [
+        min(ceilings.flops, x * ceilings.bytes_per_s) / 1e12 for x in (left, ridge, right)
+    ]  # fmt: skip
+    axes.plot([left, ridge, right], roof, color=sentinel("fg"), linewidth=1.4)
+    middle = math.sqrt(left * ridge)
+    canvas.note(
+        axes, middle, middle * ceilings.bytes_per_s / 1e12 * 1.25,
+        f"{ceilings.bytes_per_s / 1e9:,.0f} GB/s", "fg", ha="right",
+    )  # fmt: skip
+    canvas.note(
+        axes, right / 1.1, ceilings.flops / 1e12 * 1.12, f"{ceilings.flops / 1e12:,.0f} TFLOP/s",
+        "fg", ha="right", va="bottom",
+    )  # fmt: skip
+    tokens = {family: band.token for band in BANDS for family in band.families}
+    for mark in marks:
+        token = tokens.get(mark.family) or "muted"
+        axes.annotate(
+            f"{mark.letter} {mark.family}", (mark.intensity, mark.achieved / 1e12),
+            (6, 0), textcoords="offset points", va="center", fontsize=9.5, parse_math=False,
+            color=sentinel("fg"),
+        )  # fmt: skip
+        axes.scatter(
+            [mark.intensity], [mark.achieved / 1e12], s=20 + 160 * mark.share,
+            color=sentinel(token), zorder=3, linewidth=0,
+        )  # fmt: skip
+    return figure

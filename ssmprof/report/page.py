@@ -1,0 +1,132 @@
+"""What a page consists of: plain values between the findings and the HTML template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ssmprof.report.tables import Table
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: inline SVG, its generated reading in a line or two, and the numbers behind it."""
+
+    key: str
+    svg: str
+    reading: str
+    table: Table | None = None
+    kind: str = "picture"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a grid: text, the class that fills it, and a longer text for whoever asks."""
+
+    text: str
+    css: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A small map in which colour repeats what the text of a cell says."""
+
+    caption: str
+    corner: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    legend: str = ""
+    kind: str = "grid"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table of findings; long ones are folded."""
+
+    table: Table
+    folded: bool = False
+    reading: str = ""
+    kind: str = "listing"
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A paragraph, of a weight: plain, note or warning."""
+
+    text: str
+    weight: str = "plain"
+    kind: str = "prose"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values in two columns, each with a state (ok, warn, error) or none."""
+
+    rows: tuple[tuple[str, str, str], ...]
+    kind: str = "facts"
+
+
+Part = Picture | Grid | Listing | Prose | Facts
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question and what answers it."""
+
+    anchor: str
+    nav: str
+    title: str
+    parts: tuple[Part, ...]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """A key number and what it is; `state` colours it (ok, warn, bad)."""
+
+    number: str
+    label: str
+    state: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A contender of a facet, for the legend and the readout."""
+
+    block: str
+    label: str
+    token: str
+    mark: str
+    texts: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Hero:
+    """The first screen of one facet."""
+
+    key: str
+    label: str
+    sentence: str
+    conditions: str
+    svg: str
+    reading: str
+    cards: tuple[Card, ...]
+    series: tuple[Series, ...]
+    contexts: tuple[int, ...]
+    table: Table
+    span: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole document."""
+
+    title: str
+    question: str
+    meta: tuple[str, ...]
+    banner: str
+    heroes: tuple[Hero, ...]
+    sections: tuple[Section, ...]
+    grade: str
+    footer: str
+    data: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,106 @@
+"""Does it fit? Memory by owner over context, and the limit of each contender."""
+
+from __future__ import annotations
+
+from ssmprof.analysis.findings import Analysis, Facet, MemoryPoint
+from ssmprof.records import Run
+from ssmprof.report import rows
+from ssmprof.report.facets import compare, facets
+from ssmprof.report.figures import curves
+from ssmprof.report.figures import memory as chart
+from ssmprof.report.page import Listing, Part, Picture, Section
+from ssmprof.report.svg import to_svg
+from ssmprof.units import format_bytes, format_context
+
+# Names of owners in the analysis -> those of the chart.
+_OWNERS = {
+    "weights": "weights",
+    "kv": "KV cache",
+    "conv_state": "state",
+    "ssm_state": "state",
+    "logits": "logits",
+    "activation": "activations",
+    "activations": "activations",
+    "activation_peak": "activations",
+}
+
+
+def section(run: Run, analysis: Analysis) -> Section | None:
+    """None without any memory reading."""
+    parts: list[Part] = []
+    for facet in _first_facets(run, analysis):
+        parts.extend(_pictures(run, analysis, facet))
+    laws = rows.memory_laws(analysis)
+    if laws.rows:
+        parts.append(Listing(laws))
+    return Section("fits", "Fits", "Does it fit?", tuple(parts)) if parts else None
+
+
+def _first_facets(run: Run, analysis: Analysis) -> list[Facet]:
+    have = {point.facet for point in analysis.memory if point.fits}
+    first: dict[str, Facet] = {}
+    for facet in facets(run):
+        if facet in have:
+            first.setdefault(facet.phase, facet)
+    return list(first.values())
+
+
+def _pictures(run: Run, analysis: Analysis, facet: Facet) -> list[Part]:
+    points = [point for point in analysis.memory if point.facet == facet]
+    capacity = next(
+        (
+            law.capacity_bytes
+            for law in analysis.memory_laws
+            if law.facet == facet and law.capacity_bytes
+        ),
+        None,
+    )
+    comparison = compare(run, facet, "memory")
+    largest = max(curve.at(at) for curve in comparison.curves for at in curve.values)
+    unit, name = chart.unit_of(largest)
+    near = capacity is not None and capacity < 64 * largest
+    drawing = curves.Drawing(
+        comparison,
+        f"peak memory of a {facet.phase} call, {name}",
+        1 / unit,
+        capacity=(float(capacity), "device memory") if near and capacity else None,
+    )
+    reading = _reading(points, facet)
+    key = f"memory-{facet.phase}"
+    title = f"Peak memory over context, {facet.phase}"
+    lines = to_svg(curves.draw_single(drawing), key, title, reading)
+    found: list[Part] = [Picture(key, lines, reading, rows.times(comparison, "call"))]
+    panels = [panel for block in run.scenario.blocks if (panel := _panel(points, block.name))]
+    if panels:
+        stack = to_svg(
+            chart.draw(panels, capacity), f"{key}-parts", f"{title}, by owner", "By owner."
+        )
+        found.append(Picture(f"{key}-parts", stack, f"What fills it, {facet.phase}."))
+    return found
+
+
+def _panel(points: list[MemoryPoint], block: str) -> chart.Panel | None:
+    parts: dict[int, dict[str, int]] = {}
+    misfits = []
+    for point in points:
+        if point.block != block:
+            continue
+        if not point.fits or point.peak_bytes is None:
+            misfits.append(point.context)
+            continue
+        owned: dict[str, int] = {}
+        for name, count in point.parts.items():
+            owner = _OWNERS.get(name, "other")
+            owned[owner] = owned.get(owner, 0) + count
+        parts[point.context] = owned
+    return chart.Panel(block, parts, tuple(misfits)) if parts else None
+
+
+def _reading(points: list[MemoryPoint], facet: Facet) -> str:
+    fits = [point for point in points if point.fits and point.peak_bytes is not None]
+    at = max(point.context for point in fits)
+    longest = sorted((p for p in fits if p.context == at), key=lambda p: p.peak_bytes or 0)
+    text = ", ".join(f"{p.block} {format_bytes(p.peak_bytes or 0)}" for p in longest)
+    gone = [f"{p.block} at {format_context(p.context)}" for p in points if not p.fits]
+    missing = f" Did not fit: {', '.join(dict.fromkeys(gone))}." if gone else ""
+    return f"Peak of live tensors, {facet.phase} at {format_context(at)} tokens: {text}.{missing}"
