@@ -1,0 +1,61 @@
+"""State-space operations for GPUs in pure Triton: importing is enough, no build step.
+
+Promises: each operation takes tensors as they lie in memory (any strides), names a wrong argument
+in one ValueError before any launch, runs its plain torch form on a CPU, and never copies from the
+device to the host. `OPS` lists them with both plain forms, so that a test or a benchmark can
+iterate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ssmprof_kernels import reference
+from ssmprof_kernels.attention_decode import attention_decode
+from ssmprof_kernels.causal_conv import causal_conv1d
+from ssmprof_kernels.causal_conv_update import causal_conv1d_update
+from ssmprof_kernels.gated_norm import gated_rmsnorm
+from ssmprof_kernels.selective_scan import selective_scan
+from ssmprof_kernels.ssd_scan import ssd_scan
+from ssmprof_kernels.state_update import selective_state_update
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "OPS",
+    "Op",
+    "attention_decode",
+    "causal_conv1d",
+    "causal_conv1d_update",
+    "gated_rmsnorm",
+    "selective_scan",
+    "selective_state_update",
+    "ssd_scan",
+]
+
+
+class Op(NamedTuple):
+    """A kernel, the plain torch form of the same signature, and the fp64-capable walk."""
+
+    kernel: Callable[..., Any]
+    plain: Callable[..., Any]
+    sequential: Callable[..., Any]
+
+
+OPS: dict[str, Op] = {
+    kernel.__name__: Op(
+        kernel,
+        getattr(reference, kernel.__name__),
+        getattr(reference, f"{kernel.__name__}_sequential"),
+    )
+    for kernel in (
+        ssd_scan,
+        selective_scan,
+        selective_state_update,
+        causal_conv1d,
+        causal_conv1d_update,
+        gated_rmsnorm,
+        attention_decode,
+    )
+}

@@ -29,7 +29,7 @@ def activate(acc, SILU: tl.constexpr):
     """silu(acc) in fp32, or acc itself."""
     if SILU:
         # sigmoid(v) = rsqrt(1 + 2^(-v log2 e))^2: two fast instructions, no division.
-        half = tl.math.rsqrt(1.0 + tl.exp2(-acc * _LOG2E))
+        half = tl.math.rsqrt(1.0 + tl.exp2(acc * -_LOG2E))
         acc = acc * half * half
     return acc
 
@@ -79,8 +79,7 @@ def _final_state(
     d64 = d.to(tl.int64)
     keep = end > first
     for behind in tl.static_range(W - 1):
-        k: tl.constexpr = W - 2 - behind
-        t = end - (W - 1) + k
+        t = end - 1 - behind
         inside = t >= first
         value = tl.load(
             x_ptr + row * stride_xb + t.to(tl.int64) * stride_xl + d64 * stride_xd,
@@ -98,7 +97,7 @@ def _final_state(
             some = end > first
             keep = keep & (tl.load(this, some, 0) == tl.load(last, some, 0))
             value = tl.where(keep | (end == first), value, 0.0)
-        tl.store(final_ptr + (n * dim + d64) * (W - 1) + k, value, in_d)
+        tl.store(final_ptr + (n * dim + d64) * (W - 1) + (W - 2 - behind), value, in_d)
 
 
 @triton.jit
@@ -148,12 +147,11 @@ def _conv_kernel(
     # Rows of the tile: inputs -(W-1) .. U-1 relative to each thread's first token.
     values = ()
     for k in tl.static_range(U + W - 1):
-        back: tl.constexpr = W - 1 - k
-        at = t - back
+        at = t - (W - 1 - k)
         if U == 1 and HAS_IDS and k < W - 1:
             # An id that differs anywhere on the way to this tap cuts it off; the walk goes from
             # the far tap to the near one, so each tap checks every token between.
-            for s in tl.static_range(1, back + 1):
+            for s in tl.static_range(1, W - k):
                 other = tl.load(
                     ids_ptr + row * stride_sb + tl.maximum(t64 - s, first) * stride_sl,
                     t < length, 0,
@@ -165,7 +163,7 @@ def _conv_kernel(
         alive = (at >= first) & (at < length)
         if U == 1 and HAS_IDS and k < W - 1:
             alive = alive & same
-        value = tl.load(x_tile - back * stride_xl, alive[:, None] & in_d[None, :], 0.0)
+        value = tl.load(x_tile - (W - 1 - k) * stride_xl, alive[:, None] & in_d[None, :], 0.0)
         if HAS_INIT and k < W - 1:
             early = (at < first) & (t < length)
             if U == 1 and HAS_IDS:
@@ -183,10 +181,10 @@ def _conv_kernel(
         bias = tl.load(bias_ptr + d, in_d, 0.0).to(tl.float32)
     for u in tl.static_range(U):
         acc = values[u] * taps[0][None, :]
-        for j in tl.static_range(1, W):
-            acc += values[u + j] * taps[j][None, :]
         if HAS_BIAS:
             acc += bias[None, :]
+        for j in tl.static_range(1, W):
+            acc += values[u + j] * taps[j][None, :]
         acc = activate(acc, SILU)
         mask = (t + u < length)[:, None] & in_d[None, :]
         tl.store(y_tile + u * stride_yl, acc.to(y_ptr.dtype.element_ty), mask)

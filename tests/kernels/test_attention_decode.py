@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from agreement import check
-from ssmprof_kernels import attention_decode as module
+from ssmprof_kernels import launch
 from ssmprof_kernels.attention_decode import attention_decode, splits
 from ssmprof_kernels.reference import attention
 
@@ -15,10 +15,10 @@ SMALL = {"BLOCK_N": 16, "FILL": 6, "MIN_TILES": 1, "num_warps": 1, "num_stages":
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch):
     # Small tiles and six pretended slots: caches of some dozen tokens are split.
-    monkeypatch.setattr(module, "DEFAULT", SMALL)
-    module.launch.forget()
+    monkeypatch.setitem(attention_decode.__globals__, "DEFAULT", SMALL)
+    launch.forget()
     yield
-    module.launch.forget()
+    launch.forget()
 
 
 def inputs(batch=2, hq=8, hk=2, dim=16, room=70, dv=None, dtype=torch.float32):

@@ -4,6 +4,14 @@ Promises: per operation a sequential form that follows the recurrence token by t
 and a fast form with the signature of the kernel.
 """
 
+from ssmprof_kernels.reference.attention import attention_decode, attention_decode_sequential
+from ssmprof_kernels.reference.conv import (
+    causal_conv1d,
+    causal_conv1d_sequential,
+    causal_conv1d_update,
+    causal_conv1d_update_sequential,
+)
+from ssmprof_kernels.reference.norm import gated_rmsnorm, gated_rmsnorm_sequential
 from ssmprof_kernels.reference.selective_scan import selective_scan, selective_scan_sequential
 from ssmprof_kernels.reference.ssd import ssd_scan, ssd_scan_sequential
 from ssmprof_kernels.reference.state_update import (
@@ -12,6 +20,14 @@ from ssmprof_kernels.reference.state_update import (
 )
 
 __all__ = [
+    "attention_decode",
+    "attention_decode_sequential",
+    "causal_conv1d",
+    "causal_conv1d_sequential",
+    "causal_conv1d_update",
+    "causal_conv1d_update_sequential",
+    "gated_rmsnorm",
+    "gated_rmsnorm_sequential",
     "selective_scan",
     "selective_scan_sequential",
     "selective_state_update",
