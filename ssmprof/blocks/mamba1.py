@@ -99,7 +99,9 @@ class Mamba1(nn.Module):
         with scope("x_proj"):
             low, B, C = self.x_proj(u).split((self.rank, states, states), dim=-1)
         with scope("dt_proj"):
-            return self.dt_proj(low), B, C
+            # As a matrix: a strided (B, L, R) would become a batched product or a copy.
+            dt = self.dt_proj(low.flatten(0, -2)).view_as(u)
+        return dt, B, C
 
     def new_cache(
         self, batch: int, max_context: int, dtype: torch.dtype, position: Position

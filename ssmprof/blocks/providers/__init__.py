@@ -81,11 +81,20 @@ def candidates(
                 fix=f"one of {', '.join(candidates(op, device))}, or install {forced}",
             )
         return {forced: found}
-    everything = {name: found for name in names if (found := _find(op, name, device)) is not None}
+    everything = {
+        name: found
+        for name in names
+        # Without a GPU the kernels run in Triton's interpreter: on request, to check arithmetic.
+        if not (name == "ssmprof" and device.type != "cuda")
+        and (found := _find(op, name, device)) is not None
+    }
     if not everything:
         raise ConfigError(f"{op}: no implementation for {device.type} is installed here")
     strong = {name: found for name, found in everything.items() if name not in LAST_RESORT}
-    return strong or dict(list(everything.items())[:1])
+    if device.type == "cuda" and strong:
+        return strong
+    # Without a GPU there is nothing to race for: the first that exists.
+    return dict(list((strong or everything).items())[:1])
 
 
 def _find(op: str, name: str, device: torch.device) -> Implementation | None:

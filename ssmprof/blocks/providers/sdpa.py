@@ -90,7 +90,7 @@ def _windowed(q: Tensor, k: Tensor, v: Tensor, window: int, backend: SDPBackend 
     out = _sdpa(
         q.reshape(batch * blocks, window, *q.shape[2:]), spans(k), spans(v), backend, attn_mask=mask
     )
-    return out.reshape(batch, blocks * window, *q.shape[2:])[:, :length]
+    return out.reshape(batch, blocks * window, *q.shape[2:])[:, :length].contiguous()
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, backend: SDPBackend | None, **options: Any) -> Tensor:

@@ -1,0 +1,132 @@
+"""Costs against torch's FLOP counter, real modules and real caches."""
+
+from __future__ import annotations
+
+import make
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ssmprof import blocks
+from ssmprof.costs import COSTS, breakdown, cost, footprint, parameters
+from ssmprof.costs.attention import pairs
+from ssmprof.costs.footprint import allocated
+from ssmprof.spec import SUBLAYERS, AttentionSpec, BlockSpec, MlpSpec, StateSpec
+
+MATMULS = ("qkv_proj", "out_proj", "in_proj", "x_proj", "dt_proj", "up", "down", "head")
+ODD = StateSpec(d_inner=96, d_state=12, headdim=24, ngroups=2, dt_rank=5, gated_norm=False)
+SPECS = [
+    make.block("attention", vocab=50),
+    make.block("mamba1", vocab=50, tie_embeddings=False),
+    make.block("mamba2"),
+    make.block("mamba2", state=ODD, vocab=50),
+    make.block("mamba1", state=ODD),
+    make.block("hybrid", depth=2),
+    make.block("parallel", mlp=MlpSpec(d_ff=72, kind="gelu"), vocab=50),
+    make.block(
+        "attention",
+        attention=AttentionSpec(heads=4, kv_heads=4, head_dim=8, window=5, qkv_bias=True),
+        mlp=MlpSpec(d_ff=72, kind="relu2"),
+    ),
+]
+PHASES = ("prefill", "decode")
+
+
+def point(spec: BlockSpec, phase: str, **changes: object):
+    logits = "all" if spec.vocab else "none"
+    values = {"phase": phase, "context": 19, "batch": 2, "logits": logits} | changes
+    return make.point(spec.name, **values)
+
+
+def test_every_sublayer_has_a_cost():
+    assert set(COSTS) == set(SUBLAYERS)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_matmul_flops_equal_torchs_flop_counter(spec: BlockSpec, phase: str):
+    where = point(spec, phase)
+    call = blocks.workload(blocks.build(spec, "cpu", "float32"), where).call
+    counter = FlopCounterMode(display=False)
+    with counter:
+        call()
+    counted = counter.get_flop_counts()["Global"]
+    aten = torch.ops.aten
+    measured = counted.get(aten.mm, 0) + counted.get(aten.addmm, 0)
+    predicted = sum(
+        c.flops for name, c in breakdown(spec, where).items() if name.split(".")[-1] in MATMULS
+    )
+    assert measured == predicted
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_bytes_by_owner_equal_those_of_the_real_block(spec: BlockSpec, phase: str):
+    where = point(spec, phase)
+    work = blocks.workload(blocks.build(spec, "cpu", "float32"), where)
+    found = footprint(spec, where)
+    assert found.weights_bytes == work.weights_bytes
+    assert found.kv_bytes == work.kv_bytes
+    assert found.conv_state_bytes == work.conv_state_bytes
+    assert found.ssm_state_bytes == work.ssm_state_bytes
+    assert found.logits_bytes == work.logits_bytes
+    assert found.peak_bytes > found.weights_bytes + found.cache_bytes + found.logits_bytes
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_parameters_equal_those_of_the_real_block(spec: BlockSpec):
+    real = blocks.build(spec, "meta")
+    assert parameters(spec) == sum(p.numel() for p in real.parameters())
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_whole_is_the_sum_of_its_parts_and_grows_with_the_batch(phase: str):
+    for spec in SPECS:
+        one, two = (cost(spec, point(spec, phase, batch=batch)) for batch in (1, 2))
+        parts = breakdown(spec, point(spec, phase, batch=1)).values()
+        assert one.flops == sum(part.flops for part in parts)
+        assert two.flops == pytest.approx(2 * one.flops)
+        assert one.read_bytes < two.read_bytes < 2 * one.read_bytes  # weights are read once
+
+
+def test_scan_flops_follow_the_published_formulas():
+    context, heads, width, states = 4096, 24, 64, 128
+    state = StateSpec(d_inner=heads * width, d_state=states, headdim=width)
+    spec = make.block("mamba2", d_model=768, state=state)
+    scan = breakdown(spec, point(spec, "prefill", context=context, batch=1))["mamba2.scan"]
+    inner, chunk = heads * width, 64
+    assert scan.flops == context * (
+        4 * states * inner + chunk * inner + chunk * states + 2 * states * inner / chunk
+    )
+    step = breakdown(spec, point(spec, "decode", batch=1))["mamba2.scan"]
+    assert step.flops == 5 * inner * states
+    old = make.block("mamba1", d_model=768, state=StateSpec(d_inner=1536, d_state=16))
+    scan = breakdown(old, point(old, "prefill", context=context, batch=1))["mamba1.scan"]
+    assert scan.flops == 6 * context * 1536 * 16
+    assert scan.exps == context * 1536 * (16 + 4)
+
+
+@pytest.mark.parametrize("window", [None, 1, 7, 40])
+def test_causal_pairs_equal_those_counted_one_by_one(window: int | None):
+    context = 23
+    counted = sum(min(token + 1, window or context) for token in range(context))
+    assert pairs(context, window) == counted
+
+
+def test_a_state_does_not_grow_with_the_context_and_keys_and_values_do():
+    for spec in SPECS:
+        short, long = (footprint(spec, point(spec, "prefill", context=c)) for c in (64, 128))
+        assert short.ssm_state_bytes == long.ssm_state_bytes
+        assert short.conv_state_bytes == long.conv_state_bytes
+        windowed = spec.attention is not None and spec.attention.window is not None
+        assert long.kv_bytes == short.kv_bytes * (1 if windowed else 2)
+
+
+def test_the_allocator_rounds_as_documented():
+    mib = 2**20
+    assert allocated(0) == 0
+    assert allocated(1) == 512
+    assert allocated(9 * mib + 1) == 9 * mib + 512
+    assert allocated(11 * mib) == 12 * mib  # exactly 1 MiB over: the segment is not split
+    assert allocated(11 * mib - 512) == 11 * mib - 512
+    assert allocated(12 * mib + 1) == 12 * mib + 512
