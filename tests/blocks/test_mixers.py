@@ -1,0 +1,162 @@
+"""Every mixer: reading a prompt at once, in pieces or token by token gives the same."""
+
+from __future__ import annotations
+
+import make
+import pytest
+import torch
+from torch import Tensor
+
+from ssmprof import blocks
+from ssmprof.blocks.model import Model
+from ssmprof.blocks.stack import MIXERS
+from ssmprof.errors import ConfigError
+from ssmprof.spec import MIXERS as MIXER_KINDS
+from ssmprof.spec import AttentionSpec, BlockSpec, StateSpec
+
+BATCH, TOKENS = 2, 21
+FEW = AttentionSpec(heads=6, kv_heads=2, head_dim=8, qkv_bias=True)
+GROUPS = StateSpec(d_inner=96, d_state=12, headdim=24, ngroups=2, gated_norm=False)
+
+
+def spec(name: str, pattern: tuple[str | tuple[str, ...], ...], **changes: object) -> BlockSpec:
+    return make.block(name, pattern=pattern, depth=2, **({"vocab": 60} | changes))
+
+
+BLOCKS = [
+    *(spec(name, (name,)) for name in MIXERS),
+    *(spec(f"{name}-grouped", (name,), attention=FEW, state=GROUPS) for name in MIXERS),
+    spec("window", ("attention",), attention=AttentionSpec(
+        heads=4, kv_heads=2, head_dim=8, window=5)),
+    spec("window-one", ("attention",), attention=AttentionSpec(
+        heads=4, kv_heads=4, head_dim=8, window=1)),
+    spec("window-wide", ("attention",), attention=AttentionSpec(
+        heads=4, kv_heads=4, head_dim=8, window=99)),
+    spec("no-position", ("attention",), attention=AttentionSpec(
+        heads=4, kv_heads=4, head_dim=8, rope_theta=None)),
+    spec("interleaved", ("mamba2", "mlp", "attention", "mlp")),
+    spec("side-by-side", (("attention", "mamba2"), "mlp")),
+    spec("three-abreast", (("mamba1", "attention", "mamba2"),), tie_embeddings=False),
+]  # fmt: skip
+each = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+
+
+def built(block: BlockSpec) -> tuple[Model, Tensor]:
+    torch.set_num_threads(1)
+    model = blocks.build(block, "cpu", "float32", seed=3)
+    return model, model.example(BATCH, TOKENS)
+
+
+def by_steps(model: Model, tokens: Tensor, read: int = 0) -> Tensor:
+    """Logits of every token after the first `read`, which are read at once."""
+    cache = model.new_cache(BATCH, TOKENS)
+    rows = []
+    if read:
+        rows = list(model.prefill(tokens[:, :read], cache, "all").unbind(1))
+        cache.advance(read)
+    for index in range(read, tokens.shape[1]):
+        rows.append(model.step(tokens[:, index], cache, "last"))
+        cache.advance()
+    return torch.stack(rows, 1)
+
+
+def test_the_table_of_mixers_matches_what_a_scenario_may_name():
+    assert set(MIXERS) == set(MIXER_KINDS)
+
+
+@each
+def test_prefill_equals_decode_token_by_token(block: BlockSpec):
+    model, tokens = built(block)
+    whole = model.prefill(tokens, model.new_cache(BATCH, TOKENS), "all")
+    assert whole.std() > 0.1
+    torch.testing.assert_close(by_steps(model, tokens), whole, rtol=1e-4, atol=1e-4)
+
+
+@each
+@pytest.mark.parametrize("read", [1, 2, 4, 16])
+def test_decode_goes_on_where_prefill_stopped(block: BlockSpec, read: int):
+    model, tokens = built(block)
+    whole = model.prefill(tokens, None, "all")
+    torch.testing.assert_close(by_steps(model, tokens, read), whole, rtol=1e-4, atol=1e-4)
+
+
+@each
+@pytest.mark.parametrize("first", [1, 3, 8, 17])
+def test_a_prompt_read_in_two_pieces_equals_one(block: BlockSpec, first: int):
+    model, tokens = built(block)
+    cache = model.new_cache(BATCH, TOKENS)
+    head = model.prefill(tokens[:, :first], cache, "all")
+    cache.advance(first)
+    tail = model.prefill(tokens[:, first:], cache, "all")
+    whole = model.prefill(tokens, model.new_cache(BATCH, TOKENS), "all")
+    torch.testing.assert_close(torch.cat([head, tail], 1), whole, rtol=1e-4, atol=1e-4)
+
+
+@each
+def test_a_cache_started_anew_forgets_the_sequence_before(block: BlockSpec):
+    model, tokens = built(block)
+    used = model.new_cache(BATCH, TOKENS)
+    used.randomize(None)
+    model.prefill(tokens.flip(1), used, "last")
+    used.seek(0)
+    again = model.prefill(tokens, used, "all")
+    fresh = model.prefill(tokens, model.new_cache(BATCH, TOKENS), "all")
+    torch.testing.assert_close(again, fresh)
+
+
+@each
+def test_later_tokens_do_not_change_earlier_ones(block: BlockSpec):
+    model, tokens = built(block)
+    other = tokens.clone()
+    other[:, 12:] = (other[:, 12:] + 1) % 60
+    one, two = (model.prefill(t, None, "all") for t in (tokens, other))
+    torch.testing.assert_close(one[:, :12], two[:, :12])
+    assert (one[:, 12:] - two[:, 12:]).abs().max() > 0.01
+
+
+def test_the_last_tokens_logits_are_the_last_row_of_all():
+    model, tokens = built(BLOCKS[0])
+    everything = model.prefill(tokens, None, "all")
+    torch.testing.assert_close(model.prefill(tokens, None, "last"), everything[:, -1:])
+
+
+def test_layers_alone_read_and_return_hidden_states_and_leave_their_input_alone():
+    model = blocks.build(make.block("hybrid"), "cpu", "float32")
+    hidden = model.example(BATCH, TOKENS)
+    before = hidden.clone()
+    assert model.prefill(hidden).shape == hidden.shape
+    torch.testing.assert_close(hidden, before)
+    with pytest.raises(ConfigError, match="no vocabulary"):
+        model.prefill(hidden, logits="last")
+
+
+def test_one_seed_gives_one_block_and_another_seed_another():
+    one, same, other = (blocks.build(BLOCKS[0], "cpu", "float32", seed=seed) for seed in (1, 1, 2))
+    tokens = one.example(1, 8)
+    torch.testing.assert_close(one.prefill(tokens), same.prefill(tokens))
+    assert not torch.equal(one.prefill(tokens), other.prefill(tokens))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"state": None}, "nothing sizes it"),
+        ({"pattern": ("mamba9",)}, 'did you mean "mamba'),
+        ({"state": StateSpec(d_inner=100, d_state=8, headdim=64)}, "whole heads"),
+        ({"providers": {"ssd_scam": "reference"}}, 'did you mean "ssd_scan"'),
+        ({"providers": {"ssd_scan": "refrence"}}, 'did you mean "reference"'),
+        ({"providers": {"ssd_scan": "mamba_ssm"}}, "cannot run on cpu"),
+        ({"pattern": ("attention",), "attention": AttentionSpec(
+            heads=4, kv_heads=3, head_dim=8)}, "do not divide"),
+    ],
+)  # fmt: skip
+def test_a_spec_that_cannot_be_built_says_what_is_wrong(changes: dict[str, object], message: str):
+    with pytest.raises(ConfigError, match=message):
+        blocks.build(make.block("mamba2", **changes), "cpu", "float32")
+
+
+def test_a_prefill_of_4096_tokens_takes_seconds_on_a_cpu():
+    for name in ("attention", "mamba1", "mamba2"):
+        model = blocks.build(make.block(name), "cpu", "float32")
+        work = blocks.workload(model, make.point(name, context=4096))
+        assert torch.isfinite(work.call()).all()

@@ -1,0 +1,131 @@
+"""Providers: every implementation of an op answers alike, under its own name."""
+
+from __future__ import annotations
+
+import make
+import msgspec
+import pytest
+import torch
+
+from ssmprof import blocks
+from ssmprof.blocks import providers
+from ssmprof.blocks.providers import LAST_RESORT, ORIGINS, PROVIDERS, Op, candidates, choose
+from ssmprof.blocks.providers.race import fastest
+from ssmprof.blocks.providers.sdpa import attention_prefill
+from ssmprof.spec import BlockSpec
+
+CPU = torch.device("cpu")
+OWN = [op for op, names in PROVIDERS.items() if "ssmprof" in names]
+
+
+def test_every_provider_has_an_origin_and_every_op_a_last_resort():
+    for op, names in PROVIDERS.items():
+        assert set(names) <= set(ORIGINS), op
+        assert "torch" in names or LAST_RESORT & set(names), op
+
+
+@pytest.mark.parametrize("op", PROVIDERS)
+def test_every_op_runs_on_a_cpu(op: str):
+    call, name = choose(op, CPU)
+    assert callable(call)
+    assert name in PROVIDERS[op]
+    assert list(candidates(op, CPU)) == [name]
+
+
+@pytest.mark.parametrize("name", ["attention", "mamba1", "mamba2"])
+def test_a_block_on_our_kernels_agrees_with_one_on_plain_torch(name: str):
+    spec = make.block(name, pattern=(name,), vocab=30)
+    plain = blocks.build(spec, "cpu", "float32")
+    forced = {op: "ssmprof" for op in plain.providers() if op in OWN}
+    mine = blocks.build(msgspec.structs.replace(spec, providers=forced), "cpu", "float32")
+    tokens = plain.example(2, 19)
+    caches = [model.new_cache(2, 20) for model in (plain, mine)]
+    outs = [m.prefill(tokens, c, "all") for m, c in zip((plain, mine), caches, strict=True)]
+    torch.testing.assert_close(outs[1], outs[0], rtol=1e-3, atol=1e-3)
+    for cache in caches:
+        cache.advance(19)
+    step = plain.example(2, None)
+    outs = [m.step(step, c, "last") for m, c in zip((plain, mine), caches, strict=True)]
+    torch.testing.assert_close(outs[1], outs[0], rtol=1e-3, atol=1e-3)
+    assert set(forced.items()) <= set(mine.providers().items())
+
+
+@pytest.mark.parametrize("window", [None, 1, 4, 6, 30])
+@pytest.mark.parametrize("before", [0, 1, 5, 9])
+def test_windowed_attention_equals_a_mask(window: int | None, before: int):
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 13, 4, 8, generator=generator)
+    k, v = (torch.randn(2, 13 + before, 2, 8, generator=generator) for _ in range(2))
+    token = torch.arange(13)[:, None] + before
+    key = torch.arange(13 + before)[None]
+    seen = (key <= token) & (key > token - (window or 10**6))
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.repeat_interleave(2, 2).transpose(1, 2),
+        v.repeat_interleave(2, 2).transpose(1, 2),
+        attn_mask=seen,
+    ).transpose(1, 2)
+    torch.testing.assert_close(attention_prefill(q, k, v, window=window), expected)
+
+
+class FakeDevice:
+    """Times by name, and copies of what a candidate was given."""
+
+    def __init__(self, times: dict[str, float]) -> None:
+        self.times = times
+        self.given: list[object] = []
+
+    def candidate(self, name: str):
+        def call(state: torch.Tensor) -> str:
+            state.add_(1)
+            self.given.append(state)
+            if self.times[name] < 0:
+                raise NotImplementedError(name)
+            return name
+
+        return call
+
+
+def test_a_race_is_won_by_the_fastest_that_accepts_the_call(monkeypatch: pytest.MonkeyPatch):
+    device = FakeDevice({"slow": 3.0, "refuses": -1.0, "fast": 1.0})
+    monkeypatch.setattr(providers.race, "_device_ms", lambda call: device.times[call()])
+    state = torch.zeros(2)
+    found = {name: device.candidate(name) for name in device.times}
+    assert fastest(found, (state,), {}, mutated=0) == "fast"
+    assert state.eq(0).all()  # every candidate overwrote a copy
+
+
+def test_a_race_without_finisher_raises_the_refusal(monkeypatch: pytest.MonkeyPatch):
+    device = FakeDevice({"refuses": -1.0})
+    monkeypatch.setattr(providers.race, "_device_ms", lambda call: device.times[call()])
+    with pytest.raises(NotImplementedError, match="refuses"):
+        fastest({"refuses": device.candidate("refuses")}, (torch.zeros(1),), {}, mutated=None)
+
+
+def test_a_decision_holds_for_its_length_bucket(monkeypatch: pytest.MonkeyPatch):
+    races: list[tuple[int, ...]] = []
+
+    def first(found: dict[str, object], args: tuple[torch.Tensor, ...], *_: object) -> str:
+        races.append(tuple(args[0].shape))
+        return next(iter(found))
+
+    monkeypatch.setattr(providers, "fastest", first)
+    monkeypatch.setattr(providers, "_DECISIONS", {})
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    op = Op("ssd_scan", CPU, None)
+    op.found = {"one": lambda x: "one", "two": lambda x: "two"}
+    op._only = None
+    for length in (300, 1000, 1024, 1025):
+        assert op(torch.zeros(1, length, 2, 4)) == "one"
+    assert races == [(1, 300, 2, 4), (1, 1025, 2, 4)]
+    assert op.name == "one"
+
+
+def test_presets_of_all_kinds_run_at_a_small_depth():
+    from ssmprof.planning import models
+
+    for name in ("qwen2.5-0.5b", "mamba-130m", "mamba2-130m", "falcon-h1-0.5b"):
+        small: BlockSpec = msgspec.structs.replace(models.preset(name), depth=1, vocab=64)
+        model = blocks.build(small, "cpu", "float32")
+        work = blocks.workload(model, make.point(name, 40, logits="last"))
+        assert torch.isfinite(work.call()).all()
