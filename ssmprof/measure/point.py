@@ -23,7 +23,7 @@ from ssmprof.blocks.workloads import Workload
 from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device
 from ssmprof.errors import NoDeviceError, SsmprofError
-from ssmprof.measure import attribution, environment, latency, wire
+from ssmprof.measure import attribution, environment, latency, memory, wire
 from ssmprof.measure.compilations import count_compilations
 from ssmprof.measure.sampling import WarmUp, warm_up
 from ssmprof.measure.timers import L2Flush, capture
@@ -99,7 +99,8 @@ class PointRunner:
         stage: Stage,
     ) -> Measurement:
         """One pass beside latency; where it fails the latency stands, with the reason beside it."""
-        if not getattr(job.passes, name) or job.passes.memory == name:
+        wanted = job.passes.memory == "block" if name == "memory" else getattr(job.passes, name)
+        if not wanted:
             return measured
         stage(name)
         clock = time.perf_counter()
@@ -116,7 +117,41 @@ class PointRunner:
 
     def weigh(self, job: Job, stage: Stage) -> wire.Weighed:
         """Memory and cold start of the job's call, in a process that has run nothing else."""
-        raise UnsupportedError("memory is not weighed here")
+        clock = time.perf_counter()
+        context = None
+        if self.kind == "cuda":
+            torch.cuda.synchronize()  # the context exists from here on, and nothing else
+            context = memory.held_bytes(self.device, {})
+        stage("build")
+        load = self._load(job)
+        stage("cold start")
+        before, start = self._compilations(), time.perf_counter()
+        load.call()
+        if self.kind == "cuda":
+            torch.cuda.synchronize()
+        cold_s = time.perf_counter() - start
+        stage("memory")
+        weighed = memory.weigh(
+            load,
+            device=self.device,
+            fresh=True,
+            context_bytes=context,
+            predicted_bytes=self.predicted(job),
+        )
+        return wire.Weighed(
+            key=job.key,
+            memory=weighed,
+            cold_s=cold_s,
+            compilations=self._compilations() - before,
+            measuring_s=time.perf_counter() - clock,
+        )
+
+    def predicted(self, job: Job) -> int | None:
+        """Predicted peak of torch's allocator on a GPU, for blocks whose shapes are known."""
+        if self.kind == "cpu" or not isinstance(job.subject, BlockSpec):
+            return None
+        major = int((self._environment.compute_capability or "0").split(".")[0])
+        return costs.footprint(job.subject, job.point, hopper=major >= 9).peak_bytes
 
     def _load(self, job: Job) -> Workload:
         """The call of the job's point; kept while only the execution changes."""
@@ -169,8 +204,15 @@ def _parts(runner: PointRunner, job: Job, load: Workload, measured: Measurement)
     )
 
 
+def _memory(runner: PointRunner, job: Job, load: Workload, measured: Measurement) -> Measurement:
+    """The allocated peak in a process with a history: reserved and device numbers stay None."""
+    found = memory.weigh(load, device=runner.device, predicted_bytes=runner.predicted(job))
+    return structs.replace(measured, memory=found)
+
+
 PASSES: dict[str, Callable[[PointRunner, Job, Workload, Measurement], Measurement]] = {
     "parts": _parts,
+    "memory": _memory,
 }
 
 
