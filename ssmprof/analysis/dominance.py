@@ -73,7 +73,11 @@ def _denominators(cell: Cell, turn: int) -> Iterable[tuple[Denominator, dict[str
     if device <= 0:
         return
     yield "device", times, device
-    for of, measured in (("graph-wall", graph), ("eager-wall", eager)):
+    walls: tuple[tuple[Denominator, Measurement | None], ...] = (
+        ("graph-wall", graph),
+        ("eager-wall", eager),
+    )
+    for of, measured in walls:
         if measured is not None:
             whole = max(_whole(measured), device)
             yield of, {**times, GAP: times.get(GAP, 0.0) + whole - device}, whole

@@ -72,7 +72,9 @@ def trust(run: Run, found: Sequence[Warning]) -> Trust:
             reasons.extend(_calibrated(machine))
     if len({(m.device, m.torch, m.triton, m.driver) for m in run.environments.values()}) > 1:
         reasons.append(("C", "points come from different machines or software"))
-    grade = max((grade for grade, _ in reasons), default="A")
+    grade: Grade = "A"
+    for level, _ in reasons:
+        grade = max(grade, level)
     ordered = tuple(dict.fromkeys(text for _, text in sorted(reasons, key=lambda r: -ord(r[0]))))
     withheld = next((text for level, text in reasons if level == "D"), None)
     return Trust(grade=grade, reasons=ordered, limits=LIMITS, withheld=withheld)

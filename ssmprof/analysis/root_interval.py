@@ -87,5 +87,7 @@ def _root_of_each(f: Array, contexts: Sequence[int]) -> Array:
     rows = np.arange(len(f))
     middle: Array = (at[rows, first] + at[rows, last]) / 2
     rising = bool(f[:, -1].mean() > f[:, 0].mean())
-    beyond: Array = np.where((f[:, -1] < 0) == rising, x[-1], x[0])
+    # A row that lies on the side where f ends has turned before the window, else after it.
+    ended: Any = (f[:, -1] > 0) == rising
+    beyond: Array = x[np.where(ended, 0, -1)]
     return np.exp(np.where(turns.any(axis=1), middle, beyond))

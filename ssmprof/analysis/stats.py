@@ -30,7 +30,7 @@ TIE = 0.03  # a ratio this close to 1 is no difference to act on
 @cache
 def student(degrees: int, level: float = LEVEL) -> float:
     """Two-sided quantile of Student's t."""
-    from scipy.special import stdtrit
+    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs]
 
     quantile: Any = stdtrit(degrees, 0.5 + level / 2)
     return float(quantile)
@@ -38,7 +38,7 @@ def student(degrees: int, level: float = LEVEL) -> float:
 
 def t_over_z(rounds: int) -> float:
     """How much wider Student's interval over `rounds` is than a normal one."""
-    from scipy.special import ndtri
+    from scipy.special import ndtri  # pyright: ignore[reportMissingTypeStubs]
 
     normal: Any = ndtri(0.5 + LEVEL / 2)
     return student(rounds - 1) / float(normal)

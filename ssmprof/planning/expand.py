@@ -93,13 +93,14 @@ def _shuffled(contexts: tuple[int, ...], seed: str) -> list[int]:
 def _passes(passes: Passes, turn: int, *, first: bool) -> Passes:
     """What a job looks at beside latency.
 
-    Memory, host and CUPTI's check hardly differ between rounds and are looked at once; a call has
-    the same kernels in a graph and eager, so only its first execution is taken apart and weighed.
+    Memory, host and CUPTI's check hardly differ between rounds, and energy repeats its windows of
+    seconds by itself: they are looked at once. A call has the same kernels in a graph and eager, so
+    only its first execution is taken apart and weighed.
     """
     return Passes(
         parts=passes.parts and first and turn < PARTS_ROUNDS,
         memory=passes.memory if first and turn == 0 else "off",
-        energy=passes.energy and first,
+        energy=passes.energy and first and turn == 0,
         host=passes.host and turn == 0,
         cupti=passes.cupti and first and turn == 0,
     )
