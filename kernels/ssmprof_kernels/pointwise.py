@@ -34,6 +34,34 @@ def widen(x, ASM: tl.constexpr):
 
 
 @triton.jit
+def widen_words(x, like: tl.constexpr):
+    """int32 words of two 16-bit floats (R, C) to fp32 (R, 2 C); `like` is the 16-bit dtype.
+
+    Words stay whole in a register until here. Loaded as 16-bit numbers they would be taken apart
+    at the load, which then has to wait for memory.
+    """
+    if like == tl.bfloat16:
+        low, high = tl.inline_asm_elementwise(
+            "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;",
+            "=f,=f,r",
+            [x],
+            dtype=(tl.float32, tl.float32),
+            is_pure=True,
+            pack=1,
+        )
+    else:
+        low, high = tl.inline_asm_elementwise(
+            "{ .reg .b16 l, h; mov.b32 {l, h}, $2; cvt.f32.f16 $0, l; cvt.f32.f16 $1, h; }",
+            "=f,=f,r",
+            [x],
+            dtype=(tl.float32, tl.float32),
+            is_pure=True,
+            pack=1,
+        )
+    return tl.join(low, high).reshape([x.shape[0], 2 * x.shape[1]])
+
+
+@triton.jit
 def _log2(x, ASM: tl.constexpr):
     """log2 of a number that is never subnormal."""
     if ASM:

@@ -114,7 +114,7 @@ def default(states: int, fill: str) -> dict[str, Any]:
     lanes = min(padded, max(lanes, padded // 8))
     regs = padded // lanes
     tokens = max(4, min(max(8, lanes), 64 // regs))
-    return {"BLOCK_T": tokens, "LANES": lanes, "num_warps": 1}
+    return {"BLOCK_T": tokens, "LANES": lanes, "AHEAD": 2, "num_warps": 1}
 
 
 def _run(
@@ -144,6 +144,10 @@ def _run(
     per_group = channels // groups
     tiles = -(-per_group // block_d)
     grid = (sequences * groups * tiles,)
+    # Pairs of 16-bit numbers as words, where each lane then still has its own.
+    wide = _ASM and per_group % block_d == 0 and block_d * meta["BLOCK_T"] >= 64 * warps
+    x_words = wide and _in_words(u) and _in_words(dt) and (z is None or _in_words(z))
+    bc_words = _ASM and _power_of_two(states) == states > 1 and _in_words(B) and _in_words(C)
     zero3 = (0, 0, 0)
     selective_scan_kernel[grid](
         u,
@@ -185,8 +189,22 @@ def _run(
         BLOCK_D=block_d,
         LANES=lanes,
         REGS=_power_of_two(states) // lanes,
+        AHEAD=meta["AHEAD"],
+        X_WORDS=x_words,
+        BC_WORDS=bc_words,
         num_warps=warps,
         enable_fp_fusion=True,
+    )
+
+
+def _in_words(t: Tensor) -> bool:
+    """True if pairs of neighbours in the last axis are aligned 32-bit words."""
+    *outer, last = t.stride()
+    return (
+        t.element_size() == 2
+        and last == 1
+        and not any(stride % 2 for stride in outer)
+        and t.data_ptr() % 4 == 0
     )
 
 

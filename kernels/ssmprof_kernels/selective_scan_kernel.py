@@ -11,7 +11,7 @@ Recurrence and notation: Mamba, arXiv:2312.00752, algorithm 2.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.pointwise import silu, softplus, widen
+from ssmprof_kernels.pointwise import silu, softplus, widen, widen_words
 
 
 @triton.jit
@@ -22,6 +22,38 @@ def _compose(a1, x1, a2, x2):
 @triton.jit
 def _keep_last(x, y):
     return y
+
+
+@triton.jit
+def _fetch(ptrs, left, t, n, real, N: tl.constexpr, EVEN_D: tl.constexpr, EVEN_N: tl.constexpr):
+    """Raw u, dt, z (BLOCK_T, BLOCK_D) and B, C (BLOCK_T, LANES * REGS) of one block; 0 past it."""
+    m_t = (t < left)[:, None]
+    m_td = m_t if EVEN_D else m_t & real[None, :]
+    m_tn = m_t if EVEN_N else m_t & (n < N)[None, :]
+    return (
+        tl.load(ptrs[0], mask=m_td, other=0.0),
+        tl.load(ptrs[1], mask=m_td, other=0.0),
+        tl.load(ptrs[2], mask=m_td, other=0.0),
+        tl.load(ptrs[3], mask=m_tn, other=0.0),
+        tl.load(ptrs[4], mask=m_tn, other=0.0),
+    )
+
+
+@triton.jit
+def _words(ptrs):
+    """The same addresses, to be read as int32."""
+    return ptrs.to(tl.pointer_type(tl.int32), bitcast=True)
+
+
+@triton.jit
+def _advance(ptrs, steps):
+    return (
+        ptrs[0] + steps[0],
+        ptrs[1] + steps[1],
+        ptrs[2] + steps[2],
+        ptrs[3] + steps[3],
+        ptrs[4] + steps[4],
+    )
 
 
 @triton.jit(do_not_specialize=["L"])
@@ -39,7 +71,8 @@ def selective_scan_kernel(
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_H0: tl.constexpr, HAS_HT: tl.constexpr, VARLEN: tl.constexpr, ASM: tl.constexpr,
     N: tl.constexpr, EVEN_D: tl.constexpr, EVEN_N: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, LANES: tl.constexpr, REGS: tl.constexpr,
+    X_WORDS: tl.constexpr, BC_WORDS: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, LANES: tl.constexpr, REGS: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
     pid = tl.program_id(0)
     tile = pid % TILES
@@ -87,74 +120,99 @@ def selective_scan_kernel(
 
     t = tl.arange(0, BLOCK_T)
     n = tl.arange(0, LANES * REGS)
-    m_n = (n < N)[None, :]
     first = (t == 0)[:, None, None, None]
     t64 = t.to(tl.int64)[:, None]
-    u_ptrs = u_ptr + t64 * s_ut + d[None, :] * s_ud
-    dt_ptrs = dt_ptr + t64 * s_tt + d[None, :] * s_td
+    if X_WORDS:
+        origin = group * DG + tile * BLOCK_D
+        pair = tl.arange(0, BLOCK_D // 2)[None, :]
+        u_ptrs = _words(u_ptr + t64 * s_ut + origin) + pair
+        dt_ptrs = _words(dt_ptr + t64 * s_tt + origin) + pair
+        z_ptrs = u_ptrs
+        if HAS_Z:
+            z_ptrs = _words(z_ptr + t64 * s_zt + origin) + pair
+    else:
+        u_ptrs = u_ptr + t64 * s_ut + d[None, :] * s_ud
+        dt_ptrs = dt_ptr + t64 * s_tt + d[None, :] * s_td
+        z_ptrs = u_ptrs
+        if HAS_Z:
+            z_ptrs = z_ptr + t64 * s_zt + d[None, :] * s_zd
+    if BC_WORDS:
+        n_pair = tl.arange(0, LANES * REGS // 2)[None, :]
+        B_ptrs = _words(B_ptr + group * s_bg + t64 * s_bt) + n_pair
+        C_ptrs = _words(C_ptr + group * s_cg + t64 * s_ct) + n_pair
+    else:
+        B_ptrs = B_ptr + group * s_bg + t64 * s_bt + n[None, :] * s_bn
+        C_ptrs = C_ptr + group * s_cg + t64 * s_ct + n[None, :] * s_cn
     y_ptrs = y_ptr + t64 * s_yt + d[None, :] * s_yd
-    B_ptrs = B_ptr + group * s_bg + t64 * s_bt + n[None, :] * s_bn
-    C_ptrs = C_ptr + group * s_cg + t64 * s_ct + n[None, :] * s_cn
+    X: tl.constexpr = 2 if X_WORDS else 1
+    BC: tl.constexpr = 2 if BC_WORDS else 1
+    z_dtype: tl.constexpr = z_ptr.dtype.element_ty if HAS_Z else u_ptr.dtype.element_ty
+    steps = (
+        BLOCK_T * s_ut // X,
+        BLOCK_T * s_tt // X,
+        BLOCK_T * (s_zt if HAS_Z else s_ut) // X,
+        BLOCK_T * s_bt // BC,
+        BLOCK_T * s_ct // BC,
+    )
+    ptrs = (u_ptrs, dt_ptrs, z_ptrs, B_ptrs, C_ptrs)
 
-    # The loads of a block are issued one block ahead of their use.
-    m_t = (t < length)[:, None]
-    m_td = m_t if EVEN_D else m_t & real[None, :]
-    m_tn = m_t if EVEN_N else m_t & m_n
-    u_next = tl.load(u_ptrs, mask=m_td, other=0.0)
-    dt_next = tl.load(dt_ptrs, mask=m_td, other=0.0)
-    B_next = tl.load(B_ptrs, mask=m_tn, other=0.0)
-    C_next = tl.load(C_ptrs, mask=m_tn, other=0.0)
-    if HAS_Z:
-        z_ptrs = z_ptr + t64 * s_zt + d[None, :] * s_zd
-        z_next = tl.load(z_ptrs, mask=m_td, other=0.0)
+    # Memory takes longer than a block: the raw inputs of AHEAD blocks wait in registers. The loop is
+    # unrolled that often, because moving a value from slot to slot would wait for its load.
+    slots = _fetch(ptrs, length, t, n, real, N, EVEN_D, EVEN_N)
+    for i in tl.static_range(1, AHEAD):
+        ptrs = _advance(ptrs, steps)
+        slots = slots + _fetch(ptrs, length - i * BLOCK_T, t, n, real, N, EVEN_D, EVEN_N)
+    left = length
+    for _ in range(0, length, AHEAD * BLOCK_T):
+        for i in tl.static_range(AHEAD):
+            if X_WORDS:
+                u = widen_words(slots[5 * i], u_ptr.dtype.element_ty)
+                dt = widen_words(slots[5 * i + 1], dt_ptr.dtype.element_ty)
+                z = widen_words(slots[5 * i + 2], z_dtype)
+            else:
+                u = widen(slots[5 * i], ASM)
+                dt = widen(slots[5 * i + 1], ASM)
+                z = widen(slots[5 * i + 2], ASM)
+            if BC_WORDS:
+                B = widen_words(slots[5 * i + 3], B_ptr.dtype.element_ty)
+                C = widen_words(slots[5 * i + 4], C_ptr.dtype.element_ty)
+            else:
+                B = widen(slots[5 * i + 3], ASM)
+                C = widen(slots[5 * i + 4], ASM)
+            ptrs = _advance(ptrs, steps)
+            slots = (
+                slots[: 5 * i]
+                + _fetch(ptrs, left - AHEAD * BLOCK_T, t, n, real, N, EVEN_D, EVEN_N)
+                + slots[5 * i + 5 :]
+            )
+            m_now = (t < left)[:, None]
+            if not EVEN_D:
+                m_now = m_now & real[None, :]
+            left -= BLOCK_T
 
-    for start in range(0, length, BLOCK_T):
-        m_now = m_td
-        u = widen(u_next, ASM)
-        dt = widen(dt_next, ASM)
-        B = widen(B_next, ASM)
-        C = widen(C_next, ASM)
-        if HAS_Z:
-            z = widen(z_next, ASM)
-
-        m_t = (t < length - start - BLOCK_T)[:, None]
-        m_td = m_t if EVEN_D else m_t & real[None, :]
-        m_tn = m_t if EVEN_N else m_t & m_n
-        u_ptrs += BLOCK_T * s_ut
-        dt_ptrs += BLOCK_T * s_tt
-        B_ptrs += BLOCK_T * s_bt
-        C_ptrs += BLOCK_T * s_ct
-        u_next = tl.load(u_ptrs, mask=m_td, other=0.0)
-        dt_next = tl.load(dt_ptrs, mask=m_td, other=0.0)
-        B_next = tl.load(B_ptrs, mask=m_tn, other=0.0)
-        C_next = tl.load(C_ptrs, mask=m_tn, other=0.0)
-        if HAS_Z:
-            z_ptrs += BLOCK_T * s_zt
-            z_next = tl.load(z_ptrs, mask=m_td, other=0.0)
-
-        if HAS_BIAS:
-            dt += bias[None, :]
-        if SOFTPLUS:
-            dt = softplus(dt, ASM)
-        # A step of size 0 leaves the state alone: past the end nothing happens.
-        delta = tl.where(m_now, dt, 0.0)
-        du = delta * u
-        B4 = tl.permute(tl.reshape(B, [BLOCK_T, LANES, REGS]), [0, 2, 1])[:, :, None, :]
-        C4 = tl.permute(tl.reshape(C, [BLOCK_T, LANES, REGS]), [0, 2, 1])[:, :, None, :]
-        a = tl.exp2(delta[:, None, :, None] * A2[None])
-        x = du[:, None, :, None] * B4
-        # The carried state enters with the first token. The time axis lies in registers, so this
-        # costs one multiply-add, and the scan below is a plain chain of them.
-        x = tl.where(first, a * h[None] + x, x)
-        _, hs = tl.associative_scan((a, x), 0, _compose)
-        h = tl.reduce(hs, 0, _keep_last)
-        y = tl.sum(tl.sum(hs * C4, 1), 2)
-        if HAS_D:
-            y += skip[None, :] * u
-        if HAS_Z:
-            y *= silu(z, ASM)
-        tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_now)
-        y_ptrs += BLOCK_T * s_yt
+            if HAS_BIAS:
+                dt += bias[None, :]
+            if SOFTPLUS:
+                dt = softplus(dt, ASM)
+            # A step of size 0 leaves the state alone: past the end nothing happens.
+            delta = tl.where(m_now, dt, 0.0)
+            du = delta * u
+            B4 = tl.permute(tl.reshape(B, [BLOCK_T, LANES, REGS]), [0, 2, 1])[:, :, None, :]
+            C4 = tl.permute(tl.reshape(C, [BLOCK_T, LANES, REGS]), [0, 2, 1])[:, :, None, :]
+            a = tl.exp2(delta[:, None, :, None] * A2[None])
+            x = du[:, None, :, None] * B4
+            # The carried state enters with the first token. The time axis lies in registers, so this
+            # costs one multiply-add, and the scan below is a plain chain of them.
+            x = tl.where(first, a * h[None] + x, x)
+            _, hs = tl.associative_scan((a, x), 0, _compose)
+            h = tl.reduce(hs, 0, _keep_last)
+            y = tl.sum(tl.sum(hs * C4, 1), 2)
+            if HAS_D:
+                y += skip[None, :] * u
+            if HAS_Z:
+                y *= silu(z, ASM)
+            tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_now)
+            y_ptrs += BLOCK_T * s_yt
 
     if HAS_HT:
         hT_offsets = (row * G * DG + d[None, :, None]) * N + n3
