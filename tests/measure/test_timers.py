@@ -1,0 +1,74 @@
+"""Timers on the host's clock; device timers are tested where there is a device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ssmprof.measure.timers import (
+    CudaTimer,
+    GraphTimer,
+    L2Flush,
+    WallTimer,
+    Window,
+    calls_for,
+    capture,
+    sm_clock_hz,
+)
+
+
+class Steps:
+    """A clock and the things that move it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.log: list[str] = []
+
+    def step(self, name: str, seconds: float):
+        def run() -> None:
+            self.log.append(name)
+            self.now += seconds
+
+        return run
+
+
+def test_a_wall_timer_counts_submission_and_waiting_but_not_the_flush():
+    steps = Steps()
+    timer = WallTimer(
+        steps.step("call", 0.002),
+        synchronize=steps.step("wait", 0.5),
+        flush=steps.step("flush", 7.0),
+        clock=lambda: steps.now,
+    )
+    assert timer.sample() == pytest.approx(0.502)
+    assert steps.log == ["flush", "wait", "call", "wait"]
+
+
+@pytest.mark.parametrize(("call_s", "calls"), [(1.0, 1), (2e-3, 1), (0.9e-3, 3), (1e-9, 64)])
+def test_a_window_holds_as_many_calls_as_its_events_need(call_s, calls):
+    assert calls_for(call_s) == calls
+
+
+@pytest.mark.gpu
+def test_a_spin_of_one_millisecond_is_measured_as_one():
+    window = Window()
+    cycles = int(1e-3 * sm_clock_hz(window))
+    timer = CudaTimer(lambda: torch.cuda._sleep(cycles), 1e-3)
+    assert sorted(timer.sample() for _ in range(9))[4] == pytest.approx(1e-3, rel=5e-3)
+
+
+@pytest.mark.gpu
+def test_a_flushed_call_is_slower_than_a_hot_one_and_the_flush_is_not_counted():
+    words = torch.ones(8 * 2**20, dtype=torch.int32, device="cuda")  # 32 MiB: fits in the L2
+    out = torch.zeros((), dtype=torch.int32, device="cuda")
+
+    def call() -> None:
+        torch.amax(words, 0, out=out)
+
+    call()
+    graph, launches = capture(call)
+    assert launches is None or launches >= 1
+    flush = L2Flush.of_device()
+    hot, cold = GraphTimer(graph, 20e-6), GraphTimer(graph, 20e-6, flush)
+    hot_s, cold_s = (sorted(timer.sample() for _ in range(9))[4] for timer in (hot, cold))
+    assert 0 < hot_s < cold_s < hot_s + flush.cost_s
