@@ -1,8 +1,8 @@
 """Compile the kernels of a call for a GPU that is not there.
 
 Promises: inside `offline.compiling(sm)` any operation of this package can be called on pretended
-CUDA tensors; nothing runs, every launch is compiled for that compute capability and collected. Needs
-no GPU and no CUDA build of torch. Not thread safe: Triton's active driver is replaced meanwhile.
+CUDA tensors; nothing runs, every launch is compiled for that compute capability and collected. It
+needs no GPU and no CUDA build of torch. Not thread safe: replaces Triton's active driver.
 """
 
 from __future__ import annotations

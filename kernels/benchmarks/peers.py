@@ -1,0 +1,182 @@
+"""The implementations we are measured against, where they are installed.
+
+Promises: a peer is found by import and never required; `calls` returns the same work on the same
+inputs in the layout the peer itself prefers, prepared outside the timed call; a missing peer comes
+back as a reason with the command that installs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from cases import Call, Case
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+INSTALL = {
+    "mamba_ssm": "pip install mamba-ssm --no-build-isolation (needs nvcc)",
+    "causal_conv1d": "pip install causal-conv1d --no-build-isolation (needs nvcc)",
+    "fla": "pip install flash-linear-attention",
+}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why a peer has no time in a cell."""
+
+    reason: str
+
+
+def _function(package: str, module: str, name: str) -> Callable[..., Any] | Missing:
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:
+        return Missing(f"{package}: {type(error).__name__}: {error}; {INSTALL[package]}")
+
+
+def calls(case: Case) -> dict[str, list[Call] | Missing]:
+    """Provider name to its calls on the inputs of `case` (one call, or one per state set)."""
+    return PEERS[case.op](case.inputs)
+
+
+def version(package: str) -> str:
+    """Version of an installed peer, '' where it has none."""
+    try:
+        return str(getattr(importlib.import_module(package), "__version__", ""))
+    except Exception:
+        return ""
+
+
+def _ssd(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+    found: dict[str, list[Call] | Missing] = {}
+    mamba = _function("mamba_ssm", "mamba_ssm.ops.triton.ssd_combined", "mamba_chunk_scan_combined")
+    if isinstance(mamba, Missing):
+        found["mamba_ssm"] = mamba
+    else:
+        options = {k: i[k] for k in ("D", "dt_bias", "dt_softplus")}
+        found["mamba_ssm"] = [
+            lambda: mamba(i["x"], i["dt"], i["A"], i["B"], i["C"], 256, **options)
+        ]
+    gla = _function("fla", "fla.ops.simple_gla", "chunk_simple_gla")
+    if isinstance(gla, Missing):
+        found["fla"] = gla
+    else:
+        # Its layout: keys and queries per head, step sizes already in the values and gates.
+        heads, groups = i["x"].shape[2], i["B"].shape[2]
+        q, k = (t.repeat_interleave(heads // groups, 2) for t in (i["C"], i["B"]))
+        step = F.softplus(i["dt"].float() + i["dt_bias"])
+        g = step * i["A"]
+        v = (i["x"].float() * step.unsqueeze(-1)).to(i["x"].dtype)
+        found["fla"] = [lambda: gla(q, k, v, g, scale=1.0)[0]]
+    return found
+
+
+def _selective(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+    scan = _function("mamba_ssm", "selective_scan_cuda", "fwd")
+    if isinstance(scan, Missing):
+        return {"mamba_ssm": scan}
+    # Its layout: channel first, B and C with a group axis.
+    u, dt, z = (i[k].transpose(1, 2).contiguous() for k in ("u", "dt", "z"))
+    B, C = (i[k].transpose(1, 2).contiguous().unsqueeze(1) for k in ("B", "C"))
+    # The last of its outputs is the gated one.
+    return {
+        "mamba_ssm": [
+            lambda: scan(u, dt, i["A"], B, C, i["D"], z, i["dt_bias"], True)[-1].transpose(1, 2)
+        ]
+    }
+
+
+def _update(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+    update = _function(
+        "mamba_ssm", "mamba_ssm.ops.triton.selective_state_update", "selective_state_update"
+    )
+    if isinstance(update, Missing):
+        return {"mamba_ssm": update}
+    options = {k: i[k] for k in ("D", "dt_bias", "dt_softplus")}
+
+    def call(state: torch.Tensor) -> Call:
+        return lambda: update(state, i["x"], i["dt"], i["A"], i["B"], i["C"], **options)
+
+    return {"mamba_ssm": [call(s) for s in i["states"]]}
+
+
+def _conv(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+    found: dict[str, list[Call] | Missing] = {}
+    cuda = _function("causal_conv1d", "causal_conv1d", "causal_conv1d_fn")
+    if isinstance(cuda, Missing):
+        found["causal_conv1d"] = cuda
+    else:
+        x = i["x"].transpose(1, 2)
+        found["causal_conv1d"] = [
+            lambda: cuda(x, i["weight"], i["bias"], activation="silu").transpose(1, 2)
+        ]
+    own = _function("fla", "fla.modules.causal_conv1d", "causal_conv1d")
+    if isinstance(own, Missing):
+        found["fla"] = own
+    else:
+        found["fla"] = [
+            lambda: own(i["x"], i["weight"], i["bias"], activation="silu", backend="triton")[0]
+        ]
+    return found
+
+
+def _conv_update(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+    update = _function("causal_conv1d", "causal_conv1d", "causal_conv1d_update")
+    if isinstance(update, Missing):
+        return {"causal_conv1d": update}
+
+    def call(state: torch.Tensor) -> Call:
+        return lambda: update(i["x"], state, i["weight"], i["bias"], activation="silu")
+
+    return {"causal_conv1d": [call(s) for s in i["states"]]}
+
+
+def _norm(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+    norm = _function("mamba_ssm", "mamba_ssm.ops.triton.layernorm_gated", "rmsnorm_fn")
+    if isinstance(norm, Missing):
+        return {"mamba_ssm": norm}
+    return {
+        "mamba_ssm": [
+            lambda: norm(
+                i["x"],
+                i["weight"],
+                None,
+                z=i["z"],
+                group_size=i["group_size"],
+                norm_before_gate=False,
+            )
+        ]
+    }
+
+
+def _decode(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+    q = i["q"].unsqueeze(2)
+    # Head first, as its kernels stream a head's tokens from consecutive rows.
+    k, v = (i[n].transpose(1, 2).contiguous() for n in ("k", "v"))
+
+    def call(backend: SDPBackend) -> Call:
+        def run() -> torch.Tensor:
+            with sdpa_kernel(backend):
+                return F.scaled_dot_product_attention(q, k, v, enable_gqa=True).squeeze(2)
+
+        return run
+
+    return {
+        "sdpa-cudnn": [call(SDPBackend.CUDNN_ATTENTION)],
+        "sdpa-flash": [call(SDPBackend.FLASH_ATTENTION)],
+    }
+
+
+PEERS: dict[str, Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]] = {
+    "ssd_scan": _ssd,
+    "selective_scan": _selective,
+    "selective_state_update": _update,
+    "causal_conv1d": _conv,
+    "causal_conv1d_update": _conv_update,
+    "gated_rmsnorm": _norm,
+    "attention_decode": _decode,
+}
