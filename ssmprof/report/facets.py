@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ssmprof.analysis import curves
+from ssmprof.analysis.curves import facets as by_facet
 from ssmprof.analysis.findings import Facet
 from ssmprof.records import Failure, Measurement, Run, median
 from ssmprof.spec import Architecture, BlockSpec, Subject
@@ -141,7 +141,7 @@ def _word(subject: Subject) -> str:
 def facets(run: Run) -> list[Facet]:
     """Every facet of the run: prefill before decode, small batches and graphs first."""
     return sorted(
-        curves.facets(run.outcomes, run.environments),
+        by_facet(run.outcomes, run.environments),
         key=lambda facet: (
             facet.device,
             facet.phase != "prefill",
@@ -158,7 +158,7 @@ def compare(run: Run, facet: Facet, metric: Metric = "latency") -> Comparison:
     names = name_contenders(run.scenario.blocks)
     values: dict[str, dict[int, dict[int, float]]] = {}
     failures: dict[str, dict[int, Failure]] = {}
-    for outcome in curves.facets(run.outcomes, run.environments).get(facet, []):
+    for outcome in by_facet(run.outcomes, run.environments).get(facet, []):
         point = outcome.point
         if isinstance(outcome, Failure):
             failures.setdefault(point.block, {})[point.context] = outcome

@@ -51,6 +51,7 @@ def hero(run: Run, analysis: Analysis, facet: Facet, said: Verdict, key: str) ->
         contexts=tuple(comparison.tried),
         table=times(comparison, facet.phase if facet.phase == "prefill" else "token"),
         span=(axes.x0, axes.x1),
+        limits=figure.axes[0].get_xlim(),
     )
 
 

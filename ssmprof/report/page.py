@@ -66,7 +66,23 @@ class Facts:
     kind: str = "facts"
 
 
-Part = Picture | Grid | Listing | Prose | Facts
+@dataclass(frozen=True)
+class Code:
+    """Something to be typed."""
+
+    text: str
+    kind: str = "code"
+
+
+@dataclass(frozen=True)
+class Downloads:
+    """Buttons that save what the page carries: (label, payload, file name)."""
+
+    files: tuple[tuple[str, str, str], ...]
+    kind: str = "downloads"
+
+
+Part = Picture | Grid | Listing | Prose | Facts | Code | Downloads
 
 
 @dataclass(frozen=True)
@@ -114,7 +130,8 @@ class Hero:
     series: tuple[Series, ...]
     contexts: tuple[int, ...]
     table: Table
-    span: tuple[float, float] = (0.0, 1.0)
+    span: tuple[float, float]
+    limits: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -129,4 +146,4 @@ class Page:
     sections: tuple[Section, ...]
     grade: str
     footer: str
-    data: dict[str, object] = field(default_factory=dict)
+    payloads: dict[str, bytes] = field(default_factory=dict)

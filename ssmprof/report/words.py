@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ssmprof.analysis.findings import Facet
-from ssmprof.records import Environment
+from ssmprof.records import Environment, Run
 from ssmprof.report.intervals import Interval
 from ssmprof.units import format_context, format_ratio, format_time
 
@@ -61,3 +61,11 @@ def ratio_with_interval(found: Interval) -> str:
 def percent(share: float) -> str:
     """`39.5 %`."""
     return f"{share * 100:.1f} %"
+
+
+def published_banner(run: Run) -> str:
+    """What must stand above numbers that were not measured here."""
+    if run.origin == "measured":
+        return ""
+    source = f" Source: {run.source}." if run.source else ""
+    return f"Published numbers, read from elsewhere: ssmprof did not measure them.{source}"

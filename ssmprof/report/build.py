@@ -1,0 +1,63 @@
+"""A run to a Page: which sections there are, and in the order of the decision."""
+
+from __future__ import annotations
+
+import time
+
+from ssmprof.analysis import analyze
+from ssmprof.analysis.findings import Analysis
+from ssmprof.records import Run, content_hash, encode
+from ssmprof.report import embed
+from ssmprof.report.hero import heroes
+from ssmprof.report.page import Page, Section
+from ssmprof.report.points import points
+from ssmprof.report.sections import cost, data, evidence, fits, trust, where, why
+from ssmprof.report.tables import render
+from ssmprof.report.words import published_banner
+
+
+def build(run: Run, *, identifiers: bool = False) -> Page:
+    """Analyse the run and lay out its page. The run's bytes give the hash that is printed."""
+    sha256 = content_hash(encode(run))
+    analysis = analyze(run)
+    devices = list(dict.fromkeys(machine.device for machine in run.environments.values()))
+    created = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.created_unix_s))
+    slim = embed.compact(run, identifiers=identifiers)
+    return Page(
+        title=f"ssmprof: {run.scenario.name}",
+        question=run.scenario.question,
+        meta=(
+            run.scenario.name,
+            *([created] if run.created_unix_s else []),
+            ", ".join(devices) or "no device",
+        ),
+        banner=published_banner(run),
+        heroes=heroes(run, analysis),
+        sections=tuple(_sections(run, analysis, sha256, identifiers=identifiers)),
+        grade=analysis.trust.grade,
+        footer=(
+            f"Run {sha256[:12]}, trust grade {analysis.trust.grade}, "
+            f"identifiers {'included' if identifiers else 'redacted'}. One offline file: it loads "
+            "nothing and sends nothing."
+        ),
+        payloads={
+            "data-run": embed.encoded(slim),
+            "data-points": render(points(slim), "csv").encode(),
+            "data-scenario": encode(run.scenario),
+        },
+    )
+
+
+def _sections(run: Run, analysis: Analysis, sha256: str, *, identifiers: bool) -> list[Section]:
+    found = [
+        where.section(run, analysis),
+        why.section(run, analysis),
+        fits.section(run, analysis),
+        cost.section(run, analysis),
+        evidence.ceilings(run, analysis),
+        evidence.opportunities(analysis),
+        evidence.claims(analysis),
+        trust.section(run, analysis, identifiers=identifiers),
+        data.section(run, sha256, identifiers=identifiers),
+    ]
+    return [section for section in found if section is not None]

@@ -1,0 +1,101 @@
+"""A Page to one self-contained HTML file: no request, no `eval`, every string of the data escaped.
+
+Deterministic: the same page gives the same bytes. The content security policy allows the one script
+by its hash and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from ssmprof.report import theme
+from ssmprof.report.page import Hero, Page
+
+
+def render(page: Page, version: str) -> str:
+    """The document."""
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    environment = Environment(autoescape=True, trim_blocks=False, keep_trailing_newline=True)
+    # The only markup let through unescaped is SVG that ElementTree has written.
+    environment.filters["safe_svg"] = Markup
+    script = _template("report.js")
+    payloads = {f"{hero.key}-svg": hero.svg.encode() for hero in page.heroes[1:]} | page.payloads
+    return environment.from_string(_template("report.html.j2")).render(
+        page=page,
+        version=version,
+        css=Markup(_css()),
+        js=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        views=[_view(hero) for hero in page.heroes],
+        payloads={key: pack(data) for key, data in payloads.items()},
+    )
+
+
+def pack(data: bytes) -> str:
+    """gzip and base64, the same for the same data."""
+    return base64.b64encode(gzip.compress(data, compresslevel=9, mtime=0)).decode()
+
+
+def unpack(text: str) -> bytes:
+    """What `pack` packed."""
+    return gzip.decompress(base64.b64decode(text))
+
+
+@cache
+def _template(name: str) -> str:
+    return resources.files("ssmprof.report").joinpath("templates", name).read_text("utf-8")
+
+
+def _css() -> str:
+    pairs = "".join(
+        f".pair-{index}{{background:{fill};color:{text}}}"
+        for index, (fill, text) in enumerate(
+            zip(theme.WINNER_FILLS, theme.WINNER_TEXT, strict=True)
+        )
+    )
+    return (
+        _template("report.css")
+        .replace("LIGHT", theme.css_variables("light"))
+        .replace("DARK", theme.css_variables("dark"))
+        .replace("PAIRS", pairs)
+    )
+
+
+def _view(hero: Hero) -> dict[str, Any]:
+    """What the script needs of a facet: text and numbers, no markup."""
+    return {
+        "key": hero.key,
+        "sentence": hero.sentence,
+        "conditions": hero.conditions,
+        "reading": hero.reading,
+        "contexts": hero.contexts,
+        "left": round(hero.span[0], 5),
+        "right": round(hero.span[1], 5),
+        "low": round(hero.limits[0], 3),
+        "high": round(hero.limits[1], 3),
+        "cards": [
+            {"number": card.number, "label": card.label, "state": card.state} for card in hero.cards
+        ],
+        "series": [
+            {
+                "block": one.block,
+                "label": one.label,
+                "token": one.token,
+                "mark": one.mark,
+                "texts": {str(at): text for at, text in one.texts.items()},
+            }
+            for one in hero.series
+        ],
+        "table": {
+            "caption": hero.table.caption,
+            "heads": [column.heading for column in hero.table.columns],
+            "rows": hero.table.cells(),
+        },
+    }

@@ -1,0 +1,124 @@
+"""How far can this be believed? Grade, checks, failures, environment, clocks."""
+
+from __future__ import annotations
+
+from ssmprof.analysis.findings import Analysis
+from ssmprof.records import Check, Environment, Run
+from ssmprof.report.figures import telemetry
+from ssmprof.report.page import Facts, Listing, Part, Picture, Prose, Section
+from ssmprof.report.redact import redact
+from ssmprof.report.svg import to_svg
+from ssmprof.report.tables import Column, Table
+from ssmprof.report.theme import MARKS
+from ssmprof.units import format_bytes, format_context
+
+_SHOWN = (
+    "device", "chip", "compute_capability", "sm_count", "cpu", "cpu_threads", "board", "l4t",
+    "power_mode", "driver", "cuda", "torch", "triton", "python", "ssmprof", "git", "platform",
+)  # fmt: skip
+
+
+def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
+    """Always there: a number without its conditions means nothing."""
+    trust = analysis.trust
+    parts: list[Part] = [
+        Prose(
+            f"Trust {trust.grade}. " + (" ".join(map(_stop, trust.reasons)) or "All checks pass."),
+            "warning" if trust.grade in "CD" else "plain",
+        )
+    ]
+    if trust.limits:
+        parts.append(Prose("The rules of the grade: " + "; ".join(trust.limits) + ".", "note"))
+    parts += [
+        Prose(f"{warning.text}{f' Try: {warning.fix}' if warning.fix else ''}", "note")
+        for warning in analysis.warnings
+    ]
+    for machine in run.environments.values():
+        parts.append(_environment(machine, identifiers=identifiers))
+        if machine.calibration and machine.calibration.checks:
+            parts.append(_checks(machine.calibration.checks))
+        if machine.missing:
+            parts.append(_missing(machine.missing))
+    failures = _failures(run)
+    if failures.rows:
+        parts.append(Listing(failures, folded=len(failures.rows) > 6))
+    if telemetry.available(run.telemetry):
+        svg = to_svg(
+            telemetry.draw(run.telemetry), "telemetry", "Clock, temperature and power", "Over time."
+        )
+        text = (
+            "Clock, temperature and power beside the run, in minutes; throttled spans are shaded."
+        )
+        parts.append(Picture("telemetry", svg, text))
+    return Section("trust", "Trust", "How far can this be believed?", tuple(parts))
+
+
+def _stop(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
+
+
+def _environment(machine: Environment, *, identifiers: bool) -> Facts:
+    rows: list[tuple[str, str, str]] = []
+    for name in _SHOWN:
+        value = getattr(machine, name)
+        if value is not None:
+            text = str(value) if identifiers else redact(str(value))
+            rows.append((name.replace("_", " "), text, ""))
+    if machine.memory_bytes:
+        kind = " (unified)" if machine.unified_memory else ""
+        rows.append(("memory", format_bytes(machine.memory_bytes) + kind, ""))
+    locked = {True: ("locked", "ok"), False: ("not locked", "warn")}.get(
+        machine.clocks_locked, ("not known", "")
+    )
+    rows.append(("clocks", *locked))
+    rows += [(f"provider of {op}", name, "") for op, name in sorted(machine.providers.items())]
+    return Facts(tuple(rows))
+
+
+def _checks(checks: tuple[Check, ...]) -> Listing:
+    rows = tuple(
+        {"state": MARKS[one.level], "check": one.name, "found": one.text, "fix": one.fix}
+        for one in checks
+    )
+    columns = (
+        Column("state", ""),
+        Column("check", "check"),
+        Column("found", "found"),
+        Column("fix", "mend"),
+    )
+    return Listing(Table("Checks of the machine", columns, rows))
+
+
+def _missing(missing: dict[str, str]) -> Listing:
+    rows = tuple({"reading": name, "why": why} for name, why in sorted(missing.items()))
+    columns = (Column("reading", "reading"), Column("why", "why it is missing"))
+    return Listing(Table("Readings this machine cannot give", columns, rows), folded=True)
+
+
+def _failures(run: Run) -> Table:
+    """Points that no round could measure; one row per point."""
+    measured = {one.point.key for one in run.measurements()}
+    last = {one.point.key: one for one in run.failures() if one.point.key not in measured}
+    rows = tuple(
+        {
+            "block": one.point.block,
+            "phase": one.point.phase,
+            "context_tokens": one.point.context,
+            "batch": one.point.batch,
+            "execution": one.point.execution,
+            "reason": one.reason,
+            "asked_bytes": one.asked_bytes or one.predicted_bytes,
+            "detail": one.detail[:200],
+        }
+        for one in sorted(last.values(), key=lambda one: (one.point.block, one.point.context))
+    )
+    columns = (
+        Column("block", "contender"),
+        Column("phase", "phase"),
+        Column("context_tokens", "context", format_context, numeric=True),
+        Column("batch", "batch", numeric=True),
+        Column("reason", "reason"),
+        Column("asked_bytes", "asked", format_bytes, numeric=True),
+        Column("detail", "detail", lambda text: text if len(text) < 90 else f"{text[:89]}…"),
+    )
+    return Table("Points that could not be measured: results, with their reason", columns, rows)

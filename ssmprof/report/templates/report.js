@@ -1,0 +1,222 @@
+"use strict";
+(() => {
+  const id = (name) => document.getElementById(name);
+  const views = JSON.parse(id("views").textContent);
+  const root = document.documentElement;
+  const state = { facet: 0, at: -1, off: new Set() };
+  const make = (tag, text, css) => {
+    const node = document.createElement(tag);
+    if (text !== undefined) node.textContent = text;
+    if (css) node.className = css;
+    return node;
+  };
+  const view = () => views[state.facet];
+  const unpack = async (name) => {
+    const bytes = Uint8Array.from(atob(id(name).textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return await new Response(stream).text();
+  };
+  const save = () => {
+    const parts = [];
+    if (state.facet) parts.push("f=" + state.facet);
+    if (state.at >= 0) parts.push("x=" + state.at);
+    if (state.off.size) parts.push("off=" + [...state.off].map(encodeURIComponent).join(","));
+    history.replaceState(null, "", "#" + parts.join("&"));
+  };
+
+  // Theme: the system's, until somebody chooses.
+  const dark = () => matchMedia("(prefers-color-scheme: dark)").matches;
+  const theme = id("theme");
+  theme.hidden = false;
+  const paint = (choice) => {
+    root.dataset.theme = choice;
+    theme.textContent = choice === "dark" ? "Light" : "Dark";
+  };
+  theme.textContent = dark() ? "Light" : "Dark";
+  theme.addEventListener("click", () => {
+    paint((root.dataset.theme || (dark() ? "dark" : "light")) === "dark" ? "light" : "dark");
+  });
+
+  // One context cursor: pointer or arrow keys; one line that says what stands there.
+  const hero = id("hero");
+  const picture = id("picture");
+  const readout = id("readout");
+  readout.hidden = false;
+  const cursor = make("div", undefined, "cursor");
+  cursor.hidden = true;
+  const place = (tokens) => {
+    const v = view();
+    const share = Math.log(tokens / v.low) / Math.log(v.high / v.low);
+    return v.left + share * (v.right - v.left);
+  };
+  const read = (index) => {
+    const v = view();
+    if (!v.contexts.length) return;
+    state.at = Math.max(0, Math.min(v.contexts.length - 1, index));
+    const tokens = v.contexts[state.at];
+    const texts = v.series.filter((s) => !state.off.has(s.block) && s.texts[tokens] !== undefined);
+    readout.textContent = tokens.toLocaleString("en-US") + " tokens: " +
+      texts.map((s) => s.label + " " + s.texts[tokens]).join("; ") + ".";
+    cursor.style.left = place(tokens) * picture.querySelector("svg").getBoundingClientRect().width + "px";
+    if (!cursor.isConnected) picture.append(cursor);
+    cursor.hidden = false;
+  };
+  picture.addEventListener("pointermove", (event) => {
+    const box = picture.querySelector("svg").getBoundingClientRect();
+    const x = (event.clientX - box.left) / box.width;
+    let best = 0;
+    view().contexts.forEach((tokens, index) => {
+      if (Math.abs(place(tokens) - x) < Math.abs(place(view().contexts[best]) - x)) best = index;
+    });
+    read(best);
+  });
+  picture.addEventListener("pointerleave", save);
+  hero.addEventListener("keydown", (event) => {
+    const last = view().contexts.length - 1;
+    const start = state.at < 0 ? 0 : state.at;
+    const to = { ArrowLeft: start - 1, ArrowRight: state.at + 1, Home: 0, End: last }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    read(to);
+    save();
+  });
+
+  // Legend entries become switches.
+  const show = (block) => {
+    for (const part of ["series-", "band-", "ratio-", "misfit-"]) {
+      const node = id(view().key + "-" + part + block);
+      if (node) node.toggleAttribute("hidden", state.off.has(block));
+      if (node) node.style.display = state.off.has(block) ? "none" : "";
+    }
+  };
+  const legend = () => {
+    const line = id("legend");
+    line.replaceChildren();
+    for (const s of view().series) {
+      const button = make("button", s.mark + " " + s.label, "ink-" + s.token);
+      button.type = "button";
+      button.setAttribute("aria-pressed", String(!state.off.has(s.block)));
+      button.addEventListener("click", () => {
+        if (!state.off.delete(s.block)) state.off.add(s.block);
+        button.setAttribute("aria-pressed", String(!state.off.has(s.block)));
+        show(s.block);
+        save();
+      });
+      line.append(button);
+      show(s.block);
+    }
+  };
+
+  // Other facets are unpacked when asked for; the picture is the report's own, the rest is text.
+  const choose = async (index) => {
+    const v = views[index];
+    if (!v) return;
+    const svg = index ? await unpack(v.key + "-svg") : first;
+    state.facet = index;
+    picture.innerHTML = svg;
+    id("verdict").textContent = v.sentence;
+    id("conditions").textContent = v.conditions;
+    id("reading").textContent = v.reading;
+    const cards = v.cards.map((c) => {
+      const card = make("div", undefined, "card" + (c.state ? " card-" + c.state : ""));
+      card.append(make("p", c.number, "number"), " ", make("p", c.label, "label"));
+      return card;
+    });
+    id("cards").replaceChildren(...cards);
+    const body = id("numbers").querySelector("table");
+    const head = make("tr");
+    head.append(...v.table.heads.map((text, at) => make("th", text, at ? "num" : "num")));
+    body.tHead.replaceChildren(head);
+    body.caption.textContent = v.table.caption;
+    body.tBodies[0].replaceChildren(...v.table.rows.map((cells) => {
+      const row = make("tr");
+      row.append(...cells.map((text) => make("td", text, "num")));
+      return row;
+    }));
+    readout.textContent = "";
+    cursor.hidden = true;
+    legend();
+  };
+  const first = picture.innerHTML;
+  const facet = id("facet");
+  if (facet && "DecompressionStream" in window) {
+    facet.parentElement.hidden = false;
+    facet.addEventListener("change", () => {
+      state.at = -1;
+      choose(Number(facet.value)).then(save);
+    });
+  }
+
+  // Columns sort by number where they are numbers.
+  const value = (cell) => {
+    const text = cell.textContent.trim();
+    const found = /^-?[\d,.]+/.exec(text);
+    if (!found) return text;
+    const unit = { K: 1024, M: 1048576, "µs": 1e-6, ms: 1e-3, s: 1, KiB: 1024, MiB: 1048576, GiB: 1073741824 };
+    const tail = text.slice(found[0].length).trim().split(" ")[0];
+    return Number(found[0].replaceAll(",", "")) * (unit[tail] || 1);
+  };
+  for (const table of document.querySelectorAll("section table:not(.grid)")) {
+    if (!table.tHead || table.tBodies[0].rows.length < 3) continue;
+    [...table.tHead.rows[0].cells].forEach((head, column) => {
+      const button = make("button", head.textContent);
+      button.type = "button";
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") === "descending";
+        for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", down ? "ascending" : "descending");
+        const rows = [...table.tBodies[0].rows].sort((a, b) => {
+          const [x, y] = [value(a.cells[column]), value(b.cells[column])];
+          const order = typeof x === "number" && typeof y === "number" ? x - y : String(x) < String(y) ? -1 : 1;
+          return down ? order : -order;
+        });
+        table.tBodies[0].append(...rows);
+      });
+    });
+  }
+
+  // Downloads come from the file itself.
+  for (const button of document.querySelectorAll("button[data-payload]")) {
+    if (!("DecompressionStream" in window)) break;
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const link = make("a");
+      link.href = URL.createObjectURL(new Blob([await unpack(button.dataset.payload)]));
+      link.download = button.dataset.file;
+      link.click();
+      URL.revokeObjectURL(link.href);
+    });
+  }
+
+  addEventListener("beforeprint", () => {
+    for (const node of document.querySelectorAll("details")) node.open = true;
+    const hidden = [...state.off];
+    state.off.clear();
+    hidden.forEach(show);
+    cursor.hidden = true;
+  });
+  addEventListener("keydown", (event) => {
+    if (event.target.matches("input, select, textarea") || !"[]".includes(event.key)) return;
+    const charts = [...document.querySelectorAll("figure")];
+    const at = charts.findIndex((c) => c.contains(document.activeElement));
+    const next = charts[at + (event.key === "]" ? 1 : -1)];
+    const target = next && (next.id === "hero" ? next : next.querySelector(".chart"));
+    if (target) target.focus();
+  });
+
+  legend();
+  const asked = new URLSearchParams(location.hash.slice(1));
+  for (const block of (asked.get("off") || "").split(",").filter(Boolean)) state.off.add(decodeURIComponent(block));
+  const restore = () => {
+    legend();
+    if (asked.has("x")) read(Number(asked.get("x")));
+  };
+  const wanted = Number(asked.get("f") || 0);
+  if (facet && wanted > 0 && wanted < views.length) {
+    facet.value = String(wanted);
+    choose(wanted).then(restore);
+  } else {
+    restore();
+  }
+})();
