@@ -6,13 +6,14 @@ import make
 import msgspec
 import pytest
 import torch
+from torch.nn.attention import SDPBackend
 
 from ssmprof import blocks
 from ssmprof.blocks import providers
 from ssmprof.blocks.providers import LAST_RESORT, ORIGINS, PROVIDERS, Op, candidates, choose
 from ssmprof.blocks.providers.race import fastest
 from ssmprof.blocks.providers.sdpa import attention_prefill
-from ssmprof.spec import BlockSpec
+from ssmprof.spec import BlockSpec, StateSpec
 
 CPU = torch.device("cpu")
 OWN = [op for op, names in PROVIDERS.items() if "ssmprof" in names]
@@ -34,17 +35,18 @@ def test_every_op_runs_on_a_cpu(op: str):
 
 @pytest.mark.parametrize("name", ["attention", "mamba1", "mamba2"])
 def test_a_block_on_our_kernels_agrees_with_one_on_plain_torch(name: str):
-    spec = make.block(name, pattern=(name,), vocab=30)
+    small = StateSpec(d_inner=32, d_state=8, headdim=16, dt_rank=4)  # the interpreter is slow
+    spec = make.block(name, pattern=(name,), vocab=30, d_model=32, state=small)
     plain = blocks.build(spec, "cpu", "float32")
     forced = {op: "ssmprof" for op in plain.providers() if op in OWN}
     mine = blocks.build(msgspec.structs.replace(spec, providers=forced), "cpu", "float32")
-    tokens = plain.example(2, 19)
-    caches = [model.new_cache(2, 20) for model in (plain, mine)]
+    tokens = plain.example(1, 7)
+    caches = [model.new_cache(1, 8) for model in (plain, mine)]
     outs = [m.prefill(tokens, c, "all") for m, c in zip((plain, mine), caches, strict=True)]
     torch.testing.assert_close(outs[1], outs[0], rtol=1e-3, atol=1e-3)
     for cache in caches:
-        cache.advance(19)
-    step = plain.example(2, None)
+        cache.advance(7)
+    step = plain.example(1, None)
     outs = [m.step(step, c, "last") for m, c in zip((plain, mine), caches, strict=True)]
     torch.testing.assert_close(outs[1], outs[0], rtol=1e-3, atol=1e-3)
     assert set(forced.items()) <= set(mine.providers().items())
@@ -93,6 +95,16 @@ def test_a_race_is_won_by_the_fastest_that_accepts_the_call(monkeypatch: pytest.
     found = {name: device.candidate(name) for name in device.times}
     assert fastest(found, (state,), {}, mutated=0) == "fast"
     assert state.eq(0).all()  # every candidate overwrote a copy
+
+
+def test_forcing_a_backend_leaves_the_switches_as_they_were():
+    from torch.backends import cuda
+
+    q = torch.randn(1, 5, 2, 8)
+    before = (cuda.flash_sdp_enabled(), cuda.math_sdp_enabled(), cuda.cudnn_sdp_enabled())
+    out = attention_prefill(q, q, q, backend=SDPBackend.MATH)
+    torch.testing.assert_close(out, attention_prefill(q, q, q))
+    assert before == (cuda.flash_sdp_enabled(), cuda.math_sdp_enabled(), cuda.cudnn_sdp_enabled())
 
 
 def test_a_race_without_finisher_raises_the_refusal(monkeypatch: pytest.MonkeyPatch):

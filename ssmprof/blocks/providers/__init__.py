@@ -133,7 +133,7 @@ class Op:
         if self._only is not None:
             return self._only(*args, **kwargs)
         key = (self.op, *_bucket(self.op, args))
-        name = _DECISIONS.get(key)
+        name = _DECISIONS.get(key) or _ADOPTED.get(repr(key))
         if name is None or name not in self.found:
             if torch.cuda.is_current_stream_capturing():
                 name = next(iter(self.found))  # a race inside a capture would become part of it
@@ -145,6 +145,21 @@ class Op:
 
 
 _DECISIONS: dict[tuple[Any, ...], str] = {}
+_ADOPTED: dict[str, str] = {}
+
+
+def decisions() -> dict[str, str]:
+    """What the races of this process decided, and what it adopted, as plain text."""
+    return _ADOPTED | {repr(key): name for key, name in _DECISIONS.items()}
+
+
+def adopt(found: Mapping[str, str]) -> None:
+    """Take over decisions of another process of the same sweep.
+
+    A race costs seconds where a library compiles, and two candidates of equal speed would change
+    places from process to process.
+    """
+    _ADOPTED.update(found)
 
 
 def _bucket(op: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
