@@ -5,6 +5,9 @@ and the cost of one launch inside a CUDA graph; `shares` turns the cost of a cel
 of its time that each ceiling alone would need.
 """
 
+# Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass

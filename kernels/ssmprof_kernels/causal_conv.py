@@ -6,6 +6,9 @@ the first token of a sequence read the initial state, zeros where None. Shapes: 
 (D,W) with W = 2..4, bias (D), states (B,D,W-1) with the oldest input first.
 """
 
+# Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import torch

@@ -6,6 +6,9 @@ with `norm_before_gate`, else norm(x * silu(z)); norm(v) = v / sqrt(mean(v^2) + 
 (Zhang and Sennrich, arXiv:1910.07467).
 """
 
+# Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import torch

@@ -113,7 +113,7 @@ def compiling(sm: int) -> Iterator[list[Any]]:
     shared = launch.SHARED_BYTES.get(sm, min(launch.SHARED_BYTES.values()))
     launch.forget()
     launch._facts[device] = launch.DeviceFacts(sm, MULTIPROCESSORS.get(sm, 16), shared, f"sm_{sm}")
-    driver.set_active(_PretendedDriver(sm))
+    driver._active = _PretendedDriver(sm)
     JITFunction.run = compile_only
     try:
         with FakeTensorMode(), _Indexing(), warnings.catch_warnings():

@@ -41,7 +41,7 @@ def attention_decode_sequential(
     block_table: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Token by token with a running maximum; the oracle of the tests."""
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
     share = q.shape[1] // k_cache.shape[2]
     pages = 1 if block_table is None else block_table.shape[1]
     out = q.new_zeros(*q.shape[:2], v_cache.shape[3])
@@ -52,7 +52,7 @@ def attention_decode_sequential(
             top = q.new_full((), float("-inf"))
             total, acc = q.new_zeros(()), q.new_zeros(v_cache.shape[3])
             for t in range(first, end):
-                score = scale * (q[row, head] * keys[t, head // share]).sum()
+                score = factor * (q[row, head] * keys[t, head // share]).sum()
                 new_top = torch.maximum(top, score)
                 fade, weight = torch.exp(top - new_top), torch.exp(score - new_top)
                 total = total * fade + weight
@@ -75,7 +75,7 @@ def attention_decode(
 ) -> torch.Tensor:
     """Row by row, all tokens and heads at once; the signature and result of the kernel."""
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
     heads = k_cache.shape[2]
     pages = 1 if block_table is None else block_table.shape[1]
     out = q.new_zeros(*q.shape[:2], v_cache.shape[3])
@@ -85,7 +85,7 @@ def attention_decode(
         keys = _cached(k_cache, block_table, row, end)[first:].to(wide)
         values = _cached(v_cache, block_table, row, end)[first:].to(wide)
         packed = q[row].unflatten(0, (heads, -1)).to(wide)
-        scores = torch.einsum("hgd,lhd->hgl", packed, keys) * scale
+        scores = torch.einsum("hgd,lhd->hgl", packed, keys) * factor
         mixed = torch.einsum("hgl,lhd->hgd", scores.softmax(-1), values)
         out[row] = mixed.flatten(0, 1).to(q.dtype)
     return out
