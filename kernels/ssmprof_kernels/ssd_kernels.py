@@ -220,6 +220,7 @@ def _summaries(
     seq_sb,
     seq_sl,
     Q: tl.constexpr,
+    R: tl.constexpr,
     BP: tl.constexpr,
     BN: tl.constexpr,
     EVEN_P: tl.constexpr,
@@ -251,9 +252,10 @@ def _summaries(
             return
     batch = seq * 0 if VARLEN else seq
     entry = batch.to(tl.int64)
-    rows = tl.arange(0, Q)
     ps = tl.arange(0, BP)
     ns = tl.arange(0, BN)
+    # One step takes R chunks, one per row, so that the exponents of a chunk stay its own.
+    inner = tl.arange(0, R)[:, None] * Q + tl.arange(0, Q)[None, :]
     at = (slot * H + head).to(tl.int64)
     if not PREPARED:
         a2 = tl.load(a_ptr + head).to(tl.float32) * LOG2E
@@ -263,18 +265,19 @@ def _summaries(
         if last:
             left = length - begin
             dt_base = dt_ptr + entry * dt_sb + (start + begin).to(tl.int64) * dt_sl + head * dt_sh
-            out = at * T + rows
-            for _ in range(tl.cdiv(left, Q)):
-                raw = tl.load(dt_base + rows * dt_sl, mask=rows < left, other=0.0)
-                delta, a = _exponents(raw, bias, a2, rows < left, dt_min, dt_max, SOFTPLUS, CLAMP)
+            out = at * T + inner
+            for _ in range(tl.cdiv(left, R * Q)):
+                raw = tl.load(dt_base + inner * dt_sl, mask=inner < left, other=0.0)
+                delta = _delta(raw, bias, inner < left, dt_min, dt_max, SOFTPLUS, CLAMP)
+                a = tl.cumsum(delta * a2, 1)
                 if block == 0:
                     tl.store(decays_ptr + out, a)
                     tl.store(sources_ptr + out, _source(a, delta, APART))
-                dt_base += Q * dt_sl
-                out += Q
-                left -= Q
+                dt_base += R * Q * dt_sl
+                out += R * Q
+                left -= R * Q
             return
-    token = (start + begin + T - Q).to(tl.int64)
+    token = (start + begin + T - R * Q).to(tl.int64)
     x_base = x_ref
     b_base = b_ref
     if not TMA:
@@ -286,47 +289,58 @@ def _summaries(
     acc = tl.zeros((BP, BN), tl.float32)
     after = 0.0
     alive = 1
-    whole = rows >= 0
+    whole = inner >= 0
     p_mask = (block * BP + ps)[None, :] < P
     n_mask = ns[None, :] < N
-    source_at = at * T + T - Q + rows
+    source_at = at * T + T - R * Q + inner
+    chunk_at = at * T + T - R * Q + tl.arange(0, R) * Q + Q - 1
     if not PREPARED:
-        raw = tl.load(dt_base + rows * dt_sl)
-    x_row = (batch * L + start + begin + T - Q).to(tl.int32)
-    for c in range(T // Q - 1, -1, -1):
+        raw = tl.load(dt_base + inner * dt_sl)
+    x_row = (batch * L + start + begin + T - R * Q).to(tl.int32)
+    for c in range(K // R - 1, -1, -1):
         if PREPARED:
             source = tl.load(sources_ptr + source_at)
-            total = tl.load(decays_ptr + at * T + c * Q + Q - 1)
+            totals = tl.load(decays_ptr + chunk_at)
             if APART:
-                w = source * _exp2(after + total - tl.load(decays_ptr + source_at), INTERPRET)
-            else:
-                w = _exp2(after + total - source, INTERPRET)
+                a = tl.load(decays_ptr + source_at)
         else:
-            delta, a = _exponents(raw, bias, a2, whole, dt_min, dt_max, SOFTPLUS, CLAMP)
+            delta = _delta(raw, bias, whole, dt_min, dt_max, SOFTPLUS, CLAMP)
             if c > 0:
-                dt_base -= Q * dt_sl
-            raw = tl.load(dt_base + rows * dt_sl)
-            total = tl.sum(delta * a2, 0)
-            w = delta * _exp2(after + total - a, INTERPRET)
+                dt_base -= R * Q * dt_sl
+            raw = tl.load(dt_base + inner * dt_sl)
+            log_decay = delta * a2
+            totals = tl.sum(log_decay, 1)
+            a = tl.cumsum(log_decay, 1)
+            source = _source(a, delta, APART)
             if block == 0:
                 tl.store(decays_ptr + source_at, a)
-                tl.store(sources_ptr + source_at, _source(a, delta, APART))
-        source_at -= Q
+                tl.store(sources_ptr + source_at, source)
+        total = tl.sum(totals, 0)
+        # From a chunk's start to the end of the segment.
+        rest = (after + total - (tl.cumsum(totals, 0) - totals))[:, None]
+        if APART:
+            w = source * _exp2(rest - a, INTERPRET)
+        else:
+            w = _exp2(rest - source, INTERPRET)
+        source_at -= R * Q
+        chunk_at -= R * Q
         if SEQ_IDX:
-            change = _breaks(seq_ptr + entry * seq_sb, token + rows, seq_sl, start, whole)
+            tl.static_assert(R == 1)
+            change = _breaks(seq_ptr + entry * seq_sb, token + inner, seq_sl, start, whole)
             token -= Q
-            changes = tl.sum(change, 0)
-            w = tl.where((tl.cumsum(change, 0) == changes) & (alive > 0), w, 0.0)
+            changes = tl.sum(tl.sum(change, 1), 0)
+            w = tl.where((tl.cumsum(change, 1) == changes) & (alive > 0), w, 0.0)
             alive = tl.where(changes > 0, 0, alive)
         after += total
-        xv = _tile(x_ref, x_base, x_row, head * P + block * BP, x_sl, x_sp, p_mask, Q, BP, TMA,
+        xv = _tile(x_ref, x_base, x_row, head * P + block * BP, x_sl, x_sp, p_mask, R * Q, BP, TMA,
                    not EVEN_P)  # fmt: skip
-        bv = _tile(b_ref, b_base, x_row, (head // PER_GROUP) * N, b_sl, b_sn, n_mask, Q, BN, TMA,
-                   not EVEN_N)  # fmt: skip
-        x_row -= Q
+        bv = _tile(b_ref, b_base, x_row, (head // PER_GROUP) * N, b_sl, b_sn, n_mask, R * Q, BN,
+                   TMA, not EVEN_N)  # fmt: skip
+        x_row -= R * Q
         if not TMA:
-            x_base -= Q * x_sl
-            b_base -= Q * b_sl
+            x_base -= R * Q * x_sl
+            b_base -= R * Q * b_sl
+        w = tl.reshape(w, (R * Q,))
         xw = tl.trans(xv).to(tl.float32) * w[None, :]
         if SEQ_IDX:
             # A token of an earlier sequence must vanish even if it is not finite.

@@ -22,6 +22,7 @@ DEFAULT: dict[str, Any] = {
     "BP": 64,
     "num_warps": 4,
     "num_stages": 2,
+    "sum_chunks": 2,
     "sum_warps": 4,
     "sum_stages": 3,
     "tma": True,

@@ -178,10 +178,14 @@ def _run(
     if cut.segments:
         state = torch.empty((cut.slots, heads, width, states), **f32)
         decay = torch.empty((cut.slots, heads), **f32)
+        R = 1 if seq_idx is not None else math.gcd(cut.T // Q, meta["sum_chunks"])
+        pair = (x, B)
+        if tma:
+            pair = (_matrix(x, [R * Q, BP]), _matrix(B, [R * Q, BN]))
         ssd_kernels._summaries[(cut.slots * heads * blocks,)](
-            tiles[0], dt, A, tiles[1], dt_bias, cu_seqlens, seq_idx, decays, sources, state, decay,
+            pair[0], dt, A, pair[1], dt_bias, cu_seqlens, seq_idx, decays, sources, state, decay,
             *sizes, low, high, *x.stride(), *dt.stride(), *B.stride(), *seq_strides,
-            PREPARED=prepared, num_warps=meta["sum_warps"], num_stages=meta["sum_stages"],
+            R=R, PREPARED=prepared, num_warps=meta["sum_warps"], num_stages=meta["sum_stages"],
             **exponents, **shared, **options,
         )  # fmt: skip
         if cut.segments == 2:
