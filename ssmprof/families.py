@@ -35,7 +35,8 @@ _OPS: tuple[tuple[Family, str], ...] = (
     ("moe", r"fused_moe topk_softmax grouped_mm"),
     (
         "gemm",
-        r"^(add|b|badd|_scaled_)?mm$ ^(add)?mv$ ^linear$ ^dot$ ^mkldnn_linear$ ^_addmm_activation$",
+        r"^(add|b|badd|_scaled_)?mm$ ^(add)?mv$ ^(mkldnn_)?linear$ ^matmul$ ^einsum$ ^tensordot$ "
+        r"^dot$ ^_addmm_activation$",
     ),
 )
 
@@ -89,12 +90,12 @@ _GENERIC_FAMILIES = frozenset({"elementwise", "copy", "other"})
 _ELEMENTWISE_OPS = re.compile(
     r"^(add|sub|rsub|mul|div|neg|exp|exp2|expm1|log|log1p|log2|pow|sqrt|rsqrt|reciprocal|silu|gelu|relu"
     r"|sigmoid|tanh|softplus|sin|cos|clamp|clamp_min|clamp_max|where|masked_fill|addcmul|addcdiv|lerp"
-    r"|threshold|abs|maximum|minimum|eq|ne|lt|le|gt|ge|logical_\w+|bitwise_\w+|tril|triu)_?$"
+    r"|threshold|abs|square|maximum|minimum|eq|ne|lt|le|gt|ge|logical_\w+|bitwise_\w+|tril|triu)_?$"
 )  # fmt: skip
 _COPY_OPS = re.compile(
     r"^(copy|_to_copy|clone|cat|stack|fill|zero|zeros|zeros_like|ones|ones_like|full|full_like|new_zeros"
     r"|new_full|contiguous|repeat|roll|flip|constant_pad_nd|arange|slice_scatter|index_put|scatter"
-    r"|index_copy|masked_scatter|repeat_interleave|_index_put_impl)_?$"
+    r"|index_copy|masked_scatter|repeat_interleave|_index_put_impl|to|reshape|flatten|type_as|pad|tile)_?$"
 )  # fmt: skip
 
 FAMILIES: tuple[Family, ...] = get_args(Family)

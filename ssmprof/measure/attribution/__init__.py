@@ -72,10 +72,14 @@ def _graph_events(request: Request) -> Parts:
         raise Untraceable(f"no event nodes: {reason}")
     cost_s = request.calibration.mark_cost_s
     cost_s = marks.default_graph_mark_cost_s() if cost_s is None else cost_s
-    intervals, whole_s, count, ends = graph_events.trace(
+    marked, whole_s, ends = graph_events.trace(
         request.call, request.replays, cost_s, module=request.module, flush=request.flush
     )
-    gap_s = None
+    intervals, count, gap_s = marked.intervals, len(marked.marker.events), None
+    if marked.kernel_count != ends.kernel_count:
+        request.notes.append(
+            f"the call runs {ends.kernel_count} kernels alone and {marked.kernel_count} when traced"
+        )
     if request.names:
 
         def run() -> None:

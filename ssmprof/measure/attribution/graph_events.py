@@ -145,12 +145,12 @@ def trace(
     module: torch.nn.Module | None = None,
     flush: Callable[[], None] = lambda: None,
     pool: Any = None,
-) -> tuple[list[Interval], float, int, Captured]:
+) -> tuple[Captured, float, Captured]:
     """Time every op of `call` over `replays` replays of its marked graph.
 
-    `flush` runs before each replay (it empties the L2 cache for cold times). Returns the intervals
-    with corrected seconds, the whole from the graph marked at its ends, the number of marks, and
-    the graph marked at its ends, for profiling. Raises Untraceable.
+    `flush` runs before each replay (it empties the L2 cache for cold times). Returns the marked
+    graph, whose intervals then hold corrected seconds, the whole from the graph marked at its ends,
+    and that graph, for profiling. Raises Untraceable.
     """
     marked = capture(call, parts=True, module=module, pool=pool)
     ends = capture(call, parts=False, pool=pool if pool is not None else marked.graph.pool())
@@ -170,4 +170,4 @@ def trace(
             samples.append(parts)
     for interval, times in zip(marked.intervals, zip(*samples, strict=True), strict=True):
         interval.times_s = tuple(times)
-    return marked.intervals, median(wholes), len(marked.marker.events), ends
+    return marked, median(wholes), ends

@@ -41,7 +41,8 @@ class Interval:
             return self.op.kernel
         if len(self.cupti_each_s) == len(self.kernels):
             return max(zip(self.cupti_each_s, self.kernels, strict=True))[1]
-        return self.kernels[0]
+        # A fill before a kernel only prepares it.
+        return next((name for name in self.kernels if not name.startswith("Mem")), self.kernels[0])
 
 
 def short_name(kernel: str) -> str:

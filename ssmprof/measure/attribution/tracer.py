@@ -1,10 +1,10 @@
 """Op boundaries of any model: torch's dispatcher, Triton's launch hooks and named scopes.
 
-The model is not changed. The dispatch mode sees every aten or registered op below autograd, so
-fused autograd functions dissolve by themselves; launch hooks see Triton kernels that bypass the
-dispatcher; scopes name the rows: `with scope(...)` in our blocks, forward hooks by qualified name
-in foreign modules. Raw launches of an extension are seen by none of these: their time falls into
-the interval of the next boundary, and the count of graph nodes in it tells.
+The model is not changed. Under inference mode the dispatch mode sees every aten or registered op
+as the model calls it, so fused autograd functions dissolve by themselves; launch hooks see Triton
+kernels that bypass the dispatcher; scopes name the rows: `with scope(...)` in our blocks, forward
+hooks by qualified name in foreign modules. Raw launches of an extension are seen by none of these:
+their time falls into the interval of the next boundary, and the count of graph nodes in it tells.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ class ScopeStack:
         outer = self._levels[-1][0]
         self._levels.append((f"{outer}.{name}" if outer else name, core))
 
-    def enter_module(self, qualified: str) -> None:
+    def enter_module(self, qualified: str, core: str | None = None) -> None:
         """A module's qualified name is complete in itself; it is not appended to the outer one."""
-        self._levels.append((qualified, None))
+        self._levels.append((qualified, core))
 
     def leave(self) -> None:
         self._levels.pop()
@@ -84,11 +84,6 @@ class ScopeStack:
     @property
     def current(self) -> tuple[str, str | None]:
         return self._levels[-1]
-
-
-def _may_launch(func: Any) -> bool:
-    """Whether this op can start a kernel: no view, no allocation, no question."""
-    return not func.is_view and func._schema.name.rsplit("::", 1)[-1] not in _HOST_ONLY
 
 
 class _DispatchMode(TorchDispatchMode):
@@ -100,18 +95,25 @@ class _DispatchMode(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if _is_composite(func):
-            # Under inference mode composite ops (linear, matmul) arrive whole; their parts are ops.
-            with self:
-                return func._op_dk(_COMPOSITE, *args, **kwargs)
-        if not _may_launch(func):
+        name = func._schema.name
+        if name.rsplit("::", 1)[-1] in _HOST_ONLY or (func.is_view and not _is_composite(func)):
             return func(*args, **kwargs)
-        return self._tracer.run(func._schema.name, lambda: func(*args, **kwargs))
+        return self._tracer.run(name, lambda: func(*args, **kwargs), args if func.is_view else ())
 
 
 @cache
 def _is_composite(func: Any) -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE.name)
+
+
+def _shares_storage(result: Any, args: Any) -> bool:
+    """Whether a view-like composite op (reshape, contiguous, to) came out as a view."""
+    if not args or not isinstance(args[0], torch.Tensor):
+        return False
+    first = result[0] if isinstance(result, list | tuple) and result else result
+    if not isinstance(first, torch.Tensor):
+        return False
+    return first.untyped_storage()._cdata == args[0].untyped_storage()._cdata
 
 
 class Tracer:
@@ -123,8 +125,12 @@ class Tracer:
         self.last = "nothing"
         self._outer: str | None = None
 
-    def run(self, name: str, op: Callable[[], Any]) -> Any:
-        """Execute one dispatched op between two boundaries."""
+    def run(self, name: str, op: Callable[[], Any], viewed: Any = ()) -> Any:
+        """Execute one dispatched op between two boundaries; none after it if it only `viewed`.
+
+        A composite op stays whole: taking it apart under the tracer would choose other kernels than
+        the call does alone (a fused norm falls back to its parts when somebody listens).
+        """
         self.last = name
         nested, self._outer = self._outer, self._outer or name
         if nested is not None:  # the insides of an op belong to it
@@ -132,7 +138,8 @@ class Tracer:
         try:
             self.recorder.before()
             result = op()
-            self.recorder.after(Op(*self.scopes.current, name, ""))
+            if not (viewed and _shares_storage(result, viewed)):
+                self.recorder.after(Op(*self.scopes.current, name, ""))
         finally:
             self._outer = nested
         return result
@@ -158,6 +165,14 @@ class Tracer:
             yield self
 
 
+def _core_of(part: torch.nn.Module) -> str | None:
+    """Family of a module that holds one operator by its class: norms and rotary embeddings."""
+    if next(part.children(), None) is not None:
+        return None
+    kind = type(part).__name__.lower()
+    return "norm" if "norm" in kind else "rope" if "rotary" in kind else None
+
+
 @contextmanager
 def _module_scopes(module: torch.nn.Module, stack: ScopeStack) -> Generator[None, None, None]:
     handles: list[Any] = []
@@ -165,8 +180,11 @@ def _module_scopes(module: torch.nn.Module, stack: ScopeStack) -> Generator[None
         for name, part in module.named_modules():
             if not name:
                 continue
+            core = _core_of(part)
             handles.append(
-                part.register_forward_pre_hook(lambda *_, name=name: stack.enter_module(name))
+                part.register_forward_pre_hook(
+                    lambda *_, name=name, core=core: stack.enter_module(name, core)
+                )
             )
             handles.append(part.register_forward_hook(lambda *_: stack.leave(), always_call=True))
         yield
