@@ -167,6 +167,12 @@ class FakeRunner:
     def environment(self) -> Environment:
         return make.ENVIRONMENT
 
+    def adopt(self, chosen: Mapping[str, str]) -> None:
+        self.adopted = dict(chosen)
+
+    def chosen(self) -> dict[str, str]:
+        return self.adopted or {f"op {os.getpid()}": "fast"}
+
     def measure(self, job: Job, stage: Callable[[str], None]) -> Measurement:
         stage("latency")
         fault = self.faults.get(job.key)
@@ -187,15 +193,17 @@ class FakeRunner:
 
 def processes(tag: str) -> list[int]:
     """Living processes whose environment holds `tag`."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdigit() and tag.encode() in (folder / "environ").read_bytes():
-                state = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
-                found += [int(folder.name)] if state != "Z" else []
-        except (OSError, IndexError):
-            continue
-    return found
+    numbers = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    return [pid for pid in numbers if _is_tagged(Path(f"/proc/{pid}"), tag)]
+
+
+def _is_tagged(process: Path, tag: str) -> bool:
+    try:
+        tagged = tag.encode() in (process / "environ").read_bytes()
+        state = (process / "stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:  # it ended meanwhile, or belongs to another user
+        return False
+    return tagged and state != "Z"
 
 
 def gone(tag: str, within_s: float = 10.0) -> list[int]:

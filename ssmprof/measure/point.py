@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ import torch
 from msgspec import structs
 
 from ssmprof import costs
-from ssmprof.blocks import build, workload
+from ssmprof.blocks import build, providers, workload
 from ssmprof.blocks.workloads import Workload
 from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device
@@ -56,6 +56,14 @@ class PointRunner:
     def environment(self) -> Environment:
         """The machine and the software."""
         return self._environment
+
+    def adopt(self, chosen: Mapping[str, str]) -> None:
+        """Take over the outcome of other workers' races."""
+        providers.adopt(chosen)
+
+    def chosen(self) -> dict[str, str]:
+        """Winners of the races so far."""
+        return providers.decisions()
 
     def measure(self, job: Job, stage: Stage) -> Measurement:
         """All passes the job asks for. Raises what the device or a library raises."""

@@ -12,15 +12,20 @@ from ssmprof.records import Environment, Job, Memory, Outcome
 
 
 class Measure(Struct, frozen=True, kw_only=True, tag="measure"):
-    """Parent: measure this job in all passes but the memory of a fresh process."""
+    """Parent: measure this job in all passes but the memory of a fresh process.
+
+    `chosen` are the implementations that other workers of the sweep found fastest.
+    """
 
     job: Job
+    chosen: dict[str, str] = {}
 
 
 class Weigh(Struct, frozen=True, kw_only=True, tag="weigh"):
     """Parent, to a worker that has run nothing else: the memory of this job's call."""
 
     job: Job
+    chosen: dict[str, str] = {}
 
 
 class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
@@ -36,9 +41,10 @@ class Doing(Struct, frozen=True, kw_only=True, tag="doing"):
 
 
 class Answer(Struct, frozen=True, kw_only=True, tag="answer"):
-    """Worker: the outcome of the job it was given."""
+    """Worker: the outcome of the job it was given, and the implementations chosen so far."""
 
     outcome: Outcome
+    chosen: dict[str, str] = {}
 
 
 class Weighed(Struct, frozen=True, kw_only=True, tag="weighed"):
@@ -51,6 +57,7 @@ class Weighed(Struct, frozen=True, kw_only=True, tag="weighed"):
     key: str
     memory: Memory | None = None
     missing: str | None = None
+    chosen: dict[str, str] = {}
     cold_s: float | None = None
     compilations: int | None = None
     measuring_s: float = 0.0

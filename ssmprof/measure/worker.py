@@ -16,10 +16,12 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from msgspec import structs
 
 from ssmprof.measure import wire
 from ssmprof.records import Environment, Failure, FailureReason, Job, Measurement
@@ -43,6 +45,14 @@ class Runner(Protocol):
     """Measures points on one device; made once per worker, after the fork."""
 
     def environment(self) -> Environment: ...
+
+    def adopt(self, chosen: Mapping[str, str]) -> None:
+        """Use what other workers of the sweep chose instead of choosing again."""
+        ...
+
+    def chosen(self) -> dict[str, str]:
+        """What this worker chose, for those after it."""
+        ...
 
     def measure(self, job: Job, stage: Stage) -> Measurement: ...
 
@@ -73,10 +83,13 @@ def serve(requests: int, answers: int, make: Callable[[], Runner]) -> None:
     with os.fdopen(requests, "rb") as lines:
         for data in lines:
             asked = wire.request(data)
+            runner.adopt(asked.chosen)
             if isinstance(asked, wire.Measure):
-                say(wire.Answer(outcome=_measure(runner, asked.job, stage, environment)))
+                outcome = _measure(runner, asked.job, stage, environment)
+                say(wire.Answer(outcome=outcome, chosen=runner.chosen()))
             else:
-                say(_weigh(runner, asked.job, stage))
+                weighed = _weigh(runner, asked.job, stage)
+                say(structs.replace(weighed, chosen=runner.chosen()))
 
 
 def _measure(

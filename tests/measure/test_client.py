@@ -191,3 +191,19 @@ def test_the_parent_sleeps_while_a_worker_measures(tmp_path):
         list(client(todo))
         after = os.times()
     assert (after.user - before.user) + (after.system - before.system) < 0.3
+
+
+def test_what_one_worker_chose_is_used_by_those_after_it():
+    todo = [make.job("mamba2", 64, round=number, passes=FRESH) for number in range(3)]
+    with fakes.client() as client:
+        list(client(todo))
+        assert len(client._chosen) == 1
+
+
+def test_a_process_that_had_to_choose_is_weighed_again(monkeypatch):
+    weighed = []
+    with fakes.client() as client:
+        once = client._weigh_one
+        monkeypatch.setattr(client, "_weigh_one", lambda job: weighed.append(job) or once(job))
+        list(client([make.job("mamba2", context, passes=FRESH) for context in (64, 128)]))
+    assert [job.point.context for job in weighed] == [64, 64, 128]

@@ -1,4 +1,4 @@
-"""Sweeps that are hurt: nothing finished is lost, nothing is left behind, a resume completes them."""
+"""Sweeps that are hurt: no finished point is lost, no process left, a resume completes them."""
 
 from __future__ import annotations
 
