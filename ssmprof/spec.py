@@ -146,13 +146,18 @@ class Refine(_Spec, frozen=True, kw_only=True):
 
 
 class Sweep(_Spec, frozen=True, kw_only=True):
-    """The axes: every combination is a point."""
+    """The axes: every combination is a point.
+
+    Beyond `eager_up_to` tokens eager calls are left out where graphs are asked for as well: a long
+    call hides its launches, and the time is better spent elsewhere.
+    """
 
     contexts: Annotated[tuple[Positive, ...], Meta(min_length=1)]
     batch: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (1,)
     phase: Annotated[tuple[Phase, ...], Meta(min_length=1)] = ("prefill",)
     dtype: Dtype = "bfloat16"
     execution: Annotated[tuple[Execution, ...], Meta(min_length=1)] = ("graph", "eager")
+    eager_up_to: Positive | None = None
     logits: Logits = "none"
     refine: Refine | None = None
 

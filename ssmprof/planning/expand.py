@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from ssmprof.records import Job, Point
-from ssmprof.spec import BlockSpec, Passes, Scenario, Subject, digest
+from ssmprof.spec import BlockSpec, Execution, Passes, Scenario, Subject, digest
 
 # Shares of time need three rounds for an interval; more would buy little for their cost.
 PARTS_ROUNDS = 3
@@ -54,10 +54,10 @@ def _block_round(
     scenario: Scenario, block: Subject, turn: int, contexts: tuple[int, ...], device: str
 ) -> Iterable[Job]:
     sweep = scenario.sweep
-    executions = sweep.execution if device == "cuda" else ("eager",)
     for phase in sweep.phase:
         for batch in sweep.batch:
             for context in _shuffled(contexts, f"{scenario.seed}-{block.name}-{turn}-{phase}"):
+                executions = _executions(scenario, context, device)
                 for execution in executions:
                     yield Job(
                         point=Point(
@@ -76,6 +76,15 @@ def _block_round(
                         budget=scenario.budget,
                         passes=_passes(scenario.passes, turn, first=execution == executions[0]),
                     )
+
+
+def _executions(scenario: Scenario, context: int, device: str) -> tuple[Execution, ...]:
+    sweep = scenario.sweep
+    if device != "cuda":
+        return ("eager",)
+    if sweep.eager_up_to is not None and context > sweep.eager_up_to and "graph" in sweep.execution:
+        return ("graph",)
+    return sweep.execution
 
 
 def _has_head(block: Subject) -> bool:

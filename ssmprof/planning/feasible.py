@@ -20,10 +20,11 @@ from ssmprof.units import format_bytes
 EFFICIENCY = 0.5  # of the ceiling that binds an op, typical of the shapes of the scenarios
 HOPELESS = 1.25  # predicted peak over memory from which a point is not tried
 OPS_PER_SUBLAYER = 8  # kernels of one sub-layer, launched one by one
-START_S = {"cuda": 8.0, "cpu": 4.0}  # a worker: imports, context, weights, compiled kernels loaded
-FRESH_S = {"cuda": 3.0, "cpu": 2.0}  # a process of its own for one reading of memory
-POINT_S = 0.1  # per point beside its calls
-PARTS_CALLS = 12  # replays with marks and CUPTI's cycles
+START_S = {"cuda": 5.0, "cpu": 4.0}  # a worker: imports, context, weights, compiled kernels loaded
+FRESH_S = {"cuda": 1.5, "cpu": 1.5}  # a process of its own for one reading of memory
+POINT_S = 0.12  # per point beside its calls
+PARTS_CALLS = 4  # replays with marks and CUPTI's cycle, of a long call
+PARTS_S = 0.25  # and at least this
 ENERGY_S = 30.0  # five windows of five seconds, and idle
 POWER_SHARE = 0.7  # of the board's limit under load
 
@@ -51,9 +52,9 @@ class Machine:
             return cls(
                 name=name,
                 kind=kind,
-                bytes_per_s=3e11 if unknown_gpu else 1e10,
-                flops=3e13 if unknown_gpu else 4e10,
-                exps_per_s=5e11 if unknown_gpu else 4e8,
+                bytes_per_s=3e11 if unknown_gpu else 3e10,
+                flops=3e13 if unknown_gpu else 1.6e11,
+                exps_per_s=5e11 if unknown_gpu else 1.2e9,
                 launch_s=6e-6,
                 memory_bytes=memory_bytes,
             )
@@ -109,10 +110,12 @@ def job_s(job: Job, machine: Machine) -> float:
     if not isinstance(job.subject, BlockSpec):
         return job.budget.point_s
     one, budget = call_s(job.subject, job.point, machine), job.budget
-    samples = min(max(budget.min_samples * one, budget.min_time_s), max(budget.point_s, 2 * one))
-    spent = POINT_S + 3 * one + samples * (1.2 if machine.kind == "cuda" else 1.0)
+    samples = max(budget.min_samples * one, budget.min_time_s)
+    if samples > budget.point_s:
+        samples = max(budget.point_s, 3 * one)
+    spent = POINT_S + 2.5 * one + samples * (1.2 if machine.kind == "cuda" else 1.0)
     if job.passes.parts:
-        spent += PARTS_CALLS * one + POINT_S
+        spent += max(PARTS_CALLS * one, PARTS_S)
     if job.passes.memory != "off":
         spent += 2 * one + (FRESH_S[machine.kind] if job.passes.memory == "fresh" else 0.0)
     return spent + (ENERGY_S if job.passes.energy else 0.0)

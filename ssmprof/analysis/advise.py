@@ -1,0 +1,102 @@
+"""What could be changed, each with its evidence and an upper bound of the gain.
+
+Bounds come from this run alone: a graph instead of launches, an op at its ceiling (Amdahl), another
+contender where one does not fit. Nothing is changed and nothing is promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ssmprof.analysis.findings import Advice, Crossover, Launch, MemoryLaw, RooflinePoint
+from ssmprof.units import format_context, format_time
+
+WORTH = 1.05  # gains below are within what a verdict calls a tie, or near it
+
+
+def advise(
+    launches: Sequence[Launch],
+    roofline: Sequence[RooflinePoint],
+    crossovers: Sequence[Crossover],
+    laws: Sequence[MemoryLaw],
+) -> list[Advice]:
+    """All advice, the largest gain first, then what has no number."""
+    found = [*_graphs(launches), *_slow_ops(roofline), *_capacity(crossovers), *_growth(laws)]
+    return sorted(found, key=lambda advice: -(advice.at_most or 0.0))
+
+
+def _graphs(launches: Sequence[Launch]) -> Iterable[Advice]:
+    """Per block and phase: launch-bound up to which context, and what a graph saves there."""
+    groups: dict[tuple[str, str, int], list[Launch]] = {}
+    for launch in launches:
+        if launch.verdict == "launch-bound" and launch.graph_s is not None:
+            facet = launch.facet
+            groups.setdefault((launch.block, facet.phase, facet.batch), []).append(launch)
+    for (block, phase, batch), mine in groups.items():
+        worst = max(mine, key=lambda launch: launch.gap)
+        longest = max(launch.context for launch in mine)
+        assert worst.graph_s is not None
+        yield Advice(
+            finding=f"{block} {phase}, batch {batch}, is launch-bound up to "
+            f"{format_context(longest)}: use CUDA graphs",
+            evidence=f"at {format_context(worst.context)} {format_time(worst.eager_s)} eager, "
+            f"{format_time(worst.graph_s)} as a graph",
+            at_most=worst.eager_s / worst.graph_s,
+        )
+
+
+def _slow_ops(roofline: Sequence[RooflinePoint]) -> Iterable[Advice]:
+    """The op of each block, at its longest context, whose ceiling would save the most."""
+    best: dict[tuple[str, str], tuple[int, float, Advice]] = {}
+    wholes = {
+        (point.facet, point.block, point.context): point.time_s
+        for point in roofline
+        if point.scope == "whole"
+    }
+    for point in roofline:
+        whole = wholes.get((point.facet, point.block, point.context))
+        if point.scope == "whole" or whole is None or point.facet.execution != "graph":
+            continue
+        saved = max(point.time_s - point.floor_s, 0.0)
+        gain = whole / (whole - saved) if saved < whole else 1.0
+        if gain < WORTH:
+            continue
+        advice = Advice(
+            finding=f"{point.block} {point.facet.phase} at {format_context(point.context)}: "
+            f"{point.scope} is at {point.of_ceiling:.0%} of its {point.bound} ceiling",
+            evidence=f"{format_time(point.time_s)} of {format_time(whole)}; at the ceiling "
+            f"{format_time(point.floor_s)} (rates: {point.source})",
+            at_most=gain,
+        )
+        key = (point.block, point.facet.phase)
+        if key not in best or (point.context, gain) > best[key][:2]:
+            best[key] = (point.context, gain, advice)
+    return [advice for _, _, advice in best.values()]
+
+
+def _capacity(crossovers: Sequence[Crossover]) -> Iterable[Advice]:
+    groups: dict[tuple[str, str, int], list[Crossover]] = {}
+    for one in crossovers:
+        if one.kind == "only-one-fits":
+            facet = one.facet
+            groups.setdefault((one.loser, facet.phase, facet.batch), []).append(one)
+    for (loser, phase, batch), mine in groups.items():
+        winners = sorted({one.winner for one in mine})
+        failed = min(one.high for one in mine if one.high is not None)
+        yield Advice(
+            finding=f"{loser} does not fit at {format_context(failed)} "
+            f"({phase}, batch {batch}): use {' or '.join(winners)}",
+            evidence="measured there, or predicted from the memory law where it was not tried",
+        )
+
+
+def _growth(laws: Sequence[MemoryLaw]) -> Iterable[Advice]:
+    """Predictions of the memory law beyond what was measured."""
+    for law in laws:
+        if law.fits_up_to and law.failed_at is None and law.fits_up_to > law.measured_up_to:
+            yield Advice(
+                finding=f"{law.block} {law.facet.phase}, batch {law.facet.batch}, is predicted to "
+                f"fit up to {format_context(law.fits_up_to)}",
+                evidence=f"a line through measured peaks (worst miss {law.worst_residual:.1%}); "
+                f"measured up to {format_context(law.measured_up_to)}",
+            )
