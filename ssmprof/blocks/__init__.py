@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ssmprof.spec import Dtype, Logits, Subject
+from ssmprof.spec import Dtype, ForeignSpec, Logits, Subject
 
 if TYPE_CHECKING:
     import torch
 
+    from ssmprof.blocks.foreign import ForeignModel
     from ssmprof.blocks.model import Model
     from ssmprof.blocks.workloads import Workload
     from ssmprof.records import Point
@@ -24,10 +25,11 @@ def build(
     dtype: Dtype = "bfloat16",
     seed: int = 0,
     logits: Logits = "none",
-) -> Model:
+) -> Model | ForeignModel:
     """Make a block of random weights on `device` ("cuda", "cpu" or "meta").
 
-    Raises ConfigError where the spec is incomplete or a forced provider cannot run here.
+    Raises ConfigError where the spec is incomplete, a forced provider cannot run here, or a model
+    that is not ours cannot be found.
     """
     import torch
 
@@ -35,10 +37,14 @@ def build(
 
     place = torch.device(device)
     kind = getattr(torch, dtype)
+    if isinstance(subject, ForeignSpec):
+        from ssmprof.blocks import foreign
+
+        return foreign.build(subject, place, kind, seed, logits)
     return Model(subject, place, kind, seed, logits)
 
 
-def workload(model: Model, point: Point) -> Workload:
+def workload(model: Model | ForeignModel, point: Point) -> Workload:
     """The call of `point`, with its cache allocated: see `ssmprof.blocks.workloads`."""
     from ssmprof.blocks.workloads import workload as make
 

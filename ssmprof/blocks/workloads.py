@@ -15,8 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ssmprof.blocks import foreign
+from ssmprof.blocks.foreign import ForeignModel
 from ssmprof.blocks.model import Model
 from ssmprof.records import Point
 
@@ -34,6 +36,7 @@ class Workload:
     logits_bytes: int
     _providers: Callable[[], dict[str, str]]
     held: list[object] = field(default_factory=list)
+    module: nn.Module | None = None  # of a foreign model, whose submodules name its parts
 
     @property
     def cache_bytes(self) -> int:
@@ -54,8 +57,12 @@ def _released() -> Tensor:
     raise RuntimeError("this workload was released")
 
 
-def workload(model: Model, point: Point) -> Workload:
+def workload(model: Model | ForeignModel, point: Point) -> Workload:
     """The call of `point` on a built block; its cache is allocated here, before any timing."""
+    return _foreign(model, point) if isinstance(model, ForeignModel) else _ours(model, point)
+
+
+def _ours(model: Model, point: Point) -> Workload:
     tokens = 1 if point.phase == "decode" else point.context
     rows = point.context + (1 if point.phase == "decode" else 0)
     cache = model.new_cache(point.batch, rows)
@@ -84,4 +91,21 @@ def workload(model: Model, point: Point) -> Workload:
         logits_bytes=anatomy["logits"],
         _providers=model.providers,
         held=[inputs, cache],
+    )
+
+
+def _foreign(model: ForeignModel, point: Point) -> Workload:
+    call = foreign.prepare(model, point)
+    kept = foreign.cache_bytes(call.cache)
+    return Workload(
+        point=point,
+        call=call.run,
+        weights_bytes=model.weights_bytes,
+        kv_bytes=kept["kv"],
+        conv_state_bytes=kept["conv_state"],
+        ssm_state_bytes=kept["ssm_state"],
+        logits_bytes=call.logits_bytes,
+        _providers=model.providers,
+        held=call.held,
+        module=model.module,
     )
