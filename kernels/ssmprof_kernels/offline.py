@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
+from unittest import mock
 
 import torch
 import triton
@@ -113,10 +114,15 @@ def compiling(sm: int) -> Iterator[list[Any]]:
     shared = launch.SHARED_BYTES.get(sm, min(launch.SHARED_BYTES.values()))
     launch.forget()
     launch._facts[device] = launch.DeviceFacts(sm, MULTIPROCESSORS.get(sm, 16), shared, f"sm_{sm}")
-    driver._active = _PretendedDriver(sm)
+    driver.set_active(cast(Any, _PretendedDriver(sm)))
     JITFunction.run = compile_only
     try:
-        with FakeTensorMode(), _Indexing(), warnings.catch_warnings():
+        with (
+            mock.patch.object(torch.cuda, "current_device", return_value=0),
+            FakeTensorMode(),
+            _Indexing(),
+            warnings.catch_warnings(),
+        ):
             # Triton asks for the alignment of each pointer; a pretended one is 0, hence aligned.
             warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
             yield compiled

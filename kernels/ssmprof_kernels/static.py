@@ -1,0 +1,209 @@
+"""What the compiler makes of every kernel, for a GPU that need not be there.
+
+`python -m ssmprof_kernels.static --arch sm_87` compiles the specimens of all operations with the
+configurations that device would get and prints registers, shared memory, spills, programs per
+multiprocessor and the instruction mix of the longest loop. Promises: no GPU is needed; with
+`--check` the exit code is 1 if a kernel spills to local memory or exceeds the shared memory of the
+target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from triton import knobs
+
+from ssmprof_kernels import launch, offline
+from ssmprof_kernels.specimens import SPECIMENS
+
+#: Threads a multiprocessor holds, where it is not 2,048 (CUDA C++ Programming Guide, 16.2).
+_THREADS = {86: 1536, 87: 1536, 89: 1536, 120: 1536, 121: 1536, 110: 1536}
+_REGISTERS = 65536
+
+#: Instruction name prefixes by kind, tried in order.
+_KINDS = (
+    ("MMA", ("HMMA", "HGMMA", "QGMMA", "IMMA", "WGMMA", "UTCHMMA", "UTCQMMA")),
+    ("MUFU", ("MUFU",)),
+    ("FMA", ("FFMA", "HFMA2")),
+    ("FP", ("FADD", "FMUL", "FMNMX", "FSEL", "FSETP", "F2F", "F2I", "I2F", "HADD2", "HMUL2")),
+    ("LDS/STS", ("LDS", "STS", "LDSM", "STSM", "ATOMS")),
+    ("LDG/STG", ("LDGSTS", "LDG", "STG", "UTMA", "LDGDEPBAR", "UBLKCP")),
+    ("local", ("LDL", "STL")),
+    ("SHFL", ("SHFL",)),
+    ("BAR", ("BAR", "SYNCS", "WARPSYNC", "DEPBAR")),
+)
+_LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P[0-9T]+\s+)?([A-Z0-9_]+)([^;]*);")
+
+
+@dataclass(frozen=True)
+class Report:
+    """One compiled kernel. Bytes per program; `loop` counts instructions of the longest loop."""
+
+    op: str
+    specimen: str
+    kernel: str
+    warps: int
+    registers: int
+    shared_bytes: int
+    stack_bytes: int
+    spills: int
+    programs_per_sm: int
+    instructions: int
+    loop_instructions: int
+    loop: dict[str, int] = field(default_factory=dict)
+    bucket: str = ""
+    tuned: bool = False
+
+
+def capability(arch: str) -> int:
+    """87 of 'sm_87'. ValueError on anything else."""
+    match = re.fullmatch(r"sm_?(\d{2,3})", arch)
+    if not match:
+        raise ValueError(f"--arch must look like sm_87, got {arch!r}")
+    return int(match[1])
+
+
+def reports(sm: int, ops: list[str], *, quick: bool = False) -> list[Report]:
+    """Compile the specimens of `ops` for capability `sm`; `quick` takes the first of each."""
+    found: list[Report] = []
+    seen: set[str] = set()
+    for op in ops:
+        with offline.compiling(sm) as kernels:
+            for label, call in SPECIMENS[op]():
+                before = len(kernels)
+                call()
+                used = [(b, c.tuned) for (name, b, _), c in launch._choices.items() if name == op]
+                bucket, tuned = used[-1] if used else ("", False)
+                for kernel in kernels[before:]:
+                    if kernel.hash not in seen:
+                        seen.add(kernel.hash)
+                        found.append(_report(sm, op, label, kernel, bucket, tuned))
+                if quick:
+                    break
+    return found
+
+
+def _report(sm: int, op: str, label: str, kernel: Any, bucket: str, tuned: bool) -> Report:
+    usage, sass = _disassemble(kernel.asm["cubin"])
+    registers = int(re.findall(r"REG:(\d+)", usage)[0])
+    stack = int(re.findall(r"STACK:(\d+)", usage)[0])
+    lines = [(int(a, 16), name, rest) for a, name, rest in _LINE.findall(sass)]
+    loop = _longest_loop(lines)
+    warps = kernel.metadata.num_warps
+    shared = kernel.metadata.shared
+    return Report(
+        op, label, kernel.metadata.name, warps, registers, shared, stack,
+        sum(_kind(name) == "local" for _, name, _ in lines),
+        _programs(sm, warps, registers, shared), len(lines), len(loop),
+        dict(collections.Counter(_kind(name) for _, name, _ in loop).most_common()),
+        bucket, tuned,
+    )  # fmt: skip
+
+
+def _disassemble(cubin: bytes) -> tuple[str, str]:
+    tool = knobs.nvidia.cuobjdump.path
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as handle:
+        handle.write(cubin)
+        handle.flush()
+        texts = [
+            subprocess.run(
+                [tool, flag, handle.name], capture_output=True, text=True, check=True
+            ).stdout
+            for flag in ("--dump-resource-usage", "-sass")
+        ]
+    return texts[0], texts[1]
+
+
+def _kind(name: str) -> str:
+    for kind, prefixes in _KINDS:
+        if name.startswith(prefixes):
+            return kind
+    return "other"
+
+
+def _longest_loop(lines: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
+    """Instructions between a backward branch and its target; all of them where nothing loops."""
+    best: list[tuple[int, str, str]] = []
+    for address, name, rest in lines:
+        target = re.search(r"0x([0-9a-f]+)", rest) if name == "BRA" else None
+        # The branch to itself behind the end of every kernel is padding, no loop.
+        if target and int(target[1], 16) < address:
+            body = [line for line in lines if int(target[1], 16) <= line[0] <= address]
+            best = max(best, body, key=len)
+    return best or lines
+
+
+def _programs(sm: int, warps: int, registers: int, shared: int) -> int:
+    # Registers are given to a warp in units of 256.
+    per_warp = -(-max(registers, 1) * 32 // 256) * 256
+    by_registers = _REGISTERS // (per_warp * warps)
+    by_threads = _THREADS.get(sm, 2048) // (32 * warps)
+    room = launch.SHARED_BYTES.get(sm, 101_376) + 1024
+    by_shared = room // (shared + 1024)
+    return min(by_registers, by_threads, by_shared, 32)
+
+
+def complaints(found: list[Report], sm: int) -> list[str]:
+    """One sentence per kernel that spills or does not fit."""
+    limit = launch.SHARED_BYTES.get(sm, 101_376)
+    lines = []
+    for r in found:
+        where = f"{r.kernel} ({r.op}, {r.specimen}) on sm_{sm}"
+        if r.spills:
+            lines.append(f"{where} spills: {r.spills} local loads and stores")
+        if r.shared_bytes > limit:
+            lines.append(f"{where} needs {r.shared_bytes} bytes of shared memory of {limit}")
+    return lines
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 0, 1 with `--check` and a complaint, 2 on bad arguments."""
+    parser = argparse.ArgumentParser(prog="python -m ssmprof_kernels.static")
+    parser.add_argument("ops", nargs="*", metavar="OP", help=f"of {', '.join(SPECIMENS)}; all")
+    parser.add_argument("--arch", default="sm_90", help="compute capability, for example sm_87")
+    parser.add_argument("--quick", action="store_true", help="the everyday form of each op only")
+    parser.add_argument("--check", action="store_true", help="exit 1 on a spill")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    args = parser.parse_args(argv)
+    unknown = [op for op in args.ops if op not in SPECIMENS]
+    if unknown:
+        parser.error(f"unknown OP {', '.join(unknown)}; known are {', '.join(SPECIMENS)}")
+    try:
+        sm = capability(args.arch)
+    except ValueError as error:
+        parser.error(str(error))
+    found = reports(sm, args.ops or list(SPECIMENS), quick=args.quick)
+    if args.json:
+        print(json.dumps([asdict(r) for r in found], indent=1))
+    else:
+        _print(found)
+    problems = complaints(found, sm)
+    for line in problems:
+        print(line, file=sys.stderr)
+    return 1 if args.check and problems else 0
+
+
+def _print(found: list[Report]) -> None:
+    print(
+        f"{'op':<24}{'specimen':<17}{'kernel':<24}{'warps':>5}{'regs':>6}{'shared':>8}"
+        f"{'spills':>7}{'per SM':>7}{'instr':>7}{'loop':>6}  mix of the longest loop"
+    )
+    for r in found:
+        mix = " ".join(f"{kind} {n}" for kind, n in r.loop.items())
+        print(
+            f"{r.op:<24}{r.specimen:<17}{r.kernel:<24}{r.warps:>5}{r.registers:>6}"
+            f"{r.shared_bytes:>8}{r.spills:>7}{r.programs_per_sm:>7}{r.instructions:>7}"
+            f"{r.loop_instructions:>6}  {mix}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
