@@ -7,6 +7,7 @@ torch form, unless Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from typing import Any
@@ -16,7 +17,7 @@ import triton
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from ssmprof_kernels import launch, reference, ssd_kernels, ssd_plan
+from ssmprof_kernels import launch, reference, replay, ssd_kernels, ssd_plan
 
 if triton.__version__.startswith("3.6."):
     from ssmprof_kernels import ssd_gluon
@@ -85,151 +86,167 @@ def ssd_scan(
             cu_seqlens=cu_seqlens,
             seq_idx=seq_idx,
         )
-    meta = ssd_plan.choose(x.shape, B.shape[3], x.dtype, x.device).meta
     final = None
     if return_final_state is not False:
         dtype = torch.float32 if return_final_state is True else return_final_state
         final = torch.empty((sequences, *x.shape[2:], B.shape[3]), dtype=dtype, device=x.device)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    if not (A.is_contiguous() and (initial_state is None or initial_state.is_contiguous())):
+        A, initial_state = (t if t is None else t.contiguous() for t in (A, initial_state))
+    D, dt_bias = (t if t is None or t.is_contiguous() else t.contiguous() for t in (D, dt_bias))
+    tensors = (x, dt, A, B, C, D, z, dt_bias, initial_state, cu_seqlens, seq_idx, y, final)
+    meta = ssd_plan.choose(x.shape, B.shape[3], x.dtype, x.device).meta
+    key = (replay.facts_of(tensors), dt_softplus, dt_limit, x.device, id(meta))
+    known = _recordings.get(key)
+    if known is None:
+        if len(_recordings) >= _MOST_RECORDINGS:
+            _recordings.clear()
+        recording = _record(tensors, sequences, dt_softplus, dt_limit, meta)
+        # The table is kept with the recording, so that its id stays its own.
+        known = _recordings[key] = (recording, meta)
     if x.is_cuda and x.device.index != torch.cuda.current_device():
         with torch.cuda.device(x.device):
-            _run(x, dt, A, B, C, D, z, dt_bias, dt_softplus, dt_limit, initial_state, cu_seqlens,
-                 seq_idx, y, final, sequences, meta)  # fmt: skip
+            known[0].run(tensors, x.device)
     else:
-        _run(x, dt, A, B, C, D, z, dt_bias, dt_softplus, dt_limit, initial_state, cu_seqlens,
-             seq_idx, y, final, sequences, meta)  # fmt: skip
+        known[0].run(tensors, x.device)
     return y if final is None else (y, final)
+
+
+#: Recorded launches by everything a compiled kernel may depend on; a sweep uses a few dozen.
+_recordings: dict[Any, tuple[replay.Recording, dict[str, Any]]] = {}
+_MOST_RECORDINGS = 2048
+_NAMES = ("x", "dt", "A", "B", "C", "D", "z", "bias", "h0", "cu", "seq", "y", "final")
 
 
 def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def _run(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
+def _record(
+    tensors: tuple[Tensor | None, ...],
+    sequences: int,
     dt_softplus: bool,
     dt_limit: tuple[float, float],
-    h0: Tensor | None,
-    cu_seqlens: Tensor | None,
-    seq_idx: Tensor | None,
-    y: Tensor,
-    final: Tensor | None,
-    sequences: int,
     meta: dict[str, Any],
-) -> None:
+) -> replay.Recording:
+    """Choose kernels, tiles and segments; `tensors` in the order of `_NAMES`."""
+    given = dict(zip(_NAMES, tensors, strict=True))
+    x, B, C, D = tensors[0], tensors[3], tensors[4], tensors[5]
+    assert x is not None
+    assert B is not None
+    assert C is not None
     batch, length, heads, width = x.shape
     groups, states = B.shape[2:]
     facts = launch.facts(x.device)
-    packed = None if cu_seqlens is None else sequences
+    packed = None if given["cu"] is None else sequences
     cut = ssd_plan.plan(batch, length, heads, width, packed, meta, facts.sm_count)
     Q, BP, BN = meta["Q"], min(meta["BP"], ssd_plan.tile(width)), ssd_plan.tile(states)
     blocks = -(-width // BP)
-    A, D, dt_bias, h0 = (
-        t if t is None or t.is_contiguous() else t.contiguous() for t in (A, D, dt_bias, h0)
-    )
     low, high = (float(v) for v in dt_limit)
     even_p, even_n = width % BP == 0, states == BN
     interpret = not x.is_cuda
-    tiles: tuple[Any, ...] = (x, B, C)
-    tma = even_p and even_n and meta["tma"] and facts.sm >= 90 and all(map(_is_matrix, tiles))
-    if tma:
-        tiles = (_matrix(x, [Q, BP]), _matrix(B, [Q, BN]), _matrix(C, [Q, BN]))
-    f32 = {"dtype": torch.float32, "device": x.device}
-    decays = torch.empty((cut.slots, heads, cut.T), **f32)
-    sources = torch.empty_like(decays)
+    tma = even_p and even_n and meta["tma"] and facts.sm >= 90
+    tma = tma and all(_is_matrix(t) for t in (x, B, C))
     apart = x.dtype == torch.float32 or (low < 0.0 and not dt_softplus)
-    exponents: dict[str, Any] = {
-        "SOFTPLUS": bool(dt_softplus),
-        "CLAMP": low > (0.0 if dt_softplus else -math.inf) or high < math.inf,
-        "APART": apart,
-        "BIAS": dt_bias is not None,
-        "VARLEN": cu_seqlens is not None,
+    seq_idx = given["seq"] is not None
+    # fmt: off
+    ref = {name: replay.Arg(i) for i, name in enumerate(_NAMES)}
+    sizes = {
+        "L": length, "H": heads, "PER_GROUP": heads // groups, "P": width, "N": states,
+        "K": cut.T // Q, "S": cut.S, "count": sequences, "steps": sequences.bit_length(),
     }
-    shared: dict[str, Any] = {
-        "Q": Q,
-        "BP": BP,
-        "BN": BN,
-        "EVEN_P": even_p,
-        "EVEN_N": even_n,
-        "SEQ_IDX": seq_idx is not None,
-        "TMA": tma,
-        "PRECISION": "tf32x3" if x.dtype == torch.float32 else "tf32",
+    place = {name: sizes[name] for name in ("L", "H", "K", "S", "count", "steps")}
+    limits = {"dt_min": low, "dt_max": high}
+    strides: dict[str, dict[str, int]] = {}
+    for name, letters in (("x", "blhp"), ("dt", "blh"), ("B", "blgn"), ("C", "blgn"),
+                          ("z", "blhp"), ("seq", "bl")):
+        t = given[name]
+        steps = (0,) * len(letters) if t is None else t.stride()
+        strides[name] = {
+            f"{name.lower()}_s{a}": s for a, s in zip(letters, steps, strict=True)
+        }
+    varlen = {"VARLEN": given["cu"] is not None}
+    delta = {
+        "SOFTPLUS": bool(dt_softplus), "APART": apart, "BIAS": given["bias"] is not None,
+        "CLAMP": low > (0.0 if dt_softplus else -math.inf) or high < math.inf, **varlen,
+    }
+    tiles = {
+        "Q": Q, "BP": BP, "BN": BN, "EVEN_P": even_p, "EVEN_N": even_n, "SEQ_IDX": seq_idx,
+        "TMA": tma, "PRECISION": "tf32x3" if x.dtype == torch.float32 else "tf32",
         "INTERPRET": interpret,
     }
-    options = {} if interpret else {"enable_fp_fusion": True}
-    seq_strides = (0, 0) if seq_idx is None else seq_idx.stride()
-    places = (cut.T // Q, cut.S, sequences, sequences.bit_length())
-    sizes = (length, heads, heads // groups, width, states, *places)
+
+    def views(rows: int, make: Any) -> tuple[Any, Any, Any]:
+        if not tma:
+            return ref["x"], ref["B"], ref["C"]
+        return tuple(  # type: ignore[return-value]
+            replay.View(_NAMES.index(name), functools.partial(make, rows=rows, columns=columns))
+            for name, columns in (("x", BP), ("B", BN), ("C", BN))
+        )
+
+    def options(warps: int, stages: int = 3) -> dict[str, Any]:
+        fusion = {} if interpret else {"enable_fp_fusion": True}
+        return {"num_warps": warps, "num_stages": stages, **fusion}
+
+    rec = replay.Recording()
+    exponents = {
+        "decays_ptr": rec.work(cut.slots, heads, cut.T),
+        "sources_ptr": rec.work(cut.slots, heads, cut.T),
+    }
+    states_at: dict[str, Any] = {"state_ptr": None, "decay_ptr": None}
     prepared = cut.segments == 0 or meta["prepare"]
     if prepared:
-        grid = cut.slots * (cut.T // Q) * -(-heads // 16)
-        ssd_kernels._prepare[(grid,)](
-            dt, A, dt_bias, cu_seqlens, decays, sources, length, heads, *places, low, high,
-            *dt.stride(), Q=Q, HEADS=16, num_warps=4, **exponents, **options,
-        )  # fmt: skip
-    state = decay = None
+        rec.add(
+            ssd_kernels._prepare, cut.slots * (cut.T // Q) * -(-heads // 16), options(4),
+            dt_ptr=ref["dt"], a_ptr=ref["A"], bias_ptr=ref["bias"], cu_ptr=ref["cu"], Q=Q,
+            HEADS=16, **exponents, **place, **limits, **strides["dt"], **delta,
+        )
+    grid = cut.slots * heads * blocks
     if cut.segments:
-        state = torch.empty((cut.slots, heads, width, states), **f32)
-        decay = torch.empty((cut.slots, heads), **f32)
-        R = 1 if seq_idx is not None else math.gcd(cut.T // Q, meta["sum_chunks"])
-        pair = (x, B)
-        if tma:
-            pair = (_matrix(x, [R * Q, BP]), _matrix(B, [R * Q, BN]))
-        ssd_kernels._summaries[(cut.slots * heads * blocks,)](
-            pair[0], dt, A, pair[1], dt_bias, cu_seqlens, seq_idx, decays, sources, state, decay,
-            *sizes, low, high, *x.stride(), *dt.stride(), *B.stride(), *seq_strides,
-            R=R, PREPARED=prepared, num_warps=meta["sum_warps"], num_stages=meta["sum_stages"],
-            **exponents, **shared, **options,
-        )  # fmt: skip
+        states_at = {
+            "state_ptr": rec.work(cut.slots, heads, width, states),
+            "decay_ptr": rec.work(cut.slots, heads),
+        }
+        R = 1 if seq_idx else math.gcd(cut.T // Q, meta["sum_chunks"])
+        x_ref, b_ref, _ = views(R * Q, _matrix)
+        rec.add(
+            ssd_kernels._summaries, grid, options(meta["sum_warps"], meta["sum_stages"]),
+            x_ref=x_ref, dt_ptr=ref["dt"], a_ptr=ref["A"], b_ref=b_ref, bias_ptr=ref["bias"],
+            cu_ptr=ref["cu"], seq_ptr=ref["seq"], R=R, PREPARED=prepared, **exponents, **states_at,
+            **sizes, **limits, **strides["x"], **strides["dt"], **strides["B"], **strides["seq"],
+            **delta, **tiles,
+        )
         if cut.segments == 2:
             size = width * states
             block = min(1024, triton.next_power_of_2(size))
-            ssd_kernels._combine[(sequences * heads * -(-size // block),)](
-                state, decay, h0, cu_seqlens, length, heads, size, cut.T // Q, cut.S,
-                Q=Q, BLOCK=block, H0=h0 is not None, VARLEN=cu_seqlens is not None, num_warps=4,
-                **options,
-            )  # fmt: skip
-    z_strides = (0, 0, 0, 0) if z is None else z.stride()
-    variants: dict[str, Any] = {
-        "Q": Q,
-        "BP": BP,
-        "BN": BN,
-        "VARLEN": cu_seqlens is not None,
-        "SKIP": 0 if D is None else D.dim(),
-        "GATE": z is not None,
-        "H0": h0 is not None,
-        "FINAL": final is not None,
-        "SEGMENTS": cut.segments,
+            rec.add(
+                ssd_kernels._combine, sequences * heads * -(-size // block), options(4),
+                h0_ptr=ref["h0"], cu_ptr=ref["cu"], L=length, H=heads, SIZE=size, K=cut.T // Q,
+                S=cut.S, Q=Q, BLOCK=block, H0=given["h0"] is not None, **states_at, **varlen,
+            )
+    walk = {
+        "d_ptr": ref["D"], "z_ptr": ref["z"], "h0_ptr": ref["h0"], "cu_ptr": ref["cu"],
+        "y_ptr": ref["y"], "final_ptr": ref["final"], **exponents, **states_at, **sizes,
+        **strides["z"], **varlen, "SKIP": 0 if D is None else D.dim(),
+        "GATE": given["z"] is not None, "H0": given["h0"] is not None,
+        "FINAL": given["final"] is not None, "SEGMENTS": cut.segments,
     }
-    grid = (cut.slots * heads * blocks,)
-    if (
-        tma
-        and meta["gluon"]
-        and Q == 64
-        and not apart
-        and seq_idx is None
-        and ssd_gluon is not None
-    ):
-        ssd_gluon._walk[grid](
-            ssd_gluon.matrix(x, Q, BP), ssd_gluon.matrix(B, Q, BN), ssd_gluon.matrix(C, Q, BN),
-            D, z, h0, cu_seqlens, decays, sources, state, decay, y, final, *sizes, *z_strides,
-            num_warps=4, **variants, **options,
-        )  # fmt: skip
-        return
-    ssd_kernels._walk[grid](
-        *tiles, D, z, h0, cu_seqlens, seq_idx, decays, sources, state, decay, y, final, *sizes,
-        *x.stride(), *B.stride(), *C.stride(), *z_strides, *seq_strides,
-        APART=apart, EVEN_P=even_p, EVEN_N=even_n, SEQ_IDX=seq_idx is not None, TMA=tma,
-        PRECISION=shared["PRECISION"], INTERPRET=interpret,
-        num_warps=meta["num_warps"], num_stages=meta["num_stages"], **variants, **options,
-    )  # fmt: skip
+    driven = tma and meta["gluon"] and Q == 64 and not apart and not seq_idx
+    if driven and ssd_gluon is not None:
+        x_ref, b_ref, c_ref = views(Q, ssd_gluon.matrix)
+        rec.add(
+            ssd_gluon._walk, grid, options(4), x_desc=x_ref, b_desc=b_ref, c_desc=c_ref, Q=Q,
+            BP=BP, BN=BN, **walk,
+        )
+    else:
+        x_ref, b_ref, c_ref = views(Q, _matrix)
+        rec.add(
+            ssd_kernels._walk, grid, options(meta["num_warps"], meta["num_stages"]), x_ref=x_ref,
+            b_ref=b_ref, c_ref=c_ref, seq_ptr=ref["seq"], APART=apart, **walk, **strides["x"],
+            **strides["B"], **strides["C"], **strides["seq"], **tiles,
+        )
+    # fmt: on
+    return rec
 
 
 def _is_matrix(t: Tensor) -> bool:
@@ -245,9 +262,11 @@ def _is_matrix(t: Tensor) -> bool:
     )
 
 
-def _matrix(t: Tensor, block: list[int]) -> TensorDescriptor:
+def _matrix(t: Tensor, rows: int, columns: int) -> TensorDescriptor:
+    """Descriptor of (B, L, G, N) seen as (B L, G N), in tiles of rows x columns."""
     batch, length, groups, states = t.shape
-    return TensorDescriptor(t, [batch * length, groups * states], [t.stride(1), 1], block)
+    shape, strides = [batch * length, groups * states], [t.stride(1), 1]
+    return TensorDescriptor(t, shape, strides, [rows, columns])
 
 
 def _check(
