@@ -173,7 +173,7 @@ class FakeRunner:
     def chosen(self) -> dict[str, str]:
         return self.adopted or {f"op {os.getpid()}": "fast"}
 
-    def measure(self, job: Job, stage: Callable[[str], None]) -> Measurement:
+    def measure(self, job: Job, stage: Callable[[str], None], folder: Path | None) -> Measurement:
         stage("latency")
         fault = self.faults.get(job.key)
         if fault == "wrong":

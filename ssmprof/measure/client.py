@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Literal
 
 from msgspec import structs
@@ -37,8 +38,8 @@ class Client:
 
     `known` are outcomes of earlier sessions (what did not fit then is not tried again),
     `on_environment` is told every new environment before the first outcome that refers to it,
-    `watch` looks at the host while a worker runs, and `predict` gives a job's bytes. `environ` and
-    `runner` exist for tests and for foreign runners.
+    `watch` looks at the host while a worker runs, `predict` gives a job's bytes and `folder` (the
+    run's) keeps stacks. `environ` and `runner` exist for tests and for foreign runners.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Client:
         on_environment: Callable[[Environment], object] | None = None,
         watch: Watch | None = None,
         predict: Callable[[Job], int | None] | None = None,
+        folder: Path | None = None,
         runner: str = RUNNER,
         environ: Mapping[str, str] | None = None,
     ) -> None:
@@ -58,6 +60,7 @@ class Client:
         self._on_environment = on_environment
         self._watch = watch
         self._predict = predict or (lambda _: None)
+        self._folder = None if folder is None else str(folder.resolve())
         self._runner = runner
         self._environ = environ
         self._pool: Pool | None = None
@@ -101,7 +104,7 @@ class Client:
         if verdict is not None:
             return self._failure(job, LostError("skipped", verdict), started, clock, predicted)
         try:
-            request = wire.Measure(job=job, chosen=self._chosen)
+            request = wire.Measure(job=job, chosen=self._chosen, folder=self._folder)
             reply = self._serving(job).ask(request, job.budget.timeout_s)
         except LostError as lost:
             self._end_worker()

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from ssmprof.devices.base import Device, read_clocks
 from ssmprof.measure.sampling import WarmUp, collect, throttle_notes
+from ssmprof.measure.spin import Spin
 from ssmprof.measure.stopping import Stopping
 from ssmprof.measure.timers import (
     Call,
@@ -20,8 +21,6 @@ from ssmprof.measure.timers import (
     Timer,
     TimerName,
     WallTimer,
-    Window,
-    sm_clock_hz,
 )
 from ssmprof.records import Clocks, Note
 from ssmprof.spec import Budget
@@ -53,8 +52,7 @@ def on_cuda(
     flush: L2Flush,
 ) -> Latency:
     """Cold samples, then hot ones where they can differ. A graph is replayed, a call is called."""
-    window = Window()
-    before = sm_clock_hz(window)
+    before = _clock_hz()
     timer = _timer(call, warm.call_s, flush)
     cold = collect(timer.sample, Stopping(budget), timer.calls_per_sample)
     hot = None
@@ -62,7 +60,7 @@ def on_cuda(
         again = _timer(call, warm.call_s, None)
         hot = collect(again.sample, Stopping(_part(budget)), again.calls_per_sample)
     clocks = read_clocks(device, before_hz=before)
-    clocks = structs.replace(clocks, sm_after_hz=sm_clock_hz(window))
+    clocks = structs.replace(clocks, sm_after_hz=_clock_hz())
     return Latency(
         times_s=cold.times_s,
         hot_times_s=hot.times_s if hot else (),
@@ -89,6 +87,20 @@ def on_cpu(call: Call, budget: Budget, device: Device) -> Latency:
         notes=samples.notes,
         measuring_s=samples.spent_s,
     )
+
+
+def _clock_hz() -> float | None:
+    """The SM clock of this moment, counted on the device itself; None where Triton cannot run."""
+    global _spin
+    try:
+        _spin = _spin or Spin(100e-6)
+        _spin()
+        return _spin.clock_hz()
+    except RuntimeError:
+        return None
+
+
+_spin: Spin | None = None
 
 
 def _timer(call: Call | torch.cuda.CUDAGraph, call_s: float, flush: L2Flush | None) -> Timer:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import gc
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -22,18 +22,17 @@ from ssmprof.blocks import build, providers, workload
 from ssmprof.blocks.workloads import Workload
 from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device
-from ssmprof.errors import NoDeviceError, SsmprofError
-from ssmprof.measure import attribution, environment, latency, memory, wire
+from ssmprof.errors import NoDeviceError
+from ssmprof.measure import environment, latency, memory, wire
 from ssmprof.measure.compilations import count_compilations
+from ssmprof.measure.passes import Scene, run_all
 from ssmprof.measure.sampling import WarmUp, warm_up
 from ssmprof.measure.timers import L2Flush, capture
-from ssmprof.measure.worker import BROKEN, Stage, UnsupportedError
+from ssmprof.measure.worker import Stage, UnsupportedError
 from ssmprof.records import Environment, Job, Measurement, Note, Point, encode
 from ssmprof.spec import BlockSpec
 
 _WARM_UP_SHARE = 0.5  # of the point's budget at most, compilation included
-_PARTS_S = 0.2  # device time of the marked replays: shares need no more, and long calls few
-_FEWEST_REPLAYS, _MOST_REPLAYS = 3, 10
 
 
 class PointRunner:
@@ -49,8 +48,9 @@ class PointRunner:
         self._environment = environment.probe(self.device, kind)
         self._model: tuple[bytes, Any] | None = None
         self._loaded: tuple[Point, Workload] | None = None
-        self.flush: L2Flush | None = None
+        self._flush: L2Flush | None = None
         self._launches: int | None = None
+        self._wait = torch.cuda.synchronize if kind == "cuda" else _nothing
         self._compilations = count_compilations()
 
     def environment(self) -> Environment:
@@ -65,8 +65,11 @@ class PointRunner:
         """Winners of the races so far."""
         return providers.decisions()
 
-    def measure(self, job: Job, stage: Stage) -> Measurement:
-        """All passes the job asks for. Raises what the device or a library raises."""
+    def measure(self, job: Job, stage: Stage, folder: Path | None = None) -> Measurement:
+        """All passes the job asks for; `folder` keeps what is too big for a record.
+
+        Raises what the device or a library raises.
+        """
         began, clock = time.time(), time.perf_counter()
         if job.point.execution == "graph" and self.kind == "cpu":
             raise UnsupportedError("a CPU has no CUDA graphs; ask for eager execution")
@@ -74,7 +77,12 @@ class PointRunner:
         load = self._load(job)
         stage("warm-up")
         warm = self._warm_up(job, load)
-        timed = self._latency(job, load, warm, stage)
+        run = load.call
+        if job.point.execution == "graph":
+            stage("capture")
+            run, self._launches = _captured(load)
+        stage("latency")
+        timed = self._latency(job, run, warm)
         settling = () if warm.settled else (Note(kind="warm-up", text="calls had not settled"),)
         measured = Measurement(
             point=job.point,
@@ -93,35 +101,18 @@ class PointRunner:
             started_unix_s=began,
             measuring_s=timed.measuring_s,
         )
-        for name, run in PASSES.items():
-            measured = self._apart(name, run, job, load, measured, stage)
+        scene = Scene(
+            job=job,
+            load=load,
+            run=run.replay if isinstance(run, torch.cuda.CUDAGraph) else run,
+            wait=self._wait,
+            flush=self._flush if self._flush is not None else _nothing,
+            device=self.device,
+            predicted_bytes=self._predicted(job),
+            folder=folder,
+        )
+        measured = run_all(scene, measured, stage)
         return structs.replace(measured, wall_s=time.perf_counter() - clock)
-
-    def _apart(
-        self,
-        name: str,
-        run: Callable[[PointRunner, Job, Workload, Measurement], Measurement],
-        job: Job,
-        load: Workload,
-        measured: Measurement,
-        stage: Stage,
-    ) -> Measurement:
-        """One pass beside latency; where it fails the latency stands, with the reason beside it."""
-        wanted = job.passes.memory == "block" if name == "memory" else getattr(job.passes, name)
-        if not wanted:
-            return measured
-        stage(name)
-        clock = time.perf_counter()
-        try:
-            found = run(self, job, load, measured)
-        except (RuntimeError, OSError, SsmprofError) as error:
-            traceback.print_exc()
-            text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            return structs.replace(
-                measured, notes=(*measured.notes, Note(kind=BROKEN, text=f"{name}: {text}"))
-            )
-        spent = time.perf_counter() - clock
-        return structs.replace(found, measuring_s=found.measuring_s + spent)
 
     def weigh(self, job: Job, stage: Stage) -> wire.Weighed:
         """Memory and cold start of the job's call, in a process that has run nothing else."""
@@ -135,8 +126,7 @@ class PointRunner:
         stage("cold start")
         before, start = self._compilations(), time.perf_counter()
         load.call()
-        if self.kind == "cuda":
-            torch.cuda.synchronize()
+        self._wait()
         cold_s = time.perf_counter() - start
         stage("memory")
         weighed = memory.weigh(
@@ -144,7 +134,7 @@ class PointRunner:
             device=self.device,
             fresh=True,
             context_bytes=context,
-            predicted_bytes=self.predicted(job),
+            predicted_bytes=self._predicted(job),
         )
         return wire.Weighed(
             key=job.key,
@@ -154,7 +144,7 @@ class PointRunner:
             measuring_s=time.perf_counter() - clock,
         )
 
-    def predicted(self, job: Job) -> int | None:
+    def _predicted(self, job: Job) -> int | None:
         """Predicted peak of torch's allocator on a GPU, for blocks whose shapes are known."""
         if self.kind == "cpu" or not isinstance(job.subject, BlockSpec):
             return None
@@ -179,53 +169,16 @@ class PointRunner:
 
     def _warm_up(self, job: Job, load: Workload) -> WarmUp:
         limit_s = max(_WARM_UP_SHARE * job.budget.point_s, job.budget.min_time_s)
-        wait = torch.cuda.synchronize if self.kind == "cuda" else _nothing
-        return warm_up(load.call, wait, self._compilations, limit_s=limit_s)
+        return warm_up(load.call, self._wait, self._compilations, limit_s=limit_s)
 
-    def _latency(self, job: Job, load: Workload, warm: WarmUp, stage: Stage) -> latency.Latency:
-        if self.kind == "cpu":
-            stage("latency")
-            return latency.on_cpu(load.call, job.budget, self.device)
-        if self.flush is None:
-            self.flush = L2Flush.of_device()
-        call: Any = load.call
-        if job.point.execution == "graph":
-            stage("capture")
-            call, self._launches = _captured(load)
-        stage("latency")
-        return latency.on_cuda(call, warm, job.budget, self.device, self.flush)
-
-
-def _parts(runner: PointRunner, job: Job, load: Workload, measured: Measurement) -> Measurement:
-    """Time per op, in a call of its own with marks."""
-    flush = runner.flush
-    found = attribution.attribute(
-        load.call,
-        device=runner.kind,
-        replays=_replays(measured.time_s),
-        flush=flush if flush is not None else _nothing,
-        names=job.passes.cupti,
-        provider_of=measured.providers.get,
-    )
-    return structs.replace(
-        measured, attribution=found, notes=measured.notes + attribution.notes(found)
-    )
-
-
-def _memory(runner: PointRunner, job: Job, load: Workload, measured: Measurement) -> Measurement:
-    """The allocated peak in a process with a history: reserved and device numbers stay None."""
-    found = memory.weigh(load, device=runner.device, predicted_bytes=runner.predicted(job))
-    return structs.replace(measured, memory=found)
-
-
-PASSES: dict[str, Callable[[PointRunner, Job, Workload, Measurement], Measurement]] = {
-    "parts": _parts,
-    "memory": _memory,
-}
-
-
-def _replays(call_s: float) -> int:
-    return max(_FEWEST_REPLAYS, min(_MOST_REPLAYS, int(_PARTS_S / call_s)))
+    def _latency(
+        self, job: Job, run: Callable[[], Any] | torch.cuda.CUDAGraph, warm: WarmUp
+    ) -> latency.Latency:
+        if self.kind == "cuda":
+            self._flush = self._flush or L2Flush.of_device()
+            return latency.on_cuda(run, warm, job.budget, self.device, self._flush)
+        assert callable(run)
+        return latency.on_cpu(run, job.budget, self.device)
 
 
 def _captured(load: Workload) -> tuple[torch.cuda.CUDAGraph, int | None]:

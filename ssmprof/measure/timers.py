@@ -179,13 +179,6 @@ def _flushes_s(window: Window, flush: L2Flush, count: int) -> float:
     return measured[2]
 
 
-def sm_clock_hz(window: Window) -> float:
-    """The SM clock of this moment: a kernel that spins for a known number of cycles, timed."""
-    cycles = 200_000  # 0.1 ms, against an event resolution of 0.5 µs
-    short = window.seconds(lambda: _sleep(1_000))
-    return (cycles - 1_000) / (window.seconds(lambda: _sleep(cycles)) - short)
-
-
 def _clock_hz() -> float:
     """An upper bound of the SM clock: a spin may be longer than asked for, never shorter."""
     rate = getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "clock_rate", 0)

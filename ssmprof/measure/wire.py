@@ -14,11 +14,13 @@ from ssmprof.records import Environment, Job, Memory, Outcome
 class Measure(Struct, frozen=True, kw_only=True, tag="measure"):
     """Parent: measure this job in all passes but the memory of a fresh process.
 
-    `chosen` are the implementations that other workers of the sweep found fastest.
+    `chosen` are the implementations that other workers of the sweep found fastest; `folder` keeps
+    what is too big for a record (collapsed stacks).
     """
 
     job: Job
     chosen: dict[str, str] = {}
+    folder: str | None = None
 
 
 class Weigh(Struct, frozen=True, kw_only=True, tag="weigh"):

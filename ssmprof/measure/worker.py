@@ -54,7 +54,7 @@ class Runner(Protocol):
         """What this worker chose, for those after it."""
         ...
 
-    def measure(self, job: Job, stage: Stage) -> Measurement: ...
+    def measure(self, job: Job, stage: Stage, folder: Path | None) -> Measurement: ...
 
     def weigh(self, job: Job, stage: Stage) -> wire.Weighed: ...
 
@@ -85,7 +85,7 @@ def serve(requests: int, answers: int, make: Callable[[], Runner]) -> None:
             asked = wire.request(data)
             runner.adopt(asked.chosen)
             if isinstance(asked, wire.Measure):
-                outcome = _measure(runner, asked.job, stage, environment)
+                outcome = _measure(runner, asked, stage, environment)
                 say(wire.Answer(outcome=outcome, chosen=runner.chosen()))
             else:
                 weighed = _weigh(runner, asked.job, stage)
@@ -93,21 +93,23 @@ def serve(requests: int, answers: int, make: Callable[[], Runner]) -> None:
 
 
 def _measure(
-    runner: Runner, job: Job, stage: Stage, environment: Environment
+    runner: Runner, asked: wire.Measure, stage: Stage, environment: Environment
 ) -> Measurement | Failure:
     started, clock = time.time(), time.perf_counter()
     try:
-        return runner.measure(job, stage)
+        return runner.measure(
+            asked.job, stage, None if asked.folder is None else Path(asked.folder)
+        )
     except Exception as error:
         traceback.print_exc()
-        reason, detail, asked, free = classify(error)
+        reason, detail, size, free = classify(error)
         return Failure(
-            point=job.point,
-            round=job.round,
+            point=asked.job.point,
+            round=asked.job.round,
             environment=environment.fingerprint,
             reason=reason,
             detail=detail,
-            asked_bytes=asked,
+            asked_bytes=size,
             free_bytes=free,
             started_unix_s=started,
             wall_s=time.perf_counter() - clock,

@@ -10,10 +10,8 @@ from ssmprof.measure.timers import (
     GraphTimer,
     L2Flush,
     WallTimer,
-    Window,
     calls_for,
     capture,
-    sm_clock_hz,
 )
 
 
@@ -51,10 +49,12 @@ def test_a_window_holds_as_many_calls_as_its_events_need(call_s, calls):
 
 @pytest.mark.gpu
 def test_a_spin_of_one_millisecond_is_measured_as_one():
-    window = Window()
-    cycles = int(1e-3 * sm_clock_hz(window))
-    timer = CudaTimer(lambda: torch.cuda._sleep(cycles), 1e-3)
-    assert sorted(timer.sample() for _ in range(9))[4] == pytest.approx(1e-3, rel=5e-3)
+    from ssmprof.measure.spin import Spin
+
+    spin = Spin(1e-3)
+    spin()
+    timer = CudaTimer(spin, 1e-3)
+    assert sorted(timer.sample() for _ in range(9))[4] == pytest.approx(spin.spun_s(), rel=5e-3)
 
 
 @pytest.mark.gpu
