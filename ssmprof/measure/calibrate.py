@@ -19,7 +19,7 @@ from ssmprof.measure.attribution import marks
 from ssmprof.measure.attribution.intervals import Untraceable
 from ssmprof.measure.attribution.stream_events import stream_mark_cost_s
 from ssmprof.measure.attribution.wall_clock import tracer_cost_s
-from ssmprof.measure.timers import GraphTimer, WallTimer, capture
+from ssmprof.measure.timers import GraphTimer, Timer, WallTimer, capture
 from ssmprof.records import Calibration, median
 
 _COPY_BYTES = 2**30
@@ -32,6 +32,7 @@ _LAUNCHES = 200
 # The counter of joules moves ten times a second on datacentre cards; this sees it move.
 _ENERGY_S = 1.2
 _REPEATS = 12
+_HALF = 40
 
 
 def calibrate(device: Device, *, energy: bool = True) -> Calibration:
@@ -102,7 +103,7 @@ def _on_cpu() -> Calibration:
         copy_bytes_per_s=2 * _CPU_BYTES / copy_s,
         read_bytes_per_s=_CPU_BYTES / read_s,
         matmul_flops=2 * _CPU_MATMUL**3 / matmul_s,
-        repeat_noise=abs(_wall_s(lambda: torch.mm(a, b)) / _wall_s(lambda: torch.mm(a, b)) - 1),
+        repeat_noise=_halves([WallTimer(lambda: torch.mm(a, b)) for _ in range(2)]),
     )
 
 
@@ -127,9 +128,12 @@ def _wall_s(call: Callable[[], Any], repeats: int = _REPEATS) -> float:
 def repeat_halves(call: Callable[[], Any]) -> float:
     """A/A: relative difference of two medians of the same call, measured in turns."""
     graph, _ = capture(call)
-    timers = [GraphTimer(graph, 2e-6) for _ in range(2)]
+    return _halves([GraphTimer(graph, 2e-6) for _ in range(2)])
+
+
+def _halves(timers: list[Timer]) -> float:
     samples: tuple[list[float], list[float]] = ([], [])
-    for _ in range(_REPEATS):
+    for _ in range(_HALF):
         for timer, kept in zip(timers, samples, strict=True):
             kept.append(timer.sample())
     return abs(median(samples[0]) / median(samples[1]) - 1)
