@@ -32,6 +32,11 @@ def figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
     return made
 
 
+def columns(panels: int) -> int:
+    """How many small multiples stand side by side: up to four in one row, else rows of three."""
+    return panels if panels <= 4 else 3
+
+
 def plain(axes: Axes, grid: str = "both") -> Axes:
     """Quiet frame, hairline grid, token colours."""
     axes.set_facecolor("none")
@@ -86,7 +91,11 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
     axes.set_yscale("log")
     axes.set_ylim(low, high)
     decades = math.log10(high / low)
-    subs = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
+    subs = (1.0,)
+    if decades < 2.2:
+        subs = (1.0, 2.0, 5.0)
+    if decades < 0.9:
+        subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=20))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
@@ -153,8 +162,8 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], gap: f
     for x, y, text, token in ends:
         if x < last:
             axes.annotate(
-                text, (x, y), (7, 0), textcoords="offset points", va="center", parse_math=False,
-                fontsize=TEXT_PT, fontweight="bold", color=sentinel(token),
+                text, (x, y), (2, 7), textcoords="offset points", va="bottom", ha="right",
+                fontsize=TEXT_PT, fontweight="bold", color=sentinel(token), parse_math=False,
             )  # fmt: skip
     long = [end for end in ends if end[0] == last]
     heights = [float(to_axes.transform((x, y))[1]) for x, y, _, _ in long]

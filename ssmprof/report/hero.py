@@ -120,9 +120,9 @@ def _cards(comparison: Comparison, said: Verdict, analysis: Analysis) -> list[Ca
     for curve in comparison.curves:
         gone = [at for at in sorted(curve.failures) if comparison.absent(curve.name.block, at)]
         if gone:
-            cards.append(
-                Card(f"< {format_context(gone[0])}", f"tokens: {curve.name.label} fits", "warn")
-            )
+            last = format_context(max(curve.values, default=0))
+            label = f"tokens: the most {curve.name.label} fits, of the lengths measured"
+            cards.append(Card(last, label, "warn"))
     state = {"A": "ok", "B": "ok", "C": "warn", "D": "bad"}[analysis.trust.grade]
     why = analysis.trust.reasons[0] if analysis.trust.reasons else "all checks pass"
     cards.append(Card(f"Trust {analysis.trust.grade}", why, state))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ssmprof.analysis.findings import Analysis, Crossover, Facet
+from ssmprof.analysis.findings import Analysis, Crossover, Facet, MemoryLaw
 from ssmprof.records import KernelTime, Measurement, Run, median
 from ssmprof.report.facets import Comparison
 from ssmprof.report.intervals import over_rounds
@@ -14,7 +14,7 @@ from ssmprof.report.tables import MISSING, Column, Table
 from ssmprof.report.words import interval_of_contexts, percent, time_with_interval
 from ssmprof.units import format_bytes, format_context, format_ratio, format_time, three_digits
 
-_LAYER = re.compile(r"^(?:model\.)?layers?\.\d+\.")
+_LAYER = re.compile(r"^(?:model\.)?layers?\.(?:\d+|\*)\.")
 
 
 def _number(show: Callable[[Any], str], key: str, heading: str) -> Column:
@@ -76,7 +76,7 @@ def crossover_words(one: Crossover) -> str:
     if one.kind == "at" and one.context is not None:
         return f"between {low} and {high}" if one.wide else f"{format_context(one.context)} tokens"
     if one.kind == "band":
-        return f"tie, {low}–{high}"
+        return f"tie at {low}" if low == high else f"tie, {low}–{high}"
     if one.kind == "never":
         return f"none in {low}–{high}"
     if one.kind == "only-one-fits":
@@ -238,20 +238,26 @@ def launches(analysis: Analysis) -> Table:
     return Table("Where the device waits for the host", columns, rows)
 
 
+def _phase_first(one: MemoryLaw) -> tuple[bool, int]:
+    return one.facet.phase != "prefill", one.facet.batch
+
+
 def memory_laws(analysis: Analysis) -> Table:
     """Fixed bytes, bytes per token, and how far each contender fits."""
+    # Graph and eager launches hold the same tensors: one row for both.
+    laws = {(one.block, one.facet.phase, one.facet.batch): one for one in analysis.memory_laws}
     rows = tuple(
         {
             "block": one.block,
             **_conditions(one.facet),
             "fixed_bytes": one.fixed_bytes,
-            "bytes_per_token": one.bytes_per_token,
+            "bytes_per_token": max(one.bytes_per_token, 0.0),
             "capacity_bytes": one.capacity_bytes,
             "measured_up_to_tokens": one.measured_up_to,
             "failed_at_tokens": one.failed_at,
             "predicted_limit_tokens": one.fits_up_to,
         }
-        for one in analysis.memory_laws
+        for one in sorted(laws.values(), key=_phase_first)
     )
     columns = (
         Column("block", "contender"),

@@ -23,8 +23,12 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-se
 _HEX = re.compile(r"#[0-9a-fA-F]{6}\b")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _URL = re.compile(r"url\(#([^)]+)\)")
-# `font: 12px "Sans"` or `font: 700 9.5px ...`: what matplotlib writes with svg.fonttype "none".
+# `font: 12px "Sans"`, `font: 700 9.5px ...`: what matplotlib writes with fonttype none.
 _FONT_SHORTHAND = re.compile(r"(?:(?:italic|oblique|normal)\s+)?(?:(bold|\d{3})\s+)?([\d.]+)px\b")
+_HREF = re.compile(r'href="(#[^"]+)"')
+_SPACES = re.compile(r"\s+")
+# Ids that matplotlib hands out by itself: `line2d_12`, `matplotlib.axis_3`.
+_AUTOMATIC = re.compile(r"[A-Za-z0-9.]+_\d+")
 _DEFAULTS = {("stroke-linejoin", "miter"), ("fill-opacity", "1"), ("stroke-opacity", "1")}
 
 
@@ -70,6 +74,33 @@ def _clean(root: ElementTree.Element, prefix: str, themed: bool) -> None:
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.set("font-family", _FONT)
+    _slim(root, prefix)
+
+
+def _slim(root: ElementTree.Element, prefix: str) -> None:
+    """Drop ids nobody refers to, groups that group nothing, and white space."""
+    text = ElementTree.tostring(root, encoding="unicode")
+    used = {*_URL.findall(text), *(href[1:] for href in _HREF.findall(text))}
+    for element in root.iter():
+        name = element.get("id")
+        if name and name not in used and _AUTOMATIC.fullmatch(name.removeprefix(f"{prefix}-")):
+            del element.attrib["id"]
+        if not (element.text or "").strip():
+            element.text = None
+        element.tail = None
+        if element.get("d"):
+            element.set("d", _SPACES.sub(" ", element.get("d", "")).strip())
+    _unwrap(root)
+
+
+def _unwrap(parent: ElementTree.Element) -> None:
+    for child in list(parent):
+        _unwrap(child)
+        if child.tag == f"{{{_SVG}}}g" and not child.attrib:
+            at = list(parent).index(child)
+            parent.remove(child)
+            for offset, grandchild in enumerate(list(child)):
+                parent.insert(at + offset, grandchild)
 
 
 def _split_style(element: ElementTree.Element) -> None:

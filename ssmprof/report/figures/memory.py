@@ -22,7 +22,6 @@ OWNERS: dict[str, tuple[str | None, str | None]] = {
     "activations": ("k-norm", None),
     "other": (None, ".."),
 }
-_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,12 @@ def unit_of(largest: float) -> tuple[float, str]:
 
 def draw(panels: list[Panel], capacity_bytes: int | None) -> Figure:
     """Small multiples on one scale, so that heights compare across contenders."""
-    columns = min(_COLUMNS, len(panels))
+    columns = canvas.columns(len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = canvas.figure(2.35 * rows + 0.55)
     height = figure.get_figheight()
     left, top, bottom, gap_x, gap_y = 0.06, 0.34 / height, 0.62 / height, 0.03, 0.62 / height
-    wide = (0.99 - left - gap_x * (columns - 1)) / columns
+    wide = (0.975 - left - gap_x * (columns - 1)) / columns
     tall = (1 - top - bottom - gap_y * (rows - 1)) / rows
     largest = max(sum(parts.values()) for panel in panels for parts in panel.parts.values())
     unit, name = unit_of(largest)
@@ -62,6 +61,7 @@ def draw(panels: list[Panel], capacity_bytes: int | None) -> Figure:
         axes = figure.add_axes((left + column * (wide + gap_x), low, wide, tall))
         canvas.plain(axes, grid="y")
         canvas.context_axis(axes, every, most=5)
+        axes.set_xlim(min(every) * 0.72, max(every) * 1.39)
         axes.set_ylim(0, ceiling)
         if column:
             axes.tick_params(labelleft=False)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLUMNS = 3
 _LEAST = 0.002
 _LABELLED = 0.09
 
@@ -43,11 +42,11 @@ def bands(panel: Panel) -> list[tuple[Band, list[float]]]:
 
 def draw(panels: list[Panel]) -> Figure:
     """Small multiples with one legend below them."""
-    columns = min(_COLUMNS, len(panels))
+    columns = canvas.columns(len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = canvas.figure(2.35 * rows + 0.55)
     height = figure.get_figheight()
-    left, right, top, bottom = 0.055, 0.99, 0.33 / height, 0.62 / height
+    left, right, top, bottom = 0.062, 0.975, 0.33 / height, 0.62 / height
     gap_x, gap_y = 0.035, 0.62 / height
     wide = (right - left - gap_x * (columns - 1)) / columns
     tall = (1 - top - bottom - gap_y * (rows - 1)) / rows
@@ -105,10 +104,12 @@ def _band(
     inner = range(len(contexts) // 5, len(contexts) - len(contexts) // 5)
     at = max(inner or range(len(contexts)), key=lambda index: widths[index])
     if widths[at] > _LABELLED and band.token:
-        edge = 0.5 if 0 < at < len(contexts) - 1 else (0.0 if at == 0 else 1.0)
+        along = at / max(len(contexts) - 1, 1)
+        side = 0 if along < 0.35 else 1 if along < 0.65 else 2
+        x = contexts[at] * (1.15, 1.0, 0.87)[side]
         canvas.note(
-            axes, contexts[at], (below[at] + above[at]) / 2, band.name.split(",")[0], band.text,
-            va="center", ha=("left", "center", "right")[round(edge * 2)], zorder=6, fontsize=9.5,
+            axes, x, (below[at] + above[at]) / 2, band.name.split(",")[0], band.text,
+            va="center", ha=("left", "center", "right")[side], zorder=6, fontsize=9.5,
         )  # fmt: skip
 
 

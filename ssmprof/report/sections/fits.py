@@ -32,7 +32,7 @@ def section(run: Run, analysis: Analysis) -> Section | None:
         parts.extend(_pictures(run, analysis, facet))
     laws = rows.memory_laws(analysis)
     if laws.rows:
-        parts.append(Listing(laws))
+        parts.append(Listing(laws, folded=len(laws.rows) > 12))
     return Section("fits", "Fits", "Does it fit?", tuple(parts)) if parts else None
 
 

@@ -62,8 +62,9 @@ def _cell(one: Comparison, at: int) -> Cell:
     assert lead is not None, "two contenders were measured there"
     title = "; ".join(f"{c.name.label} {c.at(at):.4g} s" for c in here)
     if len(tied) != 1:
-        letters = "".join(one.curve(block).name.letter for block in tied)
-        return Cell(f"≈ {letters}", "tie", title)
+        letters = " ".join(one.curve(block).name.letter for block in tied)
+        everyone = len(tied) == len(here) > 2
+        return Cell("≈ all" if everyone else f"≈ {letters}", "tie", title)
     winner = one.curve(tied[0]).name
     fill = f"win-{winner.architecture}"
     kinds = [curve.name.architecture for curve in one.curves]

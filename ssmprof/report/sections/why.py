@@ -10,6 +10,7 @@ from ssmprof.report.figures import shares as chart
 from ssmprof.report.page import Cell, Grid, Listing, Part, Picture, Prose, Section
 from ssmprof.report.svg import to_svg
 from ssmprof.report.tables import Column, Table
+from ssmprof.report.verdict import format_switch
 from ssmprof.report.words import percent
 from ssmprof.units import format_context, format_time
 
@@ -66,24 +67,31 @@ def _picture(run: Run, analysis: Analysis, facet: Facet, of: str) -> Picture | N
         return None
     key = f"shares-{of}-{facet.phase}"
     doms = [one for one in analysis.dominances if one.facet == facet and one.of == of]
-    text = f"Share of {_OF[of]}, {facet.phase}. " + " ".join(filter(None, map(_half, doms)))
+    text = f"Share of {_OF[of]}, {facet.phase}. " + _halves(doms)
     title = f"Share of {_OF[of]} by kernel family over context, {facet.phase}"
     return Picture(key, to_svg(chart.draw(panels), key, title, text), text, _table(found))
 
 
+def _halves(found: list[Dominance]) -> str:
+    """Where families pass half of the time, contender by contender."""
+    said: dict[str, list[str]] = {}
+    for one in found:
+        text = _half(one)
+        if text:
+            said.setdefault(one.block, []).append(text)
+    return " ".join(f"{block}: {', '.join(texts)}." for block, texts in said.items())
+
+
 def _half(one: Dominance) -> str:
-    """Where a family passes half of the time, in words."""
     if one.kind == "throughout":
-        return f"{one.block}: {one.family} is more than half at every length measured."
+        return f"{one.family} is more than half at every length"
     if one.kind == "from" and one.context is not None:
-        return f"{one.block}: {one.family} passes half from {format_context(one.context)} on."
+        return f"{one.family} passes half from {format_switch(one.context)} tokens on"
     if one.kind == "up-to" and one.context is not None:
-        return f"{one.block}: {one.family} is more than half up to {format_context(one.context)}."
+        return f"{one.family} is more than half up to {format_switch(one.context)} tokens"
     if one.kind == "not-reached" and one.peak_share > 0.02:
         at = format_context(one.peak_context)
-        return (
-            f"{one.block}: {one.family} does not reach half (at most {one.peak_share:.0%} at {at})."
-        )
+        return f"{one.family} does not reach half (at most {one.peak_share * 100:.0f} % at {at})"
     return ""
 
 
@@ -108,7 +116,12 @@ def _strip(run: Run, analysis: Analysis) -> Grid | None:
         return None
     contexts = sorted({one.context for one in analysis.launches})
     strips: list[tuple[str, tuple[Cell, ...]]] = []
-    keys = dict.fromkeys((one.facet, one.block) for one in analysis.launches)
+    least = min(one.facet.batch for one in analysis.launches)
+    keys = dict.fromkeys(
+        (one.facet, one.block)
+        for one in sorted(analysis.launches, key=lambda one: one.facet.phase != "prefill")
+        if one.facet.batch == least
+    )
     for facet, block in keys:
         mine = {
             one.context: one
@@ -142,7 +155,8 @@ def _kernels(run: Run, analysis: Analysis) -> list[Part]:
             lengths = sorted(
                 {s.context for s in analysis.shares if (s.facet, s.block) == (facet, block.name)}
             )
-            for at in dict.fromkeys([*lengths[-1:], *lengths[:1]]):
+            ends = [*lengths[-1:], *(lengths[:1] if facet.phase == "prefill" else [])]
+            for at in dict.fromkeys(ends):
                 table = rows.kernels(run, block.name, at, facet, TOP)
                 if table.rows:
                     parts.append(Listing(table, folded=True))

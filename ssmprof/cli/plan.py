@@ -1,0 +1,102 @@
+"""`ssmprof plan`: what a sweep would measure, and about how long it takes; nothing is run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from ssmprof.cli.asking import asked, axis_options
+from ssmprof.cli.options import emit, say, table_options
+from ssmprof.errors import EXIT_DONE, NoDeviceError
+
+if TYPE_CHECKING:
+    from ssmprof.planning.feasible import Machine, Row
+    from ssmprof.spec import Scenario
+
+
+@click.command("plan")
+@click.argument("what", nargs=-1, metavar="SCENARIO | MODEL...")
+@click.option("--on", "chip", metavar="NAME", help="Plan for that device: h100, orin-nx, ...")
+@axis_options
+@table_options
+def command(
+    what: tuple[str, ...], chip: str | None, form: str | None, output: str | None, **axes: Any
+) -> int:
+    """Points, what would not fit, and estimated time and energy of a sweep. Nothing is run.
+
+    Example: ssmprof plan crossover --on h100
+    """
+    return show(asked(what, **axes), form, output, chip)
+
+
+def show(scenario: Scenario, form: str | None, output: str | None, chip: str | None = None) -> int:
+    """Print the plan of a scenario; also what `sweep --dry-run` does."""
+    from ssmprof.planning.expand import expand
+    from ssmprof.planning.feasible import limited_s, plan
+    from ssmprof.report.tables import Column, Table
+    from ssmprof.units import format_duration
+
+    machine = _machine(scenario, chip)
+    kind = "cuda" if machine.kind == "cuda" else "cpu"
+    rows = plan(expand(scenario, device=kind), machine)
+    columns = (
+        Column("block", "contender"),
+        Column("points", "points", numeric=True),
+        Column("skipped", "would not fit"),
+        Column("time_s", "est. time", format_duration, numeric=True),
+        Column("energy_j", "est. energy", lambda joules: f"{joules / 1e3:,.0f} kJ", numeric=True),
+    )
+    table = tuple(_row(row) for row in rows)
+    energies = [row["energy_j"] for row in table if row["energy_j"] is not None]
+    total = {
+        "block": "total",
+        "points": sum(row["points"] for row in table),
+        "skipped": None,
+        "time_s": limited_s(scenario, rows),
+        "energy_j": sum(energies) if energies else None,
+    }
+    emit(Table("Plan", columns, (*table, total)), form, output)
+    extra = scenario.sweep.refine.max_extra if scenario.sweep.refine else 0
+    refined = f", up to {extra} contexts more around crossovers" if extra else ""
+    say(
+        f"{scenario.name}: {scenario.budget.rounds} rounds on {machine.name}{refined}. "
+        "±40 %, from the ceilings; nothing was run."
+    )
+    return EXIT_DONE
+
+
+def _row(row: Row) -> dict[str, Any]:
+    from ssmprof.units import format_context
+
+    skipped: dict[str, int] = {}
+    for point in row.skipped:
+        key = f"{point.phase} b{point.batch}"
+        skipped[key] = min(point.context, skipped.get(key, point.context))
+    words = "; ".join(f"{key} from {format_context(at)}" for key, at in skipped.items())
+    return {
+        "block": row.block,
+        "points": row.points,
+        "skipped": f"{len(row.skipped)}  ({words})" if skipped else "0",
+        "time_s": row.seconds,
+        "energy_j": row.energy_j,
+    }
+
+
+def _machine(scenario: Scenario, chip: str | None) -> Machine:
+    from ssmprof.chips import chips, find_chip
+    from ssmprof.devices import detect
+    from ssmprof.errors import ConfigError, nearest
+    from ssmprof.planning.feasible import Machine
+
+    if chip is not None:
+        if chip not in chips() and find_chip(chip) is None:
+            raise ConfigError(f'--on: no chip is named "{chip}"{nearest(chip, chips())}')
+        return Machine.of_device(chips()[chip].name if chip in chips() else chip, "cuda")
+    try:
+        device = detect(scenario.device)
+    except NoDeviceError as error:
+        raise NoDeviceError(error.what, fix="--on h100 plans for a device elsewhere") from None
+    with_name = device.name, device.kind, device.memory_bytes()
+    device.close()
+    return Machine.of_device(*with_name)

@@ -1,0 +1,131 @@
+"""A run in other tools' formats: EXPORTS, name -> function(run, folder) -> files written.
+
+Everything is computed from the run; nothing here is a second source of truth. Parquet needs the
+extra `parquet` (pyarrow).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ssmprof.errors import SsmprofError
+from ssmprof.records import Measurement, Run, encode, median
+from ssmprof.report.points import points
+from ssmprof.report.rows import place
+from ssmprof.report.tables import Column, Table, render
+from ssmprof.report.trace import chrome_trace
+
+
+def kernels(run: Run) -> Table:
+    """One row per op of every measured point: the full table that a page abridges."""
+    rows: list[dict[str, Any]] = []
+    for one in run.measurements():
+        if one.attribution is None:
+            continue
+        head = {
+            "block": one.point.block,
+            "phase": one.point.phase,
+            "context": one.point.context,
+            "batch": one.point.batch,
+            "execution": one.point.execution,
+            "round": one.round,
+            "route": one.attribution.route,
+            "whole_s": one.attribution.whole_s,
+        }
+        rows += [
+            head
+            | {
+                "where": place(kernel),
+                "op": kernel.op,
+                "kernel": kernel.kernel,
+                "family": kernel.family,
+                "provider": kernel.provider,
+                "calls": kernel.calls,
+                "time_s": median(kernel.times_s),
+                "cupti_s": kernel.cupti_s,
+            }
+            for kernel in one.attribution.kernels
+        ]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return Table("Kernels", tuple(Column(key, key) for key in keys), tuple(rows))
+
+
+def _csv(run: Run, folder: Path) -> list[Path]:
+    return [
+        _write(folder / "points.csv", render(points(run), "csv")),
+        _write(folder / "kernels.csv", render(kernels(run), "csv")),
+    ]
+
+
+def _jsonl(run: Run, folder: Path) -> list[Path]:
+    lines = "".join(f"{encode(outcome).decode()}\n" for outcome in run.outcomes)
+    return [_write(folder / "outcomes.jsonl", lines)]
+
+
+def _markdown(run: Run, folder: Path) -> list[Path]:
+    from ssmprof.analysis import analyze
+    from ssmprof.report.text import markdown
+
+    return [_write(folder / "summary.md", markdown(run, analyze(run)))]
+
+
+def _chrome_trace(run: Run, folder: Path) -> list[Path]:
+    return [_write(folder / "trace.json", json.dumps(chrome_trace(run), separators=(",", ":")))]
+
+
+def _parquet(run: Run, folder: Path) -> list[Path]:
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise SsmprofError(
+            "Parquet needs pyarrow, which is not installed", fix='pip install "ssmprof[parquet]"'
+        ) from None
+    written = []
+    for name, table in (("points", points(run)), ("kernels", kernels(run))):
+        rows = [{key: row.get(key) for key in table.keys} for row in table.rows]
+        path = folder / f"{name}.parquet"
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        written.append(path)
+    return written
+
+
+def _openmetrics(run: Run, folder: Path) -> list[Path]:
+    lines = ["# TYPE ssmprof_time_seconds gauge", "# UNIT ssmprof_time_seconds seconds"]
+    grouped: dict[str, list[Measurement]] = {}
+    for one in run.measurements():
+        grouped.setdefault(one.point.key, []).append(one)
+    for members in grouped.values():
+        point = members[0].point
+        labels = {
+            "block": point.block,
+            "phase": point.phase,
+            "context": point.context,
+            "batch": point.batch,
+            "execution": point.execution,
+        }
+        text = ",".join(f'{name}="{_label(str(value))}"' for name, value in labels.items())
+        lines.append(f"ssmprof_time_seconds{{{text}}} {median(m.time_s for m in members):.9g}")
+    return [_write(folder / "metrics.txt", "\n".join([*lines, "# EOF", ""]))]
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+EXPORTS: dict[str, Callable[[Run, Path], list[Path]]] = {
+    "csv": _csv,
+    "jsonl": _jsonl,
+    "markdown": _markdown,
+    "chrome-trace": _chrome_trace,
+    "parquet": _parquet,
+    "openmetrics": _openmetrics,
+}
