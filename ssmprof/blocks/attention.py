@@ -28,22 +28,23 @@ class Attention(nn.Module):
         width = (spec.heads + 2 * spec.kv_heads) * spec.head_dim
         self.qkv_proj = weights.linear(d_model, width, bias=spec.qkv_bias)
         self.out_proj = weights.linear(spec.heads * spec.head_dim, d_model, scale=weights.branch)
+        self.rotary_op = ops["rotary"]
         self.prefill_op = ops["attention_prefill"]
         self.decode_op = ops["attention_decode"]
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """(B, L, d) -> (B, L, d); keys and values of the L tokens are left in the cache."""
         spec = self.spec
-        length = x.shape[1]
-        start = 0 if cache is None else cache.position.tokens
-        turns = _turns(spec, cache, start, length, x)
         with scope("qkv_proj"):
-            qkv = self.qkv_proj(x)
-        q, k, v = self._heads(qkv, turns)
+            qkv = self.qkv_proj(x).unflatten(-1, (-1, spec.head_dim))
+        if cache is None or spec.window is not None:
+            q, k, v = self._apart(qkv, cache)
+        else:
+            start = cache.position.tokens
+            end = start + x.shape[1]
+            q = self._rotary(qkv, cache, start, start)
+            k, v = cache.k[:, :end], cache.v[:, :end]
         del qkv  # a name held is memory held: each tensor dies at its last use
-        if cache is not None:
-            with scope("cache"):
-                k, v = _extend(cache, k, v, spec.window)
         with scope("attention", "attention"):
             out = self.prefill_op(q, k, v, window=spec.window)
         del q, k, v
@@ -52,35 +53,37 @@ class Attention(nn.Module):
 
     def step(self, x: Tensor, cache: KVCache) -> Tensor:
         """(B, d) -> (B, d); the token's key and value are left in the cache."""
-        spec = self.spec
         tokens = cache.position.tokens
-        turns = _turns(spec, cache, tokens, 1, x)
         with scope("qkv_proj"):
-            qkv = self.qkv_proj(x)
-        q, k, v = self._heads(qkv[:, None], turns)
-        with scope("cache"):
-            row = tokens % cache.rows
-            cache.k[:, row : row + 1].copy_(k)
-            cache.v[:, row : row + 1].copy_(v)
-        visible = min(tokens + 1, cache.rows)
+            qkv = self.qkv_proj(x)[:, None].unflatten(-1, (-1, self.spec.head_dim))
+        q = self._rotary(qkv, cache, tokens, tokens % cache.rows)
         with scope("attention", "attention"):
             lengths = cache.position.lengths(cache.rows)
+            visible = min(tokens + 1, cache.rows)
             out = self.decode_op(q.squeeze(1), cache.k, cache.v, lengths, visible)
         with scope("out_proj"):
             return self.out_proj(out.flatten(1))
 
-    def _heads(
-        self, qkv: Tensor, turns: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Split (B, L, (Hq + 2 Hk) dh) into heads and rotate queries and keys in one go."""
+    def _rotary(self, qkv: Tensor, cache: KVCache, first: int, row: int) -> Tensor:
+        """Rotate tokens first, first + 1 ..., write keys and values from `row` on; the queries."""
+        cos, sin = _turns(self.spec, cache, first, qkv)
+        with scope("rope", "rope"):
+            return self.rotary_op(qkv, cos, sin, cache.k, cache.v, row)
+
+    def _apart(self, qkv: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, and all keys and values the tokens may see; a ring is written in two pieces."""
         spec = self.spec
-        heads = qkv.unflatten(-1, (-1, spec.head_dim))
         rotated = spec.heads + spec.kv_heads
-        qk, v = heads[:, :, :rotated], heads[:, :, rotated:]
-        if turns is not None:
+        qk, v = qkv[:, :, :rotated], qkv[:, :, rotated:]
+        cos, sin = _turns(spec, cache, 0 if cache is None else cache.position.tokens, qkv)
+        if cos is not None and sin is not None:
             with scope("rope", "rope"):
-                qk = rope.rotate(qk, *turns)
-        return qk[:, :, : spec.heads], qk[:, :, spec.heads :], v
+                qk = rope.rotate(qk, cos, sin)
+        q, k = qk[:, :, : spec.heads], qk[:, :, spec.heads :]
+        if cache is not None:
+            with scope("cache"):
+                k, v = _extend(cache, k, v)
+        return q, k, v
 
     def new_cache(
         self, batch: int, max_context: int, dtype: torch.dtype, position: Position
@@ -97,28 +100,23 @@ class Attention(nn.Module):
 
 
 def _turns(
-    spec: AttentionSpec, cache: KVCache | None, start: int, length: int, x: Tensor
-) -> tuple[Tensor, Tensor] | None:
-    """Cosine and sine of positions start .. start + length, (length, dh/2)."""
+    spec: AttentionSpec, cache: KVCache | None, first: int, qkv: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Cosine and sine of the tokens' positions, (L, dh/2) each; None without positions."""
     if spec.rope_theta is None:
-        return None
-    if cache is None:
-        return rope.tables(length, spec.head_dim, spec.rope_theta, x.device, x.dtype)
-    assert cache.position.rope is not None
-    cos, sin = cache.position.rope
-    return cos[start : start + length], sin[start : start + length]
+        return None, None
+    last = first + qkv.shape[1]
+    if cache is None or cache.position.rope is None:
+        cos, sin = rope.tables(last, spec.head_dim, spec.rope_theta, qkv.device, qkv.dtype)
+    else:
+        cos, sin = cache.position.rope
+    return cos[first:last], sin[first:last]
 
 
-def _extend(cache: KVCache, k: Tensor, v: Tensor, window: int | None) -> tuple[Tensor, Tensor]:
-    """Write new rows and return all keys and values the new tokens may see, in order."""
+def _extend(cache: KVCache, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Write new rows into a ring; return those the new tokens may see, oldest first."""
     start, length, rows = cache.position.tokens, k.shape[1], cache.rows
-    if window is None:
-        end = start + length
-        cache.k[:, start:end].copy_(k)
-        cache.v[:, start:end].copy_(v)
-        return (k, v) if start == 0 else (cache.k[:, :end], cache.v[:, :end])
-    seen = min(start, rows)
-    order = [row % rows for row in range(start - seen, start)]
+    order = [row % rows for row in range(start - min(start, rows), start)]
     all_k, all_v = (
         torch.cat([old[:, order], new], dim=1) if order else new
         for old, new in ((cache.k, k), (cache.v, v))

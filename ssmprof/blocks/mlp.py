@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssmprof.blocks.providers import Ops
 from ssmprof.blocks.weights import Weights
 from ssmprof.scopes import scope
 from ssmprof.spec import MlpSpec
@@ -13,9 +14,10 @@ from ssmprof.spec import MlpSpec
 class Mlp(nn.Module):
     """(B, L, d) -> (B, L, d); `up` holds gate and up projection of SwiGLU in one matrix."""
 
-    def __init__(self, spec: MlpSpec, d_model: int, weights: Weights) -> None:
+    def __init__(self, spec: MlpSpec, d_model: int, weights: Weights, ops: Ops) -> None:
         super().__init__()
         self.kind = spec.kind
+        self.swiglu_op = ops["swiglu"] if spec.kind == "swiglu" else None
         rows = 2 * spec.d_ff if spec.kind == "swiglu" else spec.d_ff
         self.up = weights.linear(d_model, rows)
         self.down = weights.linear(spec.d_ff, d_model, scale=weights.branch)
@@ -30,9 +32,8 @@ class Mlp(nn.Module):
             return self.down(hidden)
 
     def _activate(self, hidden: Tensor) -> Tensor:
-        if self.kind == "swiglu":
-            gate, value = hidden.chunk(2, dim=-1)
-            return F.silu(gate).mul_(value)
+        if self.swiglu_op is not None:
+            return self.swiglu_op(hidden)
         if self.kind == "gelu":
             return F.gelu(hidden)
         return F.relu(hidden).square_()

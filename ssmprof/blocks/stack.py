@@ -39,7 +39,7 @@ def sublayer(name: str, spec: BlockSpec, weights: Weights, ops: Ops) -> nn.Modul
         if spec.mlp is None:
             raise ConfigError(f'{spec.name}: the pattern has "mlp" and nothing sizes it',
                               fix=f"add [blocks.{spec.name}.mlp] with d_ff")  # fmt: skip
-        return Mlp(spec.mlp, spec.d_model, weights)
+        return Mlp(spec.mlp, spec.d_model, weights, ops)
     if name not in MIXERS:
         raise ConfigError(f'{spec.name}: unknown sub-layer "{name}"{nearest(name, SUBLAYERS)}')
     kind, sized_by = MIXERS[name]

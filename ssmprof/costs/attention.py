@@ -6,7 +6,7 @@ Causal halves are taken: a prefill looks at L(L+1)/2 pairs, or w(w+1)/2 + (L-w)w
 
 from __future__ import annotations
 
-from ssmprof.costs.pieces import Parts, elementwise, matmul, work
+from ssmprof.costs.pieces import Parts, elementwise, matmul, total, work
 from ssmprof.records import Cost, Point
 from ssmprof.spec import DTYPE_BYTES, AttentionSpec, BlockSpec
 
@@ -25,19 +25,20 @@ def rows(spec: AttentionSpec, point: Point) -> int:
 
 
 def attention(spec: BlockSpec, point: Point) -> Parts:
-    """Projections, rotary embedding, cache write, scores and output of one sub-layer."""
+    """Projections, rotary embedding with the cache write, scores and output of one sub-layer."""
     assert spec.attention is not None
     a, b = spec.attention, DTYPE_BYTES[point.dtype]
     tokens = point.batch * (1 if point.phase == "decode" else point.context)
     q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
     parts = {
         "qkv_proj": matmul(tokens, spec.d_model, q + 2 * kv, b, bias=a.qkv_bias),
-        "cache": elementwise(2 * tokens * kv, b, reads=1, flops=0),
         "attention": _decode(a, point, b) if point.phase == "decode" else _prefill(a, point, b),
         "out_proj": matmul(tokens, q, spec.d_model, b),
     }
-    if a.rope_theta is not None:
-        parts["rope"] = elementwise(tokens * (q + kv), b, reads=1, flops=3)
+    # Keys and values are written into the cache on the way, whether or not anything is rotated.
+    turned = q + kv if a.rope_theta is not None else 0
+    parts["rope"] = elementwise(tokens * (turned or kv), b, reads=1, flops=3 if turned else 0)
+    parts["rope"] = total((parts["rope"], elementwise(tokens * kv, b, reads=1, flops=0)))
     return parts
 
 

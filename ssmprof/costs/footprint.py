@@ -141,9 +141,14 @@ def _sublayer_peak(spec: BlockSpec, point: Point, name: str) -> int:
         assert spec.attention is not None
         a = spec.attention
         q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
-        rotated = q + kv if a.rope_theta is not None else 0
         lse = a.heads * 4 / b  # log-sum-exp of every row, float32
-        return max(alive(q + 2 * kv, rotated, q, lse), alive(q, spec.d_model))
+        turned = q if a.rope_theta is not None else 0
+        if a.window is not None and point.phase == "prefill":
+            # A ring cannot be attended to in place: keys are rotated beside it.
+            turned = turned and q + kv
+            return max(alive(q + 2 * kv, turned, q, lse), alive(q, spec.d_model))
+        held = turned or q + 2 * kv  # queries that are not rotated are a view of the projection
+        return max(alive(q + 2 * kv, turned), alive(held, q, lse), alive(q, spec.d_model))
     assert spec.state is not None
     s = spec.state
     inner, channels = s.d_inner, conv_channels(s, name)

@@ -9,7 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend
 
 from ssmprof import blocks
-from ssmprof.blocks import providers
+from ssmprof.blocks import providers, rope
 from ssmprof.blocks.providers import LAST_RESORT, ORIGINS, PROVIDERS, Op, candidates, choose
 from ssmprof.blocks.providers.race import fastest
 from ssmprof.blocks.providers.sdpa import attention_prefill
@@ -36,7 +36,7 @@ def test_every_op_runs_on_a_cpu(op: str):
 @pytest.mark.parametrize("name", ["attention", "mamba1", "mamba2"])
 def test_a_block_on_our_kernels_agrees_with_one_on_plain_torch(name: str):
     small = StateSpec(d_inner=32, d_state=8, headdim=16, dt_rank=4)  # the interpreter is slow
-    spec = make.block(name, pattern=(name,), vocab=30, d_model=32, state=small)
+    spec = make.block(name, pattern=(name, "mlp"), vocab=30, d_model=32, state=small)
     plain = blocks.build(spec, "cpu", "float32")
     forced = {op: "ssmprof" for op in plain.providers() if op in OWN}
     mine = blocks.build(msgspec.structs.replace(spec, providers=forced), "cpu", "float32")
@@ -68,6 +68,36 @@ def test_windowed_attention_equals_a_mask(window: int | None, before: int):
         attn_mask=seen,
     ).transpose(1, 2)
     torch.testing.assert_close(attention_prefill(q, k, v, window=window), expected)
+
+
+@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(4, 4, 8), (6, 1, 12), (2, 2, 20)])
+def test_our_rotary_equals_plain_torch(turned: bool, heads: int, kv_heads: int, dim: int):
+    from ssmprof_kernels.rotary import rotary
+
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(2, 5, (heads + 2 * kv_heads) * dim + 3, generator=generator)[..., 3:]
+    qkv = qkv.unflatten(-1, (-1, dim))  # token strides that are no multiple of a head
+    cos, sin = rope.tables(9, dim, 100.0, CPU, torch.float32)
+    tables = (cos[4:], sin[4:]) if turned else (None, None)
+    mine, plain = (torch.zeros(2, 2, 11, kv_heads, dim) for _ in range(2))
+    got = rotary(qkv, *tables, *mine, 4)
+    torch.testing.assert_close(got, rope.rotary(qkv, *tables, *plain, 4))
+    torch.testing.assert_close(mine, plain)
+    with pytest.raises(ValueError, match="lie in a cache of 11"):
+        rotary(qkv, *tables, *mine, 7)
+
+
+@pytest.mark.parametrize("width", [1, 63, 1500])
+def test_our_swiglu_equals_plain_torch(width: int):
+    from ssmprof_kernels.swiglu import swiglu
+
+    hidden = 30 * torch.randn(2, 3, 2 * width, generator=torch.Generator().manual_seed(0))
+    gate, value = hidden.chunk(2, dim=-1)
+    expected = torch.nn.functional.silu(gate) * value
+    torch.testing.assert_close(swiglu(hidden), expected)
+    with pytest.raises(ValueError, match="contiguous"):
+        swiglu(hidden.transpose(0, 1))
 
 
 class FakeDevice:

@@ -27,6 +27,8 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
     "causal_conv1d_update": ("ssmprof", "causal_conv1d", "reference"),
     "gated_rmsnorm": ("ssmprof", "mamba_ssm", "reference"),
     "rms_norm": ("ssmprof", "torch"),
+    "rotary": ("ssmprof", "torch"),
+    "swiglu": ("ssmprof", "torch"),
     "attention_prefill": ("sdpa-cudnn", "sdpa-flash", "sdpa-efficient", "sdpa", "sdpa-math"),
     "attention_decode": (
         "ssmprof",
@@ -41,6 +43,7 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
 # Run only when nothing else can: plain torch needs far more memory at long contexts.
 LAST_RESORT = frozenset({"reference", "sdpa", "sdpa-math"})
 # Ops that overwrite an argument (its index): candidates race on copies of it.
+# `rotary` writes the same rows of its caches again, and needs none.
 MUTATES: dict[str, int] = {"selective_state_update": 0, "causal_conv1d_update": 1}
 # Module that offers a provider; each has `find(op, name, device) -> callable | None`.
 ORIGINS: dict[str, str] = {

@@ -21,6 +21,8 @@ KERNELS: dict[str, tuple[str, str]] = {
     "causal_conv1d_update": ("causal_conv_update", "causal_conv1d_update"),
     "gated_rmsnorm": ("gated_norm", "gated_rmsnorm"),
     "rms_norm": ("gated_norm", "gated_rmsnorm"),
+    "rotary": ("rotary", "rotary"),
+    "swiglu": ("swiglu", "swiglu"),
     "attention_decode": ("attention_decode", "attention_decode"),
 }
 

@@ -1,6 +1,6 @@
 """Plain torch: always there, the provider of state-space ops on a CPU, a last resort on a GPU.
 
-`rms_norm` of torch itself is offered here as `torch`; it is one fused kernel on a GPU.
+What torch itself serves in one or a few kernels is offered as `torch` and takes part in races.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ssmprof.blocks.rope import rotary
 
 # Where the plain torch form of an op lies in `ssmprof_kernels.reference`.
 MODULES: dict[str, str] = {
@@ -30,7 +32,7 @@ MODULES: dict[str, str] = {
 def find(op: str, name: str, device: torch.device) -> Callable[..., Any] | None:
     """The plain torch form of `op`, None where there is none."""
     if name == "torch":
-        return _rms_norm
+        return TORCH[op]
     if find_spec(f"ssmprof_kernels.reference.{MODULES[op]}") is None:
         return None
     found = getattr(import_module(f"ssmprof_kernels.reference.{MODULES[op]}"), op)
@@ -45,3 +47,16 @@ def _without_rows(
     op: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, rows: int
 ) -> Tensor:
     return op(q, k, v, lengths)
+
+
+def _swiglu(hidden: Tensor) -> Tensor:
+    gate, value = hidden.chunk(2, dim=-1)
+    return F.silu(gate).mul_(value)
+
+
+# Ops that plain torch serves in a handful of kernels, so that it may race.
+TORCH: dict[str, Callable[..., Any]] = {
+    "rms_norm": _rms_norm,
+    "rotary": rotary,
+    "swiglu": _swiglu,
+}
