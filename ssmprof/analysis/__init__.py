@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ssmprof.analysis import crossover, dominance, energy, health, launch, memory, roofline
+from ssmprof.analysis import (
+    advise,
+    claims,
+    crossover,
+    dominance,
+    energy,
+    health,
+    launch,
+    memory,
+    roofline,
+)
 from ssmprof.analysis.curves import curves, facets
 from ssmprof.analysis.findings import Analysis, CurvePoint, Facet, Share, Trust, Warning
 from ssmprof.analysis.stats import estimate
@@ -47,9 +57,36 @@ class Material:
         return dominance.shares(sound, self.facet_of)
 
     @cached_property
+    def curves(self) -> list[Any]:
+        """Every metric of every contender at every context."""
+        return self.each(_curve_points)
+
+    @cached_property
+    def crossovers(self) -> list[Any]:
+        """Of every pair, in every metric."""
+        return self.each(crossover.find)
+
+    @cached_property
+    def launches(self) -> list[Any]:
+        """Launch-bound or not, per point."""
+        return launch.launches(list(self.run.measurements()), self.facet_of)
+
+    @cached_property
+    def roofline(self) -> list[Any]:
+        """Calls and ops against their ceilings."""
+        run = self.run
+        return self.each(lambda f, g: roofline.points(f, g, run.scenario, run.environments))
+
+    @cached_property
     def memory(self) -> list[Any]:
         """Memory by facet and point."""
         return self.each(memory.points)
+
+    @cached_property
+    def memory_laws(self) -> list[Any]:
+        """The law behind the peaks of every block."""
+        environments = self.run.environments
+        return self.each(lambda f, g: memory.laws(memory.points(f, g), g, environments))
 
     @cached_property
     def warnings(self) -> list[Warning]:
@@ -81,29 +118,38 @@ def _curve_points(facet: Facet, group: list[Outcome]) -> Iterable[CurvePoint]:
                 )
 
 
-def _laws(material: Material) -> Iterable[Any]:
-    environments = material.run.environments
-    for facet, group in material.groups.items():
-        yield from memory.laws(memory.points(facet, group), group, environments)
+def _claims(material: Material) -> Iterable[Any]:
+    evidence = claims.Evidence(
+        run=material.run,
+        curves=material.curves,
+        crossovers=material.crossovers,
+        shares=material.shares,
+        launches=material.launches,
+        memory=material.memory,
+    )
+    return claims.check(evidence)
 
 
-def _roofline(material: Material) -> Iterable[Any]:
-    run = material.run
-    return material.each(lambda f, g: roofline.points(f, g, run.scenario, run.environments))
+def _advice(material: Material) -> Iterable[Any]:
+    return advise.advise(
+        material.launches, material.roofline, material.crossovers, material.memory_laws
+    )
 
 
 # Field of Analysis -> the function that fills it.
 FINDERS: dict[str, Callable[[Material], Iterable[Any]]] = {
-    "curves": lambda m: m.each(_curve_points),
+    "curves": lambda m: m.curves,
     "ratios": lambda m: m.each(crossover.ratio_points),
-    "crossovers": lambda m: m.each(crossover.find),
+    "crossovers": lambda m: m.crossovers,
     "shares": lambda m: m.shares,
     "dominances": lambda m: dominance.dominances(m.shares),
-    "launches": lambda m: launch.launches(list(m.run.measurements()), m.facet_of),
-    "roofline": _roofline,
+    "launches": lambda m: m.launches,
+    "roofline": lambda m: m.roofline,
     "memory": lambda m: m.memory,
-    "memory_laws": _laws,
+    "memory_laws": lambda m: m.memory_laws,
     "energy": lambda m: m.each(energy.points),
+    "claims": _claims,
+    "advice": _advice,
     "warnings": lambda m: m.warnings,
 }
 

@@ -276,20 +276,6 @@ class ClaimCheck(_Finding, frozen=True, kw_only=True):
     why: str
 
 
-class Projection(_Finding, frozen=True, kw_only=True):
-    """Beyond what was measured; never a measurement. `refused` says why there is no value."""
-
-    device: str
-    facet: Facet
-    block: str
-    context: int
-    value_s: float | None
-    interval: Interval | None
-    basis: str
-    error: float | None = None
-    refused: str | None = None
-
-
 class Advice(_Finding, frozen=True, kw_only=True):
     """What could be changed: the finding, the evidence, and at most how much it gains (a ratio)."""
 

@@ -12,9 +12,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from ssmprof.analysis.curves import curves, facets, round_medians
 from ssmprof.analysis.decide import at
-from ssmprof.analysis.findings import Facet, Projection
+from ssmprof.analysis.findings import Facet, Interval
 from ssmprof.analysis.stats import estimate
 from ssmprof.records import Measurement, Run
 
@@ -24,6 +26,20 @@ WORST_ERROR = 0.15  # at the points left out; above, nothing is said
 FARTHEST = 8.0  # times the longest measured context
 
 Law = tuple[float, float, float]
+
+
+class Projection(Struct, frozen=True, kw_only=True):
+    """Beyond what was measured; never a measurement. `refused` says why there is no value."""
+
+    device: str
+    facet: Facet
+    block: str
+    context: int
+    value_s: float | None
+    interval: Interval | None
+    basis: str
+    error: float | None = None
+    refused: str | None = None
 
 
 def longer(run: Run, contexts: Iterable[int]) -> list[Projection]:
@@ -93,12 +109,12 @@ def _longer(
 
 
 def _fit(values: Mapping[int, float]) -> Law:
-    from scipy.optimize import nnls  # pyright: ignore[reportMissingTypeStubs]
+    from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
 
     # Scaled to the longest context, so that the three columns are of one size.
     longest = max(values)
     rows = [[1 / t, (c / longest) / t, (c / longest) ** 2 / t] for c, t in values.items()]
-    solve: Any = nnls  # pyright: ignore[reportUnknownVariableType]
+    solve: Any = getattr(optimize, "nnls")  # noqa: B009 (scipy has no types)
     a, b, c = (float(one) for one in solve(rows, [1.0] * len(rows))[0])
     return a, b / longest, c / longest**2
 

@@ -1,0 +1,299 @@
+"""Published claims against a run: the ledger `claims.toml`, and a check for each that can be made.
+
+Static claims are recomputed from shapes and hold or fail for everybody. Measured ones are checked
+only where the run holds their conditions (phase, length, kinds of contender) and the verdict speaks
+of this run alone: a claim that does not hold here is not refuted elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from ssmprof.analysis import static_claims
+from ssmprof.analysis.findings import ClaimCheck, Crossover, CurvePoint, Launch, MemoryPoint, Share
+from ssmprof.records import Run
+from ssmprof.spec import BlockSpec
+from ssmprof.units import format_context
+
+NEAR = 0.15  # lengths this close to the claim's count as its length
+MARGIN = 0.10  # a value this close to the claimed one holds
+
+Verdict = Literal["holds", "holds-stronger", "not-here", "not-testable"]
+
+
+class Value(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One number of a claim."""
+
+    what: str
+    value: float
+    unit: str = ""
+    relation: Literal["=", "<=", ">=", "<", ">", "~"] = "="
+    context: int | None = None
+
+    def __str__(self) -> str:
+        relation = "" if self.relation == "=" else f"{self.relation} "
+        where = f" at {format_context(self.context)}" if self.context else ""
+        return f"{relation}{self.value:g} {self.unit}".rstrip() + f" ({self.what}{where})"
+
+
+class Claim(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One published statement; the head of claims.toml explains the fields."""
+
+    id: str
+    statement: str
+    source: tuple[str, ...]
+    device: str
+    models: tuple[str, ...]
+    phase: str
+    context: tuple[int, ...]
+    kind: str
+    testable: Literal["exact", "on-device", "in-kind", "no"]
+    values: tuple[Value, ...] = ()
+    how: str = ""
+    note: str = ""
+
+
+class Evidence(NamedTuple):
+    """What a check may look at."""
+
+    run: Run
+    curves: Sequence[CurvePoint]
+    crossovers: Sequence[Crossover]
+    shares: Sequence[Share]
+    launches: Sequence[Launch]
+    memory: Sequence[MemoryPoint]
+
+    def names(self, architecture: str) -> set[str]:
+        """Blocks of one architecture (transformer, ssm, hybrid)."""
+        return {
+            block.name for block in self.run.scenario.blocks if block.architecture == architecture
+        }
+
+
+Answer = tuple[str, Verdict, str]  # what was seen here, the verdict, why
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    claim: tuple[Claim, ...]
+
+
+@cache
+def ledger() -> tuple[Claim, ...]:
+    """Every claim, in the order of the file."""
+    text = Path(__file__).with_name("claims.toml").read_bytes()
+    return msgspec.toml.decode(text, type=_File).claim
+
+
+def check(evidence: Evidence) -> list[ClaimCheck]:
+    """One line per claim."""
+    found: list[ClaimCheck] = []
+    for claim in ledger():
+        answer: Answer
+        if claim.id in static_claims.CHECKS:
+            here, holds = static_claims.CHECKS[claim.id]()
+            answer = here, "holds" if holds else "not-here", "recomputed from shapes"
+        elif claim.id in CHECKS:
+            answer = CHECKS[claim.id](evidence)
+        elif claim.testable == "no":
+            answer = "-", "not-testable", "speed and memory are measured here, quality is not"
+        else:
+            answer = "-", "not-testable", f"no automatic check: {claim.how}"
+        found.append(
+            ClaimCheck(
+                claim=claim.id,
+                statement=claim.statement,
+                source="; ".join(claim.source),
+                claimed="; ".join(str(value) for value in claim.values[:2]),
+                here=answer[0],
+                verdict=answer[1],
+                why=answer[2],
+            )
+        )
+    return found
+
+
+def _ratios(evidence: Evidence, metric: str = "latency") -> dict[int, float]:
+    """Context -> best transformer over best pure SSM, prefill at batch 1, graph before eager."""
+    kinds = {"transformer": evidence.names("transformer"), "ssm": evidence.names("ssm")}
+    best: dict[tuple[str, int, str], float] = {}
+    for point in evidence.curves:
+        if point.metric != metric or point.facet.phase != "prefill" or point.facet.batch != 1:
+            continue
+        for kind, names in kinds.items():
+            if point.block in names:
+                key = (point.facet.execution, point.context, kind)
+                value = point.estimate.value
+                best[key] = min(value, best.get(key, math.inf))
+    execution = "graph" if any(key[0] == "graph" for key in best) else "eager"
+    return {
+        context: best[execution, context, "transformer"] / best[execution, context, "ssm"]
+        for _, context, kind in best
+        if kind == "ssm"
+        and (execution, context, "ssm") in best
+        and (execution, context, "transformer") in best
+    }
+
+
+def _missing(what: str) -> Answer:
+    return "-", "not-testable", f"this run holds no {what}"
+
+
+def _up_to(value: float, claimed: float, where: str, caveat: str = "") -> Answer:
+    """A claim "up to x times": holds near x, holds more strongly above, not below."""
+    verdict: Verdict = "not-here"
+    if value >= claimed * (1 - MARGIN):
+        verdict = "holds-stronger" if value > claimed * (1 + MARGIN) else "holds"
+    return f"{value:.2f}x at {where}", verdict, caveat or "ratio of this run's best contenders"
+
+
+def _short(evidence: Evidence) -> Answer:
+    ratios = {c: 1 / r for c, r in _ratios(evidence).items() if 1024 <= c <= 8192}
+    if not ratios:
+        return _missing("transformer and SSM prefill from 1K to 8K")
+    context = max(ratios, key=lambda one: ratios[one])
+    if ratios[context] <= 1:
+        return f"{ratios[context]:.2f}x", "not-here", "no SSM is slower between 1K and 8K"
+    return _up_to(ratios[context], 1.9, format_context(context))
+
+
+def _long(evidence: Evidence) -> Answer:
+    ratios = {c: r for c, r in _ratios(evidence).items() if abs(c / 57_344 - 1) <= NEAR}
+    if not ratios:
+        return _missing("transformer and SSM prefill near 57,344 tokens")
+    context = min(ratios, key=lambda one: abs(one - 57_344))
+    return _up_to(ratios[context], 4.0, format_context(context))
+
+
+def _crossover_8k(evidence: Evidence) -> Answer:
+    transformers, ssms = evidence.names("transformer"), evidence.names("ssm")
+    found = [
+        one
+        for one in evidence.crossovers
+        if one.metric == "latency"
+        and one.facet.phase == "prefill"
+        and one.facet.batch == 1
+        and {one.winner, one.loser} & transformers
+        and {one.winner, one.loser} & ssms
+        and one.kind != "only-one-fits"
+    ]
+    if not found:
+        return _missing("transformer and SSM in prefill")
+    graphs = [one for one in found if one.facet.execution == "graph"] or found
+    points = [one for one in graphs if one.kind == "at" and one.winner in ssms and one.context]
+    if not points:
+        return "no crossover in range", "not-here", graphs[0].facet.label()
+    seen = ", ".join(f"{one.winner} at {format_context(one.context or 0)}" for one in points)
+    near = any(one.context and 4096 <= one.context <= 16384 for one in points)
+    return seen, "holds" if near else "not-here", "within a factor of two of 8K"
+
+
+def _exponents(evidence: Evidence) -> Answer:
+    wanted = {"scan": 1.0, "attention": 2.0}
+    seen: dict[str, float] = {}
+    for family in wanted:
+        points = {
+            share.context: share.time_s
+            for share in evidence.shares
+            if (share.family, share.of, share.facet.phase) == (family, "device", "prefill")
+            and share.block in evidence.names("ssm" if family == "scan" else "transformer")
+            and share.context >= 8192
+        }
+        if len(points) >= 2:
+            low, high = min(points), max(points)
+            seen[family] = math.log(points[high] / points[low]) / math.log(high / low)
+    if len(seen) < 2:
+        return _missing("scan and attention times at two lengths from 8K on")
+    here = ", ".join(f"{family} L^{exponent:.2f}" for family, exponent in seen.items())
+    holds = all(abs(seen[family] - claimed) <= 0.15 for family, claimed in wanted.items())
+    return here, "holds" if holds else "not-here", "slope of log time over log context from 8K on"
+
+
+def _edge_share(evidence: Evidence) -> Answer:
+    if not any(machine.unified_memory for machine in evidence.run.environments.values()):
+        return "-", "not-testable", "not an edge device"
+    ours = [
+        share
+        for share in evidence.shares
+        if share.family == "scan"
+        and share.of == "eager-wall"
+        and share.block in evidence.names("ssm")
+    ]
+    if not ours:
+        return _missing("eager shares of an SSM")
+    peak = max(ours, key=lambda share: share.share)
+    here = f"{peak.share:.0%} at {format_context(peak.context)} ({peak.block})"
+    why = "the scan kernels alone; the published bucket holds projections and convolutions, too"
+    return here, "holds" if peak.share > 0.55 else "not-here", why
+
+
+def _state_is_constant(evidence: Evidence) -> Answer:
+    pure = evidence.names("ssm")
+    caches: dict[str, set[int]] = {}
+    for point in evidence.memory:
+        if point.fits and point.block in pure:
+            held = sum(point.parts.get(owner, 0) for owner in ("kv", "conv_state", "ssm_state"))
+            key = f"{point.block} {point.facet.batch} {point.facet.phase} {point.facet.dtype}"
+            caches.setdefault(key, set()).add(held)
+    lengths = {point.context for point in evidence.memory if point.fits and point.block in pure}
+    if len(lengths) < 2:
+        return _missing("memory of an SSM at two lengths")
+    constant = all(len(sizes) == 1 for sizes in caches.values())
+    here = f"{'constant' if constant else 'grows'} over {len(lengths)} lengths"
+    return here, "holds" if constant else "not-here", "bytes of the caches of the pure SSMs"
+
+
+def _decode_host_bound(evidence: Evidence) -> Answer:
+    decode = [
+        launch
+        for launch in evidence.launches
+        if launch.facet.phase == "decode" and launch.facet.batch == 1 and launch.context <= 24_576
+    ]
+    if not decode:
+        return _missing("eager and graph decode up to 24,576 tokens")
+    bound = sum(launch.verdict == "launch-bound" for launch in decode)
+    here = f"{bound} of {len(decode)} decode points are launch-bound"
+    return here, "holds" if bound == len(decode) else "not-here", "eager against graph, batch 1"
+
+
+def _all_logits(metric: str, claimed: float) -> Callable[[Evidence], Answer]:
+    """Saving of the SSM near 57,344 tokens with logits of every position, in percent."""
+
+    def check(evidence: Evidence) -> Answer:
+        if evidence.run.scenario.sweep.logits != "all" or not _whole_models(evidence.run):
+            return "-", "not-testable", "needs whole models with all logits (scenario paper-57k)"
+        ratios = {c: r for c, r in _ratios(evidence, metric).items() if abs(c / 57_344 - 1) <= NEAR}
+        if not ratios:
+            return _missing(f"{metric} of both near 57,344 tokens")
+        saving = 1 - 1 / next(iter(ratios.values()))
+        verdict: Verdict = "not-here"
+        if saving >= claimed * (1 - MARGIN):
+            verdict = "holds-stronger" if saving > claimed * (1 + MARGIN) else "holds"
+        return f"{saving:.0%} less", verdict, "vocabulary decides with logits of every position"
+
+    return check
+
+
+def _whole_models(run: Run) -> bool:
+    blocks: Iterable[object] = run.scenario.blocks
+    return all(isinstance(block, BlockSpec) and block.vocab is not None for block in blocks)
+
+
+# Claim -> its check against a run.
+CHECKS: dict[str, Callable[[Evidence], Answer]] = {
+    "scope-short-19x": _short,
+    "scope-long-4x": _long,
+    "crossover-8k": _crossover_8k,
+    "linear-vs-quadratic": _exponents,
+    "scope-edge-55": _edge_share,
+    "constant-state-memory": _state_is_constant,
+    "scope-tpot-host-bound": _decode_host_bound,
+    "scope-memory-64": _all_logits("memory", 0.64),
+    "scope-energy-57k": _all_logits("energy", 0.752),
+}
