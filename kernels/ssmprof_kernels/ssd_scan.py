@@ -149,6 +149,16 @@ def _record(
     tma = tma and all(_is_matrix(t) for t in (x, B, C))
     apart = x.dtype == torch.float32 or (low < 0.0 and not dt_softplus)
     seq_idx = given["seq"] is not None
+    driven = (
+        ssd_gluon is not None
+        and tma
+        and meta["gluon"]
+        and Q == 64
+        and not apart
+        and not seq_idx
+        and BP == 64
+        and 32 <= BN <= 128
+    )
     # fmt: off
     ref = {name: replay.Arg(i) for i, name in enumerate(_NAMES)}
     sizes = {
@@ -207,15 +217,23 @@ def _record(
             "state_ptr": rec.work(cut.slots, heads, width, states),
             "decay_ptr": rec.work(cut.slots, heads),
         }
-        R = 1 if seq_idx else math.gcd(cut.T // Q, meta["sum_chunks"])
-        x_ref, b_ref, _ = views(R * Q, _matrix)
-        rec.add(
-            ssd_kernels._summaries, grid, options(meta["sum_warps"], meta["sum_stages"]),
-            x_ref=x_ref, dt_ptr=ref["dt"], a_ptr=ref["A"], b_ref=b_ref, bias_ptr=ref["bias"],
-            cu_ptr=ref["cu"], seq_ptr=ref["seq"], R=R, PREPARED=prepared, **exponents, **states_at,
-            **sizes, **limits, **strides["x"], **strides["dt"], **strides["B"], **strides["seq"],
-            **delta, **tiles,
-        )
+        if driven and prepared:
+            x_ref, b_ref, _ = views(Q, ssd_gluon.matrix)
+            rec.add(
+                ssd_gluon._summaries, grid, options(4), x_desc=x_ref, b_desc=b_ref,
+                cu_ptr=ref["cu"], Q=Q, BP=BP, BN=BN, STAGES=meta["sum_ring"], **exponents,
+                **states_at, **sizes, **varlen,
+            )
+        else:
+            R = 1 if seq_idx else math.gcd(cut.T // Q, meta["sum_chunks"])
+            x_ref, b_ref, _ = views(R * Q, _matrix)
+            rec.add(
+                ssd_kernels._summaries, grid, options(meta["sum_warps"], meta["sum_stages"]),
+                x_ref=x_ref, dt_ptr=ref["dt"], a_ptr=ref["A"], b_ref=b_ref, bias_ptr=ref["bias"],
+                cu_ptr=ref["cu"], seq_ptr=ref["seq"], R=R, PREPARED=prepared, **exponents,
+                **states_at, **sizes, **limits, **strides["x"], **strides["dt"], **strides["B"],
+                **strides["seq"], **delta, **tiles,
+            )
         if cut.segments == 2:
             size = width * states
             block = min(1024, triton.next_power_of_2(size))
@@ -231,8 +249,7 @@ def _record(
         "GATE": given["z"] is not None, "H0": given["h0"] is not None,
         "FINAL": given["final"] is not None, "SEGMENTS": cut.segments,
     }
-    driven = tma and meta["gluon"] and Q == 64 and not apart and not seq_idx
-    if driven and ssd_gluon is not None:
+    if driven:
         x_ref, b_ref, c_ref = views(Q, ssd_gluon.matrix)
         rec.add(
             ssd_gluon._walk, grid, options(4), x_desc=x_ref, b_desc=b_ref, c_desc=c_ref, Q=Q,
