@@ -96,7 +96,13 @@ def join(intervals: Sequence[Interval], cycles: Sequence[Sequence[Kernel]]) -> s
             median(cycle[place].duration_s for cycle in cycles) for place in places
         )
         interval.cupti_s = sum(interval.cupti_each_s)
+        interval.span_s = median(_span_s([cycle[place] for place in places]) for cycle in cycles)
     return None
+
+
+def _span_s(kernels: Sequence[Kernel]) -> float:
+    """From the start of the first kernel to the end of the last."""
+    return max(kernel.start_s + kernel.duration_s for kernel in kernels) - kernels[0].start_s
 
 
 def trace(call: Callable[[], Any], replays: int = _CYCLES) -> tuple[list[Interval], float, float]:

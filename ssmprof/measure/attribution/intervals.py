@@ -33,6 +33,7 @@ class Interval:
     kernels: tuple[str, ...] = ()
     cupti_s: float | None = None
     cupti_each_s: tuple[float, ...] = field(default=())
+    span_s: float | None = None
 
     @property
     def kernel(self) -> str:
