@@ -8,6 +8,7 @@ When the socket ends, however the parent died, every worker's process group is k
 
 from __future__ import annotations
 
+import gc
 import os
 import selectors
 import signal
@@ -28,6 +29,9 @@ def main(arguments: list[str]) -> None:
     control = socket.socket(fileno=int(fd))
     make = worker.load(runner)
     environment.prepare()
+    # What is imported stays: collections in the workers skip it, and its pages stay shared.
+    gc.collect()
+    gc.freeze()
     control.send(b"ready")
     # Threads of numeric libraries at rest survive a fork; Python 3.12 warns about all of them.
     warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)

@@ -11,6 +11,7 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +51,7 @@ class PointRunner:
         self._loaded: tuple[Point, Workload] | None = None
         self._flush: L2Flush | None = None
         self._launches: int | None = None
+        self._warm: WarmUp | None = None
         self._wait = torch.cuda.synchronize if kind == "cuda" else _nothing
         self._compilations = count_compilations()
 
@@ -158,7 +160,7 @@ class PointRunner:
             if self._loaded[0] == cell:
                 return self._loaded[1]
             self._loaded[1].release()
-            self._loaded = self._launches = None
+            self._loaded = self._launches = self._warm = None
         name = encode(job.subject) + f"{cell.dtype} {cell.seed} {cell.logits}".encode()
         if self._model is None or self._model[0] != name:
             self._model = None
@@ -168,8 +170,12 @@ class PointRunner:
         return self._loaded[1]
 
     def _warm_up(self, job: Job, load: Workload) -> WarmUp:
+        """Until settled; a call that was measured in another execution is warm already."""
+        if self._warm is not None:
+            return replace(self._warm, cold_s=0.0)
         limit_s = max(_WARM_UP_SHARE * job.budget.point_s, job.budget.min_time_s)
-        return warm_up(load.call, self._wait, self._compilations, limit_s=limit_s)
+        self._warm = warm_up(load.call, self._wait, self._compilations, limit_s=limit_s)
+        return self._warm
 
     def _latency(
         self, job: Job, run: Callable[[], Any] | torch.cuda.CUDAGraph, warm: WarmUp

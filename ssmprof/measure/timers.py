@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from ssmprof.measure.attribution.driver import watch
+from ssmprof.records import median
 
 Call = Callable[[], Any]
 TimerName = Literal["cuda-graph", "cuda-events", "wall-clock"]
@@ -174,9 +175,9 @@ def _flushes_s(window: Window, flush: L2Flush, count: int) -> float:
         for _ in range(count):
             flush()
 
-    measured = sorted(window.seconds(submit) for _ in range(5))
-    flush.cost_s = measured[2] / count
-    return measured[2]
+    found = median(window.seconds(submit) for _ in range(3))
+    flush.cost_s = found / count
+    return found
 
 
 def _clock_hz() -> float:
