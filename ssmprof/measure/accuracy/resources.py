@@ -1,0 +1,149 @@
+"""Accuracy of memory and energy, and what sampling them costs."""
+
+from __future__ import annotations
+
+import multiprocessing
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from ssmprof import costs
+from ssmprof.blocks import build, workload
+from ssmprof.devices import detect
+from ssmprof.measure import energy as energy_pass
+from ssmprof.measure.accuracy.bench import Bench, Quantity, keep, point
+from ssmprof.measure.memory import CLOSURE_BYTES, CLOSURE_SHARE, weigh
+from ssmprof.measure.processes import variation
+from ssmprof.measure.telemetry import Telemetry
+from ssmprof.records import Energy, median
+
+_WINDOW_S = 5.0
+_WINDOWS = 5
+_SAMPLER_HZ = 10.0
+_TURN_S = 1.0
+_TURNS = 5
+
+
+def memory(bench: Bench) -> list[Quantity]:
+    """Predicted peak against the allocator's, at every point of the bench."""
+    device = detect("cuda")
+    rows: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    for spec in bench.blocks:
+        model = build(spec, "cuda")
+        for phase in bench.memory_phases:
+            for context in bench.memory_contexts:
+                at = point(spec, context, phase)
+                predicted = costs.footprint(spec, at).peak_bytes
+                try:
+                    load = workload(model, at)
+                    with torch.inference_mode():
+                        load.call()
+                    peak = weigh(load, device=device).allocator_peak_bytes
+                    load.release()
+                except torch.OutOfMemoryError:
+                    skipped.append(at.label())
+                    continue
+                allowed = max(CLOSURE_BYTES, CLOSURE_SHARE * peak)
+                rows.append(
+                    {
+                        "point": at.label(),
+                        "predicted_bytes": predicted,
+                        "peak_bytes": peak,
+                        "allowance_used": abs(predicted - peak) / allowed,
+                    }
+                )
+        del model
+    device.close()
+    keep(bench, "memory.json", rows)
+    worst = max(rows, key=lambda row: row["allowance_used"])
+    return [
+        Quantity(
+            name="memory prediction against allocator peak",
+            value=worst["allowance_used"],
+            bar=1.0,
+            unit="of the allowance (64 MiB or 2 %, the larger), worst point",
+            how=f"{len(rows)} points of {len(bench.blocks)} blocks; worst {worst['point']}",
+            reason=f"out of memory at {', '.join(skipped)}" if skipped else None,
+        )
+    ]
+
+
+def energy(bench: Bench) -> list[Quantity]:
+    """The same window again and again: variation of the joules per call."""
+    device = detect("cuda")
+    a, b = (torch.randn(4096, 4096, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    product = torch.empty_like(a)
+    found = energy_pass.measure(
+        lambda: torch.mm(a, b, out=product),
+        device=device,
+        call_s=0.25e-3,
+        synchronize=torch.cuda.synchronize,
+        window_s=_WINDOW_S,
+        windows=_WINDOWS,
+    )
+    device.close()
+    if not isinstance(found, Energy):
+        raise RuntimeError(found.text)
+    keep(bench, "energy.json", found)
+    gap = None if found.integral_j is None else found.integral_j / found.energy_j - 1
+    return [
+        Quantity(
+            name="energy of the same window",
+            value=variation(found.windows_j),
+            bar=0.01,
+            unit="coefficient of variation",
+            how=f"{_WINDOWS} windows of {_WINDOW_S:.0f} s of a 4096^3 bf16 matmul, {found.source}; "
+            + ("no integral" if gap is None else f"integrated power differs by {gap:+.1%}"),
+        )
+    ]
+
+
+def sampler(bench: Bench) -> list[Quantity]:
+    """A/B: calls back to back while a process beside samples the device, and while it does not."""
+    a = torch.randn(2048, 2048, device="cuda", dtype=torch.bfloat16)
+    out = torch.empty_like(a)
+
+    def timed() -> float:
+        """Seconds per call of a second's worth of eager calls."""
+        torch.cuda.synchronize()
+        calls, began = 0, perf_counter()
+        while perf_counter() - began < _TURN_S:
+            for _ in range(500):
+                torch.mm(a, a, out=out)
+            torch.cuda.synchronize()
+            calls += 500
+        return (perf_counter() - began) / calls
+
+    timed()
+    off: list[float] = []
+    on: list[float] = []
+    context = multiprocessing.get_context("spawn")
+    for _ in range(_TURNS):
+        off.append(timed())
+        ready, stop = context.Event(), context.Event()
+        beside = context.Process(target=sample_until, args=(ready, stop, _SAMPLER_HZ))
+        beside.start()
+        ready.wait(30)
+        on.append(timed())
+        stop.set()
+        beside.join()
+    keep(bench, "sampler.json", {"off_s": off, "on_s": on})
+    return [
+        Quantity(
+            name="sampler overhead",
+            value=max(0.0, median(on) / median(off) - 1),
+            bar=0.01,
+            unit="of wall time",
+            how=f"{_TURNS} turns of {_TURN_S:.0f} s with and without a process that samples the "
+            f"device at {_SAMPLER_HZ:.0f} Hz; signed {median(on) / median(off) - 1:+.3%}",
+        )
+    ]
+
+
+def sample_until(ready: Any, stop: Any, hz: float) -> None:
+    """Sample the CUDA device until `stop` is set; runs in a process of its own."""
+    with Telemetry(detect("cuda"), lambda _: None, hz):
+        ready.set()
+        stop.wait()

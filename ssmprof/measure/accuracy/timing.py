@@ -1,0 +1,142 @@
+"""Accuracy of times: ops against CUPTI, closure, processes, known durations, known copies."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import torch
+
+from ssmprof.blocks import build, workload
+from ssmprof.measure import calibrate, compare_cupti, processes
+from ssmprof.measure.accuracy.bench import Bench, Quantity, keep, point
+from ssmprof.measure.accuracy.eager import eager_closure
+from ssmprof.measure.attribution import marks
+from ssmprof.measure.doctor_device import spin_seen_s
+from ssmprof.records import median
+
+_COPY_BYTES = 4 * 2**30
+
+
+def per_op(bench: Bench) -> list[Quantity]:
+    """Events against CUPTI, and closure as a graph and eager, for every block and length."""
+    cost_s = marks.graph_mark_cost_s()
+    found: list[compare_cupti.Comparison] = []
+    eager: dict[str, float] = {}
+    for spec in bench.blocks:
+        model = build(spec, "cuda")
+        for length in bench.lengths:
+            load = workload(model, point(spec, length))
+            with torch.inference_mode():
+                for _ in range(3):
+                    load.call()
+                torch.cuda.synchronize()
+                found.append(
+                    compare_cupti.compare(
+                        load.call, block=spec.name, context=length, mark_cost_s=cost_s
+                    )
+                )
+                eager[f"{spec.name} {length}"] = eager_closure(load.call)
+            load.release()
+        del model
+    compare_cupti.write_csv(found, bench.folder / "ops.csv")
+    (bench.folder / "ops.txt").write_text(compare_cupti.table(found) + "\n", encoding="utf-8")
+    keep(
+        bench,
+        "closure.json",
+        {"graph": [(f.block, f.context, f.closure) for f in found], "eager": eager},
+    )
+    used = [row.allowance_used for row in compare_cupti.judged(found)]
+    calls = f"{len(bench.blocks)} blocks x {len(bench.lengths)} lengths"
+    unmatched = [f"{f.block} {f.context}: {f.problem}" for f in found if f.problem]
+    return [
+        Quantity(
+            name="per-op event time against CUPTI",
+            value=compare_cupti.percentile(used, 0.95),
+            bar=1.0,
+            unit="of the allowance (1 us or 2 %, the larger), 95th percentile",
+            how=f"{len(used)} ops of 5 us and more in {calls}; mark cost {cost_s * 1e6:.2f} us, "
+            "from a chain of small kernels; ops.csv has every op",
+            reason="; ".join(unmatched) or None,
+        ),
+        Quantity(
+            name="closure, graph",
+            value=max(f.closure for f in found),
+            bar=0.02,
+            unit="of the whole, worst call",
+            how=f"sum of corrected intervals against a graph marked at its ends only, {calls}",
+        ),
+        Quantity(
+            name="closure, eager",
+            value=max(eager.values()),
+            bar=0.05,
+            unit="of the whole, worst call",
+            how=f"kernels and gaps that CUPTI sees against the host's wall time, {calls}",
+        ),
+    ]
+
+
+def between_processes(bench: Bench) -> list[Quantity]:
+    """Variation of the median between fresh processes, by the length of the call."""
+    medians = processes.variations("cuda")
+    keep(bench, "processes.json", medians)
+    found: list[Quantity] = []
+    for label, least, most, bar in (
+        ("100 us and more", 100e-6, float("inf"), 0.01),
+        ("10 to 100 us", 10e-6, 100e-6, 0.03),
+    ):
+        rows = [values for values in medians.values() if least <= median(values) < most]
+        found.append(
+            Quantity(
+                name=f"variation of the median between processes, {label}",
+                value=max((processes.variation(row) for row in rows), default=None),
+                bar=bar,
+                unit="coefficient of variation, worst size",
+                how=f"{processes.PROCESSES} fresh processes, softmax of "
+                + ", ".join(f"{median(row) * 1e6:.0f} us" for row in rows),
+                reason=None if rows else "no call of this length was measured",
+            )
+        )
+    return found
+
+
+def spin(bench: Bench) -> list[Quantity]:
+    """A kernel that spins for 1 ms by the device's own timer."""
+    seen_s, spun_s = spin_seen_s(1e-3)
+    keep(bench, "spin.json", {"seen_s": seen_s, "spun_s": spun_s})
+    return [
+        Quantity(
+            name="1 ms spin kernel",
+            value=abs(seen_s / spun_s - 1),
+            bar=0.005,
+            unit="of its duration",
+            how="graph timer against the nanoseconds that the kernel counted by the global timer",
+        )
+    ]
+
+
+def copy(bench: Bench) -> list[Quantity]:
+    """A copy of 4 GiB by our timer, against the host clock around plain copies."""
+    source = torch.empty(_COPY_BYTES, dtype=torch.uint8, device="cuda").random_()
+    target = torch.empty_like(source)
+
+    def call() -> None:
+        target.copy_(source)
+
+    plain: list[float] = []
+    for _ in range(10):
+        torch.cuda.synchronize()
+        began = perf_counter()
+        call()
+        torch.cuda.synchronize()
+        plain.append(perf_counter() - began)
+    ours_s = calibrate.seconds(call)
+    keep(bench, "copy.json", {"plain_s": plain, "ours_s": ours_s})
+    return [
+        Quantity(
+            name="copy of 4 GiB",
+            value=abs(ours_s / median(plain) - 1),
+            bar=0.03,
+            unit="of a plain timed copy",
+            how=f"{2 * _COPY_BYTES / ours_s / 1e9:,.0f} GB/s read and written by the graph timer",
+        )
+    ]
