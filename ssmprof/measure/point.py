@@ -11,7 +11,6 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,7 +171,9 @@ class PointRunner:
     def _warm_up(self, job: Job, load: Workload) -> WarmUp:
         """Until settled; a call that was measured in another execution is warm already."""
         if self._warm is not None:
-            return replace(self._warm, cold_s=0.0)
+            load.call()  # capturing gives the allocator's reserve back, and this takes it again
+            self._wait()
+            return self._warm
         limit_s = max(_WARM_UP_SHARE * job.budget.point_s, job.budget.min_time_s)
         self._warm = warm_up(load.call, self._wait, self._compilations, limit_s=limit_s)
         return self._warm
