@@ -22,16 +22,20 @@ from ssmprof.errors import (
 
 if TYPE_CHECKING:
     from ssmprof.devices.base import Device
-    from ssmprof.records import Run
+    from ssmprof.records import Calibration, Run
     from ssmprof.spec import Scenario
     from ssmprof.store.folder import RunFolder
     from ssmprof.sweep import End
+
+# A reading a second shows throttling and drift; faster ones would be seen in the measurement.
+_TELEMETRY_HZ = 1.0
 
 
 @click.command("sweep")
 @click.argument("what", nargs=-1, metavar="SCENARIO | MODEL...")
 @click.option("-o", "--output", metavar="FOLDER", help="Run folder; reports/DATE-NAME-DEVICE.")
 @click.option("--resume", metavar="RUN", help="Go on with a run; nothing is measured twice.")
+@click.option("--no-doctor", is_flag=True, help="Skip the examination; no verdict is given then.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, as ssmprof plan does.")
 @click.option(
     "--min-trust", type=click.Choice(["A", "B", "C", "D"]), default="C", show_default=True,
@@ -44,6 +48,7 @@ def command(
     what: tuple[str, ...],
     output: str | None,
     resume: str | None,
+    no_doctor: bool,
     dry_run: bool,
     min_trust: str,
     **axes: Any,
@@ -70,17 +75,43 @@ def command(
             path = Path(output) if output else _new_folder(scenario, device)
             opened = store.create(path, scenario, command=_command_line())
         with opened as run_folder:
-            end = _measure(scenario, run_folder, device, ctx.find_root().obj or {})
+            calibration = _examine(device, skip=no_doctor)
+            talk = ctx.find_root().obj or {}
+            end = _measure(scenario, run_folder, device, calibration, talk)
     finally:
         device.close()
     return _conclude(opened.path, end, min_trust)
 
 
+def _examine(device: Device, *, skip: bool) -> Calibration | None:
+    """The short examination that every run carries: without one no verdict is given."""
+    from ssmprof.measure import doctor
+    from ssmprof.report.theme import MARKS
+
+    if skip:
+        say("! machine not examined: this run can carry no verdict")
+        return None
+    found = doctor.in_child(device.kind)
+    doubtful = [check for check in found.checks if check.level != "ok"]
+    for check in doubtful:
+        say(f"{MARKS[check.level]} {check.name}: {check.text}")
+    say(f"machine examined: {len(found.checks)} checks, {len(doubtful)} to note")
+    return found
+
+
 def _measure(
-    scenario: Scenario, run_folder: RunFolder, device: Device, talk: dict[str, bool]
+    scenario: Scenario,
+    run_folder: RunFolder,
+    device: Device,
+    calibration: Calibration | None,
+    talk: dict[str, bool],
 ) -> End:
+    from msgspec.structs import replace
+
     from ssmprof.cli.progress import Reporter
     from ssmprof.measure.client import Client
+    from ssmprof.measure.telemetry import Telemetry
+    from ssmprof.planning import feasible
     from ssmprof.planning.expand import expand
     from ssmprof.planning.refine import refine
     from ssmprof.sweep import sweep
@@ -93,8 +124,16 @@ def _measure(
         f"{len(jobs)} points on {device.name}, run folder {run_folder.path} "
         f"(Ctrl-C saves; go on with --resume {run_folder.path})"
     )
-    client = Client(device.kind, known=journal.outcomes, on_environment=run_folder.add_environment)
-    with reporter, client:
+    machine = feasible.Machine.of_device(device.name, device.kind, device.memory_bytes())
+    client = Client(
+        device.kind,
+        known=journal.outcomes,
+        on_environment=lambda found: run_folder.add_environment(
+            replace(found, calibration=calibration)
+        ),
+        predict=lambda job: feasible.peak_bytes(job, machine),
+    )
+    with reporter, client, Telemetry(device, run_folder.add_telemetry, hz=_TELEMETRY_HZ):
         return sweep(
             scenario,
             journal,

@@ -1,0 +1,124 @@
+"""`ssmprof fit`: the longest context that fits, found by trying."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from ssmprof.cli.asking import asked
+from ssmprof.cli.options import bytes_type, emit, say, table_options
+from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
+
+if TYPE_CHECKING:
+    from ssmprof.measure.client import Client
+    from ssmprof.records import Job
+    from ssmprof.spec import BlockSpec
+
+
+@click.command("fit")
+@click.argument("what", nargs=-1, metavar="SCENARIO | MODEL...", required=True)
+@click.option("--cap", metavar="SIZE", callback=bytes_type, help="Such as 8GiB; all by default.")
+@click.option("--phase", type=click.Choice(["prefill", "decode"]), default="prefill")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--most", metavar="TOKENS", default="1M", show_default=True)
+@click.option("--step", metavar="TOKENS", default="1K", show_default=True)
+@click.option("--device", type=click.Choice(["any", "cuda", "cpu"]), default="any")
+@table_options
+def command(
+    what: tuple[str, ...], cap: int | None, phase: str, batch: int, most: str, step: str,
+    device: str, form: str | None, output: str | None,
+) -> int:  # fmt: skip
+    """The longest context of each contender that runs, each try in a process of its own.
+
+    With --cap a try fits if its peak of live tensors stays below SIZE.
+    Example: ssmprof fit llama-3.2-1b mamba2-780m --cap 8GiB
+    """
+    from ssmprof.devices import detect
+    from ssmprof.measure.client import Client
+    from ssmprof.measure.fit import fit
+    from ssmprof.planning import feasible
+    from ssmprof.report.tables import Column, Table
+    from ssmprof.spec import BlockSpec
+    from ssmprof.units import format_context, parse_tokens
+
+    try:
+        longest, grain = parse_tokens(most), parse_tokens(step)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    scenario = asked(what)
+    opened = detect(device)  # type: ignore[arg-type]
+    machine = feasible.Machine.of_device(opened.name, opened.kind, opened.memory_bytes())
+    limit = cap or machine.memory_bytes
+    opened.close()
+    if limit is None:
+        raise ConfigError("this device does not tell its memory", fix="--cap 8GiB")
+    rows: list[dict[str, Any]] = []
+    for block in scenario.blocks:
+        if not isinstance(block, BlockSpec):
+            raise ConfigError(f"{block.name}: what it needs cannot be predicted from shapes")
+        with Client(opened.kind, predict=lambda job: feasible.peak_bytes(job, machine)) as client:
+            found = fit(
+                lambda at, block=block: (
+                    feasible.peak_bytes(_job(block, at, phase, batch), machine) or 0
+                ),
+                lambda at, block=block, client=client: _fits(
+                    client, _job(block, at, phase, batch), cap
+                ),
+                cap_bytes=limit,
+                most=longest,
+                step=grain,
+            )
+        rows.append(
+            {
+                "block": block.name,
+                "longest_tokens": found.longest,
+                "failed_tokens": found.failed,
+                "predicted_tokens": found.predicted,
+                "tries": len(found.attempts),
+            }
+        )
+    columns = (
+        Column("block", "contender"),
+        Column("longest_tokens", "longest that runs", format_context, numeric=True),
+        Column("failed_tokens", "shortest that fails", format_context, numeric=True),
+        Column("predicted_tokens", "predicted", format_context, numeric=True),
+        Column("tries", "tries", numeric=True),
+    )
+    emit(Table("What fits", columns, tuple(rows)), form, output)
+    return EXIT_DONE if all(row["longest_tokens"] for row in rows) else EXIT_FINDING
+
+
+def _job(block: BlockSpec, context: int, phase: Any, batch: int) -> Job:
+    """One eager call, weighed and not timed with care."""
+    from ssmprof.records import Job, Point
+    from ssmprof.spec import Budget, Passes, digest
+
+    return Job(
+        point=Point(
+            block=block.name, block_digest=digest(block), phase=phase, context=context,
+            batch=batch, execution="eager", logits="last" if block.vocab else "none",
+        ),
+        subject=block,
+        round=0,
+        budget=Budget(rounds=1, min_samples=1, min_time_s=0.0, max_noise=0.5, point_s=1.0),
+        passes=Passes(parts=False, memory="block", cupti=False),
+    )  # fmt: skip
+
+
+def _fits(client: Client, job: Job, cap: int | None) -> bool:
+    from ssmprof.records import Measurement
+    from ssmprof.units import format_bytes, format_context
+
+    outcome = next(iter(client([job])))
+    where = f"{job.point.block} at {format_context(job.point.context)}"
+    if not isinstance(outcome, Measurement):
+        say(f"{where}: {outcome.reason}")
+        return False
+    peak = outcome.memory.allocator_peak_bytes if outcome.memory else None
+    if cap is not None and peak is None:
+        raise ConfigError("memory is not weighed on this device, so --cap cannot be kept")
+    fits = cap is None or peak is None or peak <= cap
+    words = f"peak {format_bytes(peak)}" if peak else "ran"
+    say(f"{where}: {words}, {'fits' if fits else 'too much'}")
+    return fits

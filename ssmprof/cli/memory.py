@@ -1,0 +1,169 @@
+"""`ssmprof memory`: where the bytes go, predicted for a model or measured in a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+
+from ssmprof.cli.options import bytes_type, contexts_type, emit, load_run, say, table_options
+from ssmprof.errors import ConfigError
+
+_CONTEXTS = tuple(2**power for power in range(10, 18))
+
+
+@click.command("memory")
+@click.argument("what", required=False, metavar="[RUN | MODEL]")
+@click.option("--law", is_flag=True, help="Peak of a Hugging Face prefill with all logits.")
+@click.option("--contexts", metavar="LIST", callback=contexts_type, help="Such as 1K-128K*2.")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--phase", type=click.Choice(["prefill", "decode"]), default="prefill")
+@click.option("--logits", type=click.Choice(["none", "last", "all"]), default="last")
+@click.option("--cap", metavar="SIZE", callback=bytes_type, help="Such as 8GiB: what fits?")
+@table_options
+def command(
+    what: str | None, law: bool, contexts: tuple[int, ...] | None, batch: int, phase: str,
+    logits: str, cap: int | None, form: str | None, output: str | None,
+) -> None:  # fmt: skip
+    """Bytes by owner over context: measured, from a RUN; predicted from shapes, for a MODEL.
+
+    Example: ssmprof memory mamba2-780m --contexts 1K-64K*4 --cap 8GiB
+    """
+    from ssmprof.planning.models import zoo
+
+    if law:
+        _law(what, contexts or _CONTEXTS, cap, form, output)
+    elif what in zoo():
+        _predicted(what, contexts or _CONTEXTS, batch, phase, logits, cap, form, output)
+    else:
+        _measured(what, form, output)
+
+
+def _columns(*owners: tuple[str, str]) -> Any:
+    from ssmprof.report.tables import Column
+    from ssmprof.units import format_bytes, format_context
+
+    return (
+        Column("context_tokens", "context", format_context, numeric=True),
+        *(Column(key, heading, format_bytes, numeric=True) for key, heading in owners),
+        Column("fits", "fits"),
+    )
+
+
+def _predicted(
+    name: str, contexts: tuple[int, ...], batch: int, phase: Any, logits: Any, cap: int | None,
+    form: str | None, output: str | None,
+) -> None:  # fmt: skip
+    from ssmprof.costs import footprint
+    from ssmprof.planning.models import preset
+    from ssmprof.records import Point
+    from ssmprof.report.tables import Table
+    from ssmprof.spec import digest
+
+    spec = preset(name)
+    rows = []
+    for context in contexts:
+        point = Point(
+            block=name, block_digest=digest(spec), phase=phase, context=context, batch=batch,
+            logits=logits,
+        )  # fmt: skip
+        found = footprint(spec, point)
+        rows.append(
+            {
+                "context_tokens": context,
+                "weights_bytes": found.weights_bytes,
+                "kv_bytes": found.kv_bytes,
+                "state_bytes": found.conv_state_bytes + found.ssm_state_bytes,
+                "logits_bytes": found.logits_bytes,
+                "activation_bytes": found.activation_bytes,
+                "peak_bytes": found.peak_bytes,
+                "fits": None if cap is None else "yes" if found.peak_bytes <= cap else "no",
+            }
+        )
+    columns = _columns(
+        ("weights_bytes", "weights"), ("kv_bytes", "KV cache"), ("state_bytes", "state"),
+        ("logits_bytes", "logits"), ("activation_bytes", "activations"), ("peak_bytes", "peak"),
+    )  # fmt: skip
+    emit(Table("Predicted memory", columns, tuple(rows)), form, output)
+    say(f"{name}, {phase}, batch {batch}, bf16, {logits} logits. PREDICTED from shapes.")
+
+
+def _law(
+    name: str | None, contexts: tuple[int, ...], cap: int | None, form: str | None,
+    output: str | None,
+) -> None:  # fmt: skip
+    from ssmprof.costs.law import LAW_MODELS, law_model, longest_context, peak_law
+    from ssmprof.report.tables import Table
+    from ssmprof.units import format_bytes
+
+    if name is None:
+        raise ConfigError("--law needs a model", fix=f"one of {', '.join(LAW_MODELS)}")
+    model = law_model(name)
+    rows = []
+    for context in contexts:
+        found = peak_law(model, context)
+        rows.append(
+            {
+                "context_tokens": context,
+                "weights_bytes": found.weights_bytes,
+                "kv_bytes": found.kv_bytes,
+                "logits_bytes": found.logits_bytes,
+                "mask_bytes": found.mask_bytes,
+                "peak_bytes": found.peak_bytes,
+                "fits": None if cap is None else "yes" if found.peak_bytes <= cap else "no",
+            }
+        )
+    columns = _columns(
+        ("weights_bytes", "weights"), ("kv_bytes", "KV cache"), ("logits_bytes", "logits"),
+        ("mask_bytes", "dense mask"), ("peak_bytes", "peak"),
+    )  # fmt: skip
+    emit(Table("Memory law", columns, tuple(rows)), form, output)
+    say("PREDICTED peak of a Hugging Face prefill that keeps the logits of every position.")
+    if cap is not None:
+        say(f"longest context in {format_bytes(cap)}: {longest_context(model, cap):,} tokens")
+
+
+def _measured(run: str | None, form: str | None, output: str | None) -> None:
+    from ssmprof.analysis import analyze
+    from ssmprof.report.tables import Column, Table
+    from ssmprof.units import format_bytes, format_context
+
+    if run is not None and "/" not in run and "\\" not in run:
+        from pathlib import Path
+
+        from ssmprof.errors import nearest
+        from ssmprof.planning.models import zoo
+
+        if not Path(run).exists():
+            raise ConfigError(f'"{run}" is neither a run folder nor a model{nearest(run, zoo())}')
+    analysis = analyze(load_run(run))
+    owners = list(dict.fromkeys(name for point in analysis.memory for name in point.parts))
+    rows = tuple(
+        {
+            "block": point.block,
+            "phase": point.facet.phase,
+            "batch": point.facet.batch,
+            "execution": point.facet.execution,
+            "context_tokens": point.context,
+            "peak_bytes": point.peak_bytes,
+            "predicted_bytes": point.predicted_bytes,
+            "fits": "yes" if point.fits else "no",
+        }
+        | {f"{name}_bytes": count for name, count in point.parts.items()}
+        for point in analysis.memory
+    )
+    columns = (
+        Column("block", "contender"),
+        Column("phase", "phase"),
+        Column("batch", "batch", numeric=True),
+        Column("context_tokens", "context", format_context, numeric=True),
+        *(Column(f"{name}_bytes", name, format_bytes, numeric=True) for name in owners),
+        Column("peak_bytes", "peak", format_bytes, numeric=True),
+        Column("fits", "fits"),
+    )
+    emit(Table("Measured memory", columns, rows), form, output)
+    for law in analysis.memory_laws:
+        say(
+            f"{law.block} {law.facet.label()}: {format_bytes(law.fixed_bytes)} + "
+            f"{law.bytes_per_token:,.0f} bytes/token"
+        )
