@@ -132,12 +132,10 @@ def _tie_everywhere(
     blocks = segment.blocks
     everyone = len(blocks) == sum(bool(curve.values) for curve in facet.curves)
     who = _count(len(blocks)) if everyone else _listed([names[block] for block in blocks])
-    close = all(
-        facet.curve(block).at(at) <= min(facet.curve(b).at(at) for b in blocks) * (1 + tie)
-        for at in found.ties
-        for block in blocks
-        if at in facet.curve(block).values
-    )
+    tied = [facet.curve(block) for block in blocks]
+    lengths = [at for at in found.ties if segment.first <= at <= segment.last]
+    values = [[curve.at(at) for curve in tied if at in curve.values] for at in lengths]
+    close = all(max(here) <= min(here) * (1 + tie) for here in values)
     if close:
         return f"No difference: {who} are within {tie * 100:.0f} % at every length measured."
     return f"No difference shown: {who} cannot be told apart within their intervals at any length."
