@@ -11,14 +11,22 @@ import functools
 from typing import Any
 
 import torch
+import triton
 from torch import Tensor
 
 from ssmprof_kernels import door, launch, reference
 from ssmprof_kernels.selective_scan_kernel import selective_scan_kernel
 
+try:
+    from ssmprof_kernels.selective_scan_gluon import selective_scan_gluon_kernel
+except ImportError:
+    selective_scan_gluon_kernel = None
+
 _MAX_STATES = 256
 #: Inline assembly is for the compiler; the interpreter has none.
 _ASM = not door.interpreted()
+#: Gluon changes between minor versions of Triton; elsewhere the twin serves every configuration.
+_GLUON = _ASM and triton.__version__.startswith("3.6.") and selective_scan_gluon_kernel is not None
 #: Number of sequences by the shapes, dtypes and devices of a call that passed all checks.
 _accepted: dict[tuple[Any, ...], int] = {}
 
@@ -149,7 +157,10 @@ def _run(
     x_words = wide and _in_words(u) and _in_words(dt) and (z is None or _in_words(z))
     bc_words = _ASM and _power_of_two(states) == states > 1 and _in_words(B) and _in_words(C)
     zero3 = (0, 0, 0)
-    selective_scan_kernel[grid](
+    kernel = selective_scan_kernel
+    if meta.get("GLUON") and _GLUON:
+        kernel = selective_scan_gluon_kernel
+    kernel[grid](
         u,
         dt,
         A,
