@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssmprof.blocks.base import Cache, tensor_bytes
 from ssmprof.blocks.norm import RMSNorm
 from ssmprof.blocks.providers import Ops
-from ssmprof.blocks.stack import Stack
+from ssmprof.blocks.stack import Stack, Stream
 from ssmprof.blocks.weights import Weights
 from ssmprof.errors import ConfigError
 from ssmprof.scopes import scope
@@ -60,12 +60,9 @@ class Model(nn.Module):
         """Token ids (B, L), or hidden states (B, L, d) without a vocabulary, from the cache's
         position on. Returns hidden states (B, L, d), or logits (B, 1 or L, vocab).
         """
-        x, fresh = self._embed(inputs)
-        x = self.stack(x, cache, step=False, fresh=fresh)
+        x, own = self._embed(inputs)
         wanted = self._wanted(logits)
-        if wanted == "none":
-            return x
-        return self._head(x[:, -1:] if wanted == "last" else x)
+        return self._finish(self.stack(x, cache, step=False, own=own), wanted)
 
     @torch.inference_mode()
     def step(self, inputs: Tensor, cache: Cache, logits: Logits | None = None) -> Tensor:
@@ -73,9 +70,10 @@ class Model(nn.Module):
 
         The new token's row is written and its state updated; the position stays.
         """
-        x, fresh = self._embed(inputs)
-        x = self.stack(x, cache, step=True, fresh=fresh)
-        return x if self._wanted(logits) == "none" else self._head(x)
+        x, own = self._embed(inputs)
+        wanted = self._wanted(logits)
+        stream = self.stack(x, cache, step=True, own=own)
+        return self._finish(stream, "none" if wanted == "none" else "all")
 
     def _wanted(self, logits: Logits | None) -> Logits:
         wanted = self.logits if logits is None else logits
@@ -92,12 +90,17 @@ class Model(nn.Module):
         with scope("embedding", "embedding"):
             return F.embedding(inputs, self.embedding.weight), True
 
-    def _head(self, x: Tensor) -> Tensor:
-        assert self.head is not None
+    def _finish(self, stream: Stream, wanted: Logits) -> Tensor:
+        """Hidden states, or the logits of the last token or of all."""
         with scope("final"):
-            x = self.norm(x)
+            if wanted == "none":
+                return stream.summed()
+            if wanted == "last":
+                stream = stream.last_token()
+            stream, normed = stream.normed(self.norm)
+        assert self.head is not None
         with scope("head"):
-            return self.head(x)
+            return self.head(normed)
 
     @torch.inference_mode()
     def new_cache(self, batch: int, max_context: int) -> Cache:

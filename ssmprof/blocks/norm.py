@@ -18,11 +18,19 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.weight = weights.ones(size)
         self.op: Op = ops["rms_norm"]
+        self.add_op: Op = ops["add_rms_norm"]
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d) -> (..., d)."""
         with scope("norm", "norm"):
             return self.op(x, self.weight, eps=EPS)
+
+    def after(
+        self, x: Tensor, update: Tensor, scale: float, *, in_place: bool
+    ) -> tuple[Tensor, Tensor]:
+        """x + scale * update (..., d), overwriting x if `in_place`, and the norm of that sum."""
+        with scope("norm", "norm"):
+            return self.add_op(x, update, self.weight, scale=scale, eps=EPS, in_place=in_place)
 
 
 class GatedRMSNorm(nn.Module):

@@ -2,12 +2,13 @@
 
 An entry of the pattern is one residual layer. Several mixers in one entry read the same normed
 input and their outputs are averaged (arXiv:2411.13676 puts attention and Mamba heads side by side).
-Scopes are opened here: `layers.3.mamba2.in_proj`, `layers.3.norm`, `layers.3.add`.
+Scopes are opened here: `layers.3.mamba2.in_proj`, `layers.3.norm` (which also takes the sum of the
+residual before), `layers.3.mean`.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,31 +70,61 @@ class Layer(nn.Module):
         """The sub-layers that keep a cache, in order."""
         return [p for p, name in zip(self.parts, self.names, strict=True) if name in MIXERS]
 
-    def run(self, x: Tensor, caches: list[LayerCache] | None, *, step: bool, fresh: bool) -> Tensor:
-        """x plus what the sub-layers add; overwrites x where it is `fresh` (made by the stack)."""
-        with scope(self.name):
-            normed = self.norm(x)
-            total: Tensor | None = None
-            waiting = iter(caches or ())
-            for name, part in zip(self.names, self.parts, strict=True):
-                with scope(name):
-                    if name not in MIXERS:
-                        out = part(normed)
-                    elif step:
-                        out = cast("Mixer", part).step(normed, next(waiting))
-                    else:
-                        out = part(normed, next(waiting, None))
-                if total is None:
-                    total = out
+    def mix(self, normed: Tensor, caches: list[LayerCache] | None, *, step: bool) -> Tensor:
+        """The sum of what the sub-layers make of their common input."""
+        total: Tensor | None = None
+        waiting = iter(caches or ())
+        for name, part in zip(self.names, self.parts, strict=True):
+            with scope(name):
+                if name not in MIXERS:
+                    out = part(normed)
+                elif step:
+                    out = cast("Mixer", part).step(normed, next(waiting))
                 else:
-                    with scope("mean"):
-                        total += out
-            assert total is not None
-            with scope("add"):
-                weight = 1.0 / len(self.parts)
-                if fresh:
-                    return x.add_(total, alpha=weight)
-                return torch.add(x, total, alpha=weight)
+                    out = part(normed, next(waiting, None))
+            if total is None:
+                total = out
+            else:
+                with scope("mean"):
+                    total += out
+        assert total is not None
+        return total
+
+
+class Stream(NamedTuple):
+    """The residual stream between two layers: `x` and what is still to be added to it.
+
+    The sum is left to the next norm, which reads and writes the stream anyway. `own` says that x
+    was made by the stack and may be overwritten.
+    """
+
+    x: Tensor
+    update: Tensor | None
+    scale: float
+    own: bool
+
+    def normed(self, norm: RMSNorm) -> tuple[Stream, Tensor]:
+        """The stream with its sum taken, and the norm of it."""
+        if self.update is None:
+            return self, norm(self.x)
+        x, normed = norm.after(self.x, self.update, self.scale, in_place=self.own)
+        return Stream(x, None, 1.0, own=True), normed
+
+    def summed(self) -> Tensor:
+        """The stream with its sum taken."""
+        if self.update is None:
+            return self.x
+        with scope("add"):
+            if self.own:
+                return self.x.add_(self.update, alpha=self.scale)
+            return torch.add(self.x, self.update, alpha=self.scale)
+
+    def last_token(self) -> Stream:
+        """The stream (B, L, d) of the last token only, (B, 1, d)."""
+        if self.update is None:
+            return self._replace(x=self.x[:, -1:])
+        x = torch.add(self.x[:, -1:], self.update[:, -1:], alpha=self.scale)
+        return Stream(x, None, 1.0, own=True)
 
 
 class Stack(nn.Module):
@@ -103,20 +134,26 @@ class Stack(nn.Module):
         super().__init__()
         self.spec = spec
         entries = [(e,) if isinstance(e, str) else tuple(e) for e in spec.pattern] * spec.depth
-        self.layers = nn.ModuleList(
+        self._layers = [
             Layer(index, names, spec, weights, ops) for index, names in enumerate(entries)
-        )
-        self._per_layer = [layer.mixers() for layer in self.layers]  # type: ignore[operator]
+        ]
+        self.layers = nn.ModuleList(self._layers)
+        self._per_layer = [layer.mixers() for layer in self._layers]
 
-    def forward(self, x: Tensor, cache: Cache | None, *, step: bool, fresh: bool) -> Tensor:
-        """Run all layers; `fresh` says that x may be overwritten."""
+    def forward(self, x: Tensor, cache: Cache | None, *, step: bool, own: bool) -> Stream:
+        """Run all layers on x; `own` says that it may be overwritten."""
         first = 0
-        for layer, mixers in zip(self.layers, self._per_layer, strict=True):
+        stream = Stream(x, None, 1.0, own)
+        del x
+        for layer, mixers in zip(self._layers, self._per_layer, strict=True):
             caches = None if cache is None else cache.layers[first : first + len(mixers)]
             first += len(mixers)
-            x = layer.run(x, caches, step=step, fresh=fresh)  # type: ignore[operator]
-            fresh = True
-        return x
+            with scope(layer.name):
+                stream, normed = stream.normed(layer.norm)
+                update = layer.mix(normed, caches, step=step)
+            stream = stream._replace(update=update, scale=1.0 / len(layer.names))
+            del normed, update
+        return stream
 
     def new_cache(
         self, batch: int, max_context: int, device: torch.device, dtype: torch.dtype

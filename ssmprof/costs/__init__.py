@@ -16,7 +16,7 @@ from ssmprof.costs.footprint import Footprint, footprint
 from ssmprof.costs.pieces import Parts, merge, total
 from ssmprof.costs.state_space import mamba1, mamba2
 from ssmprof.costs.weights import parameters
-from ssmprof.costs.whole import ends, residual
+from ssmprof.costs.whole import ends, norms
 from ssmprof.records import Cost, Point
 from ssmprof.spec import BlockSpec
 
@@ -40,7 +40,7 @@ def breakdown(spec: BlockSpec, point: Point) -> dict[str, Cost]:
             parts = {f"{name}.{part}": c for part, c in COSTS[name](spec, point).items()}
             merge(found, parts, spec.depth)
         merge(found, mean(spec, point), spec.depth * (len(names) - 1))
-        merge(found, residual(spec, point), spec.depth)
+    merge(found, norms(spec, point))
     merge(found, ends(spec, point))
     return {name: c for name, c in found.items() if c.flops or c.read_bytes}
 

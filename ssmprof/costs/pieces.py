@@ -80,6 +80,16 @@ def rms_norm(tokens: int, width: int, b: int) -> Cost:
     )
 
 
+def add_rms_norm(tokens: int, width: int, b: int) -> Cost:
+    """The residual's sum and the norm of it in one pass; the sum is written, too."""
+    return work(
+        flops=6 * tokens * width,
+        read=(2 * tokens + 1) * width * b,
+        written=2 * tokens * width * b,
+        exps=tokens,
+    )
+
+
 def gated_norm(tokens: int, width: int, b: int) -> Cost:
     """RMSNorm of x * silu(z): reads x and z, two special functions per element for the gate."""
     return work(

@@ -88,6 +88,25 @@ def test_our_rotary_equals_plain_torch(turned: bool, heads: int, kv_heads: int, 
         rotary(qkv, *tables, *mine, 7)
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("width", [1, 63, 1500])
+def test_our_sum_and_norm_equal_plain_torch(width: int, in_place: bool):
+    from ssmprof_kernels.add_norm import add_rms_norm
+
+    generator = torch.Generator().manual_seed(0)
+    x, update = (torch.randn(3, 5, width, generator=generator) for _ in range(2))
+    weight = torch.rand(width, generator=generator)
+    given = x.clone()
+    total, normed = add_rms_norm(given, update, weight, scale=0.5, eps=1e-5, in_place=in_place)
+    expected = x + 0.5 * update
+    torch.testing.assert_close(total, expected)
+    torch.testing.assert_close(
+        normed, torch.nn.functional.rms_norm(expected, (width,), weight, 1e-5)
+    )
+    assert (given is total) == in_place
+    torch.testing.assert_close(given, expected if in_place else x)
+
+
 @pytest.mark.parametrize("width", [1, 63, 1500])
 def test_our_swiglu_equals_plain_torch(width: int):
     from ssmprof_kernels.swiglu import swiglu

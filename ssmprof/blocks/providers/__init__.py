@@ -27,6 +27,7 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
     "causal_conv1d_update": ("ssmprof", "causal_conv1d", "reference"),
     "gated_rmsnorm": ("ssmprof", "mamba_ssm", "reference"),
     "rms_norm": ("ssmprof", "torch"),
+    "add_rms_norm": ("ssmprof", "torch"),
     "rotary": ("ssmprof", "torch"),
     "swiglu": ("ssmprof", "torch"),
     "attention_prefill": ("sdpa-cudnn", "sdpa-flash", "sdpa-efficient", "sdpa", "sdpa-math"),
@@ -44,7 +45,11 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
 LAST_RESORT = frozenset({"reference", "sdpa", "sdpa-math"})
 # Ops that overwrite an argument (its index): candidates race on copies of it.
 # `rotary` writes the same rows of its caches again, and needs none.
-MUTATES: dict[str, int] = {"selective_state_update": 0, "causal_conv1d_update": 1}
+MUTATES: dict[str, int] = {
+    "selective_state_update": 0,
+    "causal_conv1d_update": 1,
+    "add_rms_norm": 0,
+}
 # Module that offers a provider; each has `find(op, name, device) -> callable | None`.
 ORIGINS: dict[str, str] = {
     "ssmprof": "own",
@@ -173,7 +178,7 @@ def _bucket(op: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (first.dtype, *shape, length_bucket(rows), kv_heads)
     if op == "attention_prefill":
         return (first.dtype, shape[0], length_bucket(shape[1]), *shape[2:], args[1].shape[2])
-    if len(shape) < 3 or op in MUTATES:
+    if len(shape) < 3 or op in ("selective_state_update", "causal_conv1d_update"):
         return (first.dtype, *shape)
     return (first.dtype, shape[0], length_bucket(shape[1]), *shape[2:])
 

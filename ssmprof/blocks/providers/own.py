@@ -21,6 +21,7 @@ KERNELS: dict[str, tuple[str, str]] = {
     "causal_conv1d_update": ("causal_conv_update", "causal_conv1d_update"),
     "gated_rmsnorm": ("gated_norm", "gated_rmsnorm"),
     "rms_norm": ("gated_norm", "gated_rmsnorm"),
+    "add_rms_norm": ("add_norm", "add_rms_norm"),
     "rotary": ("rotary", "rotary"),
     "swiglu": ("swiglu", "swiglu"),
     "attention_decode": ("attention_decode", "attention_decode"),

@@ -49,6 +49,13 @@ def _without_rows(
     return op(q, k, v, lengths)
 
 
+def _add_rms_norm(
+    x: Tensor, update: Tensor, weight: Tensor, *, scale: float, eps: float, in_place: bool
+) -> tuple[Tensor, Tensor]:
+    total = x.add_(update, alpha=scale) if in_place else torch.add(x, update, alpha=scale)
+    return total, _rms_norm(total, weight, eps=eps)
+
+
 def _swiglu(hidden: Tensor) -> Tensor:
     gate, value = hidden.chunk(2, dim=-1)
     return F.silu(gate).mul_(value)
@@ -57,6 +64,7 @@ def _swiglu(hidden: Tensor) -> Tensor:
 # Ops that plain torch serves in a handful of kernels, so that it may race.
 TORCH: dict[str, Callable[..., Any]] = {
     "rms_norm": _rms_norm,
+    "add_rms_norm": _add_rms_norm,
     "rotary": rotary,
     "swiglu": _swiglu,
 }
