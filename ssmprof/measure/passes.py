@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from msgspec import structs
 
 from ssmprof.blocks.workloads import Workload
@@ -28,7 +29,11 @@ _FEWEST_REPLAYS, _MOST_REPLAYS = 3, 10
 
 @dataclass(frozen=True)
 class Scene:
-    """A call that has been timed, and what a pass may use. `run` is it in its own execution."""
+    """A call that has been timed, and what a pass may use.
+
+    `run` is the call in its own execution; `module` is a foreign model, whose submodules name the
+    parts that our blocks name by scopes.
+    """
 
     job: Job
     load: Workload
@@ -36,6 +41,7 @@ class Scene:
     wait: Callable[[], Any]
     flush: Callable[[], Any]
     device: Device
+    module: torch.nn.Module | None
     predicted_bytes: int | None
     folder: Path | None
 
@@ -49,6 +55,7 @@ def parts(scene: Scene, measured: Measurement) -> Measurement:
         flush=scene.flush,
         names=scene.job.passes.cupti,
         provider_of=measured.providers.get,
+        module=scene.module,
     )
     tags = attribution.notes(found)
     return structs.replace(measured, attribution=found, notes=measured.notes + tags)

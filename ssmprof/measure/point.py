@@ -19,6 +19,7 @@ from msgspec import structs
 
 from ssmprof import costs
 from ssmprof.blocks import build, providers, workload
+from ssmprof.blocks.foreign import ForeignModel
 from ssmprof.blocks.workloads import Workload
 from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device
@@ -102,6 +103,7 @@ class PointRunner:
             started_unix_s=began,
             measuring_s=timed.measuring_s,
         )
+        model = self._model[1] if self._model is not None else None
         scene = Scene(
             job=job,
             load=load,
@@ -109,6 +111,7 @@ class PointRunner:
             wait=self._wait,
             flush=self._flush if self._flush is not None else _nothing,
             device=self.device,
+            module=model.module if isinstance(model, ForeignModel) else None,
             predicted_bytes=self._predicted(job),
             folder=folder,
         )

@@ -53,6 +53,7 @@ class Worker:
         self.pid = 0
         self.output = output
         self.stage = "start"
+        self.busy = False
         self._requests = requests
         self._answers = answers
         self._buffer = bytearray()
@@ -60,9 +61,12 @@ class Worker:
 
     def ask(self, message: wire.Request, timeout_s: float) -> wire.Reply:
         """Send a request and wait for its answer. Raises LostError."""
+        self.busy = True
         with suppress(BrokenPipeError):  # dead already: its exit says why
             os.write(self._requests, wire.line(message))
-        return self.hear(timeout_s)
+        answer = self.hear(timeout_s)
+        self.busy = False
+        return answer
 
     def hear(self, timeout_s: float) -> wire.Reply:
         """The next answer that is not a stage. Raises LostError, the process group then dead."""
@@ -172,6 +176,8 @@ class Worker:
         """Let the worker end by itself, kill it where it does not, close the pipes."""
         with suppress(OSError):
             os.close(self._requests)
+        if self.busy:
+            self.pool.kill(self.pid)  # nobody waits for its answer any more
         if self.pid not in self.pool.exits:
             self._await_exit()
         with suppress(OSError):

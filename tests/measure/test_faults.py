@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -26,8 +27,10 @@ from ssmprof.sweep import sweep
 ASKED = make.scenario(
     "attention", "mamba1", "mamba2", "hybrid",
     contexts=tuple(range(64, 64 * 26, 64)),
-    budget=structs.replace(make.QUICK, rounds=2, timeout_s=0.5),
+    budget=structs.replace(make.QUICK, rounds=2),
 )  # fmt: skip
+# The same jobs by key, with a deadline that a test can wait for.
+HURRIED = structs.replace(ASKED, budget=structs.replace(ASKED.budget, timeout_s=0.5))
 # Every kind, the ones that cost a deadline or a farewell less often.
 KINDS = ["kill", "segfault", "rubbish", "illegal-address", "unsupported", "exit", "orphan"] * 4
 KINDS += ["chatter"] * 4 + ["wrong"] * 4 + ["hang"]
@@ -46,10 +49,10 @@ def scattered(scenario):
     )
 
 
-def swept(file: Path, measure) -> str:
+def swept(file: Path, measure, asked=ASKED) -> str:
     journal = Journal(file)
     try:
-        return sweep(ASKED, journal, measure, nothing_more, expand=scattered)
+        return sweep(asked, journal, measure, nothing_more, expand=scattered)
     finally:
         journal.close()
 
@@ -80,7 +83,7 @@ def test_two_hundred_random_injections_lose_no_point_and_leave_no_process(tmp_pa
     tag = f"tag-200-{os.getpid()}"
     file = tmp_path / "outcomes.jsonl"
     with fakes.client(faults, tmp_path, environ={"SSMPROF_TEST_TAG": tag}) as client:
-        assert swept(file, client) == "done"
+        assert swept(file, client, HURRIED) == "done"
     found = outcomes(file)
     assert list(found) == [job.key for job in jobs]
     for job in jobs:
@@ -116,15 +119,21 @@ SWEEP = """
 """
 
 
-def start_sweep(tmp_path: Path, tag: str) -> subprocess.Popen:
+def start_sweep(tmp_path: Path, tag: str, hang_at: int | None = None) -> subprocess.Popen:
     """The same sweep in a process of its own, slow enough to be hit in the middle."""
     (tmp_path / "measure_faults.py").write_text(Path(__file__).read_text())
     script = tmp_path / "run.py"
     script.write_text(textwrap.dedent(SWEEP))
     paths = os.pathsep.join([fakes.ENVIRON["PYTHONPATH"], str(tmp_path)])
+    environ = {**os.environ, "PYTHONPATH": paths}
+    if hang_at is not None:
+        file = tmp_path / "faults.json"
+        file.write_text(json.dumps({scattered(ASKED)[hang_at].key: "hang"}))
+        environ[fakes.FAULTS_FILE] = str(file)
     return subprocess.Popen(
         [sys.executable, str(script), str(tmp_path / "outcomes.jsonl"), tag],
-        env={**os.environ, "PYTHONPATH": paths},
+        env=environ,
+        stderr=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -169,6 +178,21 @@ def test_one_interrupt_finishes_the_point_in_flight_and_saves_it(tmp_path, unint
     assert said.strip() == "interrupted"
     assert fakes.gone(tag) == []
     assert outcomes(file).items() <= uninterrupted.items()
+    assert resumed(file) == uninterrupted
+
+
+def test_a_second_interrupt_stops_at_once_and_leaves_nothing(tmp_path, uninterrupted):
+    tag, file = f"tag-twice-{os.getpid()}", tmp_path / "outcomes.jsonl"
+    process = start_sweep(tmp_path, tag, hang_at=12)
+    wait_for_lines(file, 12)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    assert process.poll() is None, "the point in flight is waited for"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=5)
+    assert process.returncode == -signal.SIGINT or process.returncode == 130
+    assert fakes.gone(tag) == []
     assert resumed(file) == uninterrupted
 
 
