@@ -63,16 +63,27 @@ def compare(
     block: str,
     context: int,
     mark_cost_s: float,
+    flush: Callable[[], None] = lambda: None,
     replays: int = 20,
-    cycles: int = 10,
+    cycles: int = 20,
 ) -> Comparison:
     """Time every op of `call`, which must have run before, by events and by CUPTI.
 
-    Raises Untraceable where the call cannot be captured, RuntimeError where CUPTI sees nothing.
+    Both replay the two graphs in the same turns, with `flush` before each, so that caches, clocks
+    and power are alike. Raises Untraceable where the call cannot be captured, RuntimeError where
+    CUPTI sees nothing.
     """
     with torch.inference_mode():
-        marked, whole_s, ends = graph_events.trace(call, replays, mark_cost_s)
-        seen = cupti.profile(ends.graph.replay, cycles, last=ends.kernel_count)
+        marked, whole_s, ends = graph_events.trace(call, replays, mark_cost_s, flush=flush)
+
+        def turn() -> None:
+            flush()
+            marked.replay_s()
+            flush()
+            torch.cuda.synchronize()
+            ends.graph.replay()
+
+        seen = cupti.profile(turn, cycles, last=ends.kernel_count)
     problem = cupti.join(marked.intervals, seen)
     summed = total_s(marked.intervals)
     rows = [

@@ -46,9 +46,10 @@ def test_ops_of_known_duration_are_timed_and_close():
     assert found.route == "wall-clock"
     slow, head = found.kernels
     assert (slow.scope, slow.calls, head.scope) == ("layers.*.slow", 2, "head")
-    assert median(slow.times_s) == pytest.approx(16e-3, rel=0.2)
-    assert median(head.times_s) == pytest.approx(4e-3, rel=0.3)
-    assert found.closure < 0.1
+    # A sleep may last longer on a busy machine, never shorter.
+    assert 16e-3 <= median(slow.times_s) < 32e-3
+    assert 4e-3 <= median(head.times_s) < 12e-3
+    assert found.closure < 0.3
     assert len(slow.times_s) == 3
 
 

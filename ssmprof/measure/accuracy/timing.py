@@ -12,6 +12,7 @@ from ssmprof.measure.accuracy.bench import Bench, Quantity, keep, point
 from ssmprof.measure.accuracy.eager import eager_closure
 from ssmprof.measure.attribution import marks
 from ssmprof.measure.doctor_device import spin_seen_s
+from ssmprof.measure.timers import L2Flush
 from ssmprof.records import median
 
 _COPY_BYTES = 4 * 2**30
@@ -20,6 +21,7 @@ _COPY_BYTES = 4 * 2**30
 def per_op(bench: Bench) -> list[Quantity]:
     """Events against CUPTI, and closure as a graph and eager, for every block and length."""
     cost_s = marks.graph_mark_cost_s()
+    flush = L2Flush.of_device()
     found: list[compare_cupti.Comparison] = []
     eager: dict[str, float] = {}
     for spec in bench.blocks:
@@ -32,7 +34,11 @@ def per_op(bench: Bench) -> list[Quantity]:
                 torch.cuda.synchronize()
                 found.append(
                     compare_cupti.compare(
-                        load.call, block=spec.name, context=length, mark_cost_s=cost_s
+                        load.call,
+                        block=spec.name,
+                        context=length,
+                        mark_cost_s=cost_s,
+                        flush=flush,
                     )
                 )
                 eager[f"{spec.name} {length}"] = eager_closure(load.call)

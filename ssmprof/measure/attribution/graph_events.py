@@ -23,7 +23,10 @@ from ssmprof.records import median
 
 @dataclass(slots=True)
 class Captured:
-    """A graph of one call with its marks; `intervals` know their kernels where the driver tells."""
+    """A graph of one call with its marks; `intervals` know their kernels where the driver tells.
+
+    `kernel_count` counts kernels, copies and fills between the first and the last mark.
+    """
 
     graph: torch.cuda.CUDAGraph
     marker: Marker
@@ -87,7 +90,7 @@ def capture(
     try:
         with torch.cuda.graph(graph, pool=pool):
             view = watch(torch.cuda.current_stream().cuda_stream)
-            marker.start(view)
+            marker.start(view, head=True)
             try:
                 if parts:
                     with tracer.tracing(module):
@@ -108,8 +111,8 @@ def capture(
     intervals = [Interval(op) for op in marker.ops]
     count = None
     if nodes is not None:
-        count = sum(node.works for node in nodes)
         between = kernels_between_marks(nodes, lambda node: node.kind == EVENT_RECORD)
+        count = sum(len(names) for names in between)
         if len(between) == len(intervals):
             for interval, names in zip(intervals, between, strict=True):
                 interval.kernels = tuple(names)

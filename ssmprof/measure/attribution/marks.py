@@ -20,7 +20,10 @@ from ssmprof.records import median
 
 # The first event pairs of a graph cost up to twice as much as later ones.
 THROWN_AWAY = 4
-_CHAIN = 64
+# A graph begins to run before its last node has arrived, and marks of its first 100 µs read up to
+# 1 µs too much (H100). So every graph begins with a spin: 100 to 200 µs at the clocks of GPUs.
+_HEAD_CYCLES = 300_000
+_CHAIN = 63
 _REPLAYS = 20
 
 
@@ -67,9 +70,11 @@ class Marker:
         # Kept as long as the graph, whose nodes refer to them.
         self._thrown = [new_event() for _ in range(THROWN_AWAY)]
 
-    def start(self, capture: Capture | None = None) -> None:
-        """Throw a few marks away and set the first one that counts."""
+    def start(self, capture: Capture | None = None, *, head: bool = False) -> None:
+        """Throw a few marks away and set the first one that counts; `head` spins before them."""
         self.capture = capture
+        if head:
+            torch.cuda._sleep(_HEAD_CYCLES)
         for event in self._thrown:
             event.record()
         self._mark()
@@ -127,45 +132,50 @@ def kernels_between_marks(
     return intervals[:-1]  # what follows the last mark is nobody's
 
 
-def _graph_seconds(run: Callable[[], Any]) -> float:
-    """Median device time of a captured chain, from events outside the graph, in seconds."""
+def _chain_seconds(kernels: Sequence[Callable[[], Any]], *, marked: bool) -> float:
+    """Median device seconds of a captured chain of kernels, with a mark after each or none."""
+    marker = Marker(external_event)
     graph = torch.cuda.CUDAGraph()
+    nothing = Op("", None, "", "")
     with torch.cuda.graph(graph):
-        run()
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        marker.start(head=True)
+        for kernel in kernels:
+            kernel()
+            if marked:
+                marker.after(nothing)
+        if not marked:
+            marker.end()
     samples: list[float] = []
     for _ in range(_REPLAYS):
-        begin.record()
         graph.replay()
-        end.record()
         torch.cuda.synchronize()
-        samples.append(begin.elapsed_time(end) / 1e3)
+        samples.append(sum(marker.read_s()))
     return median(samples[_REPLAYS // 4 :])
 
 
-def _small_kernel() -> Callable[[], Any]:
-    """A kernel of a few microseconds: longer than a launch, so that hops are not hidden."""
-    cell = torch.ones(1, device="cuda")
-    return lambda: cell.add_(0.0)
+def _small_kernels() -> list[Callable[[], Any]]:
+    """A chain of kernels of a few microseconds, of three kinds: what a mark costs depends on its
+    neighbours by some tenths of a microsecond."""
+    words = torch.ones(2**20, device="cuda")
+    rows = torch.ones(256, 1024, device="cuda", dtype=torch.bfloat16)
+    square = torch.ones(512, 512, device="cuda", dtype=torch.bfloat16)
+    kinds: list[Callable[[], Any]] = [
+        lambda: words.add_(0.0),
+        lambda: torch.softmax(rows, -1),
+        lambda: torch.mm(square, square),
+    ]
+    return [kinds[index % len(kinds)] for index in range(_CHAIN)]
 
 
-def graph_mark_cost_s(kernel: Callable[[], Any] | None = None) -> float:
+def graph_mark_cost_s(kernels: Sequence[Callable[[], Any]] | None = None) -> float:
     """Cost m of one mark in a graph: chain with marks less chain without, per mark, in seconds."""
-    kernel = kernel or _small_kernel()
-    kernel()
-    events = [external_event() for _ in range(_CHAIN)]
-
-    def plain() -> None:
-        for _ in range(_CHAIN):
-            kernel()
-
-    def marked() -> None:
-        for event in events:
-            kernel()
-            event.record()
-
-    bare = _graph_seconds(plain)
-    return max(0.0, (_graph_seconds(marked) - bare) / _CHAIN)
+    kernels = _small_kernels() if kernels is None else kernels
+    for kernel in kernels[:3]:
+        kernel()
+    torch.cuda.synchronize()
+    bare = _chain_seconds(kernels, marked=False)
+    # The chain without marks has one at its end.
+    return max(0.0, (_chain_seconds(kernels, marked=True) - bare) / (len(kernels) - 1))
 
 
 def empty_pair_graph_s() -> float:
@@ -173,6 +183,7 @@ def empty_pair_graph_s() -> float:
     events = [external_event() for _ in range(_CHAIN)]
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
+        torch.cuda._sleep(_HEAD_CYCLES)
         for event in events:
             event.record()
     samples: list[float] = []
