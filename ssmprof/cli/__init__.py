@@ -1,7 +1,8 @@
 """The command line: words to functions. The only place that prints, exits or turns errors to codes.
 
 Commands are found in one literal table and imported when asked for; the libraries they need are
-imported when they run, so that `ssmprof --help` starts fast.
+imported when they run, so that `ssmprof --help` starts fast. On a terminal rich-click dresses help
+and errors; a pipe gets plain text, and does not wait for rich to be imported.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-import rich_click as click
+import click
 
 from ssmprof.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, SsmprofError, nearest
 
@@ -51,14 +52,26 @@ COMMANDS: dict[str, dict[str, str]] = {
 }
 MODULES = {name: module for group in COMMANDS.values() for name, module in group.items()}
 
-click.rich_click.COMMAND_GROUPS = {
-    "ssmprof": [{"name": group, "commands": list(names)} for group, names in COMMANDS.items()]
-}
-click.rich_click.MAX_WIDTH = 100
-click.rich_click.TEXT_MARKUP = None
+
+def _dress() -> bool:
+    """Let rich-click draw help and errors of everything defined from here on."""
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        return False
+    from rich_click import rich_click
+    from rich_click.patch import patch
+
+    rich_click.COMMAND_GROUPS = {
+        "ssmprof": [{"name": group, "commands": list(names)} for group, names in COMMANDS.items()]
+    }
+    rich_click.MAX_WIDTH = 100
+    patch()
+    return True
 
 
-class LazyGroup(click.RichGroup):
+DRESSED = _dress()
+
+
+class LazyGroup(click.Group):
     """Imports a command's module when the command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -69,6 +82,16 @@ class LazyGroup(click.RichGroup):
         if module is None:
             return None
         return importlib.import_module(f"ssmprof.cli.{module}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if DRESSED:
+            super().format_commands(ctx, formatter)
+            return
+        for group, names in COMMANDS.items():
+            with formatter.section(group):
+                formatter.write_dl(
+                    [(name, self.get_command(ctx, name).get_short_help_str(70)) for name in names]
+                )
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in MODULES and not args[0].startswith("-"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import rich_click as click
+import click
 
 from ssmprof.cli.findings import analysed
 from ssmprof.cli.options import emit, run_argument, say, table_options
 
 
-@click.command("advise")
+@click.command("advise", short_help="What could be changed, and its largest gain.")
 @run_argument
 @table_options
 def command(run: str | None, form: str | None, output: str | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import batch_type, contexts_type, duration_type
 from ssmprof.errors import ConfigError, nearest

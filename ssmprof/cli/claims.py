@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import rich_click as click
+import click
 
 from ssmprof.cli.findings import analysed
 from ssmprof.cli.options import emit, run_argument, say, table_options
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING
 
 
-@click.command("claims")
+@click.command("claims", short_help="Published claims against this run.")
 @run_argument
 @click.option("--fail-on-refuted", is_flag=True, help="Exit 1 if a claim does not hold here.")
 @table_options

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import emit, load_run, say, table_options
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
 
 
-@click.command("compare")
+@click.command("compare", short_help="Two runs, point by point; a gate for CI.")
 @click.argument("before", metavar="RUN")
 @click.argument("after", metavar="RUN")
 @click.option("--gate", default="5%", show_default=True, help="What counts as a difference.")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import rich_click as click
+import click
 
 
-@click.command("completion")
+@click.command("completion", short_help="Completion script of a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
     """Print the completion script of SHELL; runs complete from folders, without importing torch.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import rich_click as click
+import click
 
 from ssmprof.cli.findings import analysed, facet_options, matches, say_trust
 from ssmprof.cli.options import emit, run_argument, say, table_options
 from ssmprof.errors import EXIT_DONE, EXIT_WITHHELD
 
 
-@click.command("crossover")
+@click.command("crossover", short_help="Where one contender overtakes another.")
 @run_argument
 @facet_options
 @click.option(

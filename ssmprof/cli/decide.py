@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import rich_click as click
+import click
 
 from ssmprof.cli.findings import chosen_facet, facet_options
 from ssmprof.cli.options import (
@@ -17,7 +17,7 @@ from ssmprof.cli.options import (
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
 
 
-@click.command("decide")
+@click.command("decide", short_help="A choice for a mix of contexts within limits.")
 @run_argument
 @click.option("--mix", required=True, metavar="LIST", help="Such as 4K:70%,32K:30%.")
 @click.option("--ttft", "limit_s", metavar="TIME", callback=duration_type, help="Such as 500ms.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import emit, table_options
 from ssmprof.errors import EXIT_DONE, EXIT_NO_DEVICE, NoDeviceError
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ssmprof.devices.base import Device
 
 
-@click.command("devices")
+@click.command("devices", short_help="Devices, and what each can tell.")
 @table_options
 def command(form: str | None, output: str | None) -> int:
     """List the devices of this machine: memory, clocks, power, and where readings come from.

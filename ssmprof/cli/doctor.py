@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import say, write
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ssmprof.records import Calibration
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Is this machine fit to measure?")
 @click.option("--device", type=click.Choice(["any", "cuda", "cpu"]), default="any")
 @click.option("--quick", is_flag=True, help="Only what every sweep checks by itself.")
 @click.option("--accuracy", is_flag=True, help="Also hold the timers against known quantities.")

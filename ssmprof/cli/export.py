@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import load_run, run_argument, say
 from ssmprof.errors import ConfigError, nearest
 
 
-@click.command("export")
+@click.command("export", short_help="csv, jsonl, markdown, parquet, traces, metrics.")
 @run_argument
 @click.option(
     "--to", "forms", required=True, metavar="LIST",

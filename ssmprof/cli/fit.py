@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from ssmprof.cli.asking import asked
 from ssmprof.cli.options import bytes_type, emit, say, table_options
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ssmprof.spec import BlockSpec
 
 
-@click.command("fit")
+@click.command("fit", short_help="Longest context that fits, found by trying.")
 @click.argument("what", nargs=-1, metavar="SCENARIO | MODEL...", required=True)
 @click.option("--cap", metavar="SIZE", callback=bytes_type, help="Such as 8GiB; all by default.")
 @click.option("--phase", type=click.Choice(["prefill", "decode"]), default="prefill")

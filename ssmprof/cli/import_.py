@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import say
 from ssmprof.errors import ConfigError, nearest
@@ -13,7 +13,7 @@ from ssmprof.errors import ConfigError, nearest
 FORMATS: dict[str, str] = {"ssm-scope": "ssm_scope"}
 
 
-@click.command("import")
+@click.command("import", short_help="Published results as a run, marked as such.")
 @click.argument("form", metavar="FORMAT")
 @click.argument("source", required=False)
 @click.option("-o", "--output", metavar="FOLDER", required=True, help="The run folder to write.")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import rich_click as click
+import click
 
 from ssmprof.cli.findings import analysed, chosen_facet, facet_options
 from ssmprof.cli.options import emit, run_argument, say, table_options
 from ssmprof.errors import ConfigError, nearest
 
 
-@click.command("kernels")
+@click.command("kernels", short_help="Where the time of one point goes.")
 @run_argument
 @click.option("--model", "--block", "block", help="The contender; the first one by default.")
 @click.option("--context", metavar="TOKENS", help="Context length; the longest one by default.")

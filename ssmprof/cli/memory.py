@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import bytes_type, contexts_type, emit, load_run, say, table_options
 from ssmprof.errors import ConfigError
@@ -12,7 +12,7 @@ from ssmprof.errors import ConfigError
 _CONTEXTS = tuple(2**power for power in range(10, 18))
 
 
-@click.command("memory")
+@click.command("memory", short_help="Bytes by owner: of a run, or predicted.")
 @click.argument("what", required=False, metavar="[RUN | MODEL]")
 @click.option("--law", is_flag=True, help="Peak of a Hugging Face prefill with all logits.")
 @click.option("--contexts", metavar="LIST", callback=contexts_type, help="Such as 1K-128K*2.")

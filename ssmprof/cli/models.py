@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import emit, table_options
 
 
-@click.command("models")
+@click.command("models", short_help="List presets of real models.")
 @click.option(
     "--family", type=click.Choice(["transformer", "ssm", "hybrid"]), help="One architecture."
 )

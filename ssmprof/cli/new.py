@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import say
 from ssmprof.errors import ConfigError
 
 
-@click.command("new")
+@click.command("new", short_help="Write a commented scenario to start from.")
 @click.argument("file", metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 def command(file: str, force: bool) -> None:

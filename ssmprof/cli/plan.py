@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from ssmprof.cli.asking import asked, axis_options
 from ssmprof.cli.options import emit, say, table_options
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ssmprof.spec import Scenario
 
 
-@click.command("plan")
+@click.command("plan", short_help="What a sweep would measure and cost; nothing is run.")
 @click.argument("what", nargs=-1, metavar="SCENARIO | MODEL...")
 @click.option("--on", "chip", metavar="NAME", help="Plan for that device: h100, orin-nx, ...")
 @axis_options

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import rich_click as click
+import click
 
 from ssmprof.records import Failure, Job, Measurement, Outcome
 from ssmprof.units import format_bytes, format_context, format_duration, format_time

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import contexts_type, emit, load_run, run_argument, say, table_options
 from ssmprof.errors import ConfigError
 
 
-@click.command("project")
+@click.command("project", short_help="Beyond the range or device; always labelled.")
 @run_argument
 @click.option("--contexts", metavar="LIST", callback=contexts_type, help="Such as 512K,1M.")
 @click.option("--anchor", metavar="RUN", help="A run on another device: project onto it.")

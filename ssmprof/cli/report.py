@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import run_folder, say
 from ssmprof.errors import EXIT_DONE, EXIT_WITHHELD, ConfigError
@@ -13,7 +13,7 @@ from ssmprof.errors import EXIT_DONE, EXIT_WITHHELD, ConfigError
 _WARN_BYTES, _MOST_BYTES = 2_000_000, 20_000_000
 
 
-@click.command("report")
+@click.command("report", short_help="The decision report: one offline HTML file.")
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option("-o", "--output", metavar="FILE", help="By default report.html in the run folder.")
 @click.option(

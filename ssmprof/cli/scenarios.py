@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import emit, table_options
 
 
-@click.command("scenarios")
+@click.command("scenarios", short_help="List the shipped scenarios, or print one.")
 @click.argument("name", required=False)
 @table_options
 def command(name: str | None, form: str | None, output: str | None) -> None:

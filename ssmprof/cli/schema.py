@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import write
 
 
-@click.command("schema")
+@click.command("schema", short_help="JSON Schema of the records on disk.")
 @click.argument("record", required=False)
 @click.option("-o", "--output", metavar="FILE", help="Write there, not to stdout.")
 def command(record: str | None, output: str | None) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from ssmprof.cli.asking import asked, axis_options
 from ssmprof.cli.options import say
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _TELEMETRY_HZ = 1.0
 
 
-@click.command("sweep")
+@click.command("sweep", short_help="Measure a scenario, or compare models.")
 @click.argument("what", nargs=-1, metavar="SCENARIO | MODEL...")
 @click.option("-o", "--output", metavar="FOLDER", help="Run folder; reports/DATE-NAME-DEVICE.")
 @click.option("--resume", metavar="RUN", help="Go on with a run; nothing is measured twice.")

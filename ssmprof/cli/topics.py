@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import rich_click as click
+import click
 
 from ssmprof.errors import nearest
 
@@ -33,7 +33,7 @@ Contexts: 512-128K*2 (factor), 1K-9K+2K (step), 512,1K,4K; K and M are powers of
 }
 
 
-@click.command("help")
+@click.command("help", short_help="Exit codes, environment, formats, scenarios.")
 @click.argument("topic", required=False)
 def command(topic: str | None) -> None:
     """Explain TOPIC: exit-codes, environment, formats or scenarios."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-import rich_click as click
+import click
 
 from ssmprof.cli.options import load_run, run_argument, say, write
 from ssmprof.errors import ConfigError
 
 
-@click.command("trace")
+@click.command("trace", short_help="Kernels of a run as a Chrome trace.")
 @run_argument
 @click.option("--model", "--block", "block", help="One contender; all by default.")
 @click.option("--context", metavar="TOKENS", help="One context length; all by default.")

@@ -1,0 +1,181 @@
+"""The arrows of the architecture: what may import what, and what starts fast."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ssmprof"
+BASE = ("records", "spec", "scopes", "units", "families", "chips", "errors")
+# Part of ssmprof -> the parts it may import. Everything may import itself and the base.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(BASE, ()),
+    "costs": (),
+    "store": (),
+    "analysis": ("costs",),
+    "devices": (),
+    "blocks": (),
+    "planning": ("costs", "analysis"),
+    "measure": ("costs", "devices", "blocks"),
+    "report": ("analysis", "store"),
+    "sweep": ("planning", "store"),
+    "fleet": ("measure",),
+    "cli": ("*",),
+    "__init__": ("*",),
+    "__main__": ("cli",),
+}
+HEAVY = ("torch", "triton", "pandas", "scipy", "matplotlib", "numpy")
+# Third-party packages that a part may import, and where: at the top of a file or inside functions.
+TOP: dict[str, tuple[str, ...]] = {
+    "measure": ("torch", "triton"),
+    "blocks": ("torch", "triton"),
+}
+NEVER: dict[str, tuple[str, ...]] = {
+    "costs": ("torch", "triton"),
+    "store": ("torch", "triton", "pandas", "scipy", "matplotlib"),
+    "analysis": ("torch", "triton", "matplotlib"),
+    "planning": ("torch", "triton", "pandas", "scipy", "matplotlib"),
+    "report": ("torch", "triton"),
+    "devices": ("torch", "triton", "pandas", "scipy", "matplotlib"),
+    "measure": ("pandas", "scipy", "matplotlib"),
+    "sweep": HEAVY,
+}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[str, int, bool]]:
+    """(module, line, at the top of the file) of every import, those for type checkers left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(node)
+        for test in ast.walk(tree)
+        if isinstance(test, ast.If) and "TYPE_CHECKING" in ast.dump(test.test)
+        for node in ast.walk(test)
+    }
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno, id(node) not in inside
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node.lineno, id(node) not in inside
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_point_down(path: Path) -> None:
+    mine = part_of(path)
+    allowed = ALLOWED[mine]
+    for module, line, _ in imports(path):
+        where = f"{path.relative_to(ROOT)}:{line}: imports {module}"
+        if module.startswith("ssmprof_kernels"):
+            # The doctor's own kernels and the worker read the launch tables; nobody else does.
+            assert mine in ("blocks", "measure", "cli"), where
+        elif module.startswith("ssmprof.") and "*" not in allowed:
+            part = module.split(".")[1]
+            assert part in (mine, *BASE, *allowed, "__version__"), where
+
+
+def test_planning_uses_only_the_curves_of_the_analysis() -> None:
+    for path in sorted((PACKAGE / "planning").rglob("*.py")):
+        for module, line, _ in imports(path):
+            if module.startswith("ssmprof.analysis"):
+                used = module.split(".")[2]
+                assert used in ("curves", "findings"), f"{path.name}:{line}: {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
+    mine = part_of(path)
+    for module, line, top in imports(path):
+        name = module.split(".")[0]
+        if name not in HEAVY:
+            continue
+        where = f"{path.relative_to(ROOT)}:{line}: imports {name}"
+        assert name not in NEVER.get(mine, ()), where
+        assert not top or name in TOP.get(mine, ()), f"{where} at the top of the file"
+
+
+def test_the_kernels_know_nothing_of_ssmprof() -> None:
+    for path in (ROOT / "kernels" / "ssmprof_kernels").rglob("*.py"):
+        for module, line, _ in imports(path):
+            assert module.split(".")[0] != "ssmprof", f"{path}:{line}"
+
+
+def test_folders_that_are_no_packages_stay_so() -> None:
+    for folder in ("kernels", "jetson", "scenarios", "reports", "tests"):
+        assert not (ROOT / folder / "__init__.py").exists(), folder
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules in sys.modules after running `code` in a fresh interpreter."""
+    script = f"{code}\nimport sys\nprint('MODULES', *sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT,
+        env={"PATH": "", "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"},
+    )  # fmt: skip
+    line = next(text for text in done.stdout.splitlines() if text.startswith("MODULES"))
+    return {name.split(".")[0] for name in line.split()[1:]}
+
+
+def test_help_loads_no_heavy_library() -> None:
+    found = loaded_by(
+        "from ssmprof.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass"
+    )
+    assert not found & {*HEAVY, "jinja2", "msgspec"}
+
+
+@pytest.mark.parametrize("part", ["costs", "store", "planning", "devices", "analysis", "report"])
+def test_importing_a_part_that_needs_no_torch_loads_none(part: str) -> None:
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sorted((PACKAGE / part).rglob("*.py"))
+        if path.name != "__init__.py"
+    ]
+    found = loaded_by("".join(f"import {name}\n" for name in names))
+    assert not found & {"torch", "triton", "pandas", "scipy", "matplotlib"}
+
+
+def fastest(command: list[str], tries: int = 5) -> float:
+    best = float("inf")
+    for _ in range(tries):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def test_help_takes_at_most_four_times_as_long_as_importing_click() -> None:
+    click = fastest([sys.executable, "-c", "import click"])
+    help_page = fastest([sys.executable, "-m", "ssmprof", "--help"])
+    assert help_page <= 4 * click, f"{help_page * 1e3:.0f} ms against {click * 1e3:.0f} ms"
+
+
+def test_no_file_needs_an_apology_for_its_length() -> None:
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in FILES
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 400
+    }
+    assert not long
