@@ -17,14 +17,19 @@ import triton
 import triton.language as tl
 
 from ssmprof_kernels import door, launch
+from ssmprof_kernels.attention_split import split_count
 from ssmprof_kernels.reference import attention as reference
 
 _LOG2E = 1.4426950408889634
 
-#: Tokens of a tile; programs a multiprocessor should get; tiles a split has at least.
-DEFAULT = {"BLOCK_N": 64, "FILL": 2, "MIN_TILES": 2, "num_warps": 4, "num_stages": 3}
-MERGE = {"num_warps": 4}
-_MAX_SPLITS = 256
+#: Tokens of a tile; programs a multiprocessor should get; tiles a split has at least; share of the
+#: best wave efficiency at which a smaller split count is preferred.
+DEFAULT = {
+    "BLOCK_N": 64, "FILL": 1, "MIN_TILES": 2, "EFFICIENCY": 0.97, "num_warps": 4, "num_stages": 3,
+}  # fmt: skip
+_MERGE = {"num_warps": 4}
+#: Programmatic dependent launch, from compute capability 9.0 on: the second launch costs less.
+_MERGE_OVERLAPPED = {"num_warps": 4, "launch_pdl": True}
 
 
 @triton.jit
@@ -45,8 +50,11 @@ def _split_kernel(
     SPLITS: tl.constexpr, SHARE: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr,
     PAGE: tl.constexpr, HAS_LENGTHS: tl.constexpr, WINDOWED: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_DK: tl.constexpr, BLOCK_DV: tl.constexpr,
-    BLOCK_N: tl.constexpr, INTERPRETED: tl.constexpr,
+    BLOCK_N: tl.constexpr, INTERPRETED: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
+    if OVERLAP:
+        # The merge may be launched now; it waits for this grid's results before it reads them.
+        tl.extra.cuda.gdc_launch_dependents()
     pid = tl.program_id(0)
     # Heads run fastest: programs that read neighbouring bytes of the cache start together.
     head = pid % heads
@@ -127,7 +135,10 @@ def _split_kernel(
 def _merge_kernel(
     part_ptr, stats_ptr, out_ptr,
     SPLITS: tl.constexpr, DV: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_DV: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
+    if OVERLAP:
+        tl.extra.cuda.gdc_wait()
     at = tl.program_id(0).to(tl.int64)
     s = tl.arange(0, BLOCK_S)
     dv = tl.arange(0, BLOCK_DV)
@@ -144,31 +155,6 @@ def _merge_kernel(
     divisor = tl.sum(weight * total, axis=0)
     out = tl.sum(part * weight[:, None], axis=0) / tl.where(divisor == 0.0, 1.0, divisor)
     tl.store(out_ptr + at * DV + dv, out.to(out_ptr.dtype.element_ty), dv < DV)
-
-
-def splits(programs: int, tiles: int, slots: int, min_tiles: int) -> int:
-    """How many parts a cache is cut into.
-
-    Args:
-        programs: row and KV head pairs, each at least one program.
-        tiles: tiles of the longest cache that fits.
-        slots: programs the device holds at once.
-        min_tiles: tiles that a part has at least.
-
-    Returns:
-        1 when programs fill the device or the cache is short; else the smallest count whose waves
-        are filled to at least 85 % of what the best count reaches.
-    """
-    if programs >= slots or tiles <= 2 * min_tiles:
-        return 1
-    most = max(1, min(_MAX_SPLITS, tiles // min_tiles, -(-slots // programs)))
-
-    def filled(n: int) -> float:
-        waves = programs * n / slots
-        return waves / -(-programs * n // slots)
-
-    bar = 0.85 * max(filled(n) for n in range(1, most + 1))
-    return next(n for n in range(1, most + 1) if filled(n) >= bar)
 
 
 def attention_decode(
@@ -214,9 +200,15 @@ def attention_decode(
     bucket = f"{launch.length_bucket(span)}-{launch.fill_bucket(batch * heads, known.sm_count)}"
     meta = launch.pick("attention_decode", bucket, q.device, DEFAULT).meta
     block_n = meta["BLOCK_N"]
-    cut = _split_count(
-        batch * heads, span, block_n, known.sm_count * meta["FILL"], meta["MIN_TILES"]
+    cut = split_count(
+        batch * heads,
+        span,
+        block_n,
+        known.sm_count * meta["FILL"],
+        meta["MIN_TILES"],
+        meta["EFFICIENCY"],
     )
+    overlap = known.sm >= 90
     out = q.new_empty(batch, hq, dv)
     part = stats = out
     if cut > 1:
@@ -230,28 +222,16 @@ def attention_decode(
         SPLITS=cut, SHARE=share, DK=dk, DV=dv, PAGE=page, HAS_LENGTHS=lengths is not None,
         WINDOWED=window is not None, BLOCK_M=max(16, triton.next_power_of_2(share)),
         BLOCK_DK=max(16, triton.next_power_of_2(dk)), BLOCK_DV=max(16, triton.next_power_of_2(dv)),
-        BLOCK_N=block_n, INTERPRETED=not q.is_cuda,
+        BLOCK_N=block_n, INTERPRETED=not q.is_cuda, OVERLAP=overlap and cut > 1,
         num_warps=meta["num_warps"], num_stages=meta["num_stages"], enable_fp_fusion=True,
     )  # fmt: skip
     if cut > 1:
         _merge_kernel[(batch * hq,)](
             part, stats, out, SPLITS=cut, DV=dv, BLOCK_S=triton.next_power_of_2(cut),
-            BLOCK_DV=triton.next_power_of_2(dv), enable_fp_fusion=True, **MERGE,
+            BLOCK_DV=triton.next_power_of_2(dv), OVERLAP=overlap, enable_fp_fusion=True,
+            **(_MERGE_OVERLAPPED if overlap else _MERGE),
         )  # fmt: skip
     return out
-
-
-_counts: dict[tuple[int, ...], int] = {}
-
-
-def _split_count(programs: int, span: int, block_n: int, slots: int, min_tiles: int) -> int:
-    # The bucket's upper end, not the raw capacity, so that caches of similar room share a binary.
-    bucket = min(1 << (span - 1).bit_length(), 1 << 20) if span > 1 else 1
-    key = (programs, bucket, block_n, slots, min_tiles)
-    count = _counts.get(key)
-    if count is None:
-        count = _counts[key] = splits(programs, -(-bucket // block_n), slots, min_tiles)
-    return count
 
 
 def _check(

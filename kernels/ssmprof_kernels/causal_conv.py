@@ -21,9 +21,9 @@ from ssmprof_kernels.reference import conv as reference
 _LOG2E = tl.constexpr(1.4426950408889634)
 
 #: Tokens and channels of a tile, consecutive tokens a thread takes at once, warps.
-DEFAULT = {"BLOCK_L": 32, "BLOCK_D": 256, "U": 8, "num_warps": 4}
+DEFAULT = {"BLOCK_L": 16, "BLOCK_D": 256, "U": 8, "num_warps": 4}
 #: Where token is the fastest axis, or taps differ by token (ids, packed sequences).
-DEFAULT_PER_TOKEN = {"BLOCK_L": 32, "BLOCK_D": 128, "U": 1, "num_warps": 4}
+DEFAULT_PER_TOKEN = {"BLOCK_L": 16, "BLOCK_D": 128, "U": 1, "num_warps": 2}
 DEFAULT_CHANNEL_FIRST = {"BLOCK_L": 256, "BLOCK_D": 8, "U": 1, "num_warps": 4}
 
 

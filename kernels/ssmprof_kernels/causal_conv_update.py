@@ -17,7 +17,7 @@ from ssmprof_kernels import door, launch
 from ssmprof_kernels.causal_conv import activate, check_filter, load_weights
 from ssmprof_kernels.reference import conv as reference
 
-DEFAULT = {"BLOCK_D": 128, "num_warps": 1}
+DEFAULT = {"BLOCK_D": 128, "num_warps": 4}
 
 
 @triton.jit

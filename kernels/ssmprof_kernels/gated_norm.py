@@ -20,7 +20,7 @@ from ssmprof_kernels.causal_conv import activate
 from ssmprof_kernels.reference import norm as reference
 
 #: Elements a program holds at least; rows are packed until a program has them. Warps by tile size.
-DEFAULT = {"ELEMENTS": 1024, "PER_WARP": 512}
+DEFAULT = {"ELEMENTS": 2048, "PER_WARP": 1024}
 _MAX_GROUP = 65536
 
 

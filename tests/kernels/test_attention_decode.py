@@ -6,10 +6,13 @@ import pytest
 import torch
 from agreement import check
 from ssmprof_kernels import launch
-from ssmprof_kernels.attention_decode import attention_decode, splits
+from ssmprof_kernels.attention_decode import attention_decode
+from ssmprof_kernels.attention_split import splits
 from ssmprof_kernels.reference import attention
 
-SMALL = {"BLOCK_N": 16, "FILL": 6, "MIN_TILES": 1, "num_warps": 1, "num_stages": 1}
+SMALL = {
+    "BLOCK_N": 16, "FILL": 6, "MIN_TILES": 1, "EFFICIENCY": 0.85, "num_warps": 1, "num_stages": 1,
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
