@@ -42,7 +42,6 @@ each = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
 
 
 def built(block: BlockSpec) -> tuple[Model, Tensor]:
-    torch.set_num_threads(1)
     model = blocks.build(block, "cpu", "float32", seed=3)
     return model, model.example(BATCH, TOKENS)
 

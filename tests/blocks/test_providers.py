@@ -111,7 +111,7 @@ def test_our_sum_and_norm_equal_plain_torch(width: int, in_place: bool):
 def test_our_swiglu_equals_plain_torch(width: int):
     from ssmprof_kernels.swiglu import swiglu
 
-    hidden = 30 * torch.randn(2, 3, 2 * width, generator=torch.Generator().manual_seed(0))
+    hidden = 10 * torch.randn(2, 3, 2 * width, generator=torch.Generator().manual_seed(0))
     gate, value = hidden.chunk(2, dim=-1)
     expected = torch.nn.functional.silu(gate) * value
     torch.testing.assert_close(swiglu(hidden), expected)

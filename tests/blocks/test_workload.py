@@ -19,7 +19,7 @@ each = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_a_replayed_call_stays_finite_and_at_its_position(spec: BlockSpec, phase: str):
     model = blocks.build(spec, "cpu", "float32")
     work = blocks.workload(model, make.point(spec.name, 33, phase=phase, logits="last"))
-    for _ in range(50):
+    for _ in range(20):
         out = work.call()
     assert torch.isfinite(out).all()
     assert 1e-3 < out.std() < 1e3
