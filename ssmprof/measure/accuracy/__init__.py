@@ -31,8 +31,8 @@ QUANTITIES: dict[str, Callable[[Bench], Sequence[Quantity]]] = {
 def run(bench: Bench, say: Callable[[str], object] = print) -> Report:
     """Measure every quantity on the CUDA device and write accuracy.json with the raw data.
 
-    A quantity that fails keeps its place with the reason. Raises OSError if the folder cannot be
-    written.
+    A quantity that fails keeps its place with the reason; accuracy.json is written after each one.
+    Raises OSError if the folder cannot be written.
     """
     bench.folder.mkdir(parents=True, exist_ok=True)
     began = perf_counter()
@@ -56,7 +56,7 @@ def run(bench: Bench, say: Callable[[str], object] = print) -> Report:
                 f"[{perf_counter() - started:.1f} s]" + (f" {one.reason}" if one.reason else "")
             )
         report = Report(
-            device=torch.cuda.get_device_name(0),
+            device=torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
             torch=str(torch.__version__),
             seconds=perf_counter() - began,
             quantities=tuple(found),

@@ -1,0 +1,125 @@
+"""The table of quantities and the comparison with CUPTI, on numbers whose answer is known."""
+
+import csv
+
+import msgspec
+import pytest
+
+from ssmprof.measure import accuracy
+from ssmprof.measure.accuracy import Bench, Quantity
+from ssmprof.measure.accuracy.bench import point
+from ssmprof.measure.compare_cupti import (
+    Comparison,
+    OpRow,
+    judged,
+    percentile,
+    table,
+    write_csv,
+)
+from ssmprof.spec import AttentionSpec, BlockSpec
+
+
+def _row(event_us, cupti_us, position=0):
+    return OpRow(
+        block="mamba2",
+        context=512,
+        position=position,
+        scope="layers.0.mamba2.scan",
+        op="triton",
+        kernel="_walk",
+        kernels=1,
+        event_s=event_us * 1e-6,
+        cupti_s=cupti_us * 1e-6,
+    )
+
+
+def _comparison(*rows, problem=None):
+    return Comparison(
+        block="mamba2",
+        context=512,
+        rows=rows,
+        whole_s=1e-4,
+        closure=0.004,
+        cupti_sum_s=9e-5,
+        cupti_gap_s=5e-6,
+        marks=len(rows) + 1,
+        problem=problem,
+    )
+
+
+@pytest.mark.parametrize(
+    ("event_us", "cupti_us", "used"),
+    [
+        (10.5, 10.0, 0.5),  # half of 1 µs
+        (1020.0, 1000.0, 1.0),  # 2 % is more than 1 µs here
+        (980.0, 1000.0, 1.0),
+        (12.0, 10.0, 2.0),
+    ],
+)
+def test_the_allowance_is_the_larger_of_a_microsecond_and_two_percent(event_us, cupti_us, used):
+    assert _row(event_us, cupti_us).allowance_used == pytest.approx(used)
+
+
+def test_ops_below_five_microseconds_are_not_judged():
+    found = _comparison(_row(1.0, 4.9), _row(6.0, 5.1))
+    assert [row.cupti_s for row in judged([found])] == pytest.approx([5.1e-6])
+
+
+def test_percentiles_are_nearest_ranks():
+    values = [float(index) for index in range(1, 101)]
+    assert percentile(values, 0.95) == 95.0
+    assert percentile([3.0], 0.95) == 3.0
+    with pytest.raises(ValueError, match="nothing"):
+        percentile([], 0.5)
+
+
+def test_the_table_shows_ops_beyond_their_allowance_and_why_calls_do_not_match():
+    text = table([_comparison(_row(12.0, 10.0), _row(20.0, 20.0), problem="2 of 3 kernels")])
+    assert "2 of 3 kernels" in text
+    assert text.count("_walk") == 1
+    assert "12.00 us" in text
+    assert table([_comparison(_row(20.0, 20.0))], every=True).count("_walk") == 1
+
+
+def test_every_op_is_kept_as_csv(tmp_path):
+    path = tmp_path / "ops.csv"
+    write_csv([_comparison(_row(10.0, 10.0), _row(1.0, 1.0, position=1))], path)
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["position"] for row in rows] == ["0", "1"]
+    assert float(rows[0]["cupti_s"]) == pytest.approx(1e-5)
+
+
+def _block():
+    attention = AttentionSpec(heads=2, kv_heads=1, head_dim=16)
+    return BlockSpec(name="t", pattern=("attention",), depth=1, d_model=32, attention=attention)
+
+
+def test_a_quantity_that_fails_keeps_its_place_with_the_reason(tmp_path, monkeypatch):
+    def good(bench):
+        return [Quantity(name="copy", value=0.01, bar=0.03, unit="of a copy", how="by hand")]
+
+    def bad(bench):
+        raise RuntimeError("no counter\nhere")
+
+    monkeypatch.setattr(accuracy, "QUANTITIES", {"copy": good, "energy": bad})
+    said = []
+    bench = Bench(blocks=(_block(),), folder=tmp_path / "out", memory_contexts=(512,))
+    report = accuracy.run(bench, said.append)
+    assert [one.value for one in report.quantities] == [0.01, None]
+    assert report.quantities[1].reason == "RuntimeError: no counter here"
+    assert "no counter" in (tmp_path / "out" / "energy.error.txt").read_text()
+    written = msgspec.json.decode((tmp_path / "out" / "accuracy.json").read_bytes())
+    assert {"name", "value", "bar", "unit", "how"} <= set(written["quantities"][0])
+    assert len(said) == 2
+
+
+def test_every_quantity_of_the_acceptance_is_there():
+    assert list(accuracy.QUANTITIES) == [
+        "per-op", "between-processes", "spin", "copy", "memory", "energy", "sampler"
+    ]  # fmt: skip
+
+
+def test_points_of_a_bench_are_layers_only():
+    found = point(_block(), 1000, "decode")
+    assert (found.context, found.phase, found.logits) == (1000, "decode", "none")
