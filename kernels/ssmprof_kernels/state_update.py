@@ -71,6 +71,11 @@ def _state_update_kernel(
         B = tl.load(B_ptr + row * s_bb + group * s_bg + n * s_bn, mask=m_n, other=0.0)
         C = tl.load(C_ptr + row * s_cb + group * s_cg + n * s_cn, mask=m_n, other=0.0)
         x = tl.load(x_ptr + row * s_xb + head * s_xh + p * s_xp, mask=m_p, other=0.0)
+        # All loads come before the first use: at small batches the step is one memory latency.
+        if HAS_D:
+            D = tl.load(D_ptr + head * s_dh + p * s_dp, mask=m_p, other=0.0).to(tl.float32)
+        if HAS_Z:
+            z = tl.load(z_ptr + row * s_zb + head * s_zh + p * s_zp, mask=m_p, other=0.0)
         dt_ptr += row * s_tb + head * s_th
         A_ptr += head * s_ah
         bias_ptr += head * s_ih
@@ -98,10 +103,8 @@ def _state_update_kernel(
         tl.store(state_ptrs, new.to(state_ptr.dtype.element_ty), mask=m)
         y = tl.sum(new * C.to(tl.float32)[None, :], 1)
         if HAS_D:
-            D = tl.load(D_ptr + head * s_dh + p * s_dp, mask=m_p, other=0.0).to(tl.float32)
             y += D * x
         if HAS_Z:
-            z = tl.load(z_ptr + row * s_zb + head * s_zh + p * s_zp, mask=m_p, other=0.0)
             y *= silu(z.to(tl.float32), ASM)
         tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_p)
 
