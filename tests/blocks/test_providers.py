@@ -156,6 +156,13 @@ def test_forcing_a_backend_leaves_the_switches_as_they_were():
     assert before == (cuda.flash_sdp_enabled(), cuda.math_sdp_enabled(), cuda.cudnn_sdp_enabled())
 
 
+def test_a_tie_goes_to_the_one_expected_to_be_stronger(monkeypatch: pytest.MonkeyPatch):
+    device = FakeDevice({"slow": 3.0, "first": 1.02, "second": 1.0})
+    monkeypatch.setattr(providers.race, "_device_ms", lambda call: device.times[call()])
+    found = {name: device.candidate(name) for name in device.times}
+    assert fastest(found, (torch.zeros(1),), {}, mutated=None) == "first"
+
+
 def test_a_race_without_finisher_raises_the_refusal(monkeypatch: pytest.MonkeyPatch):
     device = FakeDevice({"refuses": -1.0})
     monkeypatch.setattr(providers.race, "_device_ms", lambda call: device.times[call()])
