@@ -16,7 +16,7 @@ CLOSURE_GRAPH = 0.02
 CLOSURE_EAGER = 0.05
 CLOSURE_WITHHOLDS = 0.10  # above, who dominates is not said for the point
 REPEAT_NOISE = 0.01  # A/A difference between processes
-REPEAT_NOISE_WITHHOLDS = 0.05
+REPEAT_NOISE_WITHHOLDS = 0.25  # the intervals cover less: rounds are separate processes, too
 THROTTLED_WITHHOLDS = 0.25  # share of points
 NOISY = 0.10  # share of points above their noise limit
 OTHER_TIME = 0.02  # share of time in kernels no family claims
@@ -81,10 +81,10 @@ def trust(run: Run, found: Sequence[Warning]) -> Trust:
 
 
 def _noted(measured: Sequence[Measurement]) -> Iterable[Warning]:
-    """One warning per kind of note, with the number of points that carry it."""
+    """One warning per kind of note, with the number of points; closure is told by its numbers."""
     kinds: dict[str, list[str]] = {}
     for one in measured:
-        for note in {note.kind: note for note in one.notes}.values():
+        for note in {note.kind: note for note in one.notes if note.kind != "closure"}.values():
             kinds.setdefault(note.kind, []).append(note.text)
     for kind, texts in kinds.items():
         text = f"{len(texts)} of {len(measured)} points: {kind} ({texts[0]})"

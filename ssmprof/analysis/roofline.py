@@ -16,7 +16,8 @@ from ssmprof.chips import chips, find_chip
 from ssmprof.records import Cost, Environment, Measurement, Outcome, Point, median
 from ssmprof.spec import BlockSpec, Scenario
 
-_LAYER = re.compile(r"^layers\.\d+\.")
+# One layer, or equal layers taken together.
+_LAYER = re.compile(r"^layers\.(\d+|\*)\.")
 
 
 class Ceilings(NamedTuple):

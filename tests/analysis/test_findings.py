@@ -183,7 +183,7 @@ def noted(kind, share, total=20):
         (rounds(), {"checks": (Check(name="clocks", level="warn", text="free"),)}, "B"),
         (rounds(), {"checks": (Check(name="clocks", level="error", text="bad"),)}, "C"),
         (rounds(), {"repeat_noise": 0.02}, "C"),
-        (rounds(), {"repeat_noise": 0.06}, "D"),
+        (rounds(), {"repeat_noise": 0.3}, "D"),
         (rounds(count=2), {}, "C"),
         (rounds() + noted("throttled", 0.1), {}, "C"),
         (rounds() + noted("throttled", 0.5), {}, "D"),

@@ -1,0 +1,83 @@
+"""Estimates before anything runs: what does not fit is named, and longer costs more."""
+
+import pytest
+from make import job, jobs, scenario
+
+from ssmprof.costs import footprint
+from ssmprof.planning import feasible, library
+from ssmprof.planning.expand import expand
+from ssmprof.planning.scenario import load
+from ssmprof.spec import Budget, ForeignSpec, Passes
+
+H100 = feasible.Machine.of_device("NVIDIA H100 80GB HBM3", "cuda")
+ORIN = feasible.Machine.of_device("NVIDIA Jetson Orin Nano 8GB", "cuda")
+CPU = feasible.Machine.of_device("some CPU", "cpu", 8 * 2**30)
+
+
+def test_known_chips_have_their_rates_and_unknown_ones_small_ones():
+    assert H100.hopper
+    assert H100.bytes_per_s > 3e12
+    assert H100.memory_bytes > 70 * 2**30
+    unknown = feasible.Machine.of_device("NVIDIA Nonesuch", "cuda")
+    assert unknown.flops < H100.flops
+    assert unknown.memory_bytes is None
+
+
+def test_a_longer_call_on_a_slower_machine_takes_longer():
+    def times(machine):
+        return [
+            feasible.call_s(job("attention", c).subject, job("attention", c).point, machine)
+            for c in (512, 4096, 32768)
+        ]
+
+    assert times(H100) == sorted(times(H100))
+    assert all(slow > fast for slow, fast in zip(times(ORIN), times(H100), strict=True))
+
+
+def test_a_pass_costs_its_time():
+    plain = feasible.job_s(job(passes=Passes(parts=False, memory="off")), H100)
+    fresh = feasible.job_s(job(passes=Passes(parts=False, memory="fresh")), H100)
+    assert fresh >= plain + feasible.FRESH_S["cuda"]
+
+
+def test_what_cannot_fit_is_skipped_with_the_prediction_and_what_might_is_tried():
+    small = feasible.Machine(
+        name="tiny", kind="cuda", bytes_per_s=1e11, flops=1e12, exps_per_s=1e10, launch_s=5e-6,
+        memory_bytes=64 * 2**20,
+    )  # fmt: skip
+    asked = scenario("attention", contexts=(256, 2**20))
+    todo, skipped = feasible.split(jobs(asked), small, "machine")
+    assert {one.point.context for one in todo} == {256}
+    assert {one.point.context for one in skipped} == {2**20}
+    one = skipped[0]
+    assert (one.reason, one.environment) == ("skipped", "machine")
+    assert one.predicted_bytes == footprint(asked.blocks[0], one.point, hopper=False).peak_bytes
+    assert "the device has 64.0 MiB" in one.detail
+
+
+def test_a_subject_of_unknown_shape_is_always_tried():
+    foreign = job(subject=ForeignSpec(name="mine", factory="module:function"))
+    assert feasible.split([foreign], CPU) == ([foreign], [])
+    assert feasible.job_s(foreign, CPU) == foreign.budget.point_s
+
+
+def test_a_plan_has_a_row_per_block_with_points_time_and_energy():
+    asked = scenario(contexts=(512, 1024), budget=Budget(rounds=3))
+    rows = feasible.plan(jobs(asked), H100)
+    assert [row.block for row in rows] == ["attention", "mamba2"]
+    assert [row.points for row in rows] == [2, 2]
+    assert all(row.seconds > 3 * feasible.START_S["cuda"] for row in rows)
+    assert all(row.energy_j > 0 for row in rows)
+    assert feasible.plan(jobs(asked), CPU)[0].energy_j is None
+
+
+@pytest.mark.parametrize(
+    ("name", "machine", "limit_s"),
+    [("crossover", H100, 620), ("kernel-dominance", H100, 240), ("quickstart", CPU, 200)],
+)
+def test_scenarios_with_a_time_limit_are_planned_within_it(name, machine, limit_s):
+    asked = load(library.shipped()[name])
+    rows = feasible.plan(expand(asked, device=machine.kind), machine)
+    assert sum(row.seconds for row in rows) <= limit_s
+    assert asked.budget.sweep_s is not None
+    assert feasible.limited_s(asked, rows) <= asked.budget.sweep_s
