@@ -22,6 +22,7 @@ import make
 
 from ssmprof.measure import wire
 from ssmprof.measure.client import Client
+from ssmprof.measure.worker import Stage
 from ssmprof.records import Environment, Job, Measurement
 
 RUNNER = "fakes:FakeRunner"
@@ -173,16 +174,23 @@ class FakeRunner:
     def chosen(self) -> dict[str, str]:
         return self.adopted or {f"op {os.getpid()}": "fast"}
 
-    def measure(self, job: Job, stage: Callable[[str], None], folder: Path | None) -> Measurement:
+    def measure(self, job: Job, stage: Stage, folder: Path | None) -> Measurement:
         stage("latency")
         fault = self.faults.get(job.key)
         if fault == "wrong":
             return formula(make.job("attention", 77))
         if fault:
             FAULTS[fault]()
+        stage.keep(formula(job))
+        for name in ("parts", "energy"):
+            asked = "cupti" if name == "parts" and job.passes.cupti else name
+            if getattr(job.passes, name):
+                stage(name)
+                if fault := self.faults.get(f"{asked} of all"):
+                    FAULTS[fault]()
         return formula(job)
 
-    def weigh(self, job: Job, stage: Callable[[str], None]) -> wire.Weighed:
+    def weigh(self, job: Job, stage: Stage) -> wire.Weighed:
         stage("memory")
         fault = self.faults.get(f"memory {job.key}")
         if fault:

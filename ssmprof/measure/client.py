@@ -16,7 +16,7 @@ from typing import Literal
 from msgspec import structs
 
 from ssmprof.measure import environment, wire
-from ssmprof.measure.limits import Limits
+from ssmprof.measure.limits import Limits, Spared
 from ssmprof.measure.pool import Pool, living
 from ssmprof.measure.process import LostError, Watch, Worker
 from ssmprof.measure.worker import BROKEN
@@ -70,6 +70,7 @@ class Client:
         self._fingerprint: str | None = None
         self._weighed: dict[str, wire.Weighed] = {}
         self._chosen: dict[str, str] = {}
+        self._spared = Spared()
 
     def __enter__(self) -> Client:
         return self
@@ -104,10 +105,15 @@ class Client:
         if verdict is not None:
             return self._failure(job, LostError("skipped", verdict), started, clock, predicted)
         try:
-            request = wire.Measure(job=job, chosen=self._chosen, folder=self._folder)
+            request = wire.Measure(
+                job=self._spared.of(job), chosen=self._chosen, folder=self._folder
+            )
             reply = self._serving(job).ask(request, job.budget.timeout_s)
         except LostError as lost:
+            kept, stage = self._remains()
             self._end_worker()
+            if kept is not None and kept.key == job.key:
+                return self._without(kept, stage, lost, job)
             return self._failure(job, lost, started, clock, predicted)
         if not isinstance(reply, wire.Answer) or reply.outcome.key != job.key:
             self._end_worker(kill=True)
@@ -143,6 +149,16 @@ class Client:
 
     def _stage(self) -> str:
         return self._worker.stage if self._worker is not None else ""
+
+    def _remains(self) -> tuple[Measurement | None, str]:
+        """What the worker had kept before it died, and the pass it died in."""
+        return (None, "") if self._worker is None else (self._worker.kept, self._worker.stage)
+
+    def _without(self, kept: Measurement, stage: str, lost: LostError, job: Job) -> Measurement:
+        """A pass killed the worker: its latency stands, and the pass is not asked for again."""
+        self._spared.blame(stage, job)
+        note = Note(kind=BROKEN, text=f"{lost.reason} in pass {stage}: {lost.detail}")
+        return self._with_memory(structs.replace(kept, notes=(*kept.notes, note)), job)
 
     def _start(self, turn: int) -> Worker:
         """A worker that has said hello. Raises LostError."""

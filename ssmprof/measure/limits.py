@@ -1,4 +1,4 @@
-"""Which points are not worth another death: those beyond two that lacked room or time.
+"""What is not worth another death: points beyond two that lacked room or time, and fatal passes.
 
 The first failing context of a curve is a fact, one larger context is still tried in case the first
 death was an accident, and what lies beyond is skipped with the prediction that explains it.
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from ssmprof.records import Failure, FailureReason, Outcome, Point
+from msgspec import structs
+
+from ssmprof.records import Failure, FailureReason, Job, Outcome, Point
 from ssmprof.units import format_bytes
 
 # Both grow with the context; a crash or an unsupported shape says nothing about a longer one.
@@ -56,3 +58,34 @@ class Limits:
                 text += f"; predicted: {format_bytes(predicted_bytes)}"
             return text
         return None
+
+
+class Spared:
+    """Passes that have killed a worker in this sweep, and are not asked for again.
+
+    A profiler that crashes takes the process along, but the latency was kept before. In the pass
+    over the parts the profiler is blamed first, since the parts can do without it.
+    """
+
+    def __init__(self) -> None:
+        self._fatal: set[str] = set()
+
+    def blame(self, stage: str, job: Job) -> None:
+        """Note that a worker died in this pass of this job."""
+        profiled = stage == "parts" and job.passes.cupti and "cupti" not in self._fatal
+        self._fatal.add("cupti" if profiled else stage)
+
+    def of(self, job: Job) -> Job:
+        """The job without the passes that are spared."""
+        if not self._fatal:
+            return job
+        asked = job.passes
+        passes = structs.replace(
+            asked,
+            parts=asked.parts and "parts" not in self._fatal,
+            cupti=asked.cupti and "cupti" not in self._fatal,
+            energy=asked.energy and "energy" not in self._fatal,
+            host=asked.host and "host" not in self._fatal,
+            memory="off" if "memory" in self._fatal and asked.memory == "block" else asked.memory,
+        )
+        return structs.replace(job, passes=passes)

@@ -106,6 +106,8 @@ def run_all(scene: Scene, measured: Measurement, stage: Stage) -> Measurement:
         "host": wanted.host,
         "memory": wanted.memory == "block",
     }
+    if any(asked.values()):
+        stage.keep(measured)
     for name, run in PASSES.items():
         if asked[name]:
             stage(name)

@@ -19,7 +19,7 @@ import msgspec
 
 from ssmprof.measure import wire
 from ssmprof.measure.autopsy import last_line, oom_kills, stack_of
-from ssmprof.records import FailureReason
+from ssmprof.records import FailureReason, Measurement
 
 if TYPE_CHECKING:
     from ssmprof.measure.pool import Pool
@@ -54,6 +54,7 @@ class Worker:
         self.output = output
         self.stage = "start"
         self.busy = False
+        self.kept: Measurement | None = None
         self._requests = requests
         self._answers = answers
         self._buffer = bytearray()
@@ -61,7 +62,7 @@ class Worker:
 
     def ask(self, message: wire.Request, timeout_s: float) -> wire.Reply:
         """Send a request and wait for its answer. Raises LostError."""
-        self.busy = True
+        self.busy, self.kept = True, None
         with suppress(BrokenPipeError):  # dead already: its exit says why
             os.write(self._requests, wire.line(message))
         answer = self.hear(timeout_s)
@@ -69,7 +70,10 @@ class Worker:
         return answer
 
     def hear(self, timeout_s: float) -> wire.Reply:
-        """The next answer that is not a stage. Raises LostError, the process group then dead."""
+        """The next answer proper; stages and what is kept are noted.
+
+        Raises LostError, the process group then dead.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             data = self._line(deadline, timeout_s)
@@ -79,9 +83,12 @@ class Worker:
                 self.kill()
                 text = data[:60].decode(errors="replace").strip()
                 raise LostError("crash", self._tell(f"answered rubbish: {text!r}")) from None
-            if not isinstance(reply, wire.Doing):
+            if isinstance(reply, wire.Doing):
+                self.stage = reply.stage
+            elif isinstance(reply, wire.Kept):
+                self.kept = reply.measurement
+            else:
                 return reply
-            self.stage = reply.stage
 
     def _line(self, deadline: float, timeout_s: float) -> bytes:
         with selectors.DefaultSelector() as selector:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from ssmprof.records import Environment, Job, Memory, Outcome
+from ssmprof.records import Environment, Job, Measurement, Memory, Outcome
 
 
 class Measure(Struct, frozen=True, kw_only=True, tag="measure"):
@@ -42,6 +42,12 @@ class Doing(Struct, frozen=True, kw_only=True, tag="doing"):
     stage: str
 
 
+class Kept(Struct, frozen=True, kw_only=True, tag="kept"):
+    """Worker: the measurement so far; it stands if a later pass kills the worker."""
+
+    measurement: Measurement
+
+
 class Answer(Struct, frozen=True, kw_only=True, tag="answer"):
     """Worker: the outcome of the job it was given, and the implementations chosen so far."""
 
@@ -67,7 +73,7 @@ class Weighed(Struct, frozen=True, kw_only=True, tag="weighed"):
 
 
 Request = Measure | Weigh
-Reply = Hello | Doing | Answer | Weighed
+Reply = Hello | Doing | Kept | Answer | Weighed
 
 _encoder = msgspec.json.Encoder()
 _requests = msgspec.json.Decoder(Request)

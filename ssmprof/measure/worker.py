@@ -26,8 +26,6 @@ from msgspec import structs
 from ssmprof.measure import wire
 from ssmprof.records import Environment, Failure, FailureReason, Job, Measurement
 
-Stage = Callable[[str], None]
-
 BROKEN = "broken-pass"  # kind of the note of a pass that failed while the latency stands
 
 _PR_SET_PDEATHSIG = 1
@@ -39,6 +37,31 @@ _SIZE = r"([\d.]+) (bytes|[KMGT]iB)"
 
 class UnsupportedError(Exception):
     """The device, a provider or the shape does not allow this point: a result, not a fault."""
+
+
+class Stage(Protocol):
+    """How a runner tells where it is, and what it has already."""
+
+    def __call__(self, name: str) -> None:
+        """The pass that begins."""
+        ...
+
+    def keep(self, measurement: Measurement) -> None:
+        """What stands even if a later pass kills the worker."""
+        ...
+
+
+class _Telling:
+    """Stages told to the parent."""
+
+    def __init__(self, say: Callable[[wire.Reply], None]) -> None:
+        self._say = say
+
+    def __call__(self, name: str) -> None:
+        self._say(wire.Doing(stage=name))
+
+    def keep(self, measurement: Measurement) -> None:
+        self._say(wire.Kept(measurement=measurement))
 
 
 class Runner(Protocol):
@@ -74,9 +97,7 @@ def serve(requests: int, answers: int, make: Callable[[], Runner]) -> None:
         while data:
             data = data[os.write(answers, data) :]
 
-    def stage(name: str) -> None:
-        say(wire.Doing(stage=name))
-
+    stage = _Telling(say)
     runner = make()
     environment = runner.environment()
     say(wire.Hello(environment=environment))

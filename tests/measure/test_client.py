@@ -207,3 +207,18 @@ def test_a_process_that_had_to_choose_is_weighed_again(monkeypatch):
         monkeypatch.setattr(client, "_weigh_one", lambda job: weighed.append(job) or once(job))
         list(client([make.job("mamba2", context, passes=FRESH) for context in (64, 128)]))
     assert [job.point.context for job in weighed] == [64, 64, 128]
+
+
+@pytest.mark.parametrize("fault", ["segfault", "hang", "exit", "rubbish"])
+def test_a_pass_that_kills_the_worker_costs_a_note_once_and_no_latency(fault, tmp_path):
+    passes = structs.replace(FRESH, parts=True, cupti=True, energy=True, memory="off")
+    todo = jobs(4, budget=IMPATIENT, passes=passes)
+    faults = {"cupti of all": fault, "energy of all": fault}
+    with fakes.client(faults, tmp_path) as client:
+        outcomes = list(client(todo))
+    bare = [structs.replace(outcome, notes=()) for outcome in outcomes]
+    assert bare == [fakes.formula(job) for job in todo]
+    kinds = [[note.kind for note in outcome.notes] for outcome in outcomes]
+    assert kinds == [["broken-pass"], ["broken-pass"], [], []]
+    assert " in pass parts: " in outcomes[0].notes[0].text
+    assert " in pass energy: " in outcomes[1].notes[0].text

@@ -19,15 +19,21 @@ def runner():
     return PointRunner("cpu")
 
 
-def quiet(name: str) -> None:
-    """A listener of stages that does not listen."""
+class Stages(list):
+    """Stages as they are told, and what was kept on the way."""
+
+    def __call__(self, name):
+        self.append(name)
+
+    def keep(self, measurement):
+        self.append(measurement)
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 @pytest.mark.parametrize("name", ["attention", "mamba1", "mamba2", "hybrid"])
 def test_every_kind_of_block_is_measured_with_its_parts_and_memory(runner, name, phase):
     job = make.job(name, 64, phase=phase, passes=EVERYTHING)
-    found = runner.measure(job, quiet)
+    found = runner.measure(job, Stages())
     assert found.point == job.point
     assert found.environment == runner.environment().fingerprint
     assert found.timer == "wall-clock"
@@ -45,15 +51,15 @@ def test_every_kind_of_block_is_measured_with_its_parts_and_memory(runner, name,
 
 def test_a_graph_on_a_cpu_is_unsupported_and_never_silently_eager(runner):
     with pytest.raises(UnsupportedError, match="a CPU has no CUDA graphs"):
-        runner.measure(make.job("attention", 64, execution="graph"), quiet)
+        runner.measure(make.job("attention", 64, execution="graph"), Stages())
 
 
 def test_a_block_is_built_once_for_all_its_contexts(runner):
-    runner.measure(make.job("attention", 64), quiet)
+    runner.measure(make.job("attention", 64), Stages())
     built = runner._model
-    runner.measure(make.job("attention", 128), quiet)
+    runner.measure(make.job("attention", 128), Stages())
     assert runner._model is built
-    runner.measure(make.job("mamba2", 64), quiet)
+    runner.measure(make.job("mamba2", 64), Stages())
     assert runner._model is not built
 
 
@@ -62,7 +68,7 @@ def test_a_pass_that_fails_costs_a_note_and_not_the_latency(runner, monkeypatch)
         raise RuntimeError("the profiler is not permitted")
 
     monkeypatch.setattr("ssmprof.measure.attribution.attribute", broken)
-    found = runner.measure(make.job("attention", 64, passes=EVERYTHING), quiet)
+    found = runner.measure(make.job("attention", 64, passes=EVERYTHING), Stages())
     assert found.times_s
     assert found.attribution is None
     assert [note.text for note in found.notes if note.kind == "broken-pass"] == [
@@ -71,9 +77,12 @@ def test_a_pass_that_fails_costs_a_note_and_not_the_latency(runner, monkeypatch)
 
 
 def test_stages_name_the_passes_in_their_order(runner):
-    stages = []
-    runner.measure(make.job("attention", 64, passes=EVERYTHING), stages.append)
+    stages = Stages()
+    found = runner.measure(make.job("attention", 64, passes=EVERYTHING), stages)
+    kept = stages.pop(3)
     assert stages == ["build", "warm-up", "latency", "parts", "memory"]
+    assert kept.times_s == found.times_s
+    assert kept.attribution is None
 
 
 def test_a_real_block_is_measured_in_a_worker_and_weighed_in_another():
