@@ -29,7 +29,7 @@ def command(
     """
     from ssmprof.analysis import analyze
     from ssmprof.records import content_hash, encode
-    from ssmprof.report import html
+    from ssmprof.report import to_html
     from ssmprof.report.again import load_any
     from ssmprof.report.conclusions import verdicts
     from ssmprof.store.folder import merge
@@ -38,7 +38,7 @@ def command(
     loaded = [load_any(path) for path in paths]
     run = loaded[0] if len(loaded) == 1 else merge(loaded, allow_different=True)
     target = Path(output) if output else _beside(paths)
-    data = html(run, identifiers=include_identifiers).encode()
+    data = to_html(run, identifiers=include_identifiers).encode()
     if len(data) > _MOST_BYTES and not force:
         raise ConfigError(
             f"{target}: {len(data) / 1e6:.0f} MB are too much for a page",

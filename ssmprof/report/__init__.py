@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ssmprof.records import Run
 
-__all__ = ["html", "write_report"]
+__all__ = ["to_html", "write_report"]
 
 
-def html(run: Run, *, identifiers: bool = False) -> str:
+def to_html(run: Run, *, identifiers: bool = False) -> str:
     """The report of a run as one HTML document; the same run gives the same bytes."""
     from ssmprof import __version__
     from ssmprof.report.build import build
@@ -26,6 +26,6 @@ def html(run: Run, *, identifiers: bool = False) -> str:
 
 def write_report(run: Run, path: Path, *, identifiers: bool = False) -> int:
     """Write the report of a run to `path`; returns its size in bytes. Raises OSError."""
-    data = html(run, identifiers=identifiers).encode()
+    data = to_html(run, identifiers=identifiers).encode()
     path.write_bytes(data)
     return len(data)

@@ -8,7 +8,7 @@ import socket
 
 _PATTERNS = (
     (re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"), "<uuid>"),
-    (re.compile(r"(?:/home/|/Users/|/root(?=/|\b))[^\s/'\"]*"), "~"),
+    (re.compile(r"(?:/home/|/Users/|/root\b)[^\s'\",;:]*"), "~/…"),
     (re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)*\b"), "<user@host>"),
     (re.compile(r"\b(serial\w*\s*[:=]?\s*)\S+", re.IGNORECASE), r"\1<serial>"),
 )

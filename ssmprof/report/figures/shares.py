@@ -55,13 +55,13 @@ def draw(panels: list[Panel]) -> Figure:
         row, column = divmod(index, columns)
         low = 1 - top - (row + 1) * tall - row * gap_y
         axes = figure.add_axes((left + column * (wide + gap_x), low, wide, tall))
-        _panel(axes, panel, first=column == 0)
+        _panel(axes, panel, index, first=column == 0)
         used |= {band.name: band for band, _ in bands(panel)}
     _legend(figure, [band for band in (*BANDS, UNATTRIBUTED) if band.name in used])
     return figure
 
 
-def _panel(axes: Axes, panel: Panel, first: bool) -> None:
+def _panel(axes: Axes, panel: Panel, index: int, first: bool) -> None:
     from matplotlib.ticker import FixedFormatter, FixedLocator
 
     canvas.plain(axes, grid="x")
@@ -82,13 +82,18 @@ def _panel(axes: Axes, panel: Panel, first: bool) -> None:
     below = [0.0] * len(contexts)
     for band, values in bands(panel):
         above = [low + value for low, value in zip(below, values, strict=True)]
-        _band(axes, band, contexts, below, above)
+        _band(axes, band, contexts, below, above, f"band-{index}-{_slug(band.name)}")
         below = above
     axes.axhline(0.5, color=sentinel("fg"), linewidth=1.1, linestyle=(0, (4, 2)), zorder=5)
 
 
+def _slug(name: str) -> str:
+    """A band's name as part of an id."""
+    return name.split(",")[0].replace(" ", "-")
+
+
 def _band(
-    axes: Axes, band: Band, contexts: list[int], below: list[float], above: list[float]
+    axes: Axes, band: Band, contexts: list[int], below: list[float], above: list[float], gid: str
 ) -> None:
     if len(contexts) == 1:
         # A lone point has no area: draw a bar around it.
@@ -97,7 +102,7 @@ def _band(
     fill = sentinel(band.token) if band.token else "none"
     axes.fill_between(
         contexts, below, above, facecolor=fill, hatch=band.hatch, linewidth=1.2, zorder=2,
-        edgecolor=sentinel("bg") if band.token else sentinel("muted"), gid=f"band-{band.name}",
+        edgecolor=sentinel("bg") if band.token else sentinel("muted"), gid=gid,
     )  # fmt: skip
     widths = [high - low for low, high in zip(below, above, strict=True)]
     # Named where it is thickest, away from the edges, in its own text colour.
