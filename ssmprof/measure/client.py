@@ -105,9 +105,8 @@ class Client:
         if verdict is not None:
             return self._failure(job, LostError("skipped", verdict), started, clock, predicted)
         try:
-            request = wire.Measure(
-                job=self._spared.of(job), chosen=self._chosen, folder=self._folder
-            )
+            asked = self._spared.of(job)
+            request = wire.Measure(job=asked, chosen=self._chosen, folder=self._folder)
             reply = self._serving(job).ask(request, job.budget.timeout_s)
         except LostError as lost:
             kept, stage = self._remains()

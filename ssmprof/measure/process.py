@@ -24,7 +24,7 @@ from ssmprof.records import FailureReason, Measurement
 if TYPE_CHECKING:
     from ssmprof.measure.pool import Pool
 
-FAREWELL_S = 5.0  # a worker told to end frees its device memory and goes
+FAREWELL_S = 3.0  # a worker told to end frees its device memory and goes
 _LONGEST_LINE = 64 * 2**20  # an answer is a few kilobytes; more is not an answer
 
 
