@@ -34,6 +34,9 @@ def matrix(t: Tensor, rows: int, columns: int) -> TensorDescriptor:
 
 
 _locate = gluon.jit(ssd_kernels._locate.fn)
+_start = gluon.jit(ssd_kernels._start.fn)
+_is_finite = gluon.jit(ssd_kernels._is_finite.fn)
+_retrace = gluon.jit(ssd_kernels._retrace.fn)
 
 LOG2E = gl.constexpr(1.4426950408889634)
 
@@ -79,6 +82,9 @@ def _walk(
     x_desc,
     b_desc,
     c_desc,
+    x_ptr,
+    b_ptr,
+    c_ptr,
     d_ptr,
     z_ptr,
     h0_ptr,
@@ -98,6 +104,18 @@ def _walk(
     S,
     count,
     steps,
+    x_sb,
+    x_sl,
+    x_sh,
+    x_sp,
+    b_sb,
+    b_sl,
+    b_sg,
+    b_sn,
+    c_sb,
+    c_sl,
+    c_sg,
+    c_sn,
     z_sb,
     z_sl,
     z_sh,
@@ -133,7 +151,8 @@ def _walk(
     if (begin >= length) & (segment > 0):
         return
     batch = seq * 0 if VARLEN else seq
-    left = gl.minimum(length - begin, T)
+    valid = gl.minimum(length - begin, T)
+    left = valid
     row = (batch * L + start + begin).to(gl.int32)
     column = (head // PER_GROUP) * N
     x_column = head * P + block * BP
@@ -161,22 +180,10 @@ def _walk(
     hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
     hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE))
     cells = hp[:, None] * N + hn[None, :]
-    h = gl.zeros([BP, BN], gl.float32, layout=STATE)
-    if H0 and SEGMENTS != 2:
-        at = (seq * H + head).to(gl.int64) * P * N
-        h = gl.load(h0_ptr + at + cells).to(gl.float32)
-    if SEGMENTS == 1:
-        for s in range(segment):
-            at = ((first + s) * H + head).to(gl.int64)
-            decay = gl.load(decay_ptr + at)
-            h = h * _exp2(decay) + gl.load(state_ptr + at * P * N + cells)
-    if SEGMENTS == 2:
-        if segment > 0:
-            at = ((slot - 1) * H + head).to(gl.int64)
-            h = gl.load(state_ptr + at * P * N + cells)
-        elif H0:
-            at = (seq * H + head).to(gl.int64) * P * N
-            h = gl.load(h0_ptr + at + cells).to(gl.float32)
+    owned = (hp < P)[:, None] & (hn < N)[None, :]
+    nothing = gl.zeros([BP, BN], gl.float32, layout=STATE)
+    h = _start(nothing, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, head, H,
+               P * N, H0, SEGMENTS)  # fmt: skip
 
     yr = gl.arange(0, Q, layout=gl.SliceLayout(1, OUT))
     yc = gl.arange(0, BP, layout=gl.SliceLayout(0, OUT))
@@ -263,6 +270,47 @@ def _walk(
         left -= Q
         total = total_next
         h = warpgroup_mma_wait(0, deps=(h_next,))
+    if _is_finite(h) == 0:
+        hr = hp.to(gl.int64)
+        far = head.to(gl.int64)
+        group = head // PER_GROUP
+        d_at = d_ptr
+        z_at = z_ptr
+        if SKIP == 1:
+            d_at += head
+        if SKIP == 2:
+            d_at += head * P + hp
+        if GATE:
+            z_at += entry * z_sb + token * z_sl + far * z_sh + hr * z_sp
+        h = _start(nothing, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, head,
+                   H, P * N, H0, SEGMENTS)  # fmt: skip
+        h = _retrace(
+            h,
+            x_ptr + entry * x_sb + token * x_sl + far * x_sh + hr * x_sp,
+            b_ptr + entry * b_sb + token * b_sl + group * b_sg + hn * b_sn,
+            c_ptr + entry * c_sb + token * c_sl + group * c_sg + hn * c_sn,
+            d_at,
+            z_at,
+            y_ptr + ((entry * L + token) * H + head) * P + hr,
+            None,
+            decays_ptr + (slot * H + head).to(gl.int64) * T,
+            sources_ptr + (slot * H + head).to(gl.int64) * T,
+            hp < P,
+            hn < N,
+            valid,
+            segment > 0,
+            x_sl,
+            b_sl,
+            c_sl,
+            z_sl,
+            0,
+            H * P,
+            Q,
+            SKIP,
+            GATE,
+            False,
+            False,
+        )
     if FINAL:
         if begin + T >= length:
             at = (seq * H + head).to(gl.int64) * P * N

@@ -401,11 +401,115 @@ def _combine(
         at = nxt
 
 
+@triton.jit
+def _add(a, b):
+    return a + b
+
+
+@triton.jit
+def _start(h, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, head, H, SIZE,
+           H0: tl.constexpr, SEGMENTS: tl.constexpr):  # fmt: skip
+    """State before a segment; `h` is zero and gives the layout. SEGMENTS as in `_walk`."""
+    if H0 and SEGMENTS != 2:
+        at = (seq * H + head).to(tl.int64) * SIZE
+        h = tl.load(h0_ptr + at + cells, mask=owned, other=0.0).to(tl.float32)
+    if SEGMENTS == 1:
+        for s in range(segment):
+            at = ((first + s) * H + head).to(tl.int64)
+            decay = tl.load(decay_ptr + at)
+            h = tl.where(decay == -float("inf"), 0.0, h * tl.exp2(decay))
+            h += tl.load(state_ptr + at * SIZE + cells, mask=owned, other=0.0)
+    if SEGMENTS == 2:
+        if segment > 0:
+            at = ((first + segment - 1) * H + head).to(tl.int64)
+            h = tl.load(state_ptr + at * SIZE + cells, mask=owned, other=0.0)
+        elif H0:
+            at = (seq * H + head).to(tl.int64) * SIZE
+            h = tl.load(h0_ptr + at + cells, mask=owned, other=0.0).to(tl.float32)
+    return h
+
+
+@triton.jit
+def _is_finite(h):
+    """Whether all of a state is: whatever is not finite in x, B or dt has reached it."""
+    odd = tl.where(h - h == 0.0, 0, 1)
+    return tl.reduce(tl.reduce(odd, 1, _add), 0, _add) == 0
+
+
+@triton.jit
+def _retrace(
+    h,
+    x_at,
+    b_at,
+    c_at,
+    d_at,
+    z_at,
+    y_at,
+    seq_at,
+    decays,
+    sources,
+    p_in,
+    n_in,
+    tokens,
+    earlier,
+    x_sl,
+    b_sl,
+    c_sl,
+    z_sl,
+    seq_sl,
+    y_sl,
+    Q: tl.constexpr,
+    SKIP: tl.constexpr,
+    GATE: tl.constexpr,
+    SEQ_IDX: tl.constexpr,
+    APART: tl.constexpr,
+):
+    """A segment token by token, from its start state `h`: what a chunk's products would smear to
+    earlier tokens, as 0 * NaN, here stays where the recurrence has it."""
+    i = tokens * 0
+    before = 0.0
+    for _ in range(tokens):
+        a = tl.load(decays + i)
+        source = tl.load(sources + i)
+        delta = source if APART else tl.exp2(a - source)
+        h = h * tl.exp2(a - tl.where(i % Q == 0, 0.0, before))
+        if SEQ_IDX:
+            inner = (i > 0) | earlier
+            here = tl.load(seq_at)
+            old = tl.load(seq_at - seq_sl, mask=inner, other=0)
+            h = tl.where(inner & (here != old), 0.0, h)
+            seq_at += seq_sl
+        x = tl.load(x_at, mask=p_in, other=0.0).to(tl.float32)
+        b = tl.load(b_at, mask=n_in, other=0.0).to(tl.float32)
+        c = tl.load(c_at, mask=n_in, other=0.0).to(tl.float32)
+        h += (x * delta)[:, None] * b[None, :]
+        y = tl.reduce(h * c[None, :], 1, _add)
+        if SKIP == 1:
+            y += x * tl.load(d_at).to(tl.float32)
+        if SKIP == 2:
+            y += x * tl.load(d_at, mask=p_in, other=0.0).to(tl.float32)
+        if GATE:
+            z = tl.load(z_at, mask=p_in, other=0.0).to(tl.float32)
+            y = y * z / (1.0 + tl.exp2(-z * LOG2E))
+            z_at += z_sl
+        tl.store(y_at, y.to(y_at.dtype.element_ty), mask=p_in)
+        x_at += x_sl
+        b_at += b_sl
+        c_at += c_sl
+        y_at += y_sl
+        before = a
+        i += 1
+    return h
+
+
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def _walk(
     x_ref,
     b_ref,
     c_ref,
+    x_ptr,
+    b_ptr,
+    c_ptr,
     d_ptr,
     z_ptr,
     h0_ptr,
@@ -483,13 +587,9 @@ def _walk(
     token = (start + begin).to(tl.int64)
     entry = batch.to(tl.int64)
     group = head // PER_GROUP
-    x_base = x_ref
-    b_base = b_ref
-    c_base = c_ref
-    if not TMA:
-        x_base += entry * x_sb + token * x_sl + head.to(tl.int64) * x_sh + block * BP * x_sp
-        b_base += entry * b_sb + token * b_sl + group * b_sg
-        c_base += entry * c_sb + token * c_sl + group * c_sg
+    x_base = x_ptr + entry * x_sb + token * x_sl + head.to(tl.int64) * x_sh + block * BP * x_sp
+    b_base = b_ptr + entry * b_sb + token * b_sl + group * b_sg
+    c_base = c_ptr + entry * c_sb + token * c_sl + group * c_sg
     y_base = y_ptr + ((entry * L + token) * H + head) * P
     if GATE:
         z_base = z_ptr + entry * z_sb + token * z_sl + head.to(tl.int64) * z_sh
@@ -499,24 +599,9 @@ def _walk(
         skip = tl.load(d_ptr + head * P + ps, mask=ps < P, other=0.0).to(tl.float32)[None, :]
     cells = ps[:, None] * N + ns[None, :]
     owned = (ps[:, None] < P) & (ns[None, :] < N)
-    h = tl.zeros((BP, BN), tl.float32)
-    if H0 and SEGMENTS != 2:
-        at = (seq * H + head).to(tl.int64) * P * N
-        h = tl.load(h0_ptr + at + cells, mask=owned, other=0.0).to(tl.float32)
-    if SEGMENTS == 1:
-        for s in range(segment):
-            at = ((first + s) * H + head).to(tl.int64)
-            decay = tl.load(decay_ptr + at)
-            h = tl.where(decay == -float("inf"), 0.0, h * tl.exp2(decay))
-            h += tl.load(state_ptr + at * P * N + cells, mask=owned, other=0.0)
-    if SEGMENTS == 2:
-        if segment > 0:
-            at = ((slot - 1) * H + head).to(tl.int64)
-            h = tl.load(state_ptr + at * P * N + cells, mask=owned, other=0.0)
-        elif H0:
-            at = (seq * H + head).to(tl.int64) * P * N
-            h = tl.load(h0_ptr + at + cells, mask=owned, other=0.0).to(tl.float32)
-
+    h = _start(tl.zeros((BP, BN), tl.float32), state_ptr, decay_ptr, h0_ptr, cells, owned, seq,
+               first, segment, head, H, P * N, H0, SEGMENTS)  # fmt: skip
+    finite = True
     decays_base = decays_ptr + (slot * H + head).to(tl.int64) * T
     sources_base = sources_ptr + (slot * H + head).to(tl.int64) * T
     left = valid
@@ -538,10 +623,9 @@ def _walk(
         bv = _tile(b_ref, b_base, row, group * N, b_sl, b_sn, n_mask, Q, BN, TMA, True)
         cv = _tile(c_ref, c_base, row, group * N, c_sl, c_sn, n_mask, Q, BN, TMA, True)
         row += Q
-        if not TMA:
-            x_base += Q * x_sl
-            b_base += Q * b_sl
-            c_base += Q * c_sl
+        x_base += Q * x_sl
+        b_base += Q * b_sl
+        c_base += Q * c_sl
         if GATE:
             z_at = z_base + rows[:, None] * z_sl + ps[None, :] * z_sp
             zv = tl.load(z_at, mask=p_mask, other=0.0)
@@ -573,6 +657,7 @@ def _walk(
         h = h * _exp2(total, INTERPRET)
         if SEQ_IDX:
             last = k == changes
+            finite &= _is_finite(xv.to(tl.float32))
             xw = tl.where(last[None, :], xw, 0.0)
             bv = tl.where(last[:, None], bv, 0.0)
             h = tl.where(changes == 0, h, 0.0)
@@ -589,6 +674,49 @@ def _walk(
         tl.store(y_at, y.to(y_ptr.dtype.element_ty), mask=p_mask)
         y_base += Q * H * P
         left -= Q
+    finite = _is_finite(h) & finite
+    if finite == 0:
+        token = (start + begin).to(tl.int64)
+        d_at = d_ptr
+        z_at = z_ptr
+        seq_at = seq_ptr
+        if SKIP == 1:
+            d_at += head
+        if SKIP == 2:
+            d_at += head * P + ps
+        if GATE:
+            z_at += entry * z_sb + token * z_sl + head.to(tl.int64) * z_sh + ps * z_sp
+        if SEQ_IDX:
+            seq_at += entry * seq_sb + token * seq_sl
+        h = _start(tl.zeros((BP, BN), tl.float32), state_ptr, decay_ptr, h0_ptr, cells, owned, seq,
+                   first, segment, head, H, P * N, H0, SEGMENTS)  # fmt: skip
+        h = _retrace(
+            h,
+            x_ptr + entry * x_sb + token * x_sl + head.to(tl.int64) * x_sh + ps * x_sp,
+            b_ptr + entry * b_sb + token * b_sl + group * b_sg + ns * b_sn,
+            c_ptr + entry * c_sb + token * c_sl + group * c_sg + ns * c_sn,
+            d_at,
+            z_at,
+            y_ptr + ((entry * L + token) * H + head) * P + ps,
+            seq_at,
+            decays_ptr + (slot * H + head).to(tl.int64) * T,
+            sources_ptr + (slot * H + head).to(tl.int64) * T,
+            ps < P,
+            ns < N,
+            valid,
+            segment > 0,
+            x_sl,
+            b_sl,
+            c_sl,
+            z_sl,
+            seq_sl,
+            H * P,
+            Q,
+            SKIP,
+            GATE,
+            SEQ_IDX,
+            APART,
+        )
     if FINAL:
         if begin + T >= length:
             at = (seq * H + head).to(tl.int64) * P * N

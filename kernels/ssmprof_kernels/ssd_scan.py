@@ -243,6 +243,8 @@ def _record(
                 S=cut.S, Q=Q, BLOCK=block, H0=given["h0"] is not None, **states_at, **varlen,
             )
     walk = {
+        "x_ptr": ref["x"], "b_ptr": ref["B"], "c_ptr": ref["C"], **strides["x"], **strides["B"],
+        **strides["C"],
         "d_ptr": ref["D"], "z_ptr": ref["z"], "h0_ptr": ref["h0"], "cu_ptr": ref["cu"],
         "y_ptr": ref["y"], "final_ptr": ref["final"], **exponents, **states_at, **sizes,
         **strides["z"], **varlen, "SKIP": 0 if D is None else D.dim(),
@@ -259,8 +261,8 @@ def _record(
         x_ref, b_ref, c_ref = views(Q, _matrix)
         rec.add(
             ssd_kernels._walk, grid, options(meta["num_warps"], meta["num_stages"]), x_ref=x_ref,
-            b_ref=b_ref, c_ref=c_ref, seq_ptr=ref["seq"], APART=apart, **walk, **strides["x"],
-            **strides["B"], **strides["C"], **strides["seq"], **tiles,
+            b_ref=b_ref, c_ref=c_ref, seq_ptr=ref["seq"], APART=apart, **walk, **strides["seq"],
+            **tiles,
         )
     # fmt: on
     return rec

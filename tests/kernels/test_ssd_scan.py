@@ -163,6 +163,43 @@ def test_any_stride_gives_the_same_numbers() -> None:
     assert torch.equal(ssd_scan(**strange), wanted)
 
 
+@pytest.mark.parametrize("name", ["x", "B", "C", "dt", "z"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_not_finite_reaches_later_tokens_only(
+    name: str, value: float, count: int, cut: Any
+) -> None:
+    shape = (2, 110, 2, 32, 1, 16)
+    a, kw = inputs(shape, torch.float32), options(shape, torch.float32)
+    kw["D"] = torch.randn(2, 32)
+    where = {**a, **kw}[name]
+    where[1, 50, 0, ...] = value
+    cut(count)
+    y, h = ssd_scan(**a, **kw, return_final_state=True)
+    oracle, state = ssd_scan_sequential(**a, **kw)
+    assert torch.equal(y.isfinite(), oracle.isfinite())
+    assert torch.equal(h.isfinite(), state.isfinite())
+    fine = oracle.isfinite()
+    assert rms(y[fine], oracle[fine]) <= 1e-5
+    by_reference = reference_scan(**a, **kw)
+    assert isinstance(by_reference, torch.Tensor)
+    assert torch.equal(by_reference.isfinite(), fine)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_nothing_leaks_into_a_neighbour(packed: bool) -> None:
+    a = inputs((1, 60, 2, 32, 1, 16), torch.float32)
+    a["x"][0, 30:, 1, 3] = float("nan")
+    ids = (torch.arange(60) >= 30).to(torch.int32)[None]
+    ends = torch.tensor([0, 30, 60], dtype=torch.int32)
+    kw: dict[str, Any] = {"cu_seqlens": ends} if packed else {"seq_idx": ids}
+    y = ssd_scan(**a, **kw)
+    oracle, _ = ssd_scan_sequential(**a, **kw)
+    assert isinstance(y, torch.Tensor)
+    assert torch.equal(y.isfinite(), oracle.isfinite())
+    assert rms(y[:, :30], oracle[:, :30]) <= 1e-5
+
+
 @pytest.mark.parametrize("columns", [False, True])
 def test_the_skip_takes_one_or_a_row_per_head(columns: bool) -> None:
     a = inputs((1, 40, 2, 32, 1, 16), torch.float32)
