@@ -46,19 +46,21 @@ _KERNELS: tuple[tuple[Family, str], ...] = (
     (
         "attention",
         r"flash_fwd flash_attn FlashAttn flash_bwd fmha native_sdpa attention_(prefill|decode) "
-        r"attn_(fwd|decode|prefill|combine|split) _attn_kernel paged_attention flash_decod",
+        r"attn_(fwd|decode|prefill|combine|split) _attn_kernel paged_attention flash_decod "
+        r"^_split_kernel$ ^_merge_kernel$",
     ),
     (
         "scan",
         r"selective_scan _chunk_cumsum chunk_state _state_passing bmm_chunk _chunk_scan "
         r"selective_state state_update mamba\d_ angle_dt_fwd "
         r"chunk_(fwd|bwd|local|gated|dplr|gla|kda|rwkv|simple|intra|retention) recompute_w_u "
-        r"fused_recurrent recurrent_fwd ssd_ _ssd\b prepare_wy solve_tril wkv gated_delta",
+        r"fused_recurrent recurrent_fwd ssd_ _ssd\b prepare_wy solve_tril wkv gated_delta "
+        r"^_(summaries|walk|combine|retrace)$",
     ),
     (
         "conv",
         r"causal_conv conv1d conv_depthwise cudnn.*conv implicit_convolve _conv_(fwd|update) "
-        r"nchwToNhwc nhwcToNchw fprop_implicit conv2d conv_kernel",
+        r"nchwToNhwc nhwcToNchw fprop_implicit conv2d conv_kernel ^_update_kernel$",
     ),
     ("moe", r"fused_moe moe_align topk_gating topkGating expert_ moe_"),
     (

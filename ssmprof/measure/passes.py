@@ -54,7 +54,7 @@ def parts(scene: Scene, measured: Measurement) -> Measurement:
         replays=max(_FEWEST_REPLAYS, min(_MOST_REPLAYS, int(_PARTS_S / measured.time_s))),
         flush=scene.flush,
         names=scene.job.passes.cupti,
-        provider_of=measured.providers.get,
+        providers=measured.providers,
         module=scene.module,
     )
     tags = attribution.notes(found)

@@ -141,6 +141,17 @@ def test_layers_share_a_row_and_other_scopes_do_not():
     assert found[0].times_s == pytest.approx((2e-5, 4e-5))
 
 
+def test_a_row_names_the_implementation_that_ran():
+    intervals = [
+        _interval("triton", kernels=("_walk",)),
+        _interval("triton", kernels=("_norm_kernel",)),
+    ]
+    ran = {"ssd_scan": "ssmprof", "gated_rmsnorm": "ssmprof", "rms_norm": "torch"}
+    scan, norm = rows(intervals, ran)
+    assert scan.provider == "ssmprof"
+    assert norm.provider is None  # two names fit
+
+
 def test_numbers_inside_a_name_are_kept():
     (row,) = rows([_interval(scope="layers.0.mamba2.conv1d")])
     assert row.scope == "layers.*.mamba2.conv1d"

@@ -11,7 +11,7 @@ Whatever a route cannot do is a stated reason (`Attribution.fallback`), and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -164,15 +164,15 @@ def attribute(
     module: torch.nn.Module | None = None,
     flush: Callable[[], None] = lambda: None,
     names: bool = True,
-    provider_of: Callable[[str], str | None] = lambda op: None,
+    providers: Mapping[str, str] | None = None,
 ) -> Attribution:
     """Time every op of one call, which must have run before with these shapes.
 
     `whole_s` is the un-instrumented time that the parts are held against; None takes the route's
     own whole (for graph-events a second graph, replayed in turns with the parts). `module` is a
     foreign model whose submodules name the rows, `flush` empties the L2 cache before each replay,
-    `names` asks CUPTI for kernel names and its own durations, `provider_of` maps an op to its
-    implementation. Raises Untraceable with every route's reason if none works.
+    `names` asks CUPTI for kernel names and its own durations, `providers` names the implementation
+    of each op. Raises Untraceable with every route's reason if none works.
     """
     ladder = routes if routes is not None else LADDER[torch.device(device).type]
     reasons: list[str] = []
@@ -190,7 +190,7 @@ def attribute(
         summed = total_s(parts.intervals) + (parts.gap_s or 0.0) * parts.gap_counts
         return Attribution(
             route=route,
-            kernels=rows(parts.intervals, provider_of),
+            kernels=rows(parts.intervals, providers),
             whole_s=held_against,
             closure=abs(held_against - summed) / held_against,
             marks=parts.marks,

@@ -8,12 +8,12 @@ scope become `*`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ssmprof.families import family_of
 from ssmprof.measure.attribution.tracer import Op
-from ssmprof.records import KernelTime, Note, median
+from ssmprof.records import Family, KernelTime, Note, median
 
 # Names longer than this are template noise; the family was decided on the whole name.
 _NAME_LENGTH = 120
@@ -60,31 +60,46 @@ def short_name(kernel: str) -> str:
     return label[:_NAME_LENGTH]
 
 
+# Ops that have several implementations, by the family of the scope they run in.
+PROVIDED: dict[Family, tuple[str, ...]] = {
+    "scan": ("ssd_scan", "selective_scan", "selective_state_update"),
+    "conv": ("causal_conv1d", "causal_conv1d_update"),
+    "attention": ("attention_prefill", "attention_decode"),
+    "norm": ("gated_rmsnorm", "rms_norm", "add_rms_norm"),
+    "rope": ("rotary",),
+}
+
+
+def provider_of(family: Family, providers: Mapping[str, str]) -> str | None:
+    """Whose implementation ran, from op -> name of the call; None where several names fit."""
+    names = {providers[op] for op in PROVIDED.get(family, ()) if op in providers}
+    return names.pop() if len(names) == 1 else None
+
+
 def rows(
-    intervals: Sequence[Interval], provider_of: Callable[[str], str | None] = lambda op: None
+    intervals: Sequence[Interval], providers: Mapping[str, str] | None = None
 ) -> tuple[KernelTime, ...]:
     """Sum intervals into rows, in the order they first ran.
 
-    A row's CUPTI time is None unless every interval of it has one. Corrected times below zero are
+    `providers` names the implementation of each op of the call (`ssd_scan` -> `ssmprof`). A row's CUPTI time is None unless every interval of it has one. Corrected times below zero are
     set to zero in the rows; sums for the closure use the intervals themselves.
     """
-    groups: dict[tuple[str, str, str, str], list[Interval]] = {}
+    groups: dict[tuple[str, str, str, Family], list[Interval]] = {}
     for interval in intervals:
         op, kernel = interval.op, interval.kernel
         scope = re.sub(r"(?<![^.])\d+(?![^.])", "*", op.scope)
         family = family_of(op.op, kernel, op.core)
         groups.setdefault((scope, op.op, short_name(kernel), family), []).append(interval)
     found: list[KernelTime] = []
-    for (scope, op_name, kernel, _), members in groups.items():
-        first = members[0]
+    for (scope, op_name, kernel, family), members in groups.items():
         cupti = [member.cupti_s for member in members if member.cupti_s is not None]
         found.append(
             KernelTime(
                 scope=scope,
                 op=op_name,
                 kernel=kernel,
-                family=family_of(first.op.op, first.kernel, first.op.core),
-                provider=provider_of(op_name),
+                family=family,
+                provider=provider_of(family, providers or {}),
                 calls=len(members),
                 times_s=tuple(
                     max(0.0, sum(replay))
