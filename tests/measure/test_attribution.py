@@ -55,9 +55,9 @@ def test_ops_of_known_duration_are_timed_and_close():
 
 def test_parts_are_held_against_the_whole_that_is_given():
     x = torch.ones(1)
-    found = attribute(lambda: sleep_ms(x, 5.0), device="cpu", replays=3, whole_s=0.010)
-    assert found.whole_s == 0.010
-    assert found.closure == pytest.approx(0.5, abs=0.1)
+    found = attribute(lambda: sleep_ms(x, 5.0), device="cpu", replays=3, whole_s=1.0)
+    assert found.whole_s == 1.0
+    assert 0.9 < found.closure < 1.0
     assert {note.kind for note in notes(found)} >= {"closure"}
     assert "withheld" in next(note.text for note in notes(found) if note.kind == "closure")
 

@@ -81,8 +81,9 @@ def rows(
 ) -> tuple[KernelTime, ...]:
     """Sum intervals into rows, in the order they first ran.
 
-    `providers` names the implementation of each op of the call (`ssd_scan` -> `ssmprof`). A row's CUPTI time is None unless every interval of it has one. Corrected times below zero are
-    set to zero in the rows; sums for the closure use the intervals themselves.
+    `providers` names the implementation of each op of the call (`ssd_scan` -> `ssmprof`). A row's
+    CUPTI time is None unless every interval of it has one. Corrected times below zero are set to
+    zero in the rows; sums for the closure use the intervals themselves.
     """
     groups: dict[tuple[str, str, str, Family], list[Interval]] = {}
     for interval in intervals:
