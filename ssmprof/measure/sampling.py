@@ -6,8 +6,10 @@ cost is the cold start. Samples are never dropped: a throttled or noisy point is
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ssmprof.measure.stopping import Stopping
@@ -96,18 +98,30 @@ def collect(
     """Take samples until the rule says stop. Floors and budgets count all time spent here."""
     begin = clock()
     times: list[float] = []
-    while True:
-        times.append(sample())
-        spent = clock() - begin
-        verdict = stopping.verdict(times, spent)
-        if verdict != "go-on":
-            break
+    verdict = "go-on"
+    with _no_collection():
+        while verdict == "go-on":
+            times.append(sample())
+            spent = clock() - begin
+            verdict = stopping.verdict(times, spent)
     notes: tuple[Note, ...] = ()
     if verdict == "noisy":
         limit = stopping.budget.max_noise
         text = f"not within {limit:.1%} after {len(times)} samples of {calls_per_sample} calls"
         notes = (Note(kind="noisy", text=text),)
     return Samples(tuple(times), spent, notes)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python's garbage collection out of the samples, as timeit does."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def throttle_notes(clocks: Clocks, highest_hz: float | None) -> tuple[Note, ...]:
