@@ -1,9 +1,9 @@
-"""A run folder: create (never over another), resume, load, merge, pack.
+"""A run folder: create (never over another), resume, load, merge.
 
     run.json                          format, scenario, command, when
     environments/<fingerprint>.json   the machines and software the outcomes belong to
-    outcomes.jsonl                    one Measurement or Failure per line (`.gz` once packed)
-    telemetry.jsonl                   readings beside the run
+    outcomes.jsonl                    one Measurement or Failure per line
+    telemetry.jsonl                   readings beside the run (both `.gz` once packed)
     log.txt                           what the sweep said
 
 The folder is complete in itself: a run recorded on one machine loads on another without torch.
@@ -11,8 +11,6 @@ The folder is complete in itself: a run recorded on one machine loads on another
 
 from __future__ import annotations
 
-import gzip
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +22,8 @@ from ssmprof.errors import StoreError
 from ssmprof.records import Environment, Measurement, Outcome, Run, TelemetrySample, encode
 from ssmprof.spec import Scenario, digest
 from ssmprof.store import schema
-from ssmprof.store.journal import Appender, Journal, encode_line, read
+from ssmprof.store.files import read_lines, unpack, write_whole
+from ssmprof.store.journal import Appender, Journal, read
 
 RUN_FILE = "run.json"
 OUTCOMES_FILE = "outcomes.jsonl"
@@ -65,7 +64,7 @@ class RunFolder:
         file = folder / f"{environment.fingerprint}.json"
         try:
             folder.mkdir(exist_ok=True)
-            _write_whole(file, _indented(environment))
+            write_whole(file, _indented(environment))
         except OSError as error:
             raise StoreError(f"{file}: cannot be written: {error.strerror}") from None
         return environment.fingerprint
@@ -74,7 +73,7 @@ class RunFolder:
         """Append one reading; telemetry may be lost in a crash, outcomes may not."""
         if self._telemetry is None:
             self._telemetry = Appender(self.path / TELEMETRY_FILE)
-        self._telemetry.write(encode(sample) + b"\n")
+        self._telemetry.write(encode(sample) + b"\n", durable=False)
 
     def log(self, text: str) -> None:
         """Add a line with its time to log.txt."""
@@ -119,7 +118,7 @@ def create(
                 fix=f"--resume {path} to go on with it, or -o with another folder",
             )
         path.mkdir(parents=True, exist_ok=True)
-        _write_whole(path / RUN_FILE, _indented(header))
+        write_whole(path / RUN_FILE, _indented(header))
     except OSError as error:
         raise StoreError(
             f"{path}: cannot be written: {error.strerror}", fix="choose another folder with -o"
@@ -141,10 +140,7 @@ def resume(path: Path, scenario: Scenario | None = None) -> RunFolder:
             f"{path}: is of format {header.format}, lines of format {schema.FORMAT} cannot join it",
             fix="start a new run; the old one can still be reported",
         )
-    packed = path / f"{OUTCOMES_FILE}.gz"
-    if packed.is_file() and not (path / OUTCOMES_FILE).exists():
-        _write_whole(path / OUTCOMES_FILE, gzip.decompress(packed.read_bytes()))
-        packed.unlink()
+    unpack(path)
     return RunFolder(path, header)
 
 
@@ -234,21 +230,6 @@ def write(path: Path, run: Run) -> None:
             folder.add_telemetry(sample)
 
 
-def pack(path: Path) -> Path:
-    """Compress the outcomes of a finished run to outcomes.jsonl.gz, about a tenth of the size.
-
-    The same outcomes give the same bytes. A packed folder loads and resumes like any other.
-    """
-    header = read_header(path)
-    plain, packed = path / OUTCOMES_FILE, path / f"{OUTCOMES_FILE}.gz"
-    if plain.is_file():
-        contents = read(plain, header.format)
-        lines = b"".join(encode_line(outcome) for outcome in contents.outcomes)
-        _write_whole(packed, gzip.compress(lines, mtime=0))
-        plain.unlink()
-    return packed
-
-
 def _union(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
     """One outcome per environment and job, in the order of their first appearance."""
     kept: dict[tuple[str, str], Outcome] = {}
@@ -263,16 +244,6 @@ def _indented(record: msgspec.Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
 
 
-def _write_whole(file: Path, data: bytes) -> None:
-    """Write under another name and rename, so that a crash leaves the old file or the new one."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    with draft.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    draft.replace(file)
-
-
 def _decode_file(file: Path, record: Any) -> Any:
     try:
         return msgspec.json.decode(file.read_bytes(), type=record)
@@ -283,9 +254,7 @@ def _decode_file(file: Path, record: Any) -> Any:
 
 
 def _read_telemetry(file: Path) -> tuple[TelemetrySample, ...]:
-    if not file.is_file():
-        return ()
-    lines = file.read_bytes().split(b"\n")
+    lines = read_lines(file).split(b"\n")
     samples: list[TelemetrySample] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -8,8 +8,8 @@ bad line anywhere else is an error, since it means that something else wrote to 
 from __future__ import annotations
 
 import fcntl
-import gzip
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -19,6 +19,7 @@ import msgspec
 from ssmprof.errors import StoreError
 from ssmprof.records import Outcome
 from ssmprof.store import schema
+from ssmprof.store.files import read_lines
 
 SAMPLE_DIGITS = 6  # timers resolve 1e-5 of the shortest call measured
 NUMBER_DIGITS = 8
@@ -87,15 +88,10 @@ def parse(data: bytes, file: Path, found: int = schema.FORMAT) -> Contents:
 
 def read(file: Path, found: int = schema.FORMAT) -> Contents:
     """Contents of a journal, or of its compressed form `<name>.gz`; a missing one is empty."""
-    packed = file.with_name(file.name + ".gz")
     try:
-        if file.is_file():
-            return parse(file.read_bytes(), file, found)
-        if packed.is_file():
-            return parse(gzip.decompress(packed.read_bytes()), packed, found)
-    except (OSError, EOFError) as error:
+        return parse(read_lines(file), file, found)
+    except (OSError, EOFError, zlib.error) as error:
         raise StoreError(f"{file}: cannot be read: {error}") from None
-    return Contents((), 0, 0)
 
 
 class Appender:
@@ -122,14 +118,15 @@ class Appender:
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
             self.write(b"\n")
 
-    def write(self, line: bytes) -> None:
-        """Append bytes and wait until they are on the disk. Raises StoreError, leaving no part."""
+    def write(self, line: bytes, *, durable: bool = True) -> None:
+        """Append bytes; `durable` waits until they are on the disk. StoreError leaves no part."""
         before = os.fstat(self._descriptor).st_size
         try:
             written = os.write(self._descriptor, line)
             if written != len(line):
                 raise OSError(0, f"only {written} of {len(line)} bytes could be written")
-            os.fsync(self._descriptor)
+            if durable:
+                os.fsync(self._descriptor)
         except OSError as error:
             # /dev/full and pipes cannot be cut back; the torn line is then dropped when reading.
             if os.path.isfile(self.file):
