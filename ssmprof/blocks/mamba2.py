@@ -76,7 +76,10 @@ class Mamba2(nn.Module):
         del u, B, C, dt  # a name held is memory held: each tensor dies at its last use
         if cache is not None:
             y, cache.ssm = y
-        return self._finish(y.flatten(-2), z.flatten(-2))
+        y = self._gate(y.flatten(-2), z.flatten(-2))
+        del z
+        with scope("out_proj"):
+            return self.out_proj(y)
 
     def step(self, x: Tensor, cache: StateCache) -> Tensor:
         """(B, d) -> (B, d); the state is overwritten in place."""
@@ -98,7 +101,9 @@ class Mamba2(nn.Module):
                 dt_bias=self.step_bias,
                 dt_softplus=True,
             )
-        return self._finish(y.flatten(-2), z.flatten(-2))
+        y = self._gate(y.flatten(-2), z.flatten(-2))
+        with scope("out_proj"):
+            return self.out_proj(y)
 
     def _split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         sizes = (self.spec.d_inner, self.channels, self.spec.nheads)
@@ -116,12 +121,9 @@ class Mamba2(nn.Module):
             C.unflatten(-1, (spec.ngroups, -1)),
         )
 
-    def _finish(self, y: Tensor, z: Tensor) -> Tensor:
-        if self.norm is not None:
-            y = self.norm(y, z)
-        del z
-        with scope("out_proj"):
-            return self.out_proj(y)
+    def _gate(self, y: Tensor, z: Tensor) -> Tensor:
+        """Gated norm (..., D), or y as it is where the scan has gated it."""
+        return y if self.norm is None else self.norm(y, z)
 
     def new_cache(
         self, batch: int, max_context: int, dtype: torch.dtype, position: Position

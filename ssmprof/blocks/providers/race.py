@@ -18,7 +18,7 @@ ROUNDS = 5
 # together that a replay lasts about this long.
 REPLAY_MS = 0.3
 MOST_CALLS = 32
-# Candidates this close are equal; the one expected to be stronger then runs, in every process alike.
+# Candidates this close are equal: the one expected to be stronger runs, in every process alike.
 TIE = 0.03
 
 
