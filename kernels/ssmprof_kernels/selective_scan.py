@@ -14,11 +14,12 @@ import torch
 import triton
 from torch import Tensor
 
-from ssmprof_kernels import door, launch, reference
+from ssmprof_kernels import door, launch, reference, replay
 from ssmprof_kernels.selective_scan_kernel import selective_scan_kernel
 
 try:
     from ssmprof_kernels.selective_scan_gluon import selective_scan_gluon_kernel
+    from ssmprof_kernels.selective_scan_pipe import selective_scan_pipe_kernel
 except ImportError:
     selective_scan_gluon_kernel = None
 
@@ -27,8 +28,10 @@ _MAX_STATES = 256
 _ASM = not door.interpreted()
 #: Gluon changes between minor versions of Triton; elsewhere the twin serves every configuration.
 _GLUON = _ASM and triton.__version__.startswith("3.6.") and selective_scan_gluon_kernel is not None
-#: Number of sequences by the shapes, dtypes and devices of a call that passed all checks.
-_accepted: dict[tuple[Any, ...], int] = {}
+#: Recorded launches by everything a compiled kernel may depend on; a sweep uses a few dozen.
+_recordings: dict[Any, tuple[replay.Recording, int, dict[str, Any]]] = {}
+_MOST_RECORDINGS = 2048
+_NAMES = ("u", "dt", "A", "B", "C", "D", "z", "bias", "h0", "cu", "hT", "y")
 
 
 def selective_scan(
@@ -72,12 +75,8 @@ def selective_scan(
     if C.dim() == 3:
         C = C.unsqueeze(2)
     tensors = (u, dt, A, B, C, D, z, dt_bias, initial_state, cu_seqlens)
-    # Checks cost more than the launch; what was accepted once is accepted again.
-    signature = tuple([None if t is None else (t.shape, t.dtype, t.device) for t in tensors])
-    sequences = _accepted.get(signature)
-    if sequences is None:
-        sequences = _accepted[signature] = _check(*tensors)
     if not u.is_cuda and _ASM:
+        _check(*tensors)
         return reference.selective_scan(
             u,
             dt,
@@ -92,18 +91,39 @@ def selective_scan(
             return_final_state=return_final_state,
             cu_seqlens=cu_seqlens,
         )
-    y = torch.empty_like(u)
+    # Checks cost more than the launch; what was accepted once is accepted again.
+    devices = tuple([None if t is None else t.device for t in tensors])
+    key = (replay.facts_of(tensors), devices, dt_softplus, return_final_state)
+    known = _recordings.get(key)
+    if known is None:
+        sequences = _check(*tensors)
+    else:
+        sequences = known[1]
     final = None
     if return_final_state is not False:
         dtype = torch.float32 if return_final_state is True else return_final_state
         final = torch.empty((sequences, *A.shape), dtype=dtype, device=u.device)
-    args = (u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, cu_seqlens, y, final)
+    y = torch.empty_like(u)
+    call = (*tensors, final, y)
+    meta = choose(sequences, u.shape[2], A.shape[1], u.element_size() * 8, u.device).meta
+    if known is None or known[2] is not meta:
+        if len(_recordings) >= _MOST_RECORDINGS:
+            _recordings.clear()
+        known = _recordings[key] = (_record(call, sequences, dt_softplus, meta), sequences, meta)
     if u.is_cuda and u.device.index != torch.cuda.current_device():
         with torch.cuda.device(u.device):
-            _run(sequences, *args)
+            known[0].run(call, u.device)
     else:
-        _run(sequences, *args)
+        known[0].run(call, u.device)
     return y if final is None else (y, final)
+
+
+def choose(
+    sequences: int, channels: int, states: int, bits: int, device: torch.device
+) -> launch.Choice:
+    """Blocks for a shape, from the tables or by `default`; cached by `launch`."""
+    key = bucket(sequences, channels, states, bits, device)
+    return launch.pick("selective_scan", key, device, default(states, key.rpartition("-")[2]))
 
 
 @functools.lru_cache(1024)
@@ -125,98 +145,89 @@ def default(states: int, fill: str) -> dict[str, Any]:
     return {"BLOCK_T": tokens, "LANES": lanes, "AHEAD": 2, "num_warps": 1}
 
 
-def _run(
-    sequences: int,
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-    dt_softplus: bool,
-    h0: Tensor | None,
-    cu_seqlens: Tensor | None,
-    y: Tensor,
-    final: Tensor | None,
-) -> None:
+def _record(
+    tensors: tuple[Tensor | None, ...], sequences: int, dt_softplus: bool, meta: dict[str, Any]
+) -> replay.Recording:
+    """The launch for these tensors, in the order of `_NAMES`."""
+    given = dict(zip(_NAMES, tensors, strict=True))
+    u, B = tensors[0], tensors[3]
+    assert u is not None
+    assert B is not None
     length, channels = u.shape[1:]
     groups, states = B.shape[2:]
-    key = bucket(sequences, channels, states, u.element_size() * 8, u.device)
-    preset = default(states, key.rpartition("-")[2])
-    meta = launch.pick("selective_scan", key, u.device, preset).meta
-    lanes = meta["LANES"]
-    warps = meta["num_warps"]
+    lanes, warps = meta["LANES"], meta["num_warps"]
+    padded = _power_of_two(states)
     block_d = 32 * warps // lanes
     per_group = channels // groups
     tiles = -(-per_group // block_d)
-    grid = (sequences * groups * tiles,)
-    # Pairs of 16-bit numbers as words, where each lane then still has its own.
-    wide = _ASM and per_group % block_d == 0 and block_d * meta["BLOCK_T"] >= 64 * warps
-    x_words = wide and _in_words(u) and _in_words(dt) and (z is None or _in_words(z))
-    bc_words = _ASM and _power_of_two(states) == states > 1 and _in_words(B) and _in_words(C)
-    zero3 = (0, 0, 0)
+    even_d = per_group % block_d == 0
+    arguments: dict[str, Any] = {
+        f"{name}_ptr": replay.Arg(i) for i, name in enumerate(_NAMES)
+    }
+    for name, letters in _STRIDES.items():
+        tensor = given[name]
+        steps = (0,) * len(letters[1]) if tensor is None else tensor.stride()
+        for letter, step in zip(letters[1], steps, strict=True):
+            arguments[f"s_{letters[0]}{letter}"] = step
+    # Pairs of 16-bit numbers travel as words, where each lane then still has its own.
+    wide = _ASM and even_d and block_d * meta["BLOCK_T"] >= 64 * warps
+    x_words = wide and all(_in_words(given[name]) for name in ("u", "dt", "z"))
+    bc_words = _ASM and padded == states > 1 and _in_words(B) and _in_words(given["C"])
     kernel = selective_scan_kernel
     if meta.get("GLUON") and _GLUON:
-        kernel = selective_scan_gluon_kernel
-    kernel[grid](
-        u,
-        dt,
-        A,
-        B,
-        C,
-        D,
-        z,
-        dt_bias,
-        h0,
-        final,
-        y,
-        cu_seqlens,
-        length,
-        per_group,
-        groups,
-        tiles,
-        *u.stride(),
-        *dt.stride(),
-        *A.stride(),
-        *B.stride(),
-        *C.stride(),
-        *(zero3 if z is None else z.stride()),
-        *(zero3 if h0 is None else h0.stride()),
-        *y.stride(),
-        HAS_D=D is not None,
-        HAS_Z=z is not None,
-        HAS_BIAS=dt_bias is not None,
+        kernel = selective_scan_gluon_kernel if meta["GLUON"] == 1 else selective_scan_pipe_kernel
+    recording = replay.Recording()
+    recording.add(
+        kernel,
+        sequences * groups * tiles,
+        {"num_warps": warps, **({"enable_fp_fusion": True} if _ASM else {})},
+        L=length,
+        DG=per_group,
+        G=groups,
+        TILES=tiles,
+        HAS_D=given["D"] is not None,
+        HAS_Z=given["z"] is not None,
+        HAS_BIAS=given["bias"] is not None,
         SOFTPLUS=bool(dt_softplus),
-        HAS_H0=h0 is not None,
-        HAS_HT=final is not None,
-        VARLEN=cu_seqlens is not None,
+        HAS_H0=given["h0"] is not None,
+        HAS_HT=given["hT"] is not None,
+        VARLEN=given["cu"] is not None,
         ASM=_ASM,
         N=states,
-        EVEN_D=per_group % block_d == 0,
-        EVEN_N=_power_of_two(states) == states,
+        EVEN_D=even_d,
+        EVEN_N=padded == states,
+        X_WORDS=x_words,
+        BC_WORDS=bc_words,
         BLOCK_T=meta["BLOCK_T"],
         BLOCK_D=block_d,
         LANES=lanes,
-        REGS=_power_of_two(states) // lanes,
+        REGS=padded // lanes,
         AHEAD=meta["AHEAD"],
-        X_WORDS=x_words,
-        BC_WORDS=bc_words,
-        num_warps=warps,
-        enable_fp_fusion=True,
+        **arguments,
     )
+    return recording
 
 
-def _in_words(t: Tensor) -> bool:
-    """True if pairs of neighbours in the last axis are aligned 32-bit words."""
+#: Letter of a tensor's strides in the kernels, and the letters of its axes.
+_STRIDES = {
+    "u": ("u", "btd"),
+    "dt": ("t", "btd"),
+    "A": ("a", "dn"),
+    "B": ("b", "btgn"),
+    "C": ("c", "btgn"),
+    "z": ("z", "btd"),
+    "h0": ("h", "bdn"),
+    "y": ("y", "btd"),
+}
+
+
+def _in_words(t: Tensor | None) -> bool:
+    """True if pairs of neighbours in the last axis are aligned 32-bit words; None has no say."""
+    if t is None:
+        return True
     *outer, last = t.stride()
-    return (
-        t.element_size() == 2
-        and last == 1
-        and not any(stride % 2 for stride in outer)
-        and t.data_ptr() % 4 == 0
-    )
+    even = not any(stride % 2 for stride in outer)
+    return t.element_size() == 2 and last == 1 and even and t.data_ptr() % 16 == 0
 
 
 def _power_of_two(n: int) -> int:
