@@ -178,7 +178,8 @@ class Passes(_Spec, frozen=True, kw_only=True):
     """Which passes run beside latency, apart from it since instruments disturb each other.
 
     `memory="fresh"` takes the peak in a worker that has run nothing else, once per point;
-    `"block"` reuses the block's worker, which is good for the allocated peak only.
+    `"block"` reuses the block's worker, which is good for the allocated peak only. `cap_bytes`
+    limits torch's allocator, as on a smaller card; times under it say nothing about that card.
     """
 
     parts: bool = True
@@ -186,6 +187,7 @@ class Passes(_Spec, frozen=True, kw_only=True):
     energy: bool = False
     host: bool = False
     cupti: bool = True
+    cap_bytes: Positive | None = None
 
 
 class Scenario(_Spec, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ def command(
 ) -> int:  # fmt: skip
     """The longest context of each contender that runs, each try in a process of its own.
 
-    With --cap a try fits if its peak of live tensors stays below SIZE.
+    With --cap torch's allocator hands out SIZE and no more, as on a smaller card: for memory only.
     Example: ssmprof fit llama-3.2-1b mamba2-780m --cap 8GiB
     """
     from ssmprof.devices import detect
@@ -60,10 +60,10 @@ def command(
         with Client(opened.kind, predict=lambda job: feasible.peak_bytes(job, machine)) as client:
             found = fit(
                 lambda at, block=block: (
-                    feasible.peak_bytes(_job(block, at, phase, batch), machine) or 0
+                    feasible.peak_bytes(_job(block, at, phase, batch, cap), machine) or 0
                 ),
                 lambda at, block=block, client=client: _fits(
-                    client, _job(block, at, phase, batch), cap
+                    client, _job(block, at, phase, batch, cap), cap
                 ),
                 cap_bytes=limit,
                 most=longest,
@@ -89,7 +89,7 @@ def command(
     return EXIT_DONE if all(row["longest_tokens"] for row in rows) else EXIT_FINDING
 
 
-def _job(block: BlockSpec, context: int, phase: Any, batch: int) -> Job:
+def _job(block: BlockSpec, context: int, phase: Any, batch: int, cap: int | None) -> Job:
     """One eager call, weighed and not timed with care."""
     from ssmprof.records import Job, Point
     from ssmprof.spec import Budget, Passes, digest
@@ -102,7 +102,7 @@ def _job(block: BlockSpec, context: int, phase: Any, batch: int) -> Job:
         subject=block,
         round=0,
         budget=Budget(rounds=1, min_samples=1, min_time_s=0.0, max_noise=0.5, point_s=1.0),
-        passes=Passes(parts=False, memory="block", cupti=False),
+        passes=Passes(parts=False, memory="block", cupti=False, cap_bytes=cap),
     )  # fmt: skip
 
 

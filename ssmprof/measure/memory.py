@@ -15,7 +15,9 @@ from typing import Any, Protocol
 import torch
 
 from ssmprof.devices.base import Device
+from ssmprof.errors import ConfigError
 from ssmprof.records import Memory
+from ssmprof.units import format_bytes
 
 CLOSURE_BYTES = 64 * 2**20
 CLOSURE_SHARE = 0.02
@@ -35,12 +37,15 @@ class Owners(Protocol):
 def cap(limit_bytes: int) -> None:
     """Let torch's allocator hand out this much and no more, as on a smaller card.
 
-    For memory only: no time measured under it says anything about that card. Raises ValueError for
-    a cap beyond the device.
+    For memory only: no time measured under it says anything about that card. Raises ConfigError
+    for a cap beyond the device.
     """
     total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     if not 0 < limit_bytes <= total:
-        raise ValueError(f"a cap of {limit_bytes} bytes on a device of {total}")
+        raise ConfigError(
+            f"a cap of {format_bytes(limit_bytes)} on a device of {format_bytes(total)}",
+            fix="a cap within the device's memory, such as --cap 8GiB",
+        )
     torch.cuda.set_per_process_memory_fraction(limit_bytes / total)
 
 

@@ -157,6 +157,8 @@ class PointRunner:
 
     def _load(self, job: Job) -> Workload:
         """The call of the job's point; kept while only the execution changes."""
+        if job.passes.cap_bytes is not None and self.kind == "cuda":
+            memory.cap(job.passes.cap_bytes)
         cell = structs.replace(job.point, execution="eager")
         if self._loaded is not None:
             if self._loaded[0] == cell:

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from ssmprof.devices import NullDevice
 from ssmprof.devices.cpu import CpuDevice
+from ssmprof.errors import ConfigError
 from ssmprof.measure.fit import fit, predicted_longest
 from ssmprof.measure.memory import (
     call_peak_bytes,
+    cap,
     closure_bytes,
     held_bytes,
     prediction_holds,
@@ -155,3 +157,17 @@ def test_the_predicted_longest_is_exact():
 def test_a_step_beyond_the_range_is_refused():
     with pytest.raises(ValueError, match="step 10"):
         fit(lambda c: c, lambda c: True, cap_bytes=1, most=5, step=10)
+
+
+def test_a_cap_limits_the_allocator_and_stays_within_the_device(monkeypatch):
+    limits = []
+    cuda = SimpleNamespace(
+        current_device=lambda: 0,
+        get_device_properties=lambda _: SimpleNamespace(total_memory=80 * 2**30),
+        set_per_process_memory_fraction=limits.append,
+    )
+    monkeypatch.setattr("ssmprof.measure.memory.torch", SimpleNamespace(cuda=cuda))
+    cap(8 * 2**30)
+    assert limits == [pytest.approx(0.1)]
+    with pytest.raises(ConfigError, match=r"96.0 GiB on a device of 80.0 GiB"):
+        cap(96 * 2**30)
