@@ -189,6 +189,22 @@ def test_a_decision_holds_for_its_length_bucket(monkeypatch: pytest.MonkeyPatch)
     assert op.name == "one"
 
 
+def test_a_winner_that_refuses_a_later_call_makes_room(monkeypatch: pytest.MonkeyPatch):
+    def refuses_short(x: torch.Tensor) -> str:
+        if x.shape[1] < 500:
+            raise NotImplementedError("short")
+        return "one"
+
+    monkeypatch.setattr(providers.race, "_device_ms", lambda call: (call(), 1.0)[1])
+    monkeypatch.setattr(providers, "_DECISIONS", {})
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    op = Op("ssd_scan", CPU, None)
+    op.found = {"one": refuses_short, "two": lambda x: "two"}
+    op._only = None
+    assert [op(torch.zeros(1, length, 2, 4)) for length in (600, 400)] == ["one", "two"]
+    assert op.name == "two"
+
+
 def test_presets_of_all_kinds_run_at_a_small_depth():
     from ssmprof.planning import models
 

@@ -142,14 +142,20 @@ class Op:
             return self._only(*args, **kwargs)
         key = (self.op, *_bucket(self.op, args))
         name = _DECISIONS.get(key) or _ADOPTED.get(repr(key))
-        if name is None or name not in self.found:
-            if torch.cuda.is_current_stream_capturing():
-                name = next(iter(self.found))  # a race inside a capture would become part of it
-            else:
-                name = fastest(self.found, args, kwargs, MUTATES.get(self.op))
-                _DECISIONS[key] = name
-        self.name = name
-        return self.found[name](*args, **kwargs)
+        if torch.cuda.is_current_stream_capturing():
+            # A race inside a capture would become part of it.
+            self.name = name if name in self.found else next(iter(self.found))
+            return self.found[self.name](*args, **kwargs)
+        if name in self.found:
+            self.name = name
+            try:
+                return self.found[name](*args, **kwargs)
+            except (NotImplementedError, ValueError, RuntimeError) as refusal:
+                if isinstance(refusal, torch.OutOfMemoryError):
+                    raise
+                # The winner of the bucket refuses this call of it: the others are asked.
+        self.name = _DECISIONS[key] = fastest(self.found, args, kwargs, MUTATES.get(self.op))
+        return self.found[self.name](*args, **kwargs)
 
 
 _DECISIONS: dict[tuple[Any, ...], str] = {}
