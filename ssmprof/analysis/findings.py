@@ -1,7 +1,7 @@
-"""What the analysis finds: frozen values, each with its uncertainty and the conditions it holds in.
+"""What the analysis finds: frozen values, each with its uncertainty and its conditions.
 
-Times in seconds, bytes, joules; contexts in tokens. An interval covers 95 %; it is None where fewer
-than three rounds (processes) were measured, and `spread` then says what was seen.
+Seconds, bytes, joules, tokens. An interval covers 95 %; it is None for fewer than three rounds
+(processes), and `spread` then says what was seen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Finding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Facet(_Finding, frozen=True, kw_only=True, order=True):
-    """Conditions within which contenders may be compared. A number without them means nothing."""
+    """Conditions within which contenders may be compared."""
 
     device: str
     phase: Phase
@@ -133,7 +133,7 @@ class Dominance(_Finding, frozen=True, kw_only=True):
     up-to        below `context`, from the start of what was measured
     throughout   at every context measured
     not-reached  at none; `peak_share` at `peak_context` is the most it takes
-    several      more than one change; see the shares
+    several      more than one change
     """
 
     facet: Facet
@@ -168,7 +168,7 @@ class Launch(_Finding, frozen=True, kw_only=True):
 
 
 class RooflinePoint(_Finding, frozen=True, kw_only=True):
-    """A call, or one of its families, against its ceilings. FLOP per byte, FLOP/s, seconds."""
+    """A call, or one of its ops, against its ceilings."""
 
     facet: Facet
     block: str
@@ -213,8 +213,7 @@ class MemoryPoint(_Finding, frozen=True, kw_only=True):
 class MemoryLaw(_Finding, frozen=True, kw_only=True):
     """peak = fixed + per token * context, fitted over the contexts measured.
 
-    `fits_up_to` is where the law meets the capacity: a prediction, None where the peak does not
-    grow. `measured_up_to` ran and `failed_at` did not.
+    `fits_up_to`, where the law meets the capacity, is a prediction; None if the peak is constant.
     """
 
     facet: Facet
@@ -229,7 +228,7 @@ class MemoryLaw(_Finding, frozen=True, kw_only=True):
 
 
 class EnergyPoint(_Finding, frozen=True, kw_only=True):
-    """Energy of one call; per token of the context for prefill, per token made for decode."""
+    """Energy of one call; per token read in prefill, per token made in decode."""
 
     facet: Facet
     block: str
@@ -254,8 +253,7 @@ class Warning(_Finding, frozen=True, kw_only=True):
 class Trust(_Finding, frozen=True, kw_only=True):
     """How far the run can be believed.
 
-    A all checks pass · B warnings without measurable effect · C effects that widen the intervals ·
-    D no verdict. `limits` are the rules applied, to be printed beside the grade.
+    `limits` are the rules applied, to be printed beside the grade; D withholds the verdict.
     """
 
     grade: Grade

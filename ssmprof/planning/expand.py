@@ -14,6 +14,8 @@ import random
 from collections.abc import Iterable
 from typing import Literal
 
+import msgspec
+
 from ssmprof.records import Job, Point
 from ssmprof.spec import BlockSpec, Execution, Passes, Scenario, Subject, digest
 
@@ -106,7 +108,8 @@ def _passes(passes: Passes, turn: int, *, first: bool) -> Passes:
     seconds by itself: they are looked at once. A call has the same kernels in a graph and eager, so
     only its first execution is taken apart and weighed.
     """
-    return Passes(
+    return msgspec.structs.replace(
+        passes,
         parts=passes.parts and first and turn < PARTS_ROUNDS,
         memory=passes.memory if first and turn == 0 else "off",
         energy=passes.energy and first and turn == 0,

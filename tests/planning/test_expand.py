@@ -72,6 +72,11 @@ def test_passes_that_repeat_themselves_run_once():
     assert all(job.passes.parts for job in expand(ASKED, device="cpu") if job.round == 0)
 
 
+def test_what_a_pass_is_limited_by_reaches_every_job():
+    capped = scenario(passes=Passes(cap_bytes=2**30))
+    assert {job.passes.cap_bytes for job in expand(capped)} == {2**30}
+
+
 def test_extra_jobs_name_blocks_and_lengths():
     extra = jobs(ASKED, [3000], blocks=["mamba1"])
     assert {(job.point.block, job.point.context) for job in extra} == {("mamba1", 3000)}
