@@ -86,8 +86,7 @@ class Crossover(_Finding, frozen=True, kw_only=True):
     never          `winner` is lower at every context from `low` to `high`
     only-one-fits  `loser` fits up to `low` and failed at `high`, where `winner` still ran
     unresolved     no answer; `why` says what is missing
-    A pair with several sign changes has several records; `crossings` counts them.
-    """
+    A pair with several sign changes has several records; `crossings` counts them."""
 
     metric: Metric
     facet: Facet
@@ -132,7 +131,7 @@ class Dominance(_Finding, frozen=True, kw_only=True):
     from         above `context` (bracket `low`, `high`), up to the end of what was measured
     up-to        below `context`, from the start of what was measured
     throughout   at every context measured
-    not-reached  at none; `peak_share` at `peak_context` is the most it takes
+    not-reached  at none; `peak_share` is the most it takes
     several      more than one change
     """
 
@@ -242,7 +241,7 @@ class EnergyPoint(_Finding, frozen=True, kw_only=True):
 
 
 class Warning(_Finding, frozen=True, kw_only=True):
-    """Something a reader must know: `kind` for programs, `text` for people, `fix` to mend it."""
+    """Something a reader must know: `kind` is for programs, `fix` mends it."""
 
     kind: str
     text: str
