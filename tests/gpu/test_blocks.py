@@ -1,0 +1,105 @@
+"""Blocks on a GPU: the strongest providers agree with plain torch, calls replay, memory is as said."""
+
+from __future__ import annotations
+
+import gc
+
+import make
+import msgspec
+import pytest
+import torch
+from torch import Tensor
+
+from ssmprof import blocks
+from ssmprof.blocks.providers import PROVIDERS
+from ssmprof.costs import footprint
+from ssmprof.spec import AttentionSpec, BlockSpec, MlpSpec, StateSpec
+
+pytestmark = pytest.mark.gpu
+
+SIZES = {
+    "depth": 2,
+    "d_model": 1024,
+    "vocab": 4096,
+    "attention": AttentionSpec(heads=16, kv_heads=4, head_dim=64),
+    "state": StateSpec(d_inner=2048, d_state=64),
+    "mlp": MlpSpec(d_ff=2816),
+}
+SPECS = [make.block(name, **SIZES) for name in make.PATTERNS]
+each = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+# Plain torch in 16 bits rounds at every op, our kernels once: both are that far from the truth.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
+
+
+def plainest(spec: BlockSpec, dtype: str) -> BlockSpec:
+    """The same block with the last of its providers for every op."""
+    used = blocks.build(spec, "cuda", dtype).providers()
+    plain = {op: "sdpa-math" if "attention" in op else PROVIDERS[op][-1] for op in used}
+    return msgspec.structs.replace(spec, providers=plain)
+
+
+def distance(one: Tensor, two: Tensor) -> float:
+    """Root mean square difference relative to the second."""
+    return float((one - two).float().square().mean().sqrt() / two.float().square().mean().sqrt())
+
+
+@each
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_the_strongest_providers_agree_with_plain_torch(spec: BlockSpec, dtype: str):
+    strong = blocks.build(spec, "cuda", dtype, seed=1)
+    plain = blocks.build(plainest(spec, dtype), "cuda", dtype, seed=1)
+    tokens = strong.example(2, 515)
+    caches = [model.new_cache(2, 520) for model in (strong, plain)]
+    outs = [m.prefill(tokens, c, "all") for m, c in zip((strong, plain), caches, strict=True)]
+    assert distance(*outs) < TOLERANCE[dtype]
+    token = strong.example(2, None)
+    for _ in range(3):
+        for cache in caches:
+            cache.advance(515 if cache.tokens == 0 else 1)
+        outs = [m.step(token, c, "last") for m, c in zip((strong, plain), caches, strict=True)]
+        assert distance(*outs) < TOLERANCE[dtype]
+
+
+@each
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_a_captured_call_replays_and_equals_the_eager_one(spec: BlockSpec, phase: str):
+    model = blocks.build(spec, "cuda", "bfloat16")
+    point = make.point(spec.name, 777, phase=phase, dtype="bfloat16", logits="last")
+    work = blocks.workload(model, point)
+    for _ in range(3):
+        eager = work.call()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = work.call()
+    for _ in range(30):
+        graph.replay()
+    torch.cuda.synchronize()
+    assert torch.isfinite(out).all()
+    if phase == "prefill":
+        torch.testing.assert_close(out, eager)
+
+
+@each
+@pytest.mark.parametrize(
+    ("phase", "context", "logits"),
+    [("prefill", 8192, "last"), ("prefill", 8192, "all"), ("decode", 8192, "last")],
+)
+def test_the_allocators_peak_is_as_predicted(
+    spec: BlockSpec, phase: str, context: int, logits: str
+):
+    torch.ones(64, 64, device="cuda") @ torch.ones(64, 64, device="cuda")  # makes the workspace
+    gc.collect()
+    torch.cuda.empty_cache()
+    held = torch.cuda.memory_allocated()
+    model = blocks.build(spec, "cuda", "bfloat16")
+    point = make.point(spec.name, context, phase=phase, dtype="bfloat16", logits=logits)
+    work = blocks.workload(model, point)
+    work.call()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    work.call()
+    hopper = torch.cuda.get_device_capability()[0] >= 9
+    workspace = (32 if hopper else 8.125) * 2**20
+    peak = torch.cuda.max_memory_allocated() - held + workspace
+    predicted = footprint(spec, point, hopper=hopper).peak_bytes
+    assert abs(predicted - peak) <= max(64 * 2**20, 0.02 * peak)
