@@ -1,4 +1,4 @@
-"""Blocks on a GPU: the strongest providers agree with plain torch, calls replay, memory is as said."""
+"""Blocks on a GPU: strongest providers agree with plain torch, calls replay, memory is as said."""
 
 from __future__ import annotations
 
