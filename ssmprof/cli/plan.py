@@ -84,15 +84,17 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _machine(scenario: Scenario, chip: str | None) -> Machine:
-    from ssmprof.chips import chips, find_chip
+    from ssmprof.chips import chips
     from ssmprof.devices import detect
     from ssmprof.errors import ConfigError, nearest
     from ssmprof.planning.feasible import Machine
 
     if chip is not None:
-        if chip not in chips() and find_chip(chip) is None:
+        # `h100` names the first chip of that beginning; anything else must be a name of the table.
+        key = next((name for name in chips() if name == chip or name.startswith(f"{chip}-")), None)
+        if key is None:
             raise ConfigError(f'--on: no chip is named "{chip}"{nearest(chip, chips())}')
-        return Machine.of_device(chips()[chip].name if chip in chips() else chip, "cuda")
+        return Machine.of_device(chips()[key].name, "cuda")
     try:
         device = detect(scenario.device)
     except NoDeviceError as error:

@@ -286,7 +286,9 @@ def claims(analysis: Analysis) -> Table:
         }
         for one in analysis.claims
     )
-    names = (("claim", "claim"), ("claimed", "claimed"), ("here", "here"), ("verdict", "verdict"))
+    names = (
+        ("statement", "claim"), ("claimed", "claimed"), ("here", "here"), ("verdict", "verdict"),
+    )  # fmt: skip
     columns = tuple(Column(key, heading) for key, heading in (*names, ("why", "why")))
     return Table("Published claims against this run", columns, rows)
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _LEFT = 0.072
 _LONGEST_LABEL = 22
+_CHARACTER_PT = 5.6  # mean width of a character of the heading
+_ROW = 0.06  # height of a line of text, as a share of the axes
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,17 @@ def draw_pair(drawing: Drawing) -> Figure:
     """Value above, speed-up over the reference below, one context axis."""
     figure = canvas.figure(5.3)
     right = _right_edge(drawing.facet)
-    upper = figure.add_axes((_LEFT, 0.425, right - _LEFT, 0.52))
+    upper = figure.add_axes((_LEFT, 0.415, right - _LEFT, 0.51))
     lower = figure.add_axes((_LEFT, 0.07, right - _LEFT, 0.285))
     draw_values(upper, drawing, labels=False)
     draw_ratio(lower, drawing)
     return figure
 
 
-def draw_single(drawing: Drawing, height_in: float = 3.5) -> Figure:
+def draw_single(drawing: Drawing, height_in: float = 3.6) -> Figure:
     """Only the values."""
     figure = canvas.figure(height_in)
-    axes = figure.add_axes((_LEFT, 0.105, _right_edge(drawing.facet) - _LEFT, 0.815))
+    axes = figure.add_axes((_LEFT, 0.1, _right_edge(drawing.facet) - _LEFT, 0.785))
     draw_values(axes, drawing)
     return figure
 
@@ -95,13 +97,17 @@ def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
     if drawing.linear:
         axes.set_ylim(0, max(shown) * 1.1)
     else:
-        room = (max(shown) / min(shown)) ** 0.07
-        canvas.log_axis(axes, min(shown) / max(room, 1.12), max(shown) * max(room**1.6, 1.3))
+        # Above the highest point: a line of text per contender that did not fit, and its own label.
+        failed = sum(bool(curve.failures) for curve in facet.curves)
+        head = 0.06 + (_ROW * failed + 0.06 if failed else 0.0)
+        reach = max(max(shown) / min(shown), 1.6)
+        low, high = min(shown) / reach**0.07, max(shown) * reach ** (head / (1 - head) * 1.07)
+        canvas.log_axis(axes, low, high)
     for curve in curves:
         _line(axes, curve, drawing)
     _misfits(axes, facet)
     for switch in drawing.switches:
-        _mark_switch(axes, switch, labelled=True)
+        _mark_switch(axes, switch, heading=drawing.heading)
     if drawing.capacity:
         _capacity(axes, drawing)
     canvas.label_ends(axes, [_end(curve, drawing.scale) for curve in curves], 0.062)
@@ -133,12 +139,10 @@ def _end(curve: Curve, scale: float) -> tuple[float, float, str, str]:
 def _misfits(axes: Axes, facet: Comparison) -> None:
     """A cross at the top where a contender failed, in its colour; a hatch where none fits."""
     ceiling = axes.get_xaxis_transform()
-    for row, curve in enumerate(facet.curves):
+    for row, curve in enumerate(curve for curve in facet.curves if curve.failures):
         failed = sorted(curve.failures)
-        if not failed:
-            continue
         token = canvas.style_of(curve.name).token
-        height = 0.965 - 0.06 * row
+        height = 0.965 - _ROW * row
         axes.plot(
             failed, [height] * len(failed), linestyle="none", marker="x", markersize=5.5,
             markeredgewidth=1.6, color=sentinel(token), transform=ceiling, clip_on=False,
@@ -160,7 +164,7 @@ def _misfits(axes: Axes, facet: Comparison) -> None:
         )  # fmt: skip
 
 
-def _mark_switch(axes: Axes, switch: Switch, labelled: bool) -> None:
+def _mark_switch(axes: Axes, switch: Switch, heading: str = "") -> None:
     """A rule at the crossover, a strip for its interval (or for its bracket where it is wide)."""
     boundary = switch.boundary
     low, high = boundary.bracket
@@ -175,11 +179,20 @@ def _mark_switch(axes: Axes, switch: Switch, labelled: bool) -> None:
         text, middle = f"{format_context(low)} to {format_context(high)}", math.sqrt(low * high)
     else:
         axes.axvline(middle, color=sentinel("fg"), linewidth=1.0, linestyle=(0, (2, 2)))
-    if labelled:
-        canvas.note(
-            axes, middle, 1.02, text, "fg",
-            transform=axes.get_xaxis_transform(), va="bottom", ha="center", fontweight="bold",
-        )  # fmt: skip
+    if heading:
+        _label_switch(axes, middle, text, heading)
+
+
+def _label_switch(axes: Axes, at: float, text: str, heading: str) -> None:
+    """Above the axes; on a second line where the heading stands in the way."""
+    share = float((axes.transData + axes.transAxes.inverted()).transform((at, 1.0))[0])
+    width_pt = axes.get_position().width * canvas.WIDTH_IN * 72
+    crowded = share * width_pt < _CHARACTER_PT * (len(heading) + len(text) / 2 + 1)
+    axes.annotate(
+        text, (at, 1.0), (0, 17 if crowded else 4), xycoords=axes.get_xaxis_transform(),
+        textcoords="offset points", va="bottom", ha="center", fontweight="bold",
+        fontsize=canvas.TEXT_PT, color=sentinel("fg"), parse_math=False,
+    )  # fmt: skip
 
 
 def _capacity(axes: Axes, drawing: Drawing) -> None:
@@ -250,7 +263,7 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
     )
     axes.axhline(1, color=sentinel("fg"), linewidth=0.9)
     for switch in drawing.switches:
-        _mark_switch(axes, switch, labelled=False)
+        _mark_switch(axes, switch)
     ends = [
         (float(at[-1]), values[-1], _gain(curve, values[-1]), canvas.style_of(curve.name).token)
         for curve, at, values in drawn

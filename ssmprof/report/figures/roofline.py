@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mark:
-    """One family of one contender at one context. FLOP per byte, FLOP/s, share of its time."""
+    """One op of one contender at one context. FLOP per byte, FLOP/s, share of its time."""
 
     letter: str
+    label: str
     family: str
     intensity: float
     achieved: float
@@ -62,15 +63,21 @@ def draw(marks: list[Mark], ceilings: Ceilings) -> Figure:
         "fg", ha="right", va="bottom",
     )  # fmt: skip
     tokens = {family: band.token for band in BANDS for family in band.families}
-    for mark in marks:
-        token = tokens.get(mark.family) or "muted"
-        axes.annotate(
-            f"{mark.letter} {mark.family}", (mark.intensity, mark.achieved / 1e12),
-            (6, 0), textcoords="offset points", va="center", fontsize=9.5, parse_math=False,
-            color=sentinel("fg"),
-        )  # fmt: skip
+    to_axes = axes.transData + axes.transAxes.inverted()
+    spots = [to_axes.transform((mark.intensity, mark.achieved / 1e12)) for mark in marks]
+    heights = canvas.spread([float(y) for _, y in spots], 0.052, 0.03, 0.97)
+    for mark, (x, y), height in zip(marks, spots, heights, strict=True):
         axes.scatter(
             [mark.intensity], [mark.achieved / 1e12], s=20 + 160 * mark.share,
-            color=sentinel(token), zorder=3, linewidth=0,
+            color=sentinel(tokens.get(mark.family) or "muted"), zorder=3, linewidth=0,
+        )  # fmt: skip
+        reach = float(x) + 0.03
+        axes.plot(
+            [x + 0.008, reach - 0.004], [y, height], transform=axes.transAxes, linewidth=0.6,
+            color=sentinel("muted"),
+        )  # fmt: skip
+        canvas.note(
+            axes, reach, height, f"{mark.letter} {mark.label}", "fg", transform=axes.transAxes,
+            va="center", fontsize=9.5,
         )  # fmt: skip
     return figure

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ssmprof.analysis.findings import Analysis, RooflinePoint
-from ssmprof.chips import chips, find_chip
+from ssmprof.analysis import roofline
+from ssmprof.analysis.findings import Analysis, Facet, RooflinePoint
 from ssmprof.records import Run
 from ssmprof.report import rows
-from ssmprof.report.facets import name_contenders
+from ssmprof.report.facets import facets, name_contenders
 from ssmprof.report.figures import roofline as chart
 from ssmprof.report.page import Listing, Part, Picture, Section
 from ssmprof.report.svg import to_svg
@@ -15,64 +15,69 @@ from ssmprof.report.words import percent
 from ssmprof.units import format_context, format_time
 
 _MOST_ROWS = 40
+_MOST_MARKS = 14
+_SHOWN = 0.08  # share of the time below which a part is left to the table
+_WHOLE = "whole"
+_MOST_ADVICE = 8
 
 
 def ceilings(run: Run, analysis: Analysis) -> Section | None:
-    """Roofline of the default facet at the longest context with points."""
+    """Roofline of the default facet at its longest context, and the table of all parts."""
     points = [point for point in analysis.roofline if point.time_s > 0]
     if not points:
         return None
+    facet = next(facet for facet in facets(run) if any(p.facet == facet for p in points))
+    here = [point for point in points if point.facet == facet]
     parts: list[Part] = []
-    picture = _picture(run, points)
+    picture = _picture(run, facet, here)
     if picture:
         parts.append(picture)
-    table = _table(points)
-    parts.append(Listing(table, folded=True))
+    parts.append(Listing(_table(here), folded=True))
     return Section("ceilings", "Ceilings", "How near the ceilings?", tuple(parts))
 
 
-def _picture(run: Run, points: list[RooflinePoint]) -> Picture | None:
-    found = _ceilings(run)
-    facet = points[0].facet
-    here = [p for p in points if p.facet == facet and p.flops > 0 and p.moved_bytes > 0]
+def _picture(run: Run, facet: Facet, points: list[RooflinePoint]) -> Picture | None:
+    machine = next((m for m in run.environments.values() if m.device == facet.device), None)
+    found = roofline.ceilings(machine, facet.dtype) if machine else None
+    at = max(point.context for point in points)
+    here = [p for p in points if p.context == at and p.flops > 0 and p.moved_bytes > 0]
     if found is None or not here:
         return None
-    at = max(point.context for point in here)
     names = name_contenders(run.scenario.blocks)
     whole: dict[str, float] = {}
     for point in here:
-        if point.context == at:
-            whole[point.block] = max(whole.get(point.block, 0.0), point.time_s)
+        whole[point.block] = max(whole.get(point.block, 0.0), point.time_s)
+    ops = [p for p in here if p.scope != _WHOLE and p.time_s > _SHOWN * whole[p.block]]
+    shown = sorted(ops or here, key=lambda p: -p.time_s / whole[p.block])[:_MOST_MARKS]
+    families = _families(run)
     marks = [
         chart.Mark(
-            names[p.block].letter, p.scope, p.intensity, p.achieved, p.time_s / whole[p.block]
+            names[p.block].letter,
+            p.scope,
+            families.get((p.block, p.scope), "other"),
+            p.intensity,
+            p.achieved,
+            p.time_s / whole[p.block],
         )
-        for p in here
-        if p.context == at
+        for p in shown
     ]
     text = (
-        f"Families of {facet.phase} at {format_context(at)} tokens against the ceilings; "
-        "the size of a mark is its share of the time."
+        f"Parts of a {facet.phase} at {format_context(at)} tokens against the ceilings; the size "
+        f"of a mark is its share of the time, letters name contenders. Ceilings: {found.source}."
     )
-    svg = to_svg(chart.draw(marks, found), "roofline", "Roofline", text)
+    limits = chart.Ceilings(found.bytes_per_s, found.flops, found.source)
+    svg = to_svg(chart.draw(marks, limits), "roofline", "Roofline", text)
     return Picture("roofline", svg, text)
 
 
-def _ceilings(run: Run) -> chart.Ceilings | None:
-    for machine in run.environments.values():
-        calibration = machine.calibration
-        if calibration and calibration.copy_bytes_per_s and calibration.matmul_flops:
-            return chart.Ceilings(
-                calibration.copy_bytes_per_s, calibration.matmul_flops, "measured on this device"
-            )
-        name = machine.chip or find_chip(machine.device)
-        chip = chips().get(name) if name else None
-        if chip is not None:
-            peak = getattr(chip, "bf16_flop_per_s", None) or getattr(chip, "bf16_flops", None)
-            moved = getattr(chip, "bytes_per_s", None) or getattr(chip, "dram_bytes_per_s", None)
-            if peak and moved:
-                return chart.Ceilings(moved, peak, "from the data sheet")
-    return None
+def _families(run: Run) -> dict[tuple[str, str], str]:
+    """(contender, part) -> kernel family, by the first kernel seen there."""
+    found: dict[tuple[str, str], str] = {}
+    for one in run.measurements():
+        if one.attribution is not None:
+            for kernel in one.attribution.kernels:
+                found.setdefault((one.point.block, rows.place(kernel)), kernel.family)
+    return found
 
 
 def _table(points: list[RooflinePoint]) -> Table:
@@ -109,7 +114,12 @@ def opportunities(analysis: Analysis) -> Section | None:
     table = rows.advice(analysis)
     if not table.rows:
         return None
-    return Section("do", "Opportunities", "What could be changed?", (Listing(table),))
+    unique = tuple({row["finding"]: row for row in table.rows}.values())
+    parts = [Listing(Table(table.caption, table.columns, unique[:_MOST_ADVICE]))]
+    if len(unique) > _MOST_ADVICE:
+        rest = unique[_MOST_ADVICE:]
+        parts.append(Listing(Table(f"{len(rest)} more", table.columns, rest), folded=True))
+    return Section("do", "Opportunities", "What could be changed?", tuple(parts))
 
 
 def claims(analysis: Analysis) -> Section | None:

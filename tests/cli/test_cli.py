@@ -1,0 +1,291 @@
+"""The command line: data on stdout, one clear message for wrong use, the table of exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import make
+import pytest
+from msgspec.structs import replace
+
+from ssmprof.cli import main
+from ssmprof.records import Calibration, Run
+from ssmprof.store import folder
+
+ROOT = Path(__file__).parents[2]
+CHECKED = make.environment(calibration=Calibration(repeat_noise=0.004))
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def ssmprof(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[object]:
+    """Run a command in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def run(*arguments: object) -> Said:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        return Said(int(end.value.code or 0), *capsys.readouterr())
+
+    return run  # type: ignore[return-value]
+
+
+def virtual(rounds: int = 3, **changes: object) -> Run:
+    """Attention against Mamba-2, crossing near 8,800 tokens, with parts and memory."""
+    contexts = tuple(2**power for power in range(9, 16))
+    asked = make.scenario(
+        "attention", "mamba2", contexts=contexts, budget=replace(make.QUICK, rounds=rounds)
+    )
+    laws = make.power_law(between=0.004, attention=(1, 2.0), mamba2=(8800, 1.0))
+    outcomes = [
+        replace(
+            one, environment=CHECKED.fingerprint, attribution=make.attribution(one.time_s),
+            memory=make.memory(one.point.context),
+        )
+        for one in laws(make.jobs(asked))
+    ]  # fmt: skip
+    values = {"asked": asked, "environments": {CHECKED.fingerprint: CHECKED}} | changes
+    return make.run(*outcomes, **values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    path = tmp_path / "reports" / "one"
+    folder.write(path, virtual(created_unix_s=1e9))
+    return path
+
+
+QUESTIONS = [
+    ["crossover"],
+    ["kernels"],
+    ["claims"],
+    ["advise"],
+    ["memory"],
+    ["decide", "--mix", "1K:70%,4K:30%"],
+    ["project", "--contexts", "128K"],
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda words: words[0])
+@pytest.mark.parametrize("form", ["--json", "--jsonl", "--csv", "--md", ""])
+def test_stdout_is_pure_data_in_every_format(
+    ssmprof, run: Path, question: list[str], form: str
+) -> None:
+    name, *options = question
+    said = ssmprof(name, run, *options, *([form] if form else []))
+    assert said.code == 0, said.err
+    if form == "--json":
+        assert isinstance(json.loads(said.out), list)
+    elif form == "--jsonl":
+        assert all(isinstance(json.loads(line), dict) for line in said.out.splitlines())
+    elif form == "--csv":
+        widths = {len(row) for row in csv.reader(io.StringIO(said.out))}
+        assert len(widths) <= 1
+    elif form == "--md" and said.out:
+        assert all(line.startswith("|") for line in said.out.splitlines())
+    assert "\x1b[" not in said.out
+
+
+def test_crossover_finds_what_algebra_says(ssmprof, run: Path) -> None:
+    said = ssmprof("crossover", run, "--json")
+    row = json.loads(said.out)[0]
+    assert row["winner"] == "mamba2"
+    assert row["ci_low_tokens"] < 8800 < row["ci_high_tokens"]
+    assert "Use the transformer below" in said.err
+
+
+def test_without_a_run_the_latest_one_is_taken_and_named(ssmprof, run: Path) -> None:
+    folder.write(run.parent / "two", virtual(created_unix_s=2e9))
+    said = ssmprof("crossover")
+    assert said.code == 0
+    assert "reports/two" in said.err.replace("\\", "/")
+
+
+def test_output_goes_to_a_file_and_is_named_on_stderr(ssmprof, run: Path, tmp_path: Path) -> None:
+    said = ssmprof("crossover", run, "--csv", "-o", tmp_path / "found.csv")
+    assert said.out == ""
+    assert "found.csv" in said.err
+    assert (tmp_path / "found.csv").read_text().startswith("pair,")
+
+
+def test_report_writes_a_page_into_the_run_and_prints_its_path(ssmprof, run: Path) -> None:
+    said = ssmprof("report", run)
+    assert said.code == 0, said.err
+    assert said.out.strip() == str(run / "report.html")
+    assert "<h1" in (run / "report.html").read_text()
+
+
+def test_a_run_nobody_checked_gives_no_verdict(ssmprof, tmp_path: Path) -> None:
+    machine = make.ENVIRONMENT
+    bare = virtual()
+    outcomes = tuple(replace(one, environment=machine.fingerprint) for one in bare.measurements())
+    folder.write(
+        tmp_path / "bare",
+        replace(bare, outcomes=outcomes, environments={machine.fingerprint: machine}),
+    )
+    said = ssmprof("crossover", tmp_path / "bare")
+    assert said.code == 5
+    assert "No verdict" in said.err
+    assert ssmprof("--exit-zero", "crossover", tmp_path / "bare").code == 0
+
+
+def test_export_writes_what_was_asked_and_nothing_over_it(ssmprof, run: Path) -> None:
+    forms = "csv,jsonl,markdown,chrome-trace,openmetrics"
+    said = ssmprof("export", run, "--to", forms, "-o", "out")
+    assert said.code == 0, said.err
+    files = [Path(line) for line in said.out.splitlines()]
+    assert all(file.stat().st_size for file in files)
+    trace = json.loads(Path("out/trace.json").read_text())
+    assert {event["ph"] for event in trace["traceEvents"]} == {"X", "M"}
+    assert Path("out/metrics.txt").read_text().endswith("# EOF\n")
+    assert ssmprof("export", run, "--to", "csv", "-o", "out").code == 2
+
+
+def test_compare_gates(ssmprof, run: Path, tmp_path: Path) -> None:
+    slow = virtual()
+    slower = tuple(
+        replace(one, times_s=tuple(time * 1.2 for time in one.times_s))
+        for one in slow.measurements()
+    )
+    folder.write(tmp_path / "slow", replace(slow, outcomes=slower))
+    assert ssmprof("compare", run, run).code == 0
+    said = ssmprof("compare", run, tmp_path / "slow", "--gate", "5%", "--json")
+    assert said.code == 1
+    assert {row["verdict"] for row in json.loads(said.out)} == {"slower"}
+
+
+def test_sweep_dry_run_and_plan_measure_nothing(ssmprof) -> None:
+    assert ssmprof("new", "mine.toml").code == 0
+    plan = ssmprof("plan", "mine.toml", "--device", "cpu", "--contexts", "64,128", "--json")
+    assert plan.code == 0, plan.err
+    assert [row["block"] for row in json.loads(plan.out)][-1] == "total"
+    assert "nothing was run" in plan.err
+    assert ssmprof("sweep", "mine.toml", "--device", "cpu", "--dry-run").code == 0
+    assert not Path("reports").exists()
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "unknown command": (["swep"], 'did you mean "sweep"?'),
+    "unknown scenario": (["sweep", "crosover"], 'did you mean "crossover"?'),
+    "unknown model": (["plan", "mamba2-13m", "llama-3.2-1b"], 'did you mean "mamba2-130m"?'),
+    "missing file": (["sweep", "nowhere.toml"], "nowhere.toml"),
+    "negative length": (["plan", "quickstart", "--contexts", "-5"], "-5"),
+    "backward range": (["plan", "quickstart", "--contexts", "8K-1K*2"], "backwards"),
+    "bad duration": (["sweep", "quickstart", "--time-budget", "soon"], '"soon"'),
+    "bad phase": (["plan", "quickstart", "--phase", "prefil"], 'did you mean "prefill"?'),
+    "unknown run": (["report", "no/such/run"], "no/such/run"),
+    "no run at all": (["crossover"], "ssmprof sweep quickstart"),
+    "unknown export": (["export", "RUN", "--to", "cvs"], 'did you mean "csv"?'),
+    "unknown contender": (["kernels", "RUN", "--model", "mamba3"], 'did you mean "mamba2"?'),
+    "unmeasured context": (["kernels", "RUN", "--context", "3K"], "one of 512"),
+    "mix beyond range": (["decide", "RUN", "--mix", "1M"], "1M tokens were not measured"),
+    "bad mix": (["decide", "RUN", "--mix", "4K:lots"], "--mix"),
+    "bad gate": (["compare", "RUN", "RUN", "--gate", "much"], "--gate"),
+    "unknown record": (["schema", "measurment"], 'did you mean "measurement"?'),
+    "unknown topic": (["help", "exit-code"], 'did you mean "exit-codes"?'),
+    "unknown chip": (["plan", "crossover", "--on", "h1000"], "--on"),
+    "not a page": (["report", "page.html"], "page.html"),
+    "both resume and name": (["sweep", "quickstart", "--resume", "RUN"], "--resume"),
+    "file in the way": (["new", "there.toml"], "--force"),
+    "unwritable output": (["crossover", "RUN", "-o", "/no/such/folder/x"], "cannot be written"),
+    "wrong key": (["plan", "wrong.toml"], "wrong.toml: sweep.contxts: unknown key"),
+    "negative in file": (["plan", "negative.toml"], "negative.toml: sweep.contexts"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_is_one_message_and_exit_2_without_a_traceback(
+    ssmprof, run: Path, case: str
+) -> None:
+    Path("page.html").write_text("<p>no data</p>")
+    Path("there.toml").write_text("")
+    block = '[[blocks]]\npreset = "mamba2-130m"\n'
+    Path("wrong.toml").write_text(f'[sweep]\ncontxts = "512"\n{block}')
+    Path("negative.toml").write_text(f"[sweep]\ncontexts = [-512]\n{block}")
+    arguments, expected = WRONG[case]
+    if case == "no run at all":
+        (run / "run.json").unlink()
+    said = ssmprof(*[str(run) if word == "RUN" else word for word in arguments])
+    assert said.code == 2, said.err
+    assert expected in said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ssmprof", "--debug", "report", "no/such/run"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert "Traceback" in done.stderr
+
+
+def test_a_newer_run_folder_and_a_torn_line_say_what_to_do(ssmprof, run: Path) -> None:
+    header = run / "run.json"
+    text = header.read_text()
+    header.write_text(text.replace('"format": 1', '"format": 99'))
+    said = ssmprof("crossover", run)
+    assert said.code == 2
+    assert "99" in said.err
+    assert "upgrade" in said.err
+    header.write_text(text)
+    with (run / "outcomes.jsonl").open("ab") as journal:
+        journal.write(b'{"type":"measurement","point":{"blo')
+    said = ssmprof("crossover", run)
+    assert said.code == 0
+    assert "torn" in said.err
+
+
+def test_a_locale_without_unicode_still_gets_its_table(run: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ssmprof", "kernels", str(run)],
+        capture_output=True, cwd=ROOT, check=False,
+        env={"LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PATH": "",
+             "PYTHONPATH": str(ROOT), "HOME": str(run)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"us/call" in done.stdout
+
+
+def test_settings_files_give_defaults_and_flags_win(ssmprof, run: Path) -> None:
+    Path("ssmprof.toml").write_text('[crossover]\nphase = "decode"\n')
+    assert json.loads(ssmprof("crossover", run, "--json").out) == []
+    assert json.loads(ssmprof("crossover", run, "--json", "--phase", "prefill").out)
+    Path("ssmprof.toml").write_text('phase = "decode"\n')
+    said = ssmprof("crossover", run)
+    assert said.code == 2
+    assert "ssmprof.toml" in said.err
+
+
+def test_the_scenarios_and_models_are_listed(ssmprof) -> None:
+    names = [row["scenario"] for row in json.loads(ssmprof("scenarios", "--json").out)]
+    assert {"quickstart", "crossover", "kernel-dominance", "smoke"} <= set(names)
+    models = [row["model"] for row in json.loads(ssmprof("models", "--json").out)]
+    assert {"mamba2-130m", "llama-3.2-1b", "falcon-h1-0.5b"} <= set(models)
+    assert ssmprof("scenarios", "quickstart").out.strip().startswith("#")
+
+
+def test_memory_is_predicted_for_a_model(ssmprof) -> None:
+    said = ssmprof("memory", "mamba2-130m", "--contexts", "1K,2K", "--cap", "8GiB", "--json")
+    rows = json.loads(said.out)
+    assert [row["context_tokens"] for row in rows] == [1024, 2048]
+    assert rows[0]["fits"] == "yes"
+    assert rows[0]["kv_bytes"] == 0
+    law = json.loads(ssmprof("memory", "--law", "llama-3.2-1b", "--contexts", "1K", "--json").out)
+    assert law[0]["weights_bytes"] == 2 * 1_235_814_400
