@@ -176,7 +176,7 @@ def _record(
     kernel = selective_scan_kernel
     if meta.get("GLUON") and _GLUON:
         kernel = selective_scan_gluon_kernel if meta["GLUON"] == 1 else selective_scan_pipe_kernel
-    recording = replay.Recording()
+    recording = replay.Recording(len(_NAMES))
     recording.add(
         kernel,
         sequences * groups * tiles,

@@ -15,13 +15,28 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ssmprof_kernels import door, launch, reference
+from ssmprof_kernels import door, launch, reference, replay
 from ssmprof_kernels.pointwise import silu, softplus
 
 _MAX_STATES = 256
 _INTERPRETED = door.interpreted()
-#: Shapes, dtypes and devices of calls that passed all checks.
-_accepted: set[tuple[Any, ...]] = set()
+#: Recorded launches by everything a compiled kernel may depend on; a sweep uses a few dozen.
+_recordings: dict[Any, tuple[replay.Recording, tuple[Any, ...], dict[str, Any]]] = {}
+_MOST_RECORDINGS = 2048
+_NAMES = ("state", "x", "dt", "A", "B", "C", "D", "z", "bias", "index", "y")
+#: Letter of a tensor's strides in the kernel, and the letters of its axes.
+_STRIDES = {
+    "state": ("s", "shpn"),
+    "x": ("x", "bhp"),
+    "dt": ("t", "bhp"),
+    "A": ("a", "hpn"),
+    "B": ("b", "bgn"),
+    "C": ("c", "bgn"),
+    "D": ("d", "hp"),
+    "z": ("z", "bhp"),
+    "bias": ("i", "hp"),
+    "y": ("y", "bhp"),
+}
 
 
 @triton.jit
@@ -78,7 +93,8 @@ def _state_update_kernel(
             z = tl.load(z_ptr + row * s_zb + head * s_zh + p * s_zp, mask=m_p, other=0.0)
         dt_ptr += row * s_tb + head * s_th
         A_ptr += head * s_ah
-        bias_ptr += head * s_ih
+        if HAS_BIAS:
+            bias_ptr += head * s_ih
         # Where A, dt and the bias are tied over a head (Mamba-2) one scalar decay serves its tile.
         if TIED:
             dt = tl.load(dt_ptr).to(tl.float32)
@@ -148,19 +164,9 @@ def selective_state_update(
     Raises:
         ValueError: an argument's shape, dtype or device does not fit.
     """
-    channels_form = state.dim() == 3
-    if B.dim() == 2:
-        B = B.unsqueeze(1)
-    if C.dim() == 2:
-        C = C.unsqueeze(1)
-    dt, A, D, dt_bias = _expand(state, x, dt, A, D, dt_bias)
-    checked = (state, x, dt, A, B, C, D, z, dt_bias, state_indices, out)
-    # Checks cost more than the launch; what was accepted once is accepted again.
-    signature = tuple([None if t is None else (t.shape, t.dtype, t.device) for t in checked])
-    if signature not in _accepted:
-        _check(*checked)
-        _accepted.add(signature)
+    tensors = (state, x, dt, A, B, C, D, z, dt_bias, state_indices, out)
     if not x.is_cuda and not _INTERPRETED:
+        _check(*_expand(*tensors))
         return reference.selective_state_update(
             state,
             x,
@@ -176,22 +182,26 @@ def selective_state_update(
             pad_index=pad_index,
             out=out,
         )
-    y = torch.empty_like(x) if out is None else out
-    tensors = (state, x, dt, A, D, z, dt_bias, y)
-    if channels_form:
-        # A group of channels is a head that is as wide as the group.
-        groups = B.shape[1]
-        dims = (1, 1, 1, 0, 0, 1, 0, 1)
-        tensors = tuple(
-            None if t is None else t.unflatten(dim, (groups, -1))
-            for t, dim in zip(tensors, dims, strict=True)
-        )
-    args = (*tensors, B, C, dt_softplus, state_indices, pad_index, out is None)
+    # Checks cost more than the launch; what was accepted once is accepted again.
+    devices = tuple([None if t is None else t.device for t in tensors])
+    key = (replay.facts_of(tensors), devices, dt_softplus, pad_index)
+    known = _recordings.get(key)
+    y = out
+    if known is None or launch.pick(*known[1]).meta is not known[2]:
+        full = _expand(*tensors)
+        _check(*full)
+        if len(_recordings) >= _MOST_RECORDINGS:
+            _recordings.clear()
+        known = _recordings[key] = _record(_as_heads(*full), dt_softplus, pad_index)
+    if y is None:
+        y = torch.empty_like(x)
+    # What was expanded or unflattened begins where the tensor that was given begins.
+    call = (state, x, dt, A, B, C, D, z, dt_bias, state_indices, y)
     if x.is_cuda and x.device.index != torch.cuda.current_device():
         with torch.cuda.device(x.device):
-            _run(*args)
+            known[0].run(call, x.device)
     else:
-        _run(*args)
+        known[0].run(call, x.device)
     return y
 
 
@@ -208,70 +218,55 @@ def default(states: int) -> dict[str, Any]:
     return {"BLOCK_P": max(4, min(64, 2048 // _power_of_two(states))), "num_warps": 1}
 
 
-def _run(
-    state: Tensor,
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-    y: Tensor,
-    B: Tensor,
-    C: Tensor,
-    dt_softplus: bool,
-    state_indices: Tensor | None,
-    pad_index: int,
-    zero_pads: bool,
-) -> None:
+def _record(
+    full: tuple[Tensor | None, ...], dt_softplus: bool, pad_index: int
+) -> tuple[replay.Recording, tuple[Any, ...], dict[str, Any]]:
+    """The launch for these tensors, in the order of `_NAMES`, and how its blocks were picked."""
+    given = dict(zip(_NAMES, full, strict=True))
+    state, x, dt, A, B, _, D, z, bias, index, out = full
+    assert state is not None
+    assert x is not None
+    assert dt is not None
+    assert A is not None
+    assert B is not None
     batch, heads, width = x.shape
     groups, states = B.shape[1:]
-    bias_tied = dt_bias is None or dt_bias.stride(1) == 0
+    bias_tied = bias is None or bias.stride(1) == 0
     tied = A.stride()[1:] == (0, 0) and dt.stride(2) == 0 and bias_tied
     key = bucket(batch * heads * width, states, state.element_size() * 8, tied)
-    meta = launch.pick("selective_state_update", key, x.device, default(states)).meta
+    pick = ("selective_state_update", key, x.device, default(states))
+    meta = launch.pick(*pick).meta
     block_p = min(meta["BLOCK_P"], _power_of_two(width))
-    tiles = -(-width // block_p)
-    _state_update_kernel[(batch * heads * tiles,)](
-        state,
-        x,
-        dt,
-        A,
-        B,
-        C,
-        D,
-        z,
-        dt if dt_bias is None else dt_bias,
-        state_indices,
-        y,
-        pad_index,
-        *state.stride(),
-        *x.stride(),
-        *dt.stride(),
-        *A.stride(),
-        *B.stride(),
-        *C.stride(),
-        *((0, 0) if D is None else D.stride()),
-        *((0, 0, 0) if z is None else z.stride()),
-        *((0, 0) if dt_bias is None else dt_bias.stride()),
-        *y.stride(),
+    given["y"] = torch.empty_like(x) if out is None else out
+    arguments: dict[str, Any] = {f"{name}_ptr": replay.Arg(i) for i, name in enumerate(_NAMES)}
+    for name, (letter, axes) in _STRIDES.items():
+        tensor = given[name]
+        steps = (0,) * len(axes) if tensor is None else tensor.stride()
+        for axis, step in zip(axes, steps, strict=True):
+            arguments[f"s_{letter}{axis}"] = step
+    recording = replay.Recording(len(_NAMES))
+    recording.add(
+        _state_update_kernel,
+        batch * heads * -(-width // block_p),
+        {"num_warps": meta["num_warps"], **({} if _INTERPRETED else {"enable_fp_fusion": True})},
+        pad_index=pad_index,
         H=heads,
         P=width,
         N=states,
         PER_GROUP=heads // groups,
         HAS_D=D is not None,
         HAS_Z=z is not None,
-        HAS_BIAS=dt_bias is not None,
+        HAS_BIAS=bias is not None,
         SOFTPLUS=bool(dt_softplus),
-        HAS_INDEX=state_indices is not None,
-        ZERO_PADS=zero_pads,
+        HAS_INDEX=index is not None,
+        ZERO_PADS=out is None,
         TIED=tied,
         ASM=not _INTERPRETED,
         BLOCK_P=block_p,
         BLOCK_N=_power_of_two(states),
-        num_warps=meta["num_warps"],
-        enable_fp_fusion=True,
+        **arguments,
     )
+    return recording, pick, meta
 
 
 def _power_of_two(n: int) -> int:
@@ -279,21 +274,61 @@ def _power_of_two(n: int) -> int:
 
 
 def _expand(
-    state: Tensor, x: Tensor, dt: Tensor, A: Tensor, D: Tensor | None, dt_bias: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Arguments given once per head, as views over the whole head (stride 0)."""
-    if state.dim() != 4 or x.dim() != 3:
-        return dt, A, D, dt_bias
-    width, states = state.shape[2:]
-    if dt.dim() == 2:
-        dt = dt.unsqueeze(2).expand(-1, -1, width)
-    if A.dim() == 1:
-        A = A[:, None, None].expand(-1, width, states)
-    if D is not None and D.dim() == 1:
-        D = D.unsqueeze(1).expand(-1, width)
-    if dt_bias is not None and dt_bias.dim() == 1:
-        dt_bias = dt_bias.unsqueeze(1).expand(-1, width)
-    return dt, A, D, dt_bias
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    state_indices: Tensor | None,
+    out: Tensor | None,
+) -> tuple[Any, ...]:
+    """The arguments with a group axis, and what was given per head as views (stride 0)."""
+    if B.dim() == 2:
+        B = B.unsqueeze(1)
+    if C.dim() == 2:
+        C = C.unsqueeze(1)
+    if state.dim() == 4 and x.dim() == 3:
+        width, states = state.shape[2:]
+        if dt.dim() == 2:
+            dt = dt.unsqueeze(2).expand(-1, -1, width)
+        if A.dim() == 1:
+            A = A[:, None, None].expand(-1, width, states)
+        if D is not None and D.dim() == 1:
+            D = D.unsqueeze(1).expand(-1, width)
+        if dt_bias is not None and dt_bias.dim() == 1:
+            dt_bias = dt_bias.unsqueeze(1).expand(-1, width)
+    return state, x, dt, A, B, C, D, z, dt_bias, state_indices, out
+
+
+def _as_heads(
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    state_indices: Tensor | None,
+    out: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    """The channels form as heads form: a group of channels is a head as wide as the group."""
+    if state.dim() == 4:
+        return state, x, dt, A, B, C, D, z, dt_bias, state_indices, out
+    groups = B.shape[1]
+
+    def split(tensor: Tensor | None, axis: int) -> Tensor | None:
+        return None if tensor is None else tensor.unflatten(axis, (groups, -1))
+
+    return (
+        split(state, 1), split(x, 1), split(dt, 1), split(A, 0), B, C, split(D, 0), split(z, 1),
+        split(dt_bias, 0), state_indices, split(out, 1),
+    )  # fmt: skip
 
 
 def _check(
