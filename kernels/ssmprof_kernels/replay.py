@@ -66,9 +66,12 @@ def facts_of(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
 
 
 class Recording:
-    """A sequence of launches; `add` them in order, then `run` with the tensors of each call."""
+    """A sequence of launches; `add` them in order, then `run` with the tensors of each call, of
+    which there are `inputs`."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: int) -> None:
+        self._inputs = inputs
+        self._extra: list[tuple[tuple[int, ...], torch.dtype]] = []
         self._plan: list[tuple[Any, int, dict[str, Any], dict[str, Any]]] = []
         self._steps: list[_Step] = []
         self._scratch = 0
@@ -82,12 +85,20 @@ class Recording:
         self._scratch += -(-count // 32) * 32
         return Work(start, count)
 
+    def tensor(self, *shape: int, dtype: torch.dtype) -> Arg:
+        """Reserve a tensor of its own: scratch of another dtype than fp32."""
+        self._extra.append((shape, dtype))
+        return Arg(self._inputs + len(self._extra) - 1)
+
     def add(self, kernel: Any, grid: int, options: dict[str, Any], **arguments: Any) -> None:
         """One launch of `grid` programs; `arguments` by the kernel's parameter names."""
         self._plan.append((kernel, grid, arguments, options))
 
     def run(self, tensors: Sequence[Any], device: torch.device) -> None:
         """Launch everything; `tensors` is what `Arg` and `View` point into."""
+        if self._extra:
+            more = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in self._extra]
+            tensors = (*tensors, *more)
         scratch = None
         if self._scratch:
             scratch = torch.empty(self._scratch, dtype=torch.float32, device=device)

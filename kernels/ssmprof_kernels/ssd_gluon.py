@@ -49,19 +49,32 @@ def _exp2(v):
 
 
 @gluon.jit
-def _fetch(x_desc, b_desc, c_desc, decays, sources, row, x_column, column, xs, bs, cs, ds, ss, full,
-           pred, Q: gl.constexpr):  # fmt: skip
-    """Start the copies of one chunk; nothing but its exponents if not `pred`."""
-    mbarrier.expect(
-        full,
-        x_desc.block_type.nbytes + b_desc.block_type.nbytes + c_desc.block_type.nbytes,
-        pred=pred,
+def _keep(v, mask):
+    """v where the mask is -1, 0 where it is 0; bitwise, so that nothing of v gets through."""
+    return gl.inline_asm_elementwise(
+        "and.b32 $0, $1, $2;", "=r,r,r", [v, mask], dtype=v.dtype, is_pure=True, pack=2
     )
-    tma.async_copy_global_to_shared(b_desc, [row, column], full, bs, pred=pred)
-    tma.async_copy_global_to_shared(c_desc, [row, column], full, cs, pred=pred)
-    tma.async_copy_global_to_shared(x_desc, [row, x_column], full, xs, pred=pred)
+
+
+@gluon.jit
+def _fetch(x_desc, b_desc, c_desc, decays, sources, pairs, row, x_column, column, xs, bs, cs, ds,
+           ss, ps, x_full, b_full, c_full, pred, Q: gl.constexpr):  # fmt: skip
+    """Start the copies of one chunk; nothing but its exponents and pairs if not `pred`."""
+    # One barrier per tile: waits come as late as each tile is needed.
+    mbarrier.expect(c_full, c_desc.block_type.nbytes, pred=pred)
+    mbarrier.expect(b_full, b_desc.block_type.nbytes, pred=pred)
+    mbarrier.expect(x_full, x_desc.block_type.nbytes, pred=pred)
+    tma.async_copy_global_to_shared(c_desc, [row, column], c_full, cs, pred=pred)
+    tma.async_copy_global_to_shared(x_desc, [row, x_column], x_full, xs, pred=pred)
+    tma.async_copy_global_to_shared(b_desc, [row, column], b_full, bs, pred=pred)
     line: gl.constexpr = gl.BlockedLayout([1], [32], [gl.num_warps()], [0])
     tokens = gl.arange(0, Q, layout=line)
+    square: gl.constexpr = gl.BlockedLayout(
+        [1, 8], [32 // (Q // 8), Q // 8], [gl.num_warps(), 1], [1, 0]
+    )
+    cell = gl.arange(0, Q, layout=gl.SliceLayout(1, square))[:, None] * Q
+    cell += gl.arange(0, Q, layout=gl.SliceLayout(0, square))[None, :]
+    async_copy.async_copy_global_to_shared(ps, pairs + cell)
     async_copy.async_copy_global_to_shared(ds, decays + tokens)
     async_copy.async_copy_global_to_shared(ss, sources + tokens)
     async_copy.commit_group()
@@ -91,6 +104,7 @@ def _walk(
     cu_ptr,
     decays_ptr,
     sources_ptr,
+    pairs_ptr,
     state_ptr,
     decay_ptr,
     y_ptr,
@@ -131,11 +145,15 @@ def _walk(
     SEGMENTS: gl.constexpr,
     num_warps: gl.constexpr,
 ):
-    """Arguments as in `ssd_kernels._walk`; Q = 64, BP a multiple of 16, four warps."""
-    SCORES: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, Q, 16])
-    OUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, BP, 16])
+    """Arguments as in `ssd_kernels._walk`, and the products C B^T of `ssd_kernels._prepare`;
+    Q = BP = 64, four warps.
+
+    Everything is transposed, P along the rows: then the state is a left operand straight from the
+    registers that accumulate it, and only what does not depend on it passes through shared memory.
+    """
+    SQUARE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, Q, 16])
     STATE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, BN, 16])
-    OUT_LEFT: gl.constexpr = gl.DotOperandLayout(0, OUT, 2)
+    OUT_LEFT: gl.constexpr = gl.DotOperandLayout(0, SQUARE, 2)
     STATE_LEFT: gl.constexpr = gl.DotOperandLayout(0, STATE, 2)
     dtype: gl.constexpr = x_desc.dtype
     T = K * Q
@@ -160,21 +178,30 @@ def _walk(
     xs = gl.allocate_shared_memory(dtype, [2, Q, BP], x_desc.layout)
     bs = gl.allocate_shared_memory(dtype, [2, Q, BN], b_desc.layout)
     cs = gl.allocate_shared_memory(dtype, [2, Q, BN], c_desc.layout)
-    hs_layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([BP, BN], dtype)
-    hs = gl.allocate_shared_memory(dtype, [BP, BN], hs_layout)
+    square: gl.constexpr = gl.NVMMASharedLayout.get_default_for([Q, Q], dtype)
+    ps = gl.allocate_shared_memory(dtype, [Q, Q], square)
+    ms = gl.allocate_shared_memory(dtype, [Q, Q], square)
+    ys = gl.allocate_shared_memory(dtype, [Q, BP], x_desc.layout)
     plain: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
     ds = gl.allocate_shared_memory(gl.float32, [2, Q], plain)
     ss = gl.allocate_shared_memory(gl.float32, [2, Q], plain)
-    full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
-    mbarrier.init(full.index(0), count=1)
-    mbarrier.init(full.index(1), count=1)
+    x_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    b_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    c_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(2):
+        mbarrier.init(x_full.index(i), count=1)
+        mbarrier.init(b_full.index(i), count=1)
+        mbarrier.init(c_full.index(i), count=1)
     fence_async_shared()
     gl.thread_barrier()
 
     decays = decays_ptr + (slot * H + head).to(gl.int64) * T
     sources = sources_ptr + (slot * H + head).to(gl.int64) * T
-    _fetch(x_desc, b_desc, c_desc, decays, sources, row, x_column, column, xs.index(0), bs.index(0),
-           cs.index(0), ds.index(0), ss.index(0), full.index(0), left > 0, Q)  # fmt: skip
+    groups = H // PER_GROUP
+    pairs = pairs_ptr + ((slot * K).to(gl.int64) * groups + head // PER_GROUP) * (Q * Q)
+    _fetch(x_desc, b_desc, c_desc, decays, sources, pairs, row, x_column, column, xs.index(0),
+           bs.index(0), cs.index(0), ds.index(0), ss.index(0), ps, x_full.index(0),
+           b_full.index(0), c_full.index(0), left > 0, Q)  # fmt: skip
     total = gl.load(decays + Q - 1)
 
     hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
@@ -185,85 +212,90 @@ def _walk(
     h = _start(nothing, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, head, H,
                P * N, H0, SEGMENTS)  # fmt: skip
 
-    yr = gl.arange(0, Q, layout=gl.SliceLayout(1, OUT))
-    yc = gl.arange(0, BP, layout=gl.SliceLayout(0, OUT))
     if SKIP == 1:
         skip = gl.load(d_ptr + head).to(gl.float32)
     if SKIP == 2:
-        skip = gl.load(d_ptr + x_column + yc).to(gl.float32)[None, :]
+        at_p = gl.arange(0, BP, layout=gl.SliceLayout(1, SQUARE))
+        skip = gl.load(d_ptr + x_column + at_p).to(gl.float32)[:, None]
     entry = batch.to(gl.int64)
     token = (start + begin).to(gl.int64)
-    if GATE:
-        z_base = z_ptr + entry * z_sb + token * z_sl + head.to(gl.int64) * z_sh
-        z_base += block * BP * z_sp
     wide: gl.constexpr = gl.BlockedLayout(
         [1, 8], [32 // (BP // 8), BP // 8], [num_warps, 1], [1, 0]
     )
     sr = gl.arange(0, Q, layout=gl.SliceLayout(1, wide))
     sc = gl.arange(0, BP, layout=gl.SliceLayout(0, wide))
     y_base = y_ptr + ((entry * L + token) * H + head) * P + block * BP
-    visible = (
-        gl.arange(0, Q, layout=gl.SliceLayout(1, SCORES))[:, None]
-        >= gl.arange(0, Q, layout=gl.SliceLayout(0, SCORES))[None, :]
-    )
-    no_scores = gl.zeros([Q, Q], gl.float32, layout=SCORES)
-    no_out = gl.zeros([Q, BP], gl.float32, layout=OUT)
+    if GATE:
+        z_base = z_ptr + entry * z_sb + token * z_sl + head.to(gl.int64) * z_sh
+        z_base += block * BP * z_sp
+    rows = gl.arange(0, Q, layout=gl.SliceLayout(1, SQUARE))[:, None]
+    columns = gl.arange(0, Q, layout=gl.SliceLayout(0, SQUARE))[None, :]
+    visible = gl.where(rows >= columns, -1, 0).to(gl.int16)
+    nothing_yet = gl.zeros([BP, Q], gl.float32, layout=SQUARE)
+    async_copy.wait_group(0)
+    gl.thread_barrier()
     for c in range(gl.cdiv(left, Q)):
         here = c % 2
         there = 1 - here
-        b_here = bs.index(here)
-        c_here = cs.index(here)
-        x_here = xs.index(here)
+        phase = (c // 2) % 2
+        d_here = ds.index(here)
         # Nothing is in flight while an accumulator is scaled: the assembler would otherwise make
         # every product of the loop wait for the one before it.
-        hs.store(h.to(dtype))
-        h = h * _exp2(total)
-        async_copy.wait_group(0)
-        fence_async_shared()
-        mbarrier.wait(full.index(here), (c // 2) % 2)
-        # Every warp has left the previous chunk behind this barrier: its tiles may be overwritten.
-        gl.thread_barrier()
-        scores_next = warpgroup_mma(
-            c_here, b_here.permute((1, 0)), no_scores, use_acc=False, is_async=True
+        mbarrier.wait(c_full.index(here), phase)
+        yt_next = warpgroup_mma(
+            gl.convert_layout(h.to(dtype), OUT_LEFT),
+            cs.index(here).permute((1, 0)),
+            nothing_yet,
+            use_acc=False,
+            is_async=True,
         )
-        y_next = warpgroup_mma(c_here, hs.permute((1, 0)), no_out, use_acc=False, is_async=True)
+        a = d_here.load(gl.SliceLayout(1, SQUARE))
+        source = ss.index(here).load(gl.SliceLayout(0, SQUARE))
+        mixed = ps.load(SQUARE).to(gl.float32) * _exp2(a[:, None] - source[None, :])
+        # Above the diagonal exp2 may overflow; the selection comes last.
+        ms.store(_keep(mixed.to(dtype), visible))
+        fence_async_shared()
+        # Behind this barrier every warp has left the previous chunk and the pairs of this one.
+        gl.thread_barrier()
         more = left > Q
         ahead = gl.where(more, Q, 0)
         row += Q
         decays += ahead
         sources += ahead
-        _fetch(x_desc, b_desc, c_desc, decays, sources, row, x_column, column, xs.index(there),
-               bs.index(there), cs.index(there), ds.index(there), ss.index(there),
-               full.index(there), more, Q)  # fmt: skip
+        pairs += ahead * groups * Q
+        _fetch(x_desc, b_desc, c_desc, decays, sources, pairs, row, x_column, column,
+               xs.index(there), bs.index(there), cs.index(there), ds.index(there),
+               ss.index(there), ps, x_full.index(there), b_full.index(there),
+               c_full.index(there), more, Q)  # fmt: skip
         total_next = gl.load(decays + Q - 1)
         if GATE:
-            z_at = z_base + yr[:, None] * z_sl + yc[None, :] * z_sp
-            z = gl.load(z_at, mask=(yr < left)[:, None], other=0.0)
+            z_at = z_base + sr[:, None] * z_sl + sc[None, :] * z_sp
+            z = gl.load(z_at, mask=(sr < left)[:, None], other=0.0)
             z_base += Q * z_sl
-
-        a = ds.index(here).load(gl.SliceLayout(1, SCORES))
-        source = ss.index(here).load(gl.SliceLayout(0, SCORES))
-        weight = _exp2(a[:, None] - source[None, :])
-        scores = warpgroup_mma_wait(1, deps=(scores_next,))
-        # Above the diagonal exp2 may overflow; the selection comes last.
-        mixed = gl.convert_layout(gl.where(visible, scores * weight, 0.0).to(dtype), OUT_LEFT)
-        y = warpgroup_mma_wait(0, deps=(y_next,))
-        y = y * _exp2(ds.index(here).load(gl.SliceLayout(1, OUT)))[:, None]
-        y_next = warpgroup_mma(mixed, x_here, y, is_async=True)
-        late = ss.index(here).load(gl.SliceLayout(0, STATE_LEFT))
-        xt = x_here.permute((1, 0)).load(STATE_LEFT).to(gl.float32)
-        h_next = warpgroup_mma(
-            (xt * _exp2(total - late)[None, :]).to(dtype), b_here, h, is_async=True
+        mbarrier.wait(x_full.index(here), phase)
+        xt = xs.index(here).permute((1, 0)).load(STATE_LEFT)
+        late = gl.convert_layout(source, gl.SliceLayout(0, STATE_LEFT))
+        xw = (xt.to(gl.float32) * _exp2(total - late)[None, :]).to(dtype)
+        mbarrier.wait(b_full.index(here), phase)
+        yt = warpgroup_mma_wait(0, deps=(yt_next,))
+        yt = yt * _exp2(d_here.load(gl.SliceLayout(0, SQUARE)))[None, :]
+        h = h * _exp2(total)
+        yt_next = warpgroup_mma(
+            gl.convert_layout(xt, OUT_LEFT), ms.permute((1, 0)), yt, is_async=True
         )
+        h_next = warpgroup_mma(xw, bs.index(here), h, is_async=True)
         if SKIP != 0:
-            skipped = x_here.load(OUT).to(gl.float32) * skip
-        y = warpgroup_mma_wait(1, deps=(y_next,))
+            skipped = gl.convert_layout(xt, SQUARE).to(gl.float32) * skip
+        yt = warpgroup_mma_wait(1, deps=(yt_next,))
         if SKIP != 0:
-            y += skipped
+            yt += skipped
+        ys.permute((1, 0)).store(yt.to(dtype))
+        async_copy.wait_group(0)
+        gl.thread_barrier()
+        out = ys.load(wide)
         if GATE:
             zf = z.to(gl.float32)
-            y = y * zf / (1.0 + _exp2(-zf * LOG2E))
-        out = gl.convert_layout(y.to(dtype), wide)
+            out = (out.to(gl.float32) * zf / (1.0 + _exp2(-zf * LOG2E))).to(dtype)
         y_at = y_base + sr[:, None] * (H * P) + sc[None, :]
         gl.store(y_at, out, mask=(sr < left)[:, None])
         y_base += Q * H * P

@@ -19,7 +19,9 @@ LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 
 #: Sizes whose value must not make a kernel compile again; K is a segment's length in chunks.
-UNSPECIALISED = ["L", "H", "PER_GROUP", "K", "S", "count", "steps", "dt_min", "dt_max"]
+UNSPECIALISED = [
+    *("L", "H", "PER_GROUP", "K", "S", "count", "steps", "tasks", "dt_min", "dt_max"),
+]
 
 
 @triton.jit
@@ -112,8 +114,29 @@ def _exponents(raw, bias, a2, valid, dt_min, dt_max, SOFTPLUS: tl.constexpr, CLA
     return delta, tl.cumsum(delta * a2, 0)
 
 
+@triton.jit
+def _pair_up(b_ref, c_ref, pairs_ptr, index, cu_ptr, count, steps, L, H, PER_GROUP, N, K, S,
+             Q: tl.constexpr, VARLEN: tl.constexpr):  # fmt: skip
+    """C B^T of one chunk and group, which all heads of the group share."""
+    groups = H // PER_GROUP
+    group = index % groups
+    chunk = (index // groups) % K
+    slot = index // (groups * K)
+    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, K * Q, S, VARLEN)
+    begin = (slot - first) * K * Q + chunk * Q
+    if begin < length:
+        row = ((seq * 0 if VARLEN else seq) * L + start + begin).to(tl.int32)
+        pairs = tl.dot(c_ref.load([row, group * N]), tl.trans(b_ref.load([row, group * N])))
+        cell = tl.arange(0, Q)[:, None] * Q + tl.arange(0, Q)[None, :]
+        at = pairs_ptr + index.to(tl.int64) * (Q * Q) + cell
+        tl.store(at, pairs.to(pairs_ptr.dtype.element_ty))
+
+
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def _prepare(
+    b_ref,
+    c_ref,
+    pairs_ptr,
     dt_ptr,
     a_ptr,
     bias_ptr,
@@ -122,10 +145,13 @@ def _prepare(
     sources_ptr,
     L,
     H,
+    PER_GROUP,
+    N,
     K,
     S,
     count,
     steps,
+    tasks,
     dt_min,
     dt_max,
     dt_sb,
@@ -138,10 +164,18 @@ def _prepare(
     APART: tl.constexpr,
     BIAS: tl.constexpr,
     VARLEN: tl.constexpr,
+    PAIRED: tl.constexpr,
 ):
-    """Exponents of one chunk for `HEADS` heads: the part of the scan that knows no state."""
+    """The part of the scan that knows no state: exponents of one chunk for `HEADS` heads; and if
+    PAIRED, `tasks` programs before them form C B^T of one chunk and group."""
     T = K * Q
     pid = tl.program_id(0)
+    if PAIRED:
+        if pid < tasks:
+            _pair_up(b_ref, c_ref, pairs_ptr, pid, cu_ptr, count, steps, L, H, PER_GROUP, N, K, S,
+                     Q, VARLEN)  # fmt: skip
+            return
+        pid -= tasks
     blocks = tl.cdiv(H, HEADS)
     heads = (pid % blocks) * HEADS + tl.arange(0, HEADS)
     chunks = T // Q
@@ -188,6 +222,9 @@ def _summaries(
     dt_ptr,
     a_ptr,
     b_ref,
+    chunk_b_ref,
+    chunk_c_ref,
+    pairs_ptr,
     bias_ptr,
     cu_ptr,
     seq_ptr,
@@ -204,6 +241,7 @@ def _summaries(
     S,
     count,
     steps,
+    tasks,
     dt_min,
     dt_max,
     x_sb,
@@ -233,12 +271,20 @@ def _summaries(
     SEQ_IDX: tl.constexpr,
     PREPARED: tl.constexpr,
     TMA: tl.constexpr,
+    PAIRED: tl.constexpr,
     PRECISION: tl.constexpr,
     INTERPRET: tl.constexpr,
 ):
-    """End state of each segment from a zero start, and its decay; the exponents unless PREPARED."""
+    """End state of each segment from a zero start, and its decay; the exponents unless PREPARED,
+    and the pairs of `_prepare` if PAIRED."""
     T = K * Q
     pid = tl.program_id(0)
+    if PAIRED:
+        if pid < tasks:
+            _pair_up(chunk_b_ref, chunk_c_ref, pairs_ptr, pid, cu_ptr, count, steps, L, H,
+                     PER_GROUP, N, K, S, Q, VARLEN)  # fmt: skip
+            return
+        pid -= tasks
     blocks = tl.cdiv(P, BP)
     block = pid % blocks
     head = (pid // blocks) % H

@@ -198,18 +198,25 @@ def _record(
         fusion = {} if interpret else {"enable_fp_fusion": True}
         return {"num_warps": warps, "num_stages": stages, **fusion}
 
-    rec = replay.Recording()
+    rec = replay.Recording(len(tensors))
     exponents = {
         "decays_ptr": rec.work(cut.slots, heads, cut.T),
         "sources_ptr": rec.work(cut.slots, heads, cut.T),
     }
     states_at: dict[str, Any] = {"state_ptr": None, "decay_ptr": None}
     prepared = cut.segments == 0 or meta["prepare"]
+    tasks, paired = 0, {"tasks": 0, "PAIRED": driven, "pairs_ptr": None}
+    if driven:
+        tasks = cut.slots * (cut.T // Q) * groups
+        pairs = rec.tensor(tasks, Q, Q, dtype=x.dtype)
+        paired = {"tasks": tasks, "PAIRED": True, "pairs_ptr": pairs}
+    _, chunk_b, chunk_c = views(Q, _matrix)
     if prepared:
         rec.add(
-            ssd_kernels._prepare, cut.slots * (cut.T // Q) * -(-heads // 16), options(4),
-            dt_ptr=ref["dt"], a_ptr=ref["A"], bias_ptr=ref["bias"], cu_ptr=ref["cu"], Q=Q,
-            HEADS=16, **exponents, **place, **limits, **strides["dt"], **delta,
+            ssd_kernels._prepare, tasks + cut.slots * (cut.T // Q) * -(-heads // 16), options(4),
+            b_ref=chunk_b, c_ref=chunk_c, dt_ptr=ref["dt"], a_ptr=ref["A"], bias_ptr=ref["bias"],
+            cu_ptr=ref["cu"], Q=Q, HEADS=16, PER_GROUP=heads // groups, N=states, **paired,
+            **exponents, **place, **limits, **strides["dt"], **delta,
         )
     grid = cut.slots * heads * blocks
     if cut.segments:
@@ -228,9 +235,11 @@ def _record(
             R = 1 if seq_idx else math.gcd(cut.T // Q, meta["sum_chunks"])
             x_ref, b_ref, _ = views(R * Q, _matrix)
             rec.add(
-                ssd_kernels._summaries, grid, options(meta["sum_warps"], meta["sum_stages"]),
-                x_ref=x_ref, dt_ptr=ref["dt"], a_ptr=ref["A"], b_ref=b_ref, bias_ptr=ref["bias"],
-                cu_ptr=ref["cu"], seq_ptr=ref["seq"], R=R, PREPARED=prepared, **exponents,
+                ssd_kernels._summaries, tasks + grid,
+                options(meta["sum_warps"], meta["sum_stages"]), chunk_b_ref=chunk_b,
+                chunk_c_ref=chunk_c, x_ref=x_ref, dt_ptr=ref["dt"], a_ptr=ref["A"], b_ref=b_ref,
+                bias_ptr=ref["bias"], cu_ptr=ref["cu"], seq_ptr=ref["seq"], R=R,
+                PREPARED=prepared, **paired, **exponents,
                 **states_at, **sizes, **limits, **strides["x"], **strides["dt"], **strides["B"],
                 **strides["seq"], **delta, **tiles,
             )
@@ -254,8 +263,8 @@ def _record(
     if driven:
         x_ref, b_ref, c_ref = views(Q, ssd_gluon.matrix)
         rec.add(
-            ssd_gluon._walk, grid, options(4), x_desc=x_ref, b_desc=b_ref, c_desc=c_ref, Q=Q,
-            BP=BP, BN=BN, **walk,
+            ssd_gluon._walk, grid, options(4), x_desc=x_ref, b_desc=b_ref, c_desc=c_ref,
+            pairs_ptr=pairs, Q=Q, BP=BP, BN=BN, **walk,
         )
     else:
         x_ref, b_ref, c_ref = views(Q, _matrix)
