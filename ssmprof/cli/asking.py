@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ssmprof.cli.options import batch_type, contexts_type, duration_type
+from ssmprof.cli.options import batch_type, bytes_type, contexts_type, duration_type
 from ssmprof.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -24,8 +24,11 @@ _MODEL_CONTEXTS = tuple(2**power for power in range(9, 16))
 
 
 def axis_options(command: Function) -> Function:
-    """--contexts, --batch, --phase, --rounds, --device, --time-budget, --host-profile, --energy."""
+    """The axes, the budget and the extra passes of a sweep as options."""
     for option in (
+        click.option(
+            "--cap", metavar="SIZE", callback=bytes_type, help="Memory limit, as on a smaller card."
+        ),
         click.option("--energy", is_flag=True, help="Measure energy, too (windows of seconds)."),
         click.option("--host-profile", is_flag=True, help="Where the CPU waits (py-spy pass)."),
         click.option("--time-budget", metavar="TIME", callback=duration_type, help="Such as 20m."),
@@ -102,12 +105,13 @@ def _changed(
     time_budget: float | None = None,
     host_profile: bool = False,
     energy: bool = False,
+    cap: int | None = None,
 ) -> Scenario:
     from msgspec.structs import replace
 
     axes: dict[str, Any] = {"contexts": contexts, "batch": batch, "phase": _phases(phase)}
     budget = {"rounds": rounds, "sweep_s": time_budget}
-    passes = {"host": host_profile or None, "energy": energy or None}
+    passes = {"host": host_profile or None, "energy": energy or None, "cap_bytes": cap}
     changed = replace(
         scenario,
         sweep=replace(scenario.sweep, **_given(axes)),

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 @click.option("--device", type=click.Choice(["any", "cuda", "cpu"]), default="any")
 @click.option("--quick", is_flag=True, help="Only what every sweep checks by itself.")
 @click.option("--accuracy", is_flag=True, help="Also hold the timers against known quantities.")
+@click.option("--folder", metavar="FOLDER", help="Where --accuracy keeps its raw data.")
 @click.option("--json", "as_json", is_flag=True, help="Write the findings as JSON.")
 @click.option("-o", "--output", metavar="FILE", help="Write there, not to stdout.")
-def command(device: str, quick: bool, accuracy: bool, as_json: bool, output: str | None) -> int:
+def command(
+    device: str, quick: bool, accuracy: bool, folder: str | None, as_json: bool, output: str | None
+) -> int:
     """Check timers, clocks, memory and telemetry; each finding names the command that mends it.
 
     Exits 1 if a check found an error. Example: ssmprof doctor
@@ -47,7 +50,7 @@ def command(device: str, quick: bool, accuracy: bool, as_json: bool, output: str
     if accuracy:
         from ssmprof.cli.accuracy import show
 
-        failed = show(kind, "json" if as_json else "text", output)
+        failed = show(kind, name, as_json=as_json, output=output, folder=folder)
     return EXIT_FINDING if errors or failed else EXIT_DONE
 
 

@@ -36,6 +36,7 @@ _TELEMETRY_HZ = 1.0
 @click.option("-o", "--output", metavar="FOLDER", help="Run folder; reports/DATE-NAME-DEVICE.")
 @click.option("--resume", metavar="RUN", help="Go on with a run; nothing is measured twice.")
 @click.option("--no-doctor", is_flag=True, help="Skip the examination; no verdict is given then.")
+@click.option("--pack", is_flag=True, help="Compress the journal of a finished run.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, as ssmprof plan does.")
 @click.option(
     "--min-trust", type=click.Choice(["A", "B", "C", "D"]), default="C", show_default=True,
@@ -49,6 +50,7 @@ def command(
     output: str | None,
     resume: str | None,
     no_doctor: bool,
+    pack: bool,
     dry_run: bool,
     min_trust: str,
     **axes: Any,
@@ -58,6 +60,7 @@ def command(
     Ctrl-C finishes the point and saves; twice stops now. Example: ssmprof sweep quickstart
     """
     from ssmprof.devices import detect
+    from ssmprof.store import files
     from ssmprof.store import folder as store
 
     if resume and what:
@@ -80,6 +83,8 @@ def command(
             end = _measure(scenario, run_folder, device, calibration, talk)
     finally:
         device.close()
+    if pack and end == "done":
+        files.pack(opened.path)
     return _conclude(opened.path, end, min_trust)
 
 
@@ -132,6 +137,7 @@ def _measure(
             replace(found, calibration=calibration)
         ),
         predict=lambda job: feasible.peak_bytes(job, machine),
+        folder=run_folder.path,
     )
     with reporter, client, Telemetry(device, run_folder.add_telemetry, hz=_TELEMETRY_HZ):
         return sweep(

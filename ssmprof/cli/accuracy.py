@@ -1,0 +1,54 @@
+"""`ssmprof doctor --accuracy`: the timers against known quantities, as numbers with their bars."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+from ssmprof.cli.options import emit, say, write
+from ssmprof.errors import NoDeviceError
+
+# Its blocks cover attention, both scans and hybrids.
+_SCENARIO = "crossover"
+_MEMORY_CONTEXTS = (512, 3000, 32_768, 131_072)
+
+
+def show(kind: str, name: str, *, as_json: bool, output: str | None, folder: str | None) -> bool:
+    """Measure, print the table (or JSON), and say whether any quantity misses its bar."""
+    import msgspec
+
+    if kind != "cuda":
+        raise NoDeviceError(
+            "accuracy is held against a CUDA device", fix="ssmprof doctor examines this machine"
+        )
+    from ssmprof.measure import accuracy
+    from ssmprof.planning import library, scenario
+    from ssmprof.report.tables import Column, Table
+    from ssmprof.spec import BlockSpec
+
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("nvidia", "")).strip("-")
+    target = Path(folder or f"reports/{time.strftime('%Y-%m-%d', time.gmtime())}-accuracy-{slug}")
+    blocks = scenario.load(library.find(_SCENARIO)).blocks
+    bench = accuracy.Bench(
+        blocks=tuple(block for block in blocks if isinstance(block, BlockSpec)),
+        folder=target,
+        memory_contexts=_MEMORY_CONTEXTS,
+    )
+    found = accuracy.run(bench, say)
+    say(f"raw data: {target}")
+    if as_json:
+        write(json.dumps(msgspec.to_builtins(found), ensure_ascii=False, indent=1) + "\n", output)
+    else:
+        columns = (
+            Column("name", "quantity"),
+            Column("value", "value", lambda value: f"{value:.4g}", numeric=True),
+            Column("bar", "bar", lambda value: f"{value:g}", numeric=True),
+            Column("unit", "unit"),
+            Column("how", "how"),
+            Column("reason", "why not"),
+        )
+        rows = tuple(msgspec.to_builtins(one) for one in found.quantities)
+        emit(Table("Accuracy", columns, rows), None, output)
+    return any(one.value is not None and one.value > one.bar for one in found.quantities)
