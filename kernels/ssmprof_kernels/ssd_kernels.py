@@ -15,6 +15,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# `tl.sum` in the form that Gluon kernels can share, and that the interpreter knows by name.
+from triton.language.standard import _sum_combine
+
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 
@@ -448,11 +451,6 @@ def _combine(
 
 
 @triton.jit
-def _add(a, b):
-    return a + b
-
-
-@triton.jit
 def _start(h, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, head, H, SIZE,
            H0: tl.constexpr, SEGMENTS: tl.constexpr):  # fmt: skip
     """State before a segment; `h` is zero and gives the layout. SEGMENTS as in `_walk`."""
@@ -479,7 +477,7 @@ def _start(h, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, h
 def _is_finite(h):
     """Whether all of a state is: whatever is not finite in x, B or dt has reached it."""
     odd = tl.where(h - h == 0.0, 0, 1)
-    return tl.reduce(tl.reduce(odd, 1, _add), 0, _add) == 0
+    return tl.reduce(tl.reduce(odd, 1, _sum_combine), 0, _sum_combine) == 0
 
 
 @triton.jit
@@ -529,7 +527,7 @@ def _retrace(
         b = tl.load(b_at, mask=n_in, other=0.0).to(tl.float32)
         c = tl.load(c_at, mask=n_in, other=0.0).to(tl.float32)
         h += (x * delta)[:, None] * b[None, :]
-        y = tl.reduce(h * c[None, :], 1, _add)
+        y = tl.reduce(h * c[None, :], 1, _sum_combine)
         if SKIP == 1:
             y += x * tl.load(d_at).to(tl.float32)
         if SKIP == 2:

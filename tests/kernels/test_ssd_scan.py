@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -90,7 +91,7 @@ def test_the_number_of_segments_does_not_matter(count: int, cut: Any) -> None:
     assert rms(h, state) <= 1e-5
 
 
-@pytest.mark.parametrize("first", [1, 31, 32, 33, 64, 65])
+@pytest.mark.parametrize("first", [1, 31, 32, 65])
 def test_a_resumed_scan_equals_one_scan(first: int) -> None:
     a = inputs((1, 100, 2, 32, 1, 16), torch.float32)
     whole, end = ssd_scan(**a, return_final_state=True)
@@ -102,8 +103,7 @@ def test_a_resumed_scan_equals_one_scan(first: int) -> None:
     assert rms(h2, end) <= 1e-5
 
 
-@pytest.mark.parametrize("lengths", [[0, 0, 16], [40, 1, 0, 71], [5] * 9])
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("lengths", "count"), [([0, 0, 16], 1), ([40, 1, 0, 71], 3), ([5] * 9, 2)])
 def test_packed_sequences_do_not_see_each_other(lengths: list[int], count: int, cut: Any) -> None:
     shape = (1, sum(lengths), 2, 32, 1, 16)
     a, kw = inputs(shape, torch.float32), options(shape, torch.float32)
@@ -163,17 +163,25 @@ def test_any_stride_gives_the_same_numbers() -> None:
     assert torch.equal(ssd_scan(**strange), wanted)
 
 
-@pytest.mark.parametrize("name", ["x", "B", "C", "dt", "z"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "value", "count"),
+    [
+        ("x", math.nan, 1),
+        ("x", math.inf, 3),
+        ("B", math.nan, 1),
+        ("C", math.inf, 1),
+        ("dt", math.nan, 3),
+        ("z", math.nan, 1),
+    ],
+)
 def test_what_is_not_finite_reaches_later_tokens_only(
     name: str, value: float, count: int, cut: Any
 ) -> None:
-    shape = (2, 110, 2, 32, 1, 16)
+    shape = (2, 70, 2, 16, 1, 16)
     a, kw = inputs(shape, torch.float32), options(shape, torch.float32)
-    kw["D"] = torch.randn(2, 32)
+    kw["D"] = torch.randn(2, 16)
     where = {**a, **kw}[name]
-    where[1, 50, 0, ...] = value
+    where[1, 40, 0, ...] = value
     cut(count)
     y, h = ssd_scan(**a, **kw, return_final_state=True)
     oracle, state = ssd_scan_sequential(**a, **kw)
