@@ -119,6 +119,26 @@ def test_our_swiglu_equals_plain_torch(width: int):
         swiglu(hidden.transpose(0, 1))
 
 
+def test_other_packages_are_looked_for_and_not_imported(monkeypatch: pytest.MonkeyPatch):
+    from ssmprof.blocks.providers import fla, mamba_ssm
+
+    gpu = torch.device("cuda")
+    asked: list[str] = []
+
+    def installed(name: str) -> object:
+        asked.append(name)
+        return object()
+
+    for module in (fla, mamba_ssm):
+        monkeypatch.setattr(module, "find_spec", installed)
+        assert module.find("ssd_scan", "", CPU) is None
+        call = module.find("ssd_scan", "", gpu)
+        assert call is not None
+        with pytest.raises(ImportError):
+            call(*(torch.zeros(1, 1, 1, 1) for _ in range(5)))
+    assert asked == ["fla", "mamba_ssm"]
+
+
 class FakeDevice:
     """Times by name, and copies of what a candidate was given."""
 

@@ -26,6 +26,16 @@ SIZES = {
     "mlp": MlpSpec(d_ff=2816),
 }
 SPECS = [make.block(name, **SIZES) for name in make.PATTERNS]
+# Other packages' kernels compile and tune for seconds, and are not what is tested here.
+OURS = ("ssmprof", "reference", "torch", "sdpa")
+
+
+@pytest.fixture(autouse=True)
+def _no_peers(monkeypatch: pytest.MonkeyPatch):
+    for op, names in PROVIDERS.items():
+        monkeypatch.setitem(PROVIDERS, op, tuple(n for n in names if n.startswith(OURS)))
+
+
 each = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 # Plain torch in 16 bits rounds at every op, our kernels once: both are that far from the truth.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
@@ -82,7 +92,7 @@ def test_a_captured_call_replays_and_equals_the_eager_one(spec: BlockSpec, phase
 @each
 @pytest.mark.parametrize(
     ("phase", "context", "logits"),
-    [("prefill", 8192, "last"), ("prefill", 8192, "all"), ("decode", 8192, "last")],
+    [("prefill", 8192, "last"), ("prefill", 3000, "all"), ("decode", 8192, "last")],
 )
 def test_the_allocators_peak_is_as_predicted(
     spec: BlockSpec, phase: str, context: int, logits: str

@@ -7,8 +7,8 @@ the race counts what they cost.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -17,18 +17,16 @@ from torch import Tensor
 
 
 def find(op: str, name: str, device: torch.device) -> Callable[..., Any] | None:
-    """fla's kernel for `op`, None on a CPU or where it cannot be imported."""
-    if op != "ssd_scan" or device.type != "cuda":
+    """fla's kernel for `op`, None on a CPU or where it is not installed.
+
+    It is imported at its first call, since that takes seconds and another provider may be decided.
+    """
+    if op != "ssd_scan" or device.type != "cuda" or find_spec("fla") is None:
         return None
-    try:
-        call = import_module("fla.ops.simple_gla").chunk_simple_gla
-    except (ImportError, AttributeError, OSError):
-        return None
-    return partial(_ssd_scan, call)
+    return _ssd_scan
 
 
 def _ssd_scan(
-    call: Callable[..., Any],
     x: Tensor,
     dt: Tensor,
     A: Tensor,
@@ -43,6 +41,7 @@ def _ssd_scan(
     return_final_state: bool | torch.dtype = False,
 ) -> Any:
     """q = C, k = B, v = delta x, log gate = delta A, scale 1 (arXiv:2405.21060, section 3)."""
+    call = import_module("fla.ops.simple_gla").chunk_simple_gla
     delta = dt.float() if dt_bias is None else dt.float() + dt_bias
     if dt_softplus:
         delta = F.softplus(delta)

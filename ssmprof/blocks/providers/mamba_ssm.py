@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -19,15 +20,20 @@ CHUNK = 256
 
 
 def find(op: str, name: str, device: torch.device) -> Callable[..., Any] | None:
-    """The package's kernel for `op`, None on a CPU or where it cannot be imported."""
-    if device.type != "cuda":
-        return None
+    """The package's kernel for `op`, None on a CPU or where it is not installed.
+
+    It is imported at its first call, since that takes seconds and another provider may be decided.
+    """
     module, function, adapter = ADAPTERS[op]
-    try:
-        call = getattr(import_module(module), function)
-    except (ImportError, AttributeError, OSError):
+    if device.type != "cuda" or find_spec(module.partition(".")[0]) is None:
         return None
-    return partial(adapter, call)
+    return partial(_late, module, function, adapter)
+
+
+def _late(
+    module: str, function: str, adapter: Callable[..., Any], *args: Any, **options: Any
+) -> Any:
+    return adapter(getattr(import_module(module), function), *args, **options)
 
 
 def _ssd_scan(
