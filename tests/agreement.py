@@ -1,8 +1,10 @@
 """How close a kernel must come to the fp64 oracle, in one place for every operation's tests.
 
-Promises: `check` passes only if all three hold: the largest error is at most twice that of the
-plain fp32 form plus one unit in the last place of the output; the RMS error relative to the RMS of
-the oracle stays below a bound by dtype; the non-finite positions are the same.
+Promises: `check` passes only if all three hold. The largest error is at most twice that of the
+plain fp32 form plus one unit in the last place of the output; an operation that rounds factors to
+16 bits for the matrix units says so, and then the largest error is bound in units of the largest
+value. The RMS error relative to the RMS of the oracle stays below a bound by dtype. The non-finite
+positions are the same.
 """
 
 from __future__ import annotations
@@ -19,22 +21,34 @@ def check(
     plain: torch.Tensor,
     *,
     rms_bound: float | None = None,
+    precision: torch.dtype | None = None,
+    matrix_ulps: float | None = None,
 ) -> float:
-    """Relative RMS error of `got`; AssertionError with the figures if a criterion fails."""
+    """Relative RMS error of `got`; AssertionError with the figures if a criterion fails.
+
+    Args:
+        precision: dtype whose bounds hold, got's by default; that of the inputs for fp32 states.
+        matrix_ulps: bound of the largest error in units of `precision` at the largest value.
+    """
     assert got.shape == oracle.shape, f"{name}: shape {tuple(got.shape)} != {tuple(oracle.shape)}"
-    bound = RMS_BOUND[got.dtype] if rms_bound is None else rms_bound
-    eps = torch.finfo(got.dtype).eps
+    precision = precision or got.dtype
+    bound = RMS_BOUND[precision] if rms_bound is None else rms_bound
+    eps = torch.finfo(precision).eps
     got, oracle, plain = got.double(), oracle.double(), plain.double()
     finite = oracle.isfinite()
     assert torch.equal(got.isfinite(), finite), f"{name}: non-finite values in other places"
     if not finite.any():
         return 0.0
-    error = (got - oracle)[finite].abs()
-    # fp32 outputs hide no rounding of the fp32 sums inside, whose order differs: four times there.
-    times = 4 if eps < 1e-6 else 2
-    allowed = times * (plain - oracle)[finite].abs().max() + eps * oracle[finite].abs() + 1e-30
+    truth = oracle[finite]
+    error = (got[finite] - truth).abs()
+    if matrix_ulps is None:
+        # fp32 outputs hide no rounding of the fp32 sums inside, whose order differs: four times.
+        times = 4 if eps < 1e-6 else 2
+        allowed = times * (plain[finite] - truth).abs().max() + eps * truth.abs() + 1e-30
+    else:
+        allowed = matrix_ulps * eps * truth.abs().max() + 1e-30
     worst = (error / allowed).max().item()
-    size = oracle[finite].square().mean().sqrt().item()
+    size = truth.square().mean().sqrt().item()
     rms = error.square().mean().sqrt().item() / max(size, 1e-30)
     assert worst <= 1, f"{name}: error is {worst:.2f} times what is allowed (RMS {rms:.2e})"
     assert size == 0 or rms <= bound, f"{name}: relative RMS error {rms:.2e} > {bound:.0e}"

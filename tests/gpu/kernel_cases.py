@@ -1,0 +1,261 @@
+"""Inputs for the kernel matrix on a GPU, and the three ways to compute each operation.
+
+Promises: `case(op, ...)` is deterministic in its arguments; inputs are rounded to the tested dtype
+before any of the three sees them; options change with `variant`, so that a short list of cases
+walks through all of them. An operation's results are a dict of named tensors, states included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from ssmprof_kernels import OPS
+
+IN_PLACE = {"selective_state_update": "state", "causal_conv1d_update": "conv_state"}
+WITH_STATE = ("ssd_scan", "selective_scan", "causal_conv1d")
+
+
+@dataclass
+class Case:
+    """An operation and its arguments by name."""
+
+    op: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def kernel(self, **changes: Any) -> dict[str, torch.Tensor]:
+        """What the Triton kernel computes."""
+        return self._run(OPS[self.op].kernel, self.arguments | changes)
+
+    def plain(self, **changes: Any) -> dict[str, torch.Tensor]:
+        """What the plain torch form computes in fp32."""
+        return self._run(OPS[self.op].plain, self.arguments | changes)
+
+    def oracle(self) -> dict[str, torch.Tensor]:
+        """What the token-by-token form computes in fp64."""
+        wide = {k: _double(v) for k, v in self.arguments.items()}
+        if self.op in ("ssd_scan", "selective_scan"):
+            y, state = OPS[self.op].sequential(**wide)
+            return {"y": y, "final_state": state}
+        if self.op == "selective_state_update":
+            y, state = OPS[self.op].sequential(**wide)
+            return {"y": y, "state": state}
+        return self._run(OPS[self.op].sequential, wide)
+
+    def _run(self, function: Any, arguments: dict[str, Any]) -> dict[str, torch.Tensor]:
+        if self.op in IN_PLACE:
+            name = IN_PLACE[self.op]
+            state = arguments[name].clone()
+            y = function(**(arguments | {name: state}))
+            return {"y": y, "state": state}
+        if self.op in WITH_STATE:
+            y, final = function(**arguments, return_final_state=True)
+            return {"y": y, "final_state": final}
+        return {"y": function(**arguments)}
+
+
+def _double(value: Any) -> Any:
+    return value.double() if torch.is_tensor(value) and value.is_floating_point() else value
+
+
+class _Random:
+    def __init__(self, dtype: torch.dtype, seed: int) -> None:
+        self.generator = torch.Generator("cuda").manual_seed(seed)
+        self.dtype = dtype
+
+    def __call__(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        values = torch.randn(shape, generator=self.generator, device="cuda")
+        return values.to(dtype or self.dtype)
+
+    def wide(self, *shape: int) -> torch.Tensor:
+        return self(*shape, dtype=torch.float32)
+
+
+def _ids(batch: int, length: int) -> torch.Tensor:
+    at = torch.arange(length, device="cuda", dtype=torch.int32)
+    return (at // 37).expand(batch, length).contiguous()
+
+
+def _ssd(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    N, P = (128, 16, 64, 256, 8)[v % 5], (64, 32, 19, 128)[v % 4]
+    G = (1, 2, 4)[v % 3]
+    batch, H = 1 + v % 2, 4
+    found = {
+        "x": r(batch, length, H, P),
+        "dt": r(batch, length, H),
+        "A": -r.wide(H).abs() * (8.0, 0.01, 50.0)[v % 3],
+        "B": r(batch, length, G, N),
+        "C": r(batch, length, G, N),
+        "dt_bias": r.wide(H) - 2,
+        "dt_softplus": True,
+    }
+    if v % 2:
+        found |= {"D": r.wide(H, P) if v % 4 == 1 else r.wide(H), "z": r(batch, length, H, P)}
+    if v % 3 == 0:
+        found["initial_state"] = r.wide(batch, H, P, N)
+    if v % 5 == 4:
+        found["seq_idx"] = _ids(batch, length)
+    if v % 7 == 6:
+        found["dt_limit"] = (0.01, 0.2)
+    return found
+
+
+def _selective(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    N, D = (16, 8, 64, 5)[v % 4], (70, 192, 33)[v % 3]
+    batch = 1 + v % 2
+    shape = (batch, length, N) if v % 2 else (batch, length, 1 if D % 2 else 2, N)
+    found = {
+        "u": r(batch, length, D),
+        "dt": r(batch, length, D),
+        "A": -r.wide(D, N).abs() * (4.0, 0.01, 50.0)[v % 3],
+        "B": r(*shape),
+        "C": r(*shape),
+        "dt_bias": r.wide(D) - 2,
+        "dt_softplus": True,
+    }
+    if v % 2 == 0:
+        found |= {"D": r.wide(D), "z": r(batch, length, D)}
+    if v % 3 == 0:
+        found["initial_state"] = r.wide(batch, D, N)
+    return found
+
+
+def _update(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    batch, slots, N = 1 + length % 9, 12, (128, 16, 64)[v % 3]
+    state_dtype = torch.float32 if v % 2 else dtype
+    if v % 2:
+        H, P, G = 4, (64, 19)[v // 2 % 2], (1, 2, 4)[v % 3]
+        inner: tuple[int, ...] = (H, P)
+        A = -r.wide(H).abs().view(H, 1, 1).expand(H, P, N)
+        dt = r(batch, H).unsqueeze(-1).expand(batch, H, P)
+        skip = r.wide(H).unsqueeze(-1).expand(H, P)
+        bc = (batch, G, N)
+    else:
+        inner = (70,)
+        A, dt, skip, bc = -r.wide(70, N).abs(), r(batch, 70), r.wide(70), (batch, N)
+    found = {
+        "state": r(slots, *inner, N, dtype=state_dtype),
+        "x": r(batch, *inner),
+        "dt": dt,
+        "A": A,
+        "B": r(*bc),
+        "C": r(*bc),
+        "D": skip,
+        "dt_bias": skip,
+        "dt_softplus": True,
+    }
+    if v % 3:
+        found["z"] = r(batch, *inner)
+    if v % 4 == 3:
+        order = torch.randperm(slots, generator=r.generator, device="cuda")[:batch]
+        found["state_indices"] = torch.where(order == order[0], -1, order).to(torch.int32)
+    return found
+
+
+def _conv(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    W, D, batch = (4, 3, 2)[v % 3], (96, 41, 520)[v % 3], 1 + v % 2
+    x = r(batch, length, D)
+    if v % 4 == 3:
+        x = x.transpose(1, 2).contiguous().transpose(1, 2)
+    found = {"x": x, "weight": r(D, W), "activation": "silu" if v % 2 else None}
+    if v % 3:
+        found["bias"] = r(D)
+    if v % 2:
+        found["initial_state"] = r(batch, D, W - 1)
+    if v % 5 == 4:
+        found["seq_idx"] = _ids(batch, length)
+    return found
+
+
+def _conv_update(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    batch, D, W, room = 1 + length % 7, 300, 4, 3 + v % 3
+    few = 1 + v % 3
+    found = {
+        "x": r(batch, few, D) if few > 1 else r(batch, D),
+        "conv_state": r(12, D, room),
+        "weight": r(D, W),
+        "bias": r(D),
+        "activation": "silu",
+    }
+    if v % 2:
+        order = torch.randperm(12, generator=r.generator, device="cuda")[:batch]
+        found["state_indices"] = order.to(torch.int32)
+    if v % 4 == 1:
+        at = torch.randint(0, 50, (batch,), generator=r.generator, device="cuda")
+        found["cache_seqlens"] = at.to(torch.int32)
+    return found
+
+
+def _norm(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    D = (1536, 130, 5120, 64)[v % 4]
+    rows = min(length, 300)
+    found: dict[str, Any] = {"x": r(2, rows, D), "weight": r(D), "norm_before_gate": v % 2 == 0}
+    if v % 3:
+        found["z"] = r(2, rows, 2 * D)[..., :D]
+    if D % 32 == 0 and v % 2:
+        found["group_size"] = D // 4
+    return found
+
+
+def _attention(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    hq, hk = ((8, 2), (7, 1), (4, 4), (8, 1))[v % 4]
+    dh, batch, room = (128, 64, 80, 19)[v % 4], 3, min(length, 2500)
+    found: dict[str, Any] = {
+        "q": r(batch, hq, dh),
+        "k_cache": r(batch, room, hk, dh),
+        "v_cache": r(batch, room, hk, dh),
+        "lengths": torch.tensor([room, room // 2, 1], dtype=torch.int32, device="cuda"),
+    }
+    if v % 3 == 2:
+        found["window"] = 100
+    return found
+
+
+_BUILDERS = {
+    "ssd_scan": _ssd,
+    "selective_scan": _selective,
+    "selective_state_update": _update,
+    "causal_conv1d": _conv,
+    "causal_conv1d_update": _conv_update,
+    "gated_rmsnorm": _norm,
+    "attention_decode": _attention,
+}
+
+
+def case(op: str, dtype: torch.dtype, length: int, variant: int) -> Case:
+    """Inputs of `op`; `length` is tokens, or for decode operations chooses the batch."""
+    return Case(op, _BUILDERS[op](dtype, length, variant))
+
+
+def packed(op: str, lengths: list[int], dtype: torch.dtype) -> Case:
+    """Sequences of those lengths packed into batch 1, with an initial state each."""
+    total, n = sum(lengths), len(lengths)
+    r = _Random(dtype, 5)
+    ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], dtype=torch.int32, device="cuda")
+    found = case(op, dtype, max(total, 1), 2).arguments
+    for name in ("x", "u", "dt", "B", "C", "z"):
+        if name in found:
+            found[name] = found[name][:1]
+    state = {
+        "ssd_scan": lambda: r.wide(n, *found["x"].shape[2:], found["B"].shape[-1]),
+        "selective_scan": lambda: r.wide(n, *found["A"].shape),
+        "causal_conv1d": lambda: r(n, found["x"].shape[2], found["weight"].shape[1] - 1),
+    }[op]()
+    return Case(op, found | {"cu_seqlens": ends, "initial_state": state})
+
+
+def split(whole: Case, first: int) -> tuple[Case, Case]:
+    """The first `first` tokens, and the rest without its initial state."""
+    by_token = ("x", "u", "dt", "B", "C", "z", "seq_idx")
+    a = {k: v[:, :first] if k in by_token else v for k, v in whole.arguments.items()}
+    b = {k: v[:, first:] if k in by_token else v for k, v in whole.arguments.items()}
+    b.pop("initial_state", None)
+    return Case(whole.op, a), Case(whole.op, b)

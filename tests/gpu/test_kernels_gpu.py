@@ -1,0 +1,192 @@
+"""The kernels on a real GPU: the full correctness matrix, large offsets, graphs, configurations.
+
+Run with `make test-gpu`. Every comparison is against the token-by-token form in fp64.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from agreement import check
+from gpu.kernel_cases import WITH_STATE, Case, case, packed, split
+from ssmprof_kernels import OPS, launch
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+LENGTHS = (1, 7, 63, 64, 65, 127, 129, 2047, 2048, 2049)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+# Operations that round factors to the input dtype on the way, for the matrix units.
+MATRIX_OPS = ("ssd_scan", "attention_decode")
+MATRIX_ULPS = {torch.float32: 32.0, torch.float16: 4.0, torch.bfloat16: 4.0}
+
+
+def agree(given: Case, dtype: torch.dtype) -> None:
+    got, oracle, plain = given.kernel(), given.oracle(), given.plain()
+    torch.cuda.synchronize()
+    for name, value in got.items():
+        check(
+            f"{given.op} {name}",
+            value,
+            oracle[name],
+            plain[name],
+            precision=dtype,
+            matrix_ulps=MATRIX_ULPS[dtype] if given.op in MATRIX_OPS else None,
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("op", OPS)
+def test_every_length_and_option_agrees_with_the_walk(op, dtype):
+    for variant, length in enumerate(LENGTHS):
+        agree(case(op, dtype, length, variant + DTYPES.index(dtype)), dtype)
+
+
+@pytest.mark.parametrize("op", WITH_STATE)
+def test_a_length_that_is_no_multiple_of_anything_agrees(op):
+    agree(case(op, torch.bfloat16, 8191, 3), torch.bfloat16)
+
+
+@pytest.mark.parametrize("op", WITH_STATE)
+@pytest.mark.parametrize(
+    "lengths",
+    [[0, 1], [0, 0, 16], [1, 1, 0, 2, 300, 64, 65], [3] * 300, [700]],
+    ids=["empty", "leading-empty", "ragged", "300", "one"],
+)
+def test_packed_sequences_agree(op, lengths):
+    agree(packed(op, lengths, torch.bfloat16), torch.bfloat16)
+
+
+@pytest.mark.parametrize("op", WITH_STATE)
+def test_two_calls_joined_by_the_state_equal_one_at_every_residue(op):
+    # fp32, so that the state passed on loses nothing.
+    whole = case(op, torch.float32, 200, 0)
+    expected = whole.kernel()
+    for first in (*range(1, 130, 1 if op == "causal_conv1d" else 8), 199):
+        a, b = split(whole, first)
+        one = a.kernel()
+        two = b.kernel(initial_state=one["final_state"])
+        y = torch.cat([one["y"], two["y"]], 1)
+        torch.testing.assert_close(y, expected["y"], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            two["final_state"], expected["final_state"], rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_two_runs_and_a_graph_replay_give_equal_bits(op):
+    given = case(op, torch.bfloat16, 1000, 3)
+    first, second = given.kernel(), given.kernel()
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        given.kernel()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        third = given.kernel()
+    graph.replay()
+    torch.cuda.synchronize()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        assert torch.equal(value, third[name]), name
+
+
+@pytest.mark.parametrize("op", ["ssd_scan", "selective_scan", "causal_conv1d"])
+def test_a_nan_reaches_later_tokens_of_its_own_row_only(op):
+    given = case(op, torch.bfloat16, 300, 1)
+    given.arguments.pop("seq_idx", None)
+    name = "u" if op == "selective_scan" else "x"
+    before = given.kernel()["y"]
+    poisoned = given.arguments[name].clone()
+    poisoned[1, 150] = float("nan")
+    after = given.kernel(**{name: poisoned})["y"]
+    assert torch.equal(after[0], before[0])
+    assert torch.equal(after[1, :150], before[1, :150])
+    assert after[1, 150].isnan().all()
+
+
+def test_a_convolution_and_a_norm_reach_beyond_two_to_the_31_elements():
+    dim = 5376
+    length = (1 << 31) // dim + 4096
+    x = torch.randn(1, length, dim, device="cuda", dtype=torch.bfloat16)
+    weight = torch.randn(dim, 4, device="cuda", dtype=torch.bfloat16)
+    y = OPS["causal_conv1d"].kernel(x, weight)
+    tail = OPS["causal_conv1d"].kernel(x[:, -67:], weight)
+    assert torch.equal(y[:, -64:], tail[:, -64:])
+    del y
+    y = OPS["gated_rmsnorm"].kernel(x, weight[:, 0])
+    assert torch.equal(y[:, -64:], OPS["gated_rmsnorm"].kernel(x[:, -64:], weight[:, 0]))
+
+
+def test_a_decode_attention_reaches_beyond_two_to_the_31_elements():
+    length = (1 << 31) // 1024 + 4096
+    q = torch.randn(1, 32, 128, device="cuda", dtype=torch.bfloat16)
+    k = torch.randn(1, length, 8, 128, device="cuda", dtype=torch.bfloat16)
+    lengths = torch.tensor([length], dtype=torch.int32, device="cuda")
+    got = OPS["attention_decode"].kernel(q, k, k, lengths, window=1000)
+    near = OPS["attention_decode"].kernel(q, k[:, -1000:], k[:, -1000:])
+    torch.testing.assert_close(got, near, rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("op", ["ssd_scan", "selective_scan"])
+def test_a_scan_reaches_beyond_two_to_the_31_elements(op):
+    width, rest = 8192, 4100
+    length = (1 << 31) // width + rest
+    wide = torch.randn(1, length, width, device="cuda", dtype=torch.bfloat16)
+    bc = torch.randn(1, length, 16, device="cuda", dtype=torch.bfloat16)
+    if op == "ssd_scan":
+        dt = torch.rand(1, length, 128, device="cuda", dtype=torch.bfloat16)
+        arguments = {"x": wide.view(1, length, 128, 64), "dt": dt, "B": bc[:, :, None]}
+        arguments |= {"C": arguments["B"], "A": -torch.rand(128, device="cuda") - 0.5}
+    else:
+        dt = torch.rand(1, 1, width, device="cuda", dtype=torch.bfloat16).expand(wide.shape)
+        arguments = {"u": wide, "dt": dt, "B": bc, "C": bc}
+        arguments["A"] = -torch.rand(width, 16, device="cuda") - 0.5
+    whole = Case(op, arguments)
+    # Decays of 0.5 per token and more: 4,100 tokens later nothing is left of what was before.
+    _, tail = split(whole, length - rest)
+    expected = tail.kernel()["y"][:, -64:].float()
+    got = whole.kernel()["y"][:, -64:].float()
+    assert ((got - expected).norm() / expected.norm()).item() < 5e-3
+
+
+def test_a_state_update_reaches_slots_beyond_two_to_the_31_elements():
+    given = case("selective_state_update", torch.bfloat16, 3, 1)
+    small = given.arguments["state"]
+    slots = (1 << 31) // small[0].numel() + 10
+    state = torch.zeros(slots, *small.shape[1:], device="cuda", dtype=torch.bfloat16)
+    batch = given.arguments["x"].shape[0]
+    index = torch.arange(slots - batch, slots, device="cuda", dtype=torch.int32)
+    near = torch.zeros(batch, *small.shape[1:], device="cuda", dtype=torch.bfloat16)
+    arguments = given.arguments | {"state": state, "state_indices": index}
+    got = OPS["selective_state_update"].kernel(**arguments)
+    arguments = given.arguments | {"state": near, "state_indices": None}
+    assert torch.equal(got, OPS["selective_state_update"].kernel(**arguments))
+    assert torch.equal(state[-batch:], near)
+
+
+def _shipped() -> list[tuple[str, str, dict]]:
+    if not torch.cuda.is_available():
+        return []
+    sm = launch.facts(torch.device("cuda", 0)).sm
+    found = launch.table(launch.SHIPPED / f"sm_{sm}.json")
+    return [(op, b, e["meta"]) for op, buckets in found.items() for b, e in buckets.items()]
+
+
+@pytest.mark.parametrize(("op", "bucket", "meta"), _shipped())
+def test_every_shipped_configuration_computes_the_same(op, bucket, meta, monkeypatch):
+    # Three chunks and a ragged tail, the configuration forced wherever its parameters fit.
+    original = launch.pick
+
+    def forced(name, asked, device, default):
+        if name == op and set(default) == set(meta):
+            return launch.Choice(meta, True, bucket)
+        return original(name, asked, device, default)
+
+    monkeypatch.setattr(launch, "pick", forced)
+    if op in OPS:
+        agree(case(op, torch.bfloat16, 3 * 64 + 5, 0), torch.bfloat16)
+        agree(case(op, torch.bfloat16, 2100, 0), torch.bfloat16)
