@@ -141,7 +141,9 @@ class Op:
         if self._only is not None:
             return self._only(*args, **kwargs)
         key = (self.op, *_bucket(self.op, args))
-        name = _DECISIONS.get(key) or _ADOPTED.get(repr(key))
+        name = _DECISIONS.get(key)
+        if name is None and (name := _ADOPTED.get(repr(key))) is not None:
+            _DECISIONS[key] = name  # the text is looked up once, and not in every timed call
         if torch.cuda.is_current_stream_capturing():
             # A race inside a capture would become part of it.
             self.name = name if name in self.found else next(iter(self.found))
