@@ -91,11 +91,8 @@ def _conditions(run: Run, facet: Facet, said: Verdict) -> list[str]:
     machine = next(
         (found for found in run.environments.values() if found.device == facet.device), None
     )
-    used = words.providers(
-        one.providers
-        for one in run.measurements()
-        if (one.point.phase, one.point.execution) == (facet.phase, facet.execution)
-    )
+    here = (one for one in run.measurements() if one.point.execution == facet.execution)
+    used = words.providers(here, facet.phase)
     found = words.conditions(facet, machine)
     return [*found, *([used] if used else []), *said.notes]
 
@@ -115,7 +112,7 @@ def _cards(comparison: Comparison, said: Verdict, analysis: Analysis) -> list[Ca
             Card(f"{format_context(boundary.context)} {spread}".strip(), f"tokens: {label}")
         )
     lead = _lead(comparison)
-    if lead:
+    if lead and not said.withheld:
         cards.append(lead)
     for curve in comparison.curves:
         gone = [at for at in sorted(curve.failures) if comparison.absent(curve.name.block, at)]

@@ -12,7 +12,8 @@ from itertools import pairwise
 
 from ssmprof.report.envelope import TIE, Boundary, Envelope, Segment, compared, envelope
 from ssmprof.report.facets import Comparison, Metric, Name
-from ssmprof.units import format_context, format_ratio
+from ssmprof.report.words import ratio_with_interval
+from ssmprof.units import format_context
 
 _BEST: dict[Metric, str] = {"latency": "fastest", "energy": "most frugal", "memory": "smallest"}
 _COMPARED: dict[Metric, str] = {"latency": "faster", "energy": "more frugal", "memory": "smaller"}
@@ -150,9 +151,8 @@ def _one_context(facet: Comparison, segment: Segment, names: dict[str, Name]) ->
     lead = compared(facet, at)
     if lead is None:
         return f"{where} only {ranked[0].name.phrase} fits on this device."
-    spread = f" [{format_ratio(lead.low)[:-1]}, {format_ratio(lead.high)[:-1]}]"
     return (
-        f"{where} {ranked[0].name.phrase} is {format_ratio(lead.value)}{spread} "
+        f"{where} {ranked[0].name.phrase} is {ratio_with_interval(lead)} "
         f"{_COMPARED[facet.metric]} than {ranked[1].name.phrase}."
     )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ssmprof.analysis.findings import Facet
-from ssmprof.records import Environment, Run
+from ssmprof.records import Environment, Measurement, Run
 from ssmprof.report.intervals import Interval
+from ssmprof.spec import Phase
 from ssmprof.units import format_context, format_ratio, format_time
 
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
@@ -26,11 +27,18 @@ def conditions(facet: Facet, environment: Environment | None) -> list[str]:
     ]
 
 
-def providers(found: Iterable[dict[str, str]]) -> str:
-    """`attention sdpa-cudnn, ssd_scan own`: who implements each op, all variants seen."""
+def providers(measured: Iterable[Measurement], phase: Phase) -> str:
+    """`attention_prefill sdpa-cudnn, ssd_scan own`: who implements the ops that mix tokens.
+
+    Other ops are listed with the environment; these move a crossover.
+    """
+    other = ("_prefill", "_scan") if phase == "decode" else ("_decode", "_update")
     seen: dict[str, list[str]] = {}
-    for one in found:
-        for op, provider in one.items():
+    for one in measured:
+        for op, provider in one.providers.items():
+            mixes = any(word in op for word in ("attention", "scan", "state_update"))
+            if not mixes or op.endswith(other):
+                continue
             names = seen.setdefault(op, [])
             if provider not in names:
                 names.append(provider)
@@ -43,19 +51,27 @@ def interval_of_contexts(interval: tuple[float, float] | None) -> str:
 
 
 def time_with_interval(found: Interval) -> str:
-    """`349 ms [346, 352]`: the bounds in the unit of the value."""
+    """`349 ms [346, 352]`, the bounds in the unit of the value; a range is called one."""
     text = format_time(found.value)
     number, unit = text.rsplit(" ", 1)
-    scale = found.value / float(number.replace(",", "")) if float(number.replace(",", "")) else 1.0
+    plain = float(number.replace(",", ""))
+    scale = found.value / plain if plain else 1.0
     digits = len(number.partition(".")[2])
     low, high = (f"{bound / scale:,.{digits}f}" for bound in (found.low, found.high))
-    return f"{number} {unit} [{low}, {high}]"
+    return f"{number} {unit}{_bounds(found, low, high)}"
 
 
 def ratio_with_interval(found: Interval) -> str:
     """`6.8x [6.7, 6.9]`."""
     low, high = (format_ratio(bound)[:-1] for bound in (found.low, found.high))
-    return f"{format_ratio(found.value)} [{low}, {high}]"
+    return f"{format_ratio(found.value)}{_bounds(found, low, high)}"
+
+
+def _bounds(found: Interval, low: str, high: str) -> str:
+    """An interval in brackets; too few rounds for one give a range in words, or nothing."""
+    if found.confident:
+        return f" [{low}, {high}]"
+    return "" if low == high else f" (range {low} to {high})"
 
 
 def percent(share: float) -> str:

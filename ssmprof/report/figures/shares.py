@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LEAST = 0.002
-_LABELLED = 0.09
+_LABELLED = 0.13
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def section(run: Run, analysis: Analysis) -> Section | None:
         prefill = _matching(run, decode)
         if prefill is not None:
             table = _answers(compare(run, prefill), compare(run, decode))
-            parts.append(Listing(table, reading="TTFT + N x TPOT, from the two measured medians."))
+            parts.append(Listing(table, reading="TTFT + N × TPOT, from the two measured medians."))
     parts.extend(_energy(run))
     return Section("cost", "Cost", "What does it cost?", tuple(parts)) if parts else None
 

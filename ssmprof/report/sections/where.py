@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from dataclasses import replace
 
 from ssmprof.analysis.findings import Analysis
 from ssmprof.records import Run
@@ -21,16 +22,28 @@ def section(run: Run, analysis: Analysis) -> Section:
     """The winner map and the crossovers behind it."""
     comparisons = [compare(run, facet) for facet in facets(run)]
     contexts = sorted({at for one in comparisons for at in one.tried})
+    withheld = analysis.trust.withheld is not None
+    caption = "The fastest contender and its lead over the runner-up"
+    if withheld:
+        caption += "; measured, but not to be relied on (see Trust)"
     grid = Grid(
-        "The fastest contender and its lead over the runner-up",
+        caption,
         "batch and phase",
         tuple(format_context(at) for at in contexts),
-        tuple((_row(one), tuple(_cell(one, at) for at in contexts)) for one in comparisons),
+        tuple(
+            (_row(one), tuple(_pale(_cell(one, at), withheld) for at in contexts))
+            for one in comparisons
+        ),
         _legend(comparisons),
     )
     found = rows.crossovers(one for one in analysis.crossovers if one.metric == "latency")
     listing = Listing(found, folded=len(found.rows) > _MOST_FOLDED)
     return Section("where", "Where", "Where does each one win?", (grid, listing))
+
+
+def _pale(cell: Cell, withheld: bool) -> Cell:
+    """Without its fill where no verdict is given: colour would say more than the data carry."""
+    return replace(cell, css="tie") if withheld else cell
 
 
 def _row(one: Comparison) -> str:

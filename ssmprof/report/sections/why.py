@@ -65,9 +65,17 @@ def _picture(run: Run, analysis: Analysis, facet: Facet, of: str) -> Picture | N
             panels.append(chart.Panel(block.name, table))
     if not panels:
         return None
+    measured = {
+        (one.block, one.context)
+        for one in analysis.curves
+        if (one.facet, one.metric) == (facet, "latency")
+    }
+    missing = len(measured - {(share.block, share.context) for share in found})
     key = f"shares-{of}-{facet.phase}"
     doms = [one for one in analysis.dominances if one.facet == facet and one.of == of]
     text = f"Share of {_OF[of]}, {facet.phase}. " + _halves(doms)
+    if missing:
+        text += f" {missing} points are left out: their parts were not taken or miss the whole."
     title = f"Share of {_OF[of]} by kernel family over context, {facet.phase}"
     return Picture(key, to_svg(chart.draw(panels), key, title, text), text, _table(found))
 
