@@ -7,8 +7,9 @@ that change a state in place get as many state sets as exceed twice the L2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import timing
@@ -43,14 +44,21 @@ class Case:
             state.copy_(torch.randn(state.shape, generator=g, device=state.device))
 
 
-def cases(op: str, table: dict[str, Any]) -> Iterator[Case]:
-    """Every cell of `op`, built one after the other on the current CUDA device."""
-    for grid in table[op]:
-        for model in grid["models"]:
-            for batch in grid["batches"]:
-                for length in grid["lengths"]:
-                    if batch * length <= grid.get("limit_tokens", 1 << 62):
-                        yield BUILDERS[op](model, batch, length)
+def cells(ops: Iterable[str], table: dict[str, Any]) -> list[Callable[[], Case]]:
+    """Builders of every cell of `ops`, small batches of all operations first.
+
+    A case is built on the current CUDA device when its builder is called.
+    """
+    found = [
+        (batch, partial(BUILDERS[op], model, batch, length))
+        for op in ops
+        for grid in table[op]
+        for model in grid["models"]
+        for batch in grid["batches"]
+        for length in grid["lengths"]
+        if batch * length <= grid.get("limit_tokens", 1 << 62)
+    ]
+    return [builder for _, builder in sorted(found, key=lambda cell: cell[0])]
 
 
 def _bf16(*shape: int) -> torch.Tensor:

@@ -159,7 +159,11 @@ def _bound_to_us(model: Any) -> set[str]:
 def compare(
     name: str, device: str, dtype: torch.dtype, length: int, steps: int, repeats: int
 ) -> bool:
-    """Print one line for a model; False if logits differ or our functions were not bound."""
+    """Print one line for a model; False if logits differ or our functions were not bound.
+
+    In fp32 the two must agree. In bf16 the library's own path is some per cent off, so both are held
+    against fp32 logits of the same (rounded) weights, and ours may not be further away than it is.
+    """
     model = MODELS[name]
     torch.manual_seed(0)
     tokens = torch.randint(3, 1000, (2, length + steps), device=device)
@@ -167,30 +171,33 @@ def compare(
     slow = _load(model, device, dtype)
     if _bound_to_us(slow):
         raise RuntimeError("the reference model is bound to the compatible functions")
-    weights = slow.state_dict()
-    expected = _logits(slow, tokens, steps)
+    weights = {k: v.clone() for k, v in slow.state_dict().items()}
+    theirs = _logits(slow, tokens, steps)
     slow_s = _seconds(partial(slow, tokens[:, :length], use_cache=False), device, repeats)
+    truth = theirs if dtype == torch.float32 else _logits(slow.float(), tokens, steps)
     del slow
     _forget_models()
     with compat.installed("mamba_ssm", "causal_conv1d", replace=True):
         fast = _load(model, device, dtype)
     bound = _bound_to_us(fast)
     fast.load_state_dict(weights)
-    got = _logits(fast, tokens, steps)
+    ours = _logits(fast, tokens, steps)
     fast_s = _seconds(partial(fast, tokens[:, :length], use_cache=False), device, repeats)
-    scale = expected.square().mean().sqrt()
-    error = ((got - expected).square().mean().sqrt() / scale).item()
-    worst = ((got - expected).abs().max() / scale).item()
-    tolerance = 2e-3 if dtype == torch.float32 else 4e-2
-    fine = error <= tolerance and bool(bound) and bool(got.isfinite().all())
+    error, their_error = (_rms(logits - truth) / _rms(truth) for logits in (ours, theirs))
+    allowed = 1e-4 if dtype == torch.float32 else 1.25 * their_error
+    fine = error <= allowed and bool(bound)
     print(
-        f"{name:<12}{str(dtype).removeprefix('torch.'):<10}L {length:<6} logits: RMS {error:.1e}, "
-        f"largest {worst:.1e} (bound {tolerance:.0e})  prefill {slow_s * 1e3:.1f} -> "
-        f"{fast_s * 1e3:.1f} ms, {slow_s / fast_s:.2f}x  ours: {', '.join(sorted(bound))}"
-        f"{'' if fine else '  DIFFERS'}",
+        f"{name:<12}{str(dtype).removeprefix('torch.'):<10}L {length:<6} logits RMS error ours "
+        f"{error:.1e}, theirs {their_error:.1e} (allowed {allowed:.1e})  prefill "
+        f"{slow_s * 1e3:.1f} -> {fast_s * 1e3:.1f} ms, {slow_s / fast_s:.2f}x  "
+        f"ours: {', '.join(sorted(bound))}{'' if fine else '  DIFFERS'}",
         flush=True,
     )
     return fine
+
+
+def _rms(values: torch.Tensor) -> float:
+    return values.double().square().mean().sqrt().item()
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ import timing
 import torch
 import triton
 import verdicts
-from cases import BUILDERS, Call, Case, cases
+from cases import BUILDERS, Call, Case, cells
 from ssmprof_kernels import launch
 
 if sys.version_info >= (3, 11):
@@ -75,17 +75,19 @@ def main() -> int:
     )
     rows: list[dict[str, Any]] = []
     started = time.monotonic()
-    for op in args.ops or BUILDERS:
-        for case in cases(op, table):
-            if args.seconds and time.monotonic() - started > args.seconds:
-                print(f"stopped after {args.seconds:.0f} s, before {op} {case.shape}")
-                break
-            fresh = _cell(case, limits, device, args.rounds, not args.no_eager)
-            rows += fresh
-            _print(fresh)
-            del case
-            gc.collect()
+    todo = cells(args.ops or BUILDERS, table)
+    for done, build in enumerate(todo):
+        if args.seconds and time.monotonic() - started > args.seconds:
+            print(f"stopped after {args.seconds:.0f} s: {done} of {len(todo)} cells measured")
+            break
+        fresh = _cell(build(), limits, device, args.rounds, not args.no_eager)
+        rows += fresh
+        _print(fresh)
+        # The cell's tensors hang in reference cycles of its closures.
+        gc.collect()
+        if done % 20 == 0:
             _write(out, rows, table, limits, device)
+    _write(out, rows, table, limits, device)
     _print_totals(verdicts.judge(rows, table))
     _print_missing(rows)
     print(f"written: {out}/bench.csv, bench.json, totals.json")

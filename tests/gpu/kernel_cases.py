@@ -207,7 +207,7 @@ def _norm(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
 def _attention(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     r = _Random(dtype, v)
     hq, hk = ((8, 2), (7, 1), (4, 4), (8, 1))[v % 4]
-    dh, batch, room = (128, 64, 80, 19)[v % 4], 3, min(length, 2500)
+    dh, batch, room = (128, 64, 80, 19)[v % 4], 3, min(length, 600)
     found: dict[str, Any] = {
         "q": r(batch, hq, dh),
         "k_cache": r(batch, room, hk, dh),

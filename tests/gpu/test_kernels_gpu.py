@@ -17,7 +17,11 @@ pytestmark = [
 ]
 
 LENGTHS = (1, 7, 63, 64, 65, 127, 129, 2047, 2048, 2049)
+SOME_LENGTHS = (1, 65, 129, 2049)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+# Tests that fill most of the memory take turns when several processes share the GPU.
+large = pytest.mark.xdist_group("large")
 
 # Operations that round factors to the input dtype on the way, for the matrix units.
 MATRIX_OPS = ("ssd_scan", "attention_decode")
@@ -41,7 +45,8 @@ def agree(given: Case, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d)[6:])
 @pytest.mark.parametrize("op", OPS)
 def test_every_length_and_option_agrees_with_the_walk(op, dtype):
-    for variant, length in enumerate(LENGTHS):
+    lengths = LENGTHS if dtype == torch.bfloat16 else SOME_LENGTHS
+    for variant, length in enumerate(lengths):
         agree(case(op, dtype, length, variant + DTYPES.index(dtype)), dtype)
 
 
@@ -108,6 +113,7 @@ def test_a_nan_reaches_later_tokens_of_its_own_row_only(op):
     assert after[1, 150].isnan().all()
 
 
+@large
 def test_a_convolution_and_a_norm_reach_beyond_two_to_the_31_elements():
     dim = 5376
     length = (1 << 31) // dim + 4096
@@ -121,6 +127,7 @@ def test_a_convolution_and_a_norm_reach_beyond_two_to_the_31_elements():
     assert torch.equal(y[:, -64:], OPS["gated_rmsnorm"].kernel(x[:, -64:], weight[:, 0]))
 
 
+@large
 def test_a_decode_attention_reaches_beyond_two_to_the_31_elements():
     length = (1 << 31) // 1024 + 4096
     q = torch.randn(1, 32, 128, device="cuda", dtype=torch.bfloat16)
@@ -131,6 +138,7 @@ def test_a_decode_attention_reaches_beyond_two_to_the_31_elements():
     torch.testing.assert_close(got, near, rtol=2e-2, atol=2e-3)
 
 
+@large
 @pytest.mark.parametrize("op", ["ssd_scan", "selective_scan"])
 def test_a_scan_reaches_beyond_two_to_the_31_elements(op):
     width, rest = 8192, 4100
@@ -153,6 +161,7 @@ def test_a_scan_reaches_beyond_two_to_the_31_elements(op):
     assert ((got - expected).norm() / expected.norm()).item() < 5e-3
 
 
+@large
 def test_a_state_update_reaches_slots_beyond_two_to_the_31_elements():
     given = case("selective_state_update", torch.bfloat16, 3, 1)
     small = given.arguments["state"]
