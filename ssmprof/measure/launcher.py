@@ -19,16 +19,23 @@ import warnings
 from contextlib import suppress
 
 from ssmprof.measure import environment, worker
+from ssmprof.measure.preload import device_touched
 
 PACKET = 4096
 
 
 def main(arguments: list[str]) -> None:
-    """`launcher SOCKET-FD MODULE:RUNNER DEVICE`."""
-    fd, runner, device = arguments
-    control = socket.socket(fileno=int(fd))
+    """`launcher SOCKET-FD MODULE:RUNNER DEVICE [--plain]`."""
+    fd, runner, device, *plain = arguments
     make = worker.load(runner)
     environment.prepare()
+    prepare = getattr(make, "prepare", None)
+    if prepare is not None and not plain:
+        prepare()
+        if device_touched():
+            again = ["-m", "ssmprof.measure.launcher", fd, runner, device, "--plain"]
+            os.execv(sys.executable, [sys.executable, *again])
+    control = socket.socket(fileno=int(fd))
     # What is imported stays: collections in the workers skip it, and its pages stay shared.
     gc.collect()
     gc.freeze()

@@ -27,6 +27,7 @@ from ssmprof.errors import NoDeviceError
 from ssmprof.measure import environment, latency, memory, wire
 from ssmprof.measure.compilations import count_compilations
 from ssmprof.measure.passes import Scene, run_all
+from ssmprof.measure.preload import preload
 from ssmprof.measure.sampling import WarmUp, warm_up
 from ssmprof.measure.timers import L2Flush, capture
 from ssmprof.measure.worker import Stage, UnsupportedError
@@ -54,6 +55,11 @@ class PointRunner:
         self._warm: WarmUp | None = None
         self._wait = torch.cuda.synchronize if kind == "cuda" else _nothing
         self._compilations = count_compilations()
+
+    @staticmethod
+    def prepare() -> None:
+        """What a launcher may do before it forks."""
+        preload()
 
     def environment(self) -> Environment:
         """The machine and the software."""
