@@ -34,6 +34,8 @@ def matrix(t: Tensor, rows: int, columns: int) -> TensorDescriptor:
 
 
 _locate = gluon.jit(ssd_kernels._locate.fn)
+_let_next_start = gluon.jit(ssd_kernels._let_next_start.fn)
+_await_previous = gluon.jit(ssd_kernels._await_previous.fn)
 _start = gluon.jit(ssd_kernels._start.fn)
 _is_finite = gluon.jit(ssd_kernels._is_finite.fn)
 _retrace = gluon.jit(ssd_kernels._retrace.fn)
@@ -57,9 +59,9 @@ def _keep(v, mask):
 
 
 @gluon.jit
-def _fetch(x_desc, b_desc, c_desc, decays, sources, pairs, row, x_column, column, xs, bs, cs, ds,
-           ss, ps, x_full, b_full, c_full, pred, Q: gl.constexpr):  # fmt: skip
-    """Start the copies of one chunk; nothing but its exponents and pairs if not `pred`."""
+def _fetch(x_desc, b_desc, c_desc, row, x_column, column, xs, bs, cs, x_full, b_full, c_full,
+           pred):  # fmt: skip
+    """Start the copies of one chunk's tiles, if `pred`."""
     # One barrier per tile: waits come as late as each tile is needed.
     mbarrier.expect(c_full, c_desc.block_type.nbytes, pred=pred)
     mbarrier.expect(b_full, b_desc.block_type.nbytes, pred=pred)
@@ -67,6 +69,11 @@ def _fetch(x_desc, b_desc, c_desc, decays, sources, pairs, row, x_column, column
     tma.async_copy_global_to_shared(c_desc, [row, column], c_full, cs, pred=pred)
     tma.async_copy_global_to_shared(x_desc, [row, x_column], x_full, xs, pred=pred)
     tma.async_copy_global_to_shared(b_desc, [row, column], b_full, bs, pred=pred)
+
+
+@gluon.jit
+def _fetch_prepared(decays, sources, pairs, ds, ss, ps, Q: gl.constexpr):
+    """Start the copies of one chunk's exponents and pairs."""
     line: gl.constexpr = gl.BlockedLayout([1], [32], [gl.num_warps()], [0])
     tokens = gl.arange(0, Q, layout=line)
     square: gl.constexpr = gl.BlockedLayout(
@@ -143,6 +150,7 @@ def _walk(
     FINAL: gl.constexpr,
     VARLEN: gl.constexpr,
     SEGMENTS: gl.constexpr,
+    PDL: gl.constexpr,
     num_warps: gl.constexpr,
 ):
     """Arguments as in `ssd_kernels._walk`, and the products C B^T of `ssd_kernels._prepare`;
@@ -199,9 +207,11 @@ def _walk(
     sources = sources_ptr + (slot * H + head).to(gl.int64) * T
     groups = H // PER_GROUP
     pairs = pairs_ptr + ((slot * K).to(gl.int64) * groups + head // PER_GROUP) * (Q * Q)
-    _fetch(x_desc, b_desc, c_desc, decays, sources, pairs, row, x_column, column, xs.index(0),
-           bs.index(0), cs.index(0), ds.index(0), ss.index(0), ps, x_full.index(0),
-           b_full.index(0), c_full.index(0), left > 0, Q)  # fmt: skip
+    _fetch(x_desc, b_desc, c_desc, row, x_column, column, xs.index(0), bs.index(0), cs.index(0),
+           x_full.index(0), b_full.index(0), c_full.index(0), left > 0)  # fmt: skip
+    # Up to here only what the caller gave has been read.
+    _await_previous(PDL)
+    _fetch_prepared(decays, sources, pairs, ds.index(0), ss.index(0), ps, Q)
     total = gl.load(decays + Q - 1)
 
     hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
@@ -263,10 +273,10 @@ def _walk(
         decays += ahead
         sources += ahead
         pairs += ahead * groups * Q
-        _fetch(x_desc, b_desc, c_desc, decays, sources, pairs, row, x_column, column,
-               xs.index(there), bs.index(there), cs.index(there), ds.index(there),
-               ss.index(there), ps, x_full.index(there), b_full.index(there),
-               c_full.index(there), more, Q)  # fmt: skip
+        _fetch(x_desc, b_desc, c_desc, row, x_column, column, xs.index(there), bs.index(there),
+               cs.index(there), x_full.index(there), b_full.index(there), c_full.index(there),
+               more)  # fmt: skip
+        _fetch_prepared(decays, sources, pairs, ds.index(there), ss.index(there), ps, Q)
         total_next = gl.load(decays + Q - 1)
         if GATE:
             z_at = z_base + sr[:, None] * z_sl + sc[None, :] * z_sp
@@ -372,6 +382,7 @@ def _summaries(
     BN: gl.constexpr,
     STAGES: gl.constexpr,
     VARLEN: gl.constexpr,
+    PDL: gl.constexpr,
     num_warps: gl.constexpr,
 ):
     """`ssd_kernels._summaries` behind `ssd_kernels._prepare`."""
@@ -379,6 +390,8 @@ def _summaries(
     LEFT: gl.constexpr = gl.DotOperandLayout(0, STATE, 2)
     dtype: gl.constexpr = x_desc.dtype
     T = K * Q
+    _let_next_start(PDL)
+    _await_previous(PDL)
     pid = gl.program_id(0)
     blocks = gl.cdiv(P, BP)
     block = pid % blocks

@@ -40,6 +40,22 @@ def _exp2(v, INTERPRET: tl.constexpr):
 
 
 @triton.jit
+def _let_next_start(PDL: tl.constexpr):
+    """Let the next kernel's programs take their places; they wait in `_await_previous`."""
+    if PDL:
+        tl.inline_asm_elementwise(
+            "griddepcontrol.launch_dependents; // $0", "=r", [], tl.int32, False, 1
+        )
+
+
+@triton.jit
+def _await_previous(PDL: tl.constexpr):
+    """Until the kernel before has ended and its stores can be read."""
+    if PDL:
+        tl.inline_asm_elementwise("griddepcontrol.wait; // $0", "=r", [], tl.int32, False, 1)
+
+
+@triton.jit
 def _softplus(v):
     u = tl.exp2(v * LOG2E)
     # log(1 + u) loses the digits of a small u; four terms of the series keep fp32 accuracy.
@@ -168,10 +184,12 @@ def _prepare(
     BIAS: tl.constexpr,
     VARLEN: tl.constexpr,
     PAIRED: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """The part of the scan that knows no state: exponents of one chunk for `HEADS` heads; and if
     PAIRED, `tasks` programs before them form C B^T of one chunk and group."""
     T = K * Q
+    _let_next_start(PDL)
     pid = tl.program_id(0)
     if PAIRED:
         if pid < tasks:
@@ -277,10 +295,13 @@ def _summaries(
     PAIRED: tl.constexpr,
     PRECISION: tl.constexpr,
     INTERPRET: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """End state of each segment from a zero start, and its decay; the exponents unless PREPARED,
     and the pairs of `_prepare` if PAIRED."""
     T = K * Q
+    _let_next_start(PDL)
+    _await_previous(PDL and PREPARED)
     pid = tl.program_id(0)
     if PAIRED:
         if pid < tasks:
@@ -417,9 +438,12 @@ def _combine(
     BLOCK: tl.constexpr,
     H0: tl.constexpr,
     VARLEN: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """In place: end state from a zero start -> end state from the sequence's start."""
     T = K * Q
+    _let_next_start(PDL)
+    _await_previous(PDL)
     pid = tl.program_id(0)
     blocks = tl.cdiv(SIZE, BLOCK)
     block = pid % blocks
@@ -608,10 +632,12 @@ def _walk(
     TMA: tl.constexpr,
     PRECISION: tl.constexpr,
     INTERPRET: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """y and the final state of one segment. SKIP: 0 none, 1 D of shape (H), 2 (H, P). SEGMENTS:
     0 one per sequence, 1 the states before this segment are still apart, 2 `_combine` has run."""
     T = K * Q
+    _await_previous(PDL)
     pid = tl.program_id(0)
     blocks = tl.cdiv(P, BP)
     block = pid % blocks

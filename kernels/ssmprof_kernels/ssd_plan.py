@@ -28,6 +28,7 @@ DEFAULT: dict[str, Any] = {
     "sum_stages": 2,
     "tma": True,
     "gluon": True,
+    "pdl": False,
     "prepare": False,
     "resident": 2,
     "alone_us": 1.6,

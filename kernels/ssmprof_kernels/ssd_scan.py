@@ -175,7 +175,8 @@ def _record(
         strides[name] = {
             f"{name.lower()}_s{a}": s for a, s in zip(letters, steps, strict=True)
         }
-    varlen = {"VARLEN": given["cu"] is not None}
+    pdl = bool(meta["pdl"] and facts.sm >= 90)
+    varlen = {"VARLEN": given["cu"] is not None, "PDL": pdl}
     delta = {
         "SOFTPLUS": bool(dt_softplus), "APART": apart, "BIAS": given["bias"] is not None,
         "CLAMP": low > (0.0 if dt_softplus else -math.inf) or high < math.inf, **varlen,
@@ -194,9 +195,11 @@ def _record(
             for name, columns in (("x", BP), ("B", BN), ("C", BN))
         )
 
-    def options(warps: int, stages: int = 3) -> dict[str, Any]:
-        fusion = {} if interpret else {"enable_fp_fusion": True}
-        return {"num_warps": warps, "num_stages": stages, **fusion}
+    def options(warps: int, stages: int = 3, *, follows: bool = True) -> dict[str, Any]:
+        if interpret:
+            return {"num_warps": warps, "num_stages": stages}
+        early = {"launch_pdl": True} if pdl and follows else {}
+        return {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True, **early}
 
     rec = replay.Recording(len(tensors))
     exponents = {
@@ -213,9 +216,10 @@ def _record(
     _, chunk_b, chunk_c = views(Q, _matrix)
     if prepared:
         rec.add(
-            ssd_kernels._prepare, tasks + cut.slots * (cut.T // Q) * -(-heads // 16), options(4),
-            b_ref=chunk_b, c_ref=chunk_c, dt_ptr=ref["dt"], a_ptr=ref["A"], bias_ptr=ref["bias"],
-            cu_ptr=ref["cu"], Q=Q, HEADS=16, PER_GROUP=heads // groups, N=states, **paired,
+            ssd_kernels._prepare, tasks + cut.slots * (cut.T // Q) * -(-heads // 16),
+            options(4, follows=False), b_ref=chunk_b, c_ref=chunk_c, dt_ptr=ref["dt"],
+            a_ptr=ref["A"], bias_ptr=ref["bias"], cu_ptr=ref["cu"], Q=Q, HEADS=16,
+            PER_GROUP=heads // groups, N=states, **paired,
             **exponents, **place, **limits, **strides["dt"], **delta,
         )
     grid = cut.slots * heads * blocks
@@ -236,7 +240,8 @@ def _record(
             x_ref, b_ref, _ = views(R * Q, _matrix)
             rec.add(
                 ssd_kernels._summaries, tasks + grid,
-                options(meta["sum_warps"], meta["sum_stages"]), chunk_b_ref=chunk_b,
+                options(meta["sum_warps"], meta["sum_stages"], follows=prepared),
+                chunk_b_ref=chunk_b,
                 chunk_c_ref=chunk_c, x_ref=x_ref, dt_ptr=ref["dt"], a_ptr=ref["A"], b_ref=b_ref,
                 bias_ptr=ref["bias"], cu_ptr=ref["cu"], seq_ptr=ref["seq"], R=R,
                 PREPARED=prepared, **paired, **exponents,
