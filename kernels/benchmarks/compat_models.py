@@ -161,7 +161,7 @@ def compare(
 ) -> bool:
     """Print one line for a model; False if logits differ or our functions were not bound.
 
-    In fp32 the two must agree. In bf16 the library's own path is some per cent off, so both are held
+    In fp32 the two must agree. In bf16 the path of the library is per cents off, so both are held
     against fp32 logits of the same (rounded) weights, and ours may not be further away than it is.
     """
     model = MODELS[name]

@@ -1,0 +1,183 @@
+"""The compatible callables: same names, parameters and results; clean arrival and departure."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from ssmprof_kernels import OPS, compat
+from ssmprof_kernels.compat import causal_conv1d as conv
+from ssmprof_kernels.compat import fla, mamba_ssm
+
+FUNCTIONS = [f for _, table in compat.PACKAGES.values() for fs in table.values() for f in fs]
+
+
+@pytest.fixture(autouse=True)
+def _plain_forms(monkeypatch):
+    # What is tested is the mapping of arguments; the plain forms are the faster way to see it.
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("name", compat.PACKAGES)
+def test_a_package_arrives_with_spec_version_and_every_path_and_leaves_no_trace(name):
+    assert name not in sys.modules
+    with compat.installed(name):
+        module = importlib.import_module(name)
+        assert importlib.util.find_spec(name) is not None
+        assert "ssmprof" in module.__version__
+        for path, functions in compat.PACKAGES[name][1].items():
+            inner = importlib.import_module(f"{name}.{path}" if path else name)
+            found = module
+            for part in filter(None, path.split(".")):
+                found = getattr(found, part)
+            for function in functions:
+                assert getattr(inner, function.__name__) is function
+                assert getattr(found, function.__name__) is function
+    assert not [m for m in sys.modules if m.partition(".")[0] == name]
+
+
+def test_what_was_there_before_is_there_again(monkeypatch):
+    real = ModuleType("fla")
+    monkeypatch.setitem(sys.modules, "fla", real)
+    with pytest.raises(RuntimeError, match="replace=True"):
+        compat.install("fla")
+    with compat.installed("fla", replace=True):
+        assert sys.modules["fla"] is not real
+    assert sys.modules["fla"] is real
+
+
+def test_a_model_that_has_already_chosen_is_an_error(monkeypatch):
+    name = "transformers.models.mamba2.modeling_mamba2"
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    with pytest.raises(RuntimeError, match="already chosen"):
+        compat.install("mamba_ssm")
+    assert "mamba_ssm" not in sys.modules
+
+
+def test_an_unknown_package_is_named():
+    with pytest.raises(ValueError, match="no compatible package 'flash'"):
+        compat.install("flash")
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_every_parameter_is_spelled_out(function):
+    kinds = {p.kind for p in inspect.signature(function).parameters.values()}
+    assert kinds == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
+
+
+def test_the_convolution_is_channel_first_and_knows_swish():
+    x, w, b = torch.randn(2, 6, 9), torch.randn(6, 4), torch.randn(6)
+    y, final = conv.causal_conv1d_fn(x, w, b, activation="swish", return_final_states=True)
+    padded = torch.nn.functional.pad(x, (3, 0))
+    expected = torch.nn.functional.conv1d(padded, w[:, None], b, groups=6)
+    torch.testing.assert_close(y, torch.nn.functional.silu(expected))
+    torch.testing.assert_close(final, x[:, :, -3:])
+
+
+def test_convolution_steps_continue_a_prefill():
+    x, w = torch.randn(2, 6, 9), torch.randn(6, 4)
+    whole = conv.causal_conv1d_fn(x, w)
+    _, state = conv.causal_conv1d_fn(x[:, :, :5], w, return_final_states=True)
+    two = conv.causal_conv1d_update(x[:, :, 5:7], state, w)
+    torch.testing.assert_close(two, whole[:, :, 5:7])
+    torch.testing.assert_close(conv.causal_conv1d_update(x[:, :, 7], state, w), whole[:, :, 7])
+
+
+def test_the_selective_scan_then_one_step_equals_a_longer_scan():
+    u, dt, z = (torch.randn(2, 6, 9) for _ in range(3))
+    A, B, C = -torch.rand(6, 4), torch.randn(2, 4, 9), torch.randn(2, 4, 9)
+    D, bias = torch.randn(6), torch.randn(6)
+    whole = mamba_ssm.selective_scan_fn(u, dt, A, B, C, D, z, bias, True)
+    _, state = mamba_ssm.selective_scan_fn(
+        u[..., :8], dt[..., :8], A, B[..., :8], C[..., :8], D, z[..., :8], bias, True, True
+    )
+    step = mamba_ssm.selective_state_update(
+        state, u[..., 8], dt[..., 8], A, B[..., 8], C[..., 8], D, z[..., 8], bias, True
+    )
+    torch.testing.assert_close(step, whole[..., 8], rtol=1e-4, atol=1e-5)
+
+
+def test_the_chunk_scan_ignores_its_chunk_and_packs_sequences():
+    x, dt = torch.randn(1, 12, 4, 8), torch.randn(1, 12, 4)
+    A, B, C = -torch.rand(4), torch.randn(1, 12, 2, 16), torch.randn(1, 12, 2, 16)
+    scan = mamba_ssm.mamba_chunk_scan_combined
+    a = scan(x, dt, A, B, C, 64, dt_softplus=True)
+    torch.testing.assert_close(a, scan(x, dt, A, B, C, 3, dt_softplus=True))
+    ends = torch.tensor([0, 5, 12])
+    y, last, states = scan(
+        x, dt, A, B, C, 64, dt_softplus=True, cu_seqlens=ends,
+        return_final_states=True, return_varlen_states=True,
+    )  # fmt: skip
+    one = scan(x[:, :5], dt[:, :5], A, B[:, :5], C[:, :5], 64, dt_softplus=True)
+    torch.testing.assert_close(y[:, :5], one)
+    torch.testing.assert_close(last, states[-1:])
+
+
+def test_the_gated_norm_defaults_to_norm_before_gate():
+    x, z, w = torch.randn(3, 16), torch.randn(3, 16), torch.rand(16)
+    expected = OPS["gated_rmsnorm"].plain(x, w, z=z, norm_before_gate=True, eps=1e-6)
+    torch.testing.assert_close(mamba_ssm.rmsnorm_fn(x, w, None, z=z), expected)
+
+
+@pytest.mark.parametrize("gate", ["none", "token", "zero", "head"])
+@pytest.mark.parametrize("v_first", [False, True])
+def test_simple_gla_is_its_recurrence(gate, v_first):
+    q, k, v = torch.randn(2, 7, 3, 8), torch.randn(2, 7, 3, 8), torch.randn(2, 7, 3, 5)
+    g = {"token": -torch.rand(2, 7, 3) * 3, "zero": torch.zeros(2, 7, 3)}.get(gate)
+    gamma = -torch.rand(3) if gate == "head" else None
+    start = torch.randn(2, 3, 8, 5)
+    given = start.transpose(-1, -2) if v_first else start
+    o, state = fla.chunk_simple_gla(q, k, v, g, gamma, 0.3, given, True, state_v_first=v_first)
+    h = start.clone()
+    for t in range(7):
+        log = torch.zeros(3) if gate == "none" else gamma if g is None else g[:, t]
+        h = h * log.exp()[..., None, None] + k[:, t, ..., None] * v[:, t, :, None]
+        expected = 0.3 * (q[:, t, ..., None] * h).sum(-2)
+        torch.testing.assert_close(o[:, t], expected, rtol=1e-4, atol=1e-4)
+    state = state.transpose(-1, -2) if v_first else state
+    torch.testing.assert_close(state, h, rtol=1e-4, atol=1e-4)
+
+
+def test_a_gradient_that_would_be_needed_is_refused():
+    x, w = torch.randn(2, 6, 9), torch.randn(6, 4, requires_grad=True)
+    with pytest.raises(RuntimeError, match="weight requires a gradient"):
+        conv.causal_conv1d_fn(x, w)
+    with torch.no_grad():
+        conv.causal_conv1d_fn(x, w)
+
+
+X = torch.zeros(1, 4, 2, 8)
+BC = torch.zeros(1, 4, 1, 16)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: conv.causal_conv1d_fn(X[0], X[0, 0], activation="relu"), "activation"),
+        (lambda: mamba_ssm.layernorm_fn(X, X[0, 0, 0], None), "is_rms_norm"),
+        (lambda: mamba_ssm.rmsnorm_fn(X, X[0, 0, 0], X[0, 0, 0]), "bias"),
+        (
+            lambda: mamba_ssm.mamba_chunk_scan_combined(
+                X, X[..., 0], X[0, 0, :, 0], BC, BC, 64, return_varlen_states=True
+            ),
+            "cu_seqlens",
+        ),
+        (
+            lambda: mamba_ssm.selective_scan_fn(
+                X[0], X[0], torch.zeros(2, 4, dtype=torch.complex64), X[0], X[0]
+            ),
+            "A is complex",
+        ),
+        (lambda: fla.chunk_simple_gla(BC, BC, BC, BC[..., 0], BC[0, 0, :, 0]), "g_gamma"),
+        (lambda: fla.fused_recurrent_simple_gla(BC, BC, BC, reverse=True), "reverse"),
+    ],
+)
+def test_a_value_that_cannot_be_honoured_raises(call, named):
+    with pytest.raises(ValueError, match=named):
+        call()
