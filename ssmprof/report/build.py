@@ -10,9 +10,7 @@ from ssmprof.records import Run, content_hash, encode
 from ssmprof.report import embed
 from ssmprof.report.hero import heroes
 from ssmprof.report.page import Page, Section
-from ssmprof.report.points import points
 from ssmprof.report.sections import cost, data, evidence, fits, trust, where, why
-from ssmprof.report.tables import render
 from ssmprof.report.words import published_banner
 
 
@@ -42,7 +40,6 @@ def build(run: Run, *, identifiers: bool = False) -> Page:
         ),
         payloads={
             "data-run": embed.encoded(slim),
-            "data-points": render(points(slim), "csv").encode(),
             "data-scenario": encode(run.scenario),
         },
     )

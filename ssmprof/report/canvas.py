@@ -45,8 +45,7 @@ def plain(axes: Axes, grid: str = "both") -> Axes:
         spine.set_color(sentinel("grid"))
         spine.set_linewidth(0.9)
     axes.tick_params(
-        which="both", colors=sentinel("muted"), labelsize=TEXT_PT, length=3, width=0.8,
-        color=sentinel("grid"),
+        which="both", colors=sentinel("muted"), labelsize=TEXT_PT, bottom=False, left=False, pad=5
     )  # fmt: skip
     axes.grid(visible=True, axis=grid, color=sentinel("grid"), linewidth=0.6, alpha=0.7)  # type: ignore[arg-type]
     axes.set_axisbelow(True)

@@ -29,7 +29,12 @@ _HREF = re.compile(r'href="(#[^"]+)"')
 _SPACES = re.compile(r"\s+")
 # Ids that matplotlib hands out by itself: `line2d_12`, `matplotlib.axis_3`.
 _AUTOMATIC = re.compile(r"[A-Za-z0-9.]+_\d+")
-_DEFAULTS = {("stroke-linejoin", "miter"), ("fill-opacity", "1"), ("stroke-opacity", "1")}
+_DEFAULTS = {
+    ("stroke-linejoin", "miter"),
+    ("stroke-linecap", "square"),
+    ("fill-opacity", "1"),
+    ("stroke-opacity", "1"),
+}
 
 
 def to_svg(figure: Figure, prefix: str, title: str, description: str, themed: bool = True) -> str:
@@ -90,7 +95,24 @@ def _slim(root: ElementTree.Element, prefix: str) -> None:
         element.tail = None
         if element.get("d"):
             element.set("d", _SPACES.sub(" ", element.get("d", "")).strip())
+        if element.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
+    _rename(root, used, prefix)
     _unwrap(root)
+
+
+def _rename(root: ElementTree.Element, used: set[str], prefix: str) -> None:
+    """Short names for what only this figure refers to: clips, markers and hatches."""
+    order = [element.get("id", "") for element in root.iter() if element.get("id") in used]
+    short = {name: f"{prefix}-{number}" for number, name in enumerate(dict.fromkeys(order))}
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            if key == "id":
+                element.set(key, short.get(value, value))
+            elif key == "href":
+                element.set(key, f"#{short.get(value[1:], value[1:])}")
+            elif value.startswith("url(#"):
+                element.set(key, f"url(#{short.get(value[5:-1], value[5:-1])})")
 
 
 def _unwrap(parent: ElementTree.Element) -> None:

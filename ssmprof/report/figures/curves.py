@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LEFT = 0.072
+_LEFT = 0.082
 _LONGEST_LABEL = 22
 _CHARACTER_PT = 5.6  # mean width of a character of the heading
 _ROW = 0.06  # height of a line of text, as a share of the axes

@@ -42,7 +42,7 @@ def section(run: Run, sha256: str, *, identifiers: bool) -> Section:
         Downloads(
             (
                 ("Run as JSON", "data-run", "run.json"),
-                ("Points as CSV", "data-points", "points.csv"),
+                ("Points as CSV", "data-run", "points.csv"),
                 ("Scenario as JSON", "data-scenario", "scenario.json"),
             )
         )

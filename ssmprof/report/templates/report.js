@@ -177,12 +177,32 @@
   }
 
   // Downloads come from the file itself.
+  const csv = (run) => {
+    const heads = ["block", "phase", "context", "batch", "dtype", "execution", "logits", "round", "status", "time_s", "peak_bytes", "energy_j"];
+    const middle = (list) => {
+      const sorted = [...list].sort((a, b) => a - b);
+      return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
+    };
+    const rows = run.outcomes.map((one) => {
+      const p = { batch: 1, dtype: "bfloat16", execution: "graph", logits: "none", ...one.point };
+      const found = {
+        ...p, round: one.round, status: one.reason || "ok",
+        time_s: one.times_s ? middle(one.times_s) : "",
+        peak_bytes: one.memory ? one.memory.allocator_peak_bytes : "",
+        energy_j: one.energy ? one.energy.energy_j : "",
+      };
+      return heads.map((head) => '"' + String(found[head]).replaceAll('"', '""') + '"').join(",");
+    });
+    return [heads.join(","), ...rows].join("\n") + "\n";
+  };
   for (const button of document.querySelectorAll("button[data-payload]")) {
     if (!("DecompressionStream" in window)) break;
     button.hidden = false;
     button.addEventListener("click", async () => {
       const link = make("a");
-      link.href = URL.createObjectURL(new Blob([await unpack(button.dataset.payload)]));
+      const text = await unpack(button.dataset.payload);
+      const data = button.dataset.file.endsWith(".csv") ? csv(JSON.parse(text)) : text;
+      link.href = URL.createObjectURL(new Blob([data]));
       link.download = button.dataset.file;
       link.click();
       URL.revokeObjectURL(link.href);

@@ -1,0 +1,165 @@
+"""The page in a real browser: offline, without scripts, on a phone, by keyboard, on paper.
+
+Needs Chromium (SSMPROF_CHROMIUM, or `chromium` on the PATH); playwright brings none of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssmprof.report import write_report
+
+sys.path.insert(0, str(Path(__file__).parent))
+pages = import_module("pages")
+CHROMIUM = os.environ.get("SSMPROF_CHROMIUM") or shutil.which("chromium")
+pytestmark = pytest.mark.slow
+# Contrast of text, ids, names of controls: what axe-core would say first, without a download.
+SAYS_NOTHING = """() => [...document.querySelectorAll('button:not([hidden]), a, select')]
+  .filter(e => !(e.textContent || '').trim() && !e.getAttribute('aria-label')).length"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not CHROMIUM:
+        pytest.skip("no Chromium here: apt install chromium, or set SSMPROF_CHROMIUM")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(pages.rich(), path)
+    return path.as_uri()
+
+
+def opened(browser: Any, address: str, **context: Any) -> Any:
+    """A page that is offline and fails the test on any error of its script."""
+    page = browser.new_context(offline=True, **context).new_page()
+    page.asked = []
+    page.errors = []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on(
+        "console",
+        lambda line: page.errors.append(line.text) if line.type == "error" else None,
+    )
+    page.goto(address)
+    return page
+
+
+def test_nothing_is_requested_and_nothing_fails(browser: Any, address: str) -> None:
+    page = opened(browser, address)
+    page.wait_for_timeout(200)
+    assert [url for url in page.asked if not url.startswith(("file:", "data:"))] == []
+    assert page.errors == []
+    assert page.evaluate(SAYS_NOTHING) == 0
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["desktop", "phone"])
+def test_only_boxes_scroll_sideways(browser: Any, address: str, size: tuple[int, int]) -> None:
+    page = opened(browser, address, viewport={"width": size[0], "height": size[1]})
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def test_the_first_screen_holds_verdict_hero_and_key_numbers(browser: Any, address: str) -> None:
+    page = opened(browser, address, viewport={"width": 1280, "height": 800})
+    for selector in ("h1", "#picture svg", "#cards"):
+        box = page.locator(selector).bounding_box()
+        assert box["y"] + box["height"] <= 800, selector
+
+
+def test_without_scripts_everything_is_there_and_no_control_is_dead(
+    browser: Any, address: str
+) -> None:
+    page = opened(browser, address, java_script_enabled=False)
+    assert page.locator("svg").count() >= 8
+    assert page.locator("button:visible").count() == 0
+    assert page.locator("select:visible").count() == 0
+    assert page.locator("section").count() >= 7
+
+
+def test_arrow_keys_read_the_chart_out_and_the_address_follows(browser: Any, address: str) -> None:
+    page = opened(browser, address)
+    page.locator("#hero").focus()
+    page.keyboard.press("ArrowRight")
+    first = page.locator("#readout").inner_text()
+    assert first.startswith("512 tokens: attention")
+    page.keyboard.press("End")
+    assert page.locator("#readout").inner_text().startswith("32,768 tokens:")
+    assert "x=6" in page.evaluate("location.hash")
+
+
+def test_another_facet_is_unpacked_and_the_address_restores_it(browser: Any, address: str) -> None:
+    page = opened(browser, address)
+    before = page.locator("#verdict").inner_text()
+    page.select_option("#facet", "2")
+    page.wait_for_function("t => document.getElementById('verdict').textContent !== t", arg=before)
+    after = page.locator("#verdict").inner_text()
+    assert page.locator("#picture svg").count() == 1
+    again = opened(browser, address + page.evaluate("location.hash"))
+    again.wait_for_function("t => document.getElementById('verdict').textContent === t", arg=after)
+    assert again.errors == []
+
+
+def test_a_contender_can_be_taken_out_of_the_picture(browser: Any, address: str) -> None:
+    page = opened(browser, address)
+    line = page.locator("#hero0-series-mamba1")
+    assert line.is_visible()
+    page.locator("#legend button", has_text="mamba1").click()
+    assert not line.is_visible()
+    assert "off=mamba1" in page.evaluate("location.hash")
+
+
+def test_tables_sort_by_number(browser: Any, address: str) -> None:
+    page = opened(browser, address)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    table = page.locator("#fits table", has_text="bytes/token").last
+    table.locator("th button", has_text="bytes/token").click()
+    cells = table.locator("tbody tr td:nth-child(5)").all_inner_texts()
+    numbers = [float(cell.replace(",", "")) for cell in cells]
+    assert numbers == sorted(numbers, reverse=True)
+
+
+def test_the_theme_changes_the_colours_of_figures_too(browser: Any, address: str) -> None:
+    page = opened(browser, address, color_scheme="light")
+    colour = "getComputedStyle(document.querySelector('#hero0-series-attention path')).stroke"
+    light = page.evaluate(colour)
+    page.locator("#theme").click()
+    assert page.evaluate(colour) != light
+    dark = opened(browser, address, color_scheme="dark")
+    assert dark.evaluate(colour) == page.evaluate(colour)
+
+
+def test_data_can_be_taken_out_of_the_page(browser: Any, address: str) -> None:
+    page = opened(browser, address, accept_downloads=True)
+    with page.expect_download() as found:
+        page.locator("button", has_text="Points as CSV").click()
+    lines = Path(found.value.path()).read_text().splitlines()
+    assert lines[0].startswith("block,phase,context")
+    assert len(lines) > 100
+    with page.expect_download() as found:
+        page.locator("button", has_text="Run as JSON").click()
+    assert '"scenario"' in Path(found.value.path()).read_text()
+
+
+def test_paper_is_light_and_opens_what_is_folded(browser: Any, address: str) -> None:
+    page = opened(browser, address, color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    assert len(page.pdf(format="A4")) > 10_000
