@@ -153,6 +153,7 @@ def _record(
         ssd_gluon is not None
         and tma
         and meta["gluon"]
+        and facts.sm == 90  # its matrix instructions exist on Hopper alone
         and Q == 64
         and not apart
         and not seq_idx
