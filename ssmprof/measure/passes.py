@@ -40,6 +40,7 @@ class Scene:
     run: Callable[[], Any]
     wait: Callable[[], Any]
     flush: Callable[[], Any]
+    release: Callable[[], Any]
     device: Device
     module: torch.nn.Module | None
     predicted_bytes: int | None
@@ -83,7 +84,14 @@ def hosted(scene: Scene, measured: Measurement) -> Measurement:
 
 
 def weighed(scene: Scene, measured: Measurement) -> Measurement:
-    """The allocated peak in a process with a history: reserved and device numbers stay None."""
+    """The allocated peak in a process with a history: reserved and device numbers stay None.
+
+    What measuring itself holds is given back before: the flush's buffer, and the workspaces that
+    cuBLAS keeps for every stream a graph was captured on.
+    """
+    if scene.device.kind == "cuda":
+        scene.release()
+        torch._C._cuda_clearCublasWorkspaces()
     found = memory.weigh(scene.load, device=scene.device, predicted_bytes=scene.predicted_bytes)
     return structs.replace(measured, memory=found)
 

@@ -116,6 +116,7 @@ class PointRunner:
             run=run.replay if isinstance(run, torch.cuda.CUDAGraph) else run,
             wait=self._wait,
             flush=self._flush if self._flush is not None else _nothing,
+            release=self._flush.release if self._flush is not None else _nothing,
             device=self.device,
             module=model.module if isinstance(model, ForeignModel) else None,
             predicted_bytes=self._predicted(job),

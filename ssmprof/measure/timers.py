@@ -45,12 +45,19 @@ class L2Flush:
     """
 
     def __init__(self, l2_bytes: int) -> None:
-        words = max(1, 2 * l2_bytes // 4)
-        self._words = torch.randint(2**30, (words,), dtype=torch.int32, device="cuda")
-        self._out = torch.zeros((), dtype=torch.int32, device="cuda")
+        self._count = max(1, 2 * l2_bytes // 4)
+        self._words: torch.Tensor | None = None
+        self._out: torch.Tensor | None = None
 
     def __call__(self) -> None:
+        if self._words is None or self._out is None:
+            self._words = torch.randint(2**30, (self._count,), dtype=torch.int32, device="cuda")
+            self._out = torch.zeros((), dtype=torch.int32, device="cuda")
         torch.amax(self._words, 0, out=self._out)
+
+    def release(self) -> None:
+        """Give the memory back; the next flush takes it again."""
+        self._words = self._out = None
 
     @classmethod
     def of_device(cls) -> L2Flush:
