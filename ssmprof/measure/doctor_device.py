@@ -16,7 +16,6 @@ from ssmprof.measure.attribution.intervals import Untraceable
 from ssmprof.measure.timers import GraphTimer, L2Flush, WallTimer, Window, capture
 from ssmprof.records import Calibration, Check, Level, median
 
-MARK_MISMATCH_S = 0.3e-6
 KNOWN_SHARE, KNOWN_S = 0.01, 1e-6
 _UNDER_TABLE = 0.25  # of the data sheet's bandwidth: copies reach 80 to 90 % of it on a sound card
 _DATA_EFFECT = 0.03
@@ -41,10 +40,12 @@ def mark(found: Calibration) -> Check:
             text=f"no event nodes in graphs ({reason}); per-op times fall back to stream events",
             fix="pip install --upgrade torch  (2.8 or later)",
         )
-    differ = abs(m - 2 * e) > MARK_MISMATCH_S
-    text = f"m = {_us(m)} per mark, empty pair e = {_us(e)}"
+    cost = marks.mark_cost()
+    differ = abs(cost.chain_s - 2 * e) > marks.CHAIN_TOLERANCE_S
+    text = f"m = {_us(m)} per mark, {_us(cost.fill_s)} before a fill; "
+    text += f"two empty pairs {_us(2 * e)}, chain of small kernels {_us(cost.chain_s)}"
     if differ:
-        text += f"; m and 2e = {_us(2 * e)} differ, m is used"
+        text += "; they differ, and the chain is used"
     return Check(name="marks", level="warn" if differ else "ok", text=text, value=m, unit="s")
 
 

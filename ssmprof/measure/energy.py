@@ -21,14 +21,15 @@ IDLE_S = 1.0
 # After work the power falls over about a second (NVML averages over one): idle is read later.
 _SETTLE_S = 1.0
 _SAMPLES_HZ = 10.0
-# Calls queued between two looks at the clock: about this long, so that the queue never runs dry.
-_BATCH_S = 0.05
+# Calls queued between two looks at the clock or at the counter, in seconds.
+_BATCH_S = 0.02
+_LONGEST_PERIOD_S = 1.0
 _DEVICE_MUST_LIE = 1.1  # a little above the board limit is the meter's error, more is a wrong unit
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Joules and seconds of one window; `counted` by the counter, `integral` from samples."""
+    """Joules and seconds of so many calls; `counted` by the counter, `integral` from samples."""
 
     calls: int
     window_s: float
@@ -75,12 +76,46 @@ class _PowerIntegral:
         return joules / (self._samples[-1][0] - self._samples[0][0])
 
 
+class _Work:
+    """Calls back to back: `step` submits a batch and does not wait for all of it."""
+
+    def __init__(
+        self, call: Callable[[], Any], synchronize: Callable[[], Any], call_s: float
+    ) -> None:
+        self._call = call
+        self._synchronize = synchronize
+        self._batch = max(1, round(_BATCH_S / max(call_s, 1e-7)))
+        self.step_s = self._batch * call_s
+        self.calls = 0
+
+    def step(self) -> None:
+        for _ in range(self._batch):
+            self._call()
+        self.calls += self._batch
+
+    def wait(self) -> None:
+        self._synchronize()
+
+
+class _Idle:
+    """Nothing, in steps."""
+
+    calls = 1
+    step_s = 0.0
+
+    def step(self) -> None:
+        sleep(_BATCH_S / 5)
+
+    def wait(self) -> None:
+        """Nothing was submitted."""
+
+
 def idle_power_w(
     device: Device, seconds: float = IDLE_S, settle_s: float = _SETTLE_S
 ) -> float | None:
     """Mean power while nothing runs, by counter or else by samples."""
     sleep(settle_s)
-    window = _window(device, lambda: (sleep(seconds), 1)[1])
+    window = _window(device, _Idle(), seconds)
     joules = window.counted_j if window.counted_j is not None else window.integral_j
     return None if joules is None else joules / window.window_s
 
@@ -106,48 +141,55 @@ def measure(
     idle_before = idle_power_w(device, idle_s)
     call()
     synchronize()
-    found = [
-        _window(device, lambda: _repeat(call, synchronize, call_s, window_s))
-        for _ in range(windows)
-    ]
+    found = [_window(device, _Work(call, synchronize, call_s), window_s) for _ in range(windows)]
     idle_after = idle_power_w(device, idle_s)
     return _energy(device, found, [w for w in (idle_before, idle_after) if w is not None])
 
 
-def _repeat(
-    call: Callable[[], Any], synchronize: Callable[[], Any], call_s: float, window_s: float
-) -> int:
-    """Run back to back for a window; returns the number of calls. The queue is kept full."""
-    batch = max(1, round(_BATCH_S / max(call_s, 1e-7)))
-    calls, began = 0, perf_counter()
-    while perf_counter() - began < window_s:
-        for _ in range(batch):
-            call()
-        synchronize()
-        calls += batch
-    return calls
+def _window(device: Device, work: _Work | _Idle, window_s: float) -> _Window:
+    """Run for a window between two moves of the counter, working before, between and after them.
 
-
-def _window(device: Device, run: Callable[[], int]) -> _Window:
-    """The counter is read at the edges only, for a read takes milliseconds; times in its middle."""
+    The counter moves ten times a second, so an edge that does not wait for a move is wrong by up to
+    that; and reading it takes milliseconds, so it is read at the edges only.
+    """
     with _PowerIntegral(device) as power:
-        before_j, started = _stamped(device)
-        calls = run()
-        after_j, ended = _stamped(device)
-    window_s = ended - started
+        began = perf_counter()
+        before_j, started = _move(device, work)
+        while perf_counter() - started < window_s:
+            work.step()
+            work.wait()
+        after_j, ended = _move(device, work)
+        work.wait()
+        call_s = (perf_counter() - began) / work.calls
+    span_s = ended - started
+    counted = None
+    if before_j is not None and after_j is not None and span_s > 0:
+        counted = (after_j - before_j) / span_s * work.calls * call_s
     mean_w = power.mean_w()
     return _Window(
-        calls=calls,
-        window_s=window_s,
-        counted_j=None if before_j is None or after_j is None else after_j - before_j,
-        integral_j=None if mean_w is None else mean_w * window_s,
+        calls=work.calls,
+        window_s=work.calls * call_s,
+        counted_j=counted,
+        integral_j=None if mean_w is None else mean_w * work.calls * call_s,
     )
 
 
-def _stamped(device: Device) -> tuple[float | None, float]:
-    before = perf_counter()
-    joules = device.energy_j()
-    return joules, (before + perf_counter()) / 2
+def _move(device: Device, work: _Work | _Idle) -> tuple[float | None, float]:
+    """Work on until the counter moves; its value, and when that was seen. None without one."""
+    first = device.energy_j()
+    deadline = perf_counter() + _LONGEST_PERIOD_S
+    while first is not None:
+        work.step()
+        # Reads fill most of the time the batch takes, so that the device never waits for them.
+        until = perf_counter() + 0.8 * work.step_s
+        while True:
+            asked = perf_counter()
+            now = device.energy_j()
+            if now is None or now != first or asked > deadline:
+                return now, (asked + perf_counter()) / 2
+            if asked >= until:
+                break
+    return None, perf_counter()
 
 
 def _energy(device: Device, found: list[_Window], idle: list[float]) -> Energy | Note:

@@ -22,7 +22,7 @@ PROCESSES = 5
 # Calls of about 20 µs, 200 µs and milliseconds: rows of a (rows, 4096) bf16 softmax on a GPU and of
 # a float32 one on a CPU.
 SIZES: dict[str, dict[str, int]] = {
-    "cuda": {"20 µs": 4096, "200 µs": 65_536, "2 ms": 524_288},
+    "cuda": {"20 µs": 1024, "200 µs": 16_384, "2 ms": 131_072},
     "cpu": {"200 µs": 16, "2 ms": 256},
 }
 # Allowed variation of the median by the length of the call (seconds, share).

@@ -19,7 +19,7 @@ from ssmprof.measure.compare_cupti import (
 from ssmprof.spec import AttentionSpec, BlockSpec
 
 
-def _row(event_us, cupti_us, position=0):
+def _row(event_us, cupti_us, position=0, span_us=None, kernels=1):
     return OpRow(
         block="mamba2",
         context=512,
@@ -27,9 +27,10 @@ def _row(event_us, cupti_us, position=0):
         scope="layers.0.mamba2.scan",
         op="triton",
         kernel="_walk",
-        kernels=1,
+        kernels=kernels,
         event_s=event_us * 1e-6,
         cupti_s=cupti_us * 1e-6,
+        span_s=(span_us or cupti_us) * 1e-6,
     )
 
 
@@ -58,6 +59,12 @@ def _comparison(*rows, problem=None):
 )
 def test_the_allowance_is_the_larger_of_a_microsecond_and_two_percent(event_us, cupti_us, used):
     assert _row(event_us, cupti_us).allowance_used == pytest.approx(used)
+
+
+@pytest.mark.parametrize(("event_us", "used"), [(12.0, 0.0), (9.5, 0.5), (14.5, 0.5)])
+def test_an_op_of_several_kernels_lies_between_their_sum_and_their_span(event_us, used):
+    row = _row(event_us, 10.0, span_us=14.0, kernels=2)
+    assert row.allowance_used == pytest.approx(used)
 
 
 def test_ops_below_five_microseconds_are_not_judged():
@@ -116,7 +123,7 @@ def test_a_quantity_that_fails_keeps_its_place_with_the_reason(tmp_path, monkeyp
 
 def test_every_quantity_of_the_acceptance_is_there():
     assert list(accuracy.QUANTITIES) == [
-        "per-op", "between-processes", "spin", "copy", "memory", "energy", "sampler"
+        "memory", "spin", "copy", "between-processes", "sampler", "per-op", "energy"
     ]  # fmt: skip
 
 

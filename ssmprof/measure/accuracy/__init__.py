@@ -17,14 +17,15 @@ import torch
 from ssmprof.measure.accuracy import resources, timing
 from ssmprof.measure.accuracy.bench import LENGTHS, Bench, Quantity, Report
 
+# Memory first: what the other measurements leave in the allocator would count as the call's.
 QUANTITIES: dict[str, Callable[[Bench], Sequence[Quantity]]] = {
-    "per-op": timing.per_op,
-    "between-processes": timing.between_processes,
+    "memory": resources.memory,
     "spin": timing.spin,
     "copy": timing.copy,
-    "memory": resources.memory,
-    "energy": resources.energy,
+    "between-processes": timing.between_processes,
     "sampler": resources.sampler,
+    "per-op": timing.per_op,
+    "energy": resources.energy,
 }
 
 

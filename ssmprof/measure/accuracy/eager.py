@@ -1,4 +1,4 @@
-"""Closure of an eager call: what CUPTI sees of it against what the host's clock sees."""
+"""Closure of an eager call: its ops and gaps on the device against the host's clock."""
 
 from __future__ import annotations
 
@@ -8,42 +8,37 @@ from typing import Any
 
 import torch
 
-from ssmprof.measure.attribution import cupti
 from ssmprof.records import median
 
 _TURNS = 15
 
 
 def eager_closure(call: Callable[[], Any]) -> float:
-    """|wall - kernels - gaps| / wall of one eager call, gaps within the call and around it.
+    """|wall - (ops + gaps) - around| / wall of one eager call.
 
-    Wall is host time from submission until the device is idle, without a profiler. The gap before
-    the first kernel and after the last one is what an empty submission takes.
+    Wall is host time from submission until the device is idle. Ops and gaps tile the span between
+    an event before the first op and one after the last; a profiler would stretch the gaps of a
+    launch-bound call by tens of per cent. Around is an empty submission: launch and wake-up.
     """
     walls: list[float] = []
+    spans: list[float] = []
     for _ in range(_TURNS):
-        torch.cuda.synchronize()
-        began = perf_counter()
+        walls.append(_wall_s(call))
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
         call()
+        end.record()
         torch.cuda.synchronize()
-        walls.append(perf_counter() - began)
-    cycles = cupti.profile(call, _TURNS)
-    spans = [
-        max(kernel.start_s + kernel.duration_s for kernel in cycle) - cycle[0].start_s
-        for cycle in cycles
-    ]
-    wall_s = median(walls)
-    return abs(wall_s - median(spans) - _around_s()) / wall_s
-
-
-def _around_s() -> float:
-    """Host seconds of submitting one tiny kernel and waiting for it: launch and wake-up."""
+        spans.append(begin.elapsed_time(end) / 1e3)
     cell = torch.ones(1, device="cuda")
-    found: list[float] = []
-    for _ in range(_TURNS):
-        torch.cuda.synchronize()
-        began = perf_counter()
-        cell.add_(0.0)
-        torch.cuda.synchronize()
-        found.append(perf_counter() - began)
-    return median(found)
+    around_s = median(_wall_s(lambda: cell.add_(0.0)) for _ in range(_TURNS))
+    wall_s = median(walls)
+    return abs(wall_s - median(spans) - around_s) / wall_s
+
+
+def _wall_s(call: Callable[[], Any]) -> float:
+    torch.cuda.synchronize()
+    began = perf_counter()
+    call()
+    torch.cuda.synchronize()
+    return perf_counter() - began

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from ssmprof.measure.processes import variation
 from ssmprof.measure.telemetry import Telemetry
 from ssmprof.records import Energy, median
 
-_WINDOW_S = 5.0
+_WINDOW_S = 4.0
 _WINDOWS = 5
 _SAMPLER_HZ = 10.0
 _TURN_S = 1.0
@@ -116,19 +116,22 @@ def sampler(bench: Bench) -> list[Quantity]:
             calls += 500
         return (perf_counter() - began) / calls
 
+    context = multiprocessing.get_context("spawn")
+    ready, sampling, stop = context.Event(), context.Event(), context.Event()
+    beside = context.Process(target=sample_while, args=(ready, sampling, stop, _SAMPLER_HZ))
+    beside.start()
+    ready.wait(60)
     timed()
     off: list[float] = []
     on: list[float] = []
-    context = multiprocessing.get_context("spawn")
     for _ in range(_TURNS):
+        sampling.clear()
         off.append(timed())
-        ready, stop = context.Event(), context.Event()
-        beside = context.Process(target=sample_until, args=(ready, stop, _SAMPLER_HZ))
-        beside.start()
-        ready.wait(30)
+        sampling.set()
         on.append(timed())
-        stop.set()
-        beside.join()
+    sampling.set()
+    stop.set()
+    beside.join()
     keep(bench, "sampler.json", {"off_s": off, "on_s": on})
     return [
         Quantity(
@@ -142,8 +145,12 @@ def sampler(bench: Bench) -> list[Quantity]:
     ]
 
 
-def sample_until(ready: Any, stop: Any, hz: float) -> None:
-    """Sample the CUDA device until `stop` is set; runs in a process of its own."""
-    with Telemetry(detect("cuda"), lambda _: None, hz):
-        ready.set()
-        stop.wait()
+def sample_while(ready: Any, sampling: Any, stop: Any, hz: float) -> None:
+    """Sample the CUDA device while `sampling` is set, until `stop` is; in a process of its own."""
+    device = detect("cuda")
+    ready.set()
+    while not stop.is_set():
+        sampling.wait()
+        with Telemetry(device, lambda _: None, hz):
+            while sampling.is_set() and not stop.is_set():
+                sleep(0.01)

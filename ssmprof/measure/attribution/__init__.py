@@ -33,7 +33,7 @@ from ssmprof.measure.attribution.intervals import (
     total_s,
     unnamed_note,
 )
-from ssmprof.records import Attribution, Calibration, Note, Route
+from ssmprof.records import Attribution, Note, Route
 
 # Beyond these the shares still stand, but are tagged; beyond the last no verdict is built on them.
 CLOSURE_TARGET: dict[str, float] = {"graph-events": 0.02}
@@ -46,7 +46,6 @@ class Request:
     """What to attribute, and how; `notes` collects why things were done otherwise."""
 
     call: Callable[[], Any]
-    calibration: Calibration
     replays: int
     module: torch.nn.Module | None
     flush: Callable[[], None]
@@ -70,29 +69,21 @@ def _graph_events(request: Request) -> Parts:
     reason = marks.external_events_work()
     if reason is not None:
         raise Untraceable(f"no event nodes: {reason}")
-    cost_s = request.calibration.mark_cost_s
-    cost_s = marks.default_graph_mark_cost_s() if cost_s is None else cost_s
-    marked, whole_s, ends = graph_events.trace(
-        request.call, request.replays, cost_s, module=request.module, flush=request.flush
-    )
-    intervals, count, gap_s = marked.intervals, len(marked.marker.events), None
-    if marked.kernel_count != ends.kernel_count:
-        request.notes.append(
-            f"the call runs {ends.kernel_count} kernels alone and {marked.kernel_count} when traced"
-        )
+    traced = graph_events.Traced(request.call, module=request.module, flush=request.flush)
+    traced.sample(request.replays)
+    cost = marks.mark_cost()
+    intervals, whole_s = traced.finish(cost)
+    alone, seen = traced.ends.kernel_count, traced.marked.kernel_count
+    if alone != seen:
+        request.notes.append(f"the call runs {alone} kernels alone and {seen} when traced")
+    gap_s = None
     if request.names:
-
-        def run() -> None:
-            marked.replay_s()  # the device is as busy between two profiled replays as when timed
-            request.flush()
-            ends.graph.replay()
-
-        gap_s = _names(request, intervals, run, ends.kernel_count)
-    return Parts(intervals, whole_s, count, cost_s, gap_s)
+        gap_s = _names(request, intervals, traced.turn, alone)
+    return Parts(intervals, whole_s, len(traced.marked.marker.events), cost.kernel_s, gap_s)
 
 
 def _names(
-    request: Request, intervals: list[Interval], run: Callable[[], None], last: int | None
+    request: Request, intervals: list[Interval], run: Callable[[], Any], last: int | None
 ) -> float | None:
     """Join CUPTI's names; without them the rows keep the driver's. Returns the gap in seconds."""
     try:
@@ -124,8 +115,7 @@ def _cupti(request: Request) -> Parts:
 
 
 def _prefix_replay(request: Request) -> Parts:
-    cost_s = request.calibration.mark_cost_s
-    cost_s = marks.default_graph_mark_cost_s() if cost_s is None else cost_s
+    cost_s = marks.mark_cost().kernel_s
     intervals, whole_s = prefix_replay.trace(request.call, request.replays, cost_s, request.module)
     return Parts(intervals, whole_s)
 
@@ -158,7 +148,6 @@ def attribute(
     *,
     device: torch.device | str,
     whole_s: float | None = None,
-    calibration: Calibration | None = None,
     routes: Sequence[Route] | None = None,
     replays: int = 10,
     module: torch.nn.Module | None = None,
@@ -179,7 +168,7 @@ def attribute(
     for route in ladder:
         if route not in ROUTES:
             raise SsmprofError(f'no timing route "{route}"{nearest(route, get_args(Route))}')
-        request = Request(call, calibration or Calibration(), replays, module, flush, names)
+        request = Request(call, replays, module, flush, names)
         try:
             with torch.inference_mode():
                 parts = ROUTES[route](request)

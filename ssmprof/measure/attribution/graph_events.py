@@ -16,7 +16,12 @@ import torch
 
 from ssmprof.measure.attribution.driver import EVENT_RECORD, watch
 from ssmprof.measure.attribution.intervals import Interval, Untraceable
-from ssmprof.measure.attribution.marks import Marker, external_event, kernels_between_marks
+from ssmprof.measure.attribution.marks import (
+    MarkCost,
+    Marker,
+    external_event,
+    kernels_between_marks,
+)
 from ssmprof.measure.attribution.tracer import Tracer
 from ssmprof.records import median
 
@@ -140,37 +145,53 @@ class _Stopping(Marker):
             raise _Stop
 
 
-def trace(
-    call: Callable[[], Any],
-    replays: int,
-    mark_cost_s: float,
-    *,
-    module: torch.nn.Module | None = None,
-    flush: Callable[[], None] = lambda: None,
-    pool: Any = None,
-) -> tuple[Captured, float, Captured]:
-    """Time every op of `call` over `replays` replays of its marked graph.
+class Traced:
+    """A call captured twice: marked at every op, and at its two ends only.
 
-    `flush` runs before each replay (it empties the L2 cache for cold times). Returns the marked
-    graph, whose intervals then hold corrected seconds, the whole from the graph marked at its ends,
-    and that graph, for profiling. Raises Untraceable.
+    `sample` replays both in turns, `finish` gives the intervals their corrected seconds.
     """
-    marked = capture(call, parts=True, module=module, pool=pool)
-    ends = capture(call, parts=False, pool=pool if pool is not None else marked.graph.pool())
-    if not marked.intervals:
-        raise Untraceable("the call launched nothing that could be seen")
-    samples: list[list[float]] = []
-    wholes: list[float] = []
-    for index in range(replays + 1):
-        flush()
+
+    def __init__(
+        self,
+        call: Callable[[], Any],
+        *,
+        module: torch.nn.Module | None = None,
+        flush: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.marked = capture(call, parts=True, module=module)
+        if not self.marked.intervals:
+            raise Untraceable("the call launched nothing that could be seen")
+        # The two never run at once, so they may share their memory.
+        self.ends = capture(call, parts=False, pool=self.marked.graph.pool())
+        self._flush = flush
+        self._parts: list[list[float]] = []
+        self._wholes: list[float] = []
+        self.turn()  # the first replay uploads the graphs
+
+    def turn(self) -> tuple[list[float], float]:
+        """Replay the marked graph, then the other; raw seconds of the intervals and of the whole.
+
+        `flush` runs before each replay (it empties the L2 cache for cold times).
+        """
+        self._flush()
         torch.cuda.synchronize()
-        whole = sum(ends.replay_s()) - mark_cost_s
-        flush()
+        parts = self.marked.replay_s()
+        self._flush()
         torch.cuda.synchronize()
-        parts = [raw - mark_cost_s for raw in marked.replay_s()]
-        if index:  # the first replay uploads the graphs
-            wholes.append(whole)
-            samples.append(parts)
-    for interval, times in zip(marked.intervals, zip(*samples, strict=True), strict=True):
-        interval.times_s = tuple(times)
-    return marked, median(wholes), ends
+        return parts, sum(self.ends.replay_s())
+
+    def sample(self, replays: int) -> None:
+        """Take so many turns."""
+        for _ in range(replays):
+            parts, whole = self.turn()
+            self._parts.append(parts)
+            self._wholes.append(whole)
+
+    def finish(self, cost: MarkCost) -> tuple[list[Interval], float]:
+        """Intervals with corrected seconds per turn, and the median of the whole."""
+        intervals = self.marked.intervals
+        for place, interval in enumerate(intervals):
+            taken_off = cost.of(interval.kernels)
+            interval.times_s = tuple(parts[place] - taken_off for parts in self._parts)
+        first = cost.of(intervals[0].kernels)
+        return intervals, median(self._wholes) - first
