@@ -206,6 +206,8 @@ class Measurement(_Record, frozen=True, kw_only=True, tag="measurement"):
 
     `times_s` are raw samples of one call in the point's execution; `hot_times_s` the same with the
     L2 cache left as the previous call left it. `launches` counts kernel launches of one call.
+    `wall_s` is everything this point took, `measuring_s` the part of it spent in timed samples and
+    in the passes beside them: building, warming up and capturing are not in it.
     """
 
     point: Point

@@ -174,7 +174,8 @@ class FakeRunner:
     def chosen(self) -> dict[str, str]:
         return self.adopted or {f"op {os.getpid()}": "fast"}
 
-    def measure(self, job: Job, stage: Stage, folder: Path | None) -> Measurement:
+    def measure(self, asked: wire.Measure, stage: Stage) -> Measurement:
+        job = asked.job
         stage("latency")
         fault = self.faults.get(job.key)
         if fault == "wrong":

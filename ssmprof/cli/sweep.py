@@ -78,9 +78,8 @@ def command(
             path = Path(output) if output else _new_folder(scenario, device)
             opened = store.create(path, scenario, command=_command_line())
         with opened as run_folder:
-            calibration = _examine(device, skip=no_doctor)
             talk = ctx.find_root().obj or {}
-            end = _measure(scenario, run_folder, device, calibration, talk)
+            end = _measure(scenario, run_folder, device, talk, examine=not no_doctor)
     finally:
         device.close()
     if pack and end == "done":
@@ -88,14 +87,11 @@ def command(
     return _conclude(opened.path, end, min_trust)
 
 
-def _examine(device: Device, *, skip: bool) -> Calibration | None:
+def _examine(device: Device) -> Calibration:
     """The short examination that every run carries: without one no verdict is given."""
     from ssmprof.measure import doctor
     from ssmprof.report.theme import MARKS
 
-    if skip:
-        say("! machine not examined: this run can carry no verdict")
-        return None
     found = doctor.in_child(device.kind)
     doubtful = [check for check in found.checks if check.level != "ok"]
     for check in doubtful:
@@ -108,8 +104,9 @@ def _measure(
     scenario: Scenario,
     run_folder: RunFolder,
     device: Device,
-    calibration: Calibration | None,
     talk: dict[str, bool],
+    *,
+    examine: bool,
 ) -> End:
     from msgspec.structs import replace
 
@@ -125,10 +122,14 @@ def _measure(
     reporter = Reporter(quiet=talk.get("quiet", False), verbose=talk.get("verbose", False))
     jobs = reporter.expect(expand(scenario, device=device.kind))
     reporter.skip(journal.done)
+    missing = sum(job.key not in journal.done for job in jobs)
     say(
-        f"{len(jobs)} points on {device.name}, run folder {run_folder.path} "
+        f"{len(jobs)} points on {device.name}, {missing} to measure, run folder {run_folder.path} "
         f"(Ctrl-C saves; go on with --resume {run_folder.path})"
     )
+    calibration = _examine(device) if examine and missing else None
+    if not examine:
+        say("! machine not examined: this run can carry no verdict")
     machine = feasible.Machine.of_device(device.name, device.kind, device.memory_bytes())
     client = Client(
         device.kind,
@@ -137,6 +138,8 @@ def _measure(
             replace(found, calibration=calibration)
         ),
         predict=lambda job: feasible.peak_bytes(job, machine),
+        folder=run_folder.path,
+        calibration=calibration,
         folder=run_folder.path,
     )
     with reporter, client, Telemetry(device, run_folder.add_telemetry, hz=_TELEMETRY_HZ):

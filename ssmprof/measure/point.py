@@ -73,11 +73,9 @@ class PointRunner:
         """Winners of the races so far."""
         return providers.decisions()
 
-    def measure(self, job: Job, stage: Stage, folder: Path | None = None) -> Measurement:
-        """All passes the job asks for; `folder` keeps what is too big for a record.
-
-        Raises what the device or a library raises.
-        """
+    def measure(self, asked: wire.Measure, stage: Stage) -> Measurement:
+        """All passes the job asks for. Raises what the device or a library raises."""
+        job = asked.job
         began, clock = time.time(), time.perf_counter()
         if job.point.execution == "graph" and self.kind == "cpu":
             raise UnsupportedError("a CPU has no CUDA graphs; ask for eager execution")
@@ -120,7 +118,8 @@ class PointRunner:
             device=self.device,
             module=model.module if isinstance(model, ForeignModel) else None,
             predicted_bytes=self._predicted(job),
-            folder=folder,
+            folder=None if asked.folder is None else Path(asked.folder),
+            calibration=asked.calibration,
         )
         measured = run_all(scene, measured, stage)
         return structs.replace(measured, wall_s=time.perf_counter() - clock)

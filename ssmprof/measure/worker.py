@@ -77,7 +77,7 @@ class Runner(Protocol):
         """What this worker chose, for those after it."""
         ...
 
-    def measure(self, job: Job, stage: Stage, folder: Path | None) -> Measurement: ...
+    def measure(self, asked: wire.Measure, stage: Stage) -> Measurement: ...
 
     def weigh(self, job: Job, stage: Stage) -> wire.Weighed: ...
 
@@ -118,9 +118,7 @@ def _measure(
 ) -> Measurement | Failure:
     started, clock = time.time(), time.perf_counter()
     try:
-        return runner.measure(
-            asked.job, stage, None if asked.folder is None else Path(asked.folder)
-        )
+        return runner.measure(asked, stage)
     except Exception as error:
         traceback.print_exc()
         reason, detail, size, free = classify(error)

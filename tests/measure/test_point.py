@@ -6,6 +6,7 @@ import make
 import pytest
 from msgspec import structs
 
+from ssmprof.measure import wire
 from ssmprof.measure.client import Client
 from ssmprof.measure.point import PointRunner
 from ssmprof.measure.worker import UnsupportedError
@@ -17,6 +18,10 @@ EVERYTHING = Passes(parts=True, memory="block", energy=False, host=False, cupti=
 @pytest.fixture(scope="module")
 def runner():
     return PointRunner("cpu")
+
+
+def measure(runner, job, stage):
+    return runner.measure(wire.Measure(job=job), stage)
 
 
 class Stages(list):
@@ -33,7 +38,7 @@ class Stages(list):
 @pytest.mark.parametrize("name", ["attention", "mamba1", "mamba2", "hybrid"])
 def test_every_kind_of_block_is_measured_with_its_parts_and_memory(runner, name, phase):
     job = make.job(name, 64, phase=phase, passes=EVERYTHING)
-    found = runner.measure(job, Stages())
+    found = measure(runner, job, Stages())
     assert found.point == job.point
     assert found.environment == runner.environment().fingerprint
     assert found.timer == "wall-clock"
@@ -51,15 +56,15 @@ def test_every_kind_of_block_is_measured_with_its_parts_and_memory(runner, name,
 
 def test_a_graph_on_a_cpu_is_unsupported_and_never_silently_eager(runner):
     with pytest.raises(UnsupportedError, match="a CPU has no CUDA graphs"):
-        runner.measure(make.job("attention", 64, execution="graph"), Stages())
+        measure(runner, make.job("attention", 64, execution="graph"), Stages())
 
 
 def test_a_block_is_built_once_for_all_its_contexts(runner):
-    runner.measure(make.job("attention", 64), Stages())
+    measure(runner, make.job("attention", 64), Stages())
     built = runner._model
-    runner.measure(make.job("attention", 128), Stages())
+    measure(runner, make.job("attention", 128), Stages())
     assert runner._model is built
-    runner.measure(make.job("mamba2", 64), Stages())
+    measure(runner, make.job("mamba2", 64), Stages())
     assert runner._model is not built
 
 
@@ -68,7 +73,7 @@ def test_a_pass_that_fails_costs_a_note_and_not_the_latency(runner, monkeypatch)
         raise RuntimeError("the profiler is not permitted")
 
     monkeypatch.setattr("ssmprof.measure.attribution.attribute", broken)
-    found = runner.measure(make.job("attention", 64, passes=EVERYTHING), Stages())
+    found = measure(runner, make.job("attention", 64, passes=EVERYTHING), Stages())
     assert found.times_s
     assert found.attribution is None
     assert [note.text for note in found.notes if note.kind == "broken-pass"] == [
@@ -78,7 +83,7 @@ def test_a_pass_that_fails_costs_a_note_and_not_the_latency(runner, monkeypatch)
 
 def test_stages_name_the_passes_in_their_order(runner):
     stages = Stages()
-    found = runner.measure(make.job("attention", 64, passes=EVERYTHING), stages)
+    found = measure(runner, make.job("attention", 64, passes=EVERYTHING), stages)
     kept = stages.pop(3)
     assert stages == ["build", "warm-up", "latency", "parts", "memory"]
     assert kept.times_s == found.times_s
