@@ -21,9 +21,13 @@ Value = TypeVar("Value")
 
 @runtime_checkable
 class Device(Protocol):
-    """One device: its name, its present state, and why a reading is missing."""
+    """One device: its name, its present state, and why a reading is missing.
+
+    `sources` names where a reading comes from, on devices that have more than one source.
+    """
 
     missing: dict[str, str]
+    sources: dict[str, str]
 
     @property
     def name(self) -> str: ...
@@ -111,12 +115,15 @@ class NullDevice:
     energy_source: str | None = None
     power_source: str | None = None
     power_scope: PowerScope = "device"
+    # Distinct readings that an integral of power needs; 0 where the device has a counter.
+    least_power_updates: int = 0
 
     def __init__(self, name: str, reason: str, kind: Kind = "cpu") -> None:
         self._name = name
         self.kind = kind
         self.reason = reason
         self.missing: dict[str, str] = {}
+        self.sources: dict[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -196,9 +203,16 @@ def read_clocks(device: Device, *, before_hz: float | None = None) -> Clocks:
         power_w=device.power_w(),
         throttle=device.throttle(),
         pinned=device.pinned(),
-        source=device.power_source or device.kind,
+        source=_source(device),
         missing=dict(device.missing),
     )
+
+
+def _source(device: Device) -> str:
+    """One source, or `reading from source` for each where a device has several."""
+    if not device.sources:
+        return device.power_source or device.kind
+    return ", ".join(f"{name} from {source}" for name, source in sorted(device.sources.items()))
 
 
 def read_telemetry(device: Device) -> TelemetrySample:

@@ -37,8 +37,15 @@ class LiveFiles:
         self._root = root.rstrip("/")
 
     def read(self, path: str) -> bytes:
-        with open(self._root + path, "rb", buffering=0) as file:
-            return file.read(1 << 20)
+        # Without Python's file object, which costs more than the kernel's whole answer.
+        handle = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            parts: list[bytes] = []
+            while part := os.read(handle, 1 << 16):  # /proc hands out a page at a time
+                parts.append(part)
+            return b"".join(parts)
+        finally:
+            os.close(handle)
 
     def glob(self, pattern: str) -> list[str]:
         cut = len(self._root)

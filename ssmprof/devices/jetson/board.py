@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -24,6 +25,12 @@ else:
 _P_NUMBER = re.compile(r"p(\d{4})-(\d{4})")
 _TNSPEC = re.compile(r"^TNSPEC\s+(\d{4})-\d+-(\d{4})", re.MULTILINE)
 _L4T = re.compile(r"R(\d+) \(release\), REVISION: (\d+(?:\.\d+)*)")
+_PACKAGE = re.compile(r"^nvidia-l4t-core\s+(\d+\.\d+(?:\.\d+)?)", re.MULTILINE)
+_MEMORY = re.compile(r"^MemTotal:\s+(\d+) kB$", re.MULTILINE)
+# Firmware keeps part of the nominal memory; recorded boards show 0.8 to 0.98 of it.
+_VISIBLE = (0.75, 1.0)
+
+Run = Callable[[list[str]], "str | None"]
 
 
 class Board(Struct, frozen=True, kw_only=True):
@@ -59,8 +66,11 @@ def is_jetson(sysfs: Sysfs) -> bool:
     return any(part.startswith("nvidia,tegra") for part in _compatible(sysfs))
 
 
-def identify(sysfs: Sysfs) -> Board | None:
-    """The board, or None if this machine is no Jetson."""
+def identify(sysfs: Sysfs, run: Run | None = None) -> Board | None:
+    """The board, or None if this machine is no Jetson.
+
+    `run` answers a command that only looks (None: it cannot), for what no file tells.
+    """
     model = sysfs.text("/proc/device-tree/model")
     compatible = _compatible(sysfs)
     jetson_by_model = model is not None and "jetson" in model.lower()
@@ -70,9 +80,9 @@ def identify(sysfs: Sysfs) -> Board | None:
         (p.removeprefix("nvidia,") for p in compatible if p.startswith("nvidia,tegra")), None
     )
     p_numbers = _p_numbers(sysfs, compatible)
-    l4t_sources = _l4t(sysfs)
+    l4t_sources = _l4t(sysfs, run)
     p_number = next(iter(p_numbers.values()), None)
-    l4t = l4t_sources.get("nv_tegra_release")
+    l4t = l4t_sources.get("nv_tegra_release") or l4t_sources.get("nvidia-l4t-core")
     module = _module(p_number)
     warnings = [
         f"{source} says {other}, {first} says {p_number}: taken from {first}"
@@ -82,6 +92,7 @@ def identify(sysfs: Sysfs) -> Board | None:
     ]
     if soc is None:
         soc = module.get("soc")
+    warnings += _memory_warnings(sysfs, module)
     return Board(
         soc=soc,
         compute_capability=tables()["capabilities"].get(soc),
@@ -97,8 +108,20 @@ def identify(sysfs: Sysfs) -> Board | None:
     )
 
 
-def _module(p_number: str | None) -> dict[str, str]:
-    modules: dict[str, dict[str, str]] = tables()["modules"]
+def _memory_warnings(sysfs: Sysfs, module: dict[str, Any]) -> list[str]:
+    """A module whose memory is not what its P-number says was identified wrongly, or altered."""
+    match, nominal_gb = _MEMORY.search(sysfs.text("/proc/meminfo") or ""), module.get("memory_gb")
+    if match is None or nominal_gb is None:
+        return []
+    share = int(match[1]) * 1024 / (nominal_gb * 2**30)
+    if _VISIBLE[0] <= share <= _VISIBLE[1]:
+        return []
+    found = int(match[1]) * 1024 / 2**30
+    return [f"{module['name']} has {nominal_gb} GB, the kernel shows {found:.1f} GiB"]
+
+
+def _module(p_number: str | None) -> dict[str, Any]:
+    modules: dict[str, dict[str, Any]] = tables()["modules"]
     if p_number is None:
         return {}
     return modules.get(p_number) or modules.get(p_number.split("-")[0]) or {}
@@ -124,13 +147,18 @@ def _p_numbers(sysfs: Sysfs, compatible: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _l4t(sysfs: Sysfs) -> dict[str, str]:
+def _l4t(sysfs: Sysfs, run: Run | None) -> dict[str, str]:
     """Release by source; a Tegra kernel name alone tells no release (most containers)."""
     found: dict[str, str] = {}
     release = sysfs.text("/etc/nv_tegra_release")
     match = _L4T.search(release.splitlines()[0]) if release else None
     if match:
         found["nv_tegra_release"] = f"{match[1]}.{match[2]}"
+    elif run is not None:
+        package = run(["dpkg-query", "--show", "nvidia-l4t-core"])
+        match = _PACKAGE.search(package) if package else None
+        if match:
+            found["nvidia-l4t-core"] = match[1]
     kernel = sysfs.text("/proc/sys/kernel/osrelease")
     if kernel is not None and kernel.endswith("-tegra"):
         found["kernel"] = kernel

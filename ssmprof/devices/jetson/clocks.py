@@ -15,6 +15,8 @@ from ssmprof.devices.sysfs import Sysfs
 Pinned = Literal["pinned", "capped", "free"]
 _GPU_NODES = ("gpu", "ga10b", "gv11b")
 _LOADS = ("/sys/devices/platform/gpu.0/load", "/sys/devices/gpu.0/load")
+_BWMGR = "/sys/class/devfreq/bwmgr/cur_freq"
+_ABSENT = "no GPU under /sys/class/devfreq"
 
 
 class GpuClock(Struct, frozen=True, kw_only=True):
@@ -24,16 +26,22 @@ class GpuClock(Struct, frozen=True, kw_only=True):
     current_hz: float | None = None
     lowest_hz: float | None = None
     cap_hz: float | None = None
+    highest_hz: float | None = None
     governor: str | None = None
     load: float | None = None
     missing: str | None = None
 
     @property
     def pinned(self) -> Pinned | None:
-        """Whether the clock can move; None where the limits are not readable."""
+        """Whether the clock can move; None where the limits are not readable.
+
+        `capped`: it moves below a cap that is lower than what the chip could do (`highest_hz`).
+        """
         if self.lowest_hz is None or self.cap_hz is None:
             return None
-        return "pinned" if self.lowest_hz == self.cap_hz else "free"
+        if self.lowest_hz == self.cap_hz:
+            return "pinned"
+        return "capped" if self.highest_hz and self.cap_hz < self.highest_hz else "free"
 
 
 class Throttle(Struct, frozen=True, kw_only=True):
@@ -60,6 +68,14 @@ class ClockTree:
             for path in sysfs.glob("/sys/class/hwmon/*/name")
             if sysfs.text(path) == "soctherm_oc"
         ]
+        self._boot_id = sysfs.text("/proc/sys/kernel/random/boot_id")
+        self._has_bwmgr = bool(sysfs.glob(_BWMGR))
+        # Listing these folders is the dearest part of a reading, and they do not change.
+        self._alerts = {
+            path.rsplit("/", 1)[0] + "/cur_state": kind
+            for path in sysfs.glob("/sys/class/thermal/cooling_device*/type")
+            if (kind := sysfs.text(path) or "").endswith("throttle-alert")
+        }
 
     def _find_gpu(self) -> str | None:
         for folder in self._sysfs.glob("/sys/class/devfreq/*"):
@@ -72,7 +88,7 @@ class ClockTree:
     def gpu(self) -> GpuClock:
         """Clock, caps, governor and load of the GPU, in one attempt."""
         if self._gpu is None:
-            return GpuClock(node=None, missing="no GPU under /sys/class/devfreq")
+            return GpuClock(node=None, missing=_ABSENT)
         values = {
             name: self._sysfs.integer(f"{self._gpu}/{name}")
             for name in ("cur_freq", "min_freq", "max_freq")
@@ -83,17 +99,53 @@ class ClockTree:
             current_hz=values["cur_freq"],
             lowest_hz=values["min_freq"],
             cap_hz=values["max_freq"],
+            highest_hz=self._highest_hz(),
             governor=self._sysfs.text(f"{self._gpu}/governor"),
-            load=self._load(),
+            load=self.load(),
             missing=f"not readable: {', '.join(absent)}" if absent else None,
         )
 
-    def _load(self) -> float | None:
+    def has_gpu(self) -> bool:
+        """Whether the board shows its GPU's clock at all."""
+        return self._gpu is not None
+
+    def has_load(self) -> bool:
+        """Whether the board has a file for the GPU's load, readable or not."""
+        return any(self._sysfs.glob(path) for path in (f"{self._gpu}/device/load", *_LOADS))
+
+    def zones(self) -> tuple[str, ...]:
+        """Names of the thermal zones."""
+        return tuple(zone for zone, _ in self._zones)
+
+    def sm_cap_hz(self) -> float | None:
+        """The highest clock the GPU may reach in the active power mode."""
+        return None if self._gpu is None else self._sysfs.integer(f"{self._gpu}/max_freq")
+
+    def sm_hz(self) -> float | None:
+        """The GPU's clock of this moment, in one read."""
+        return None if self._gpu is None else self._sysfs.integer(f"{self._gpu}/cur_freq")
+
+    def junction_c(self) -> tuple[float | None, str]:
+        """The headline temperature `tj` in one read, or None and why."""
+        for zone, path in self._zones:
+            if zone == "tj":
+                milli = self._sysfs.integer(path)
+                if milli is None or milli < -200_000:
+                    return None, self._sysfs.why(path) or "placeholder of a gated sensor"
+                return milli / 1000, ""
+        return None, "no tj zone"
+
+    def load(self) -> float | None:
+        """Share of recent time the GPU was busy, relative to its clock of the moment."""
         for path in (f"{self._gpu}/device/load", *_LOADS):
             permille = self._sysfs.integer(path)
             if permille is not None and 0 <= permille <= 1000:
                 return permille / 1000
         return None
+
+    def _highest_hz(self) -> float | None:
+        words = (self._sysfs.text(f"{self._gpu}/available_frequencies") or "").split()
+        return max((float(word) for word in words if word.isdigit()), default=None)
 
     def emc_cap_hz(self) -> float | None:
         """The cap of the memory clock in this power mode; the live clock needs root."""
@@ -102,7 +154,7 @@ class ClockTree:
 
     def emc_hz(self) -> float | None:
         """The live memory clock, where a board shows it without root (Thor's bwmgr)."""
-        return self._sysfs.integer("/sys/class/devfreq/bwmgr/cur_freq")
+        return self._sysfs.integer(_BWMGR) if self._has_bwmgr else None
 
     def cpu_pinned(self) -> Pinned | None:
         """Whether every CPU cluster has one allowed clock only."""
@@ -136,15 +188,12 @@ class ClockTree:
             if (count := self._sysfs.integer(f"{folder}/oc{number}_event_cnt")) is not None
         }
         active = tuple(
-            kind
-            for path in self._sysfs.glob("/sys/class/thermal/cooling_device*/type")
-            if (kind := self._sysfs.text(path) or "").endswith("throttle-alert")
-            and (self._sysfs.integer(path.rsplit("/", 1)[0] + "/cur_state") or 0) > 0
+            kind for path, kind in self._alerts.items() if (self._sysfs.integer(path) or 0) > 0
         )
         return Throttle(
             events=events,
             active=active,
-            boot_id=self._sysfs.text("/proc/sys/kernel/random/boot_id"),
+            boot_id=self._boot_id,
         )
 
     def fan(self) -> float | None:

@@ -1,57 +1,129 @@
-"""A Jetson board as a `Device`: its own sysfs readers, without root and without NVML.
+"""A Jetson board as a `Device`: its own files first, other sources where they have no place for it.
 
-NVML is not asked: on Orin each metric of it is "not supported", though its init succeeds.
-Power is the board's total with its scope; energy has no counter on these boards and is integrated
-from power by whoever measures it.
+Needs no root. Power is the board's total with its scope; energy has no counter on these boards and
+is integrated from power by whoever measures it. `sources` names where each reading came from.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any, Literal
 
 from ssmprof.devices.base import NullDevice, Pinned, PowerScope
 from ssmprof.devices.jetson import board, clocks, memory, modes, power
+from ssmprof.devices.jetson.sources import Fallbacks, Nvml, run_command
 from ssmprof.devices.sysfs import Sysfs
+
+_UNKNOWN = "no source on this board answers without root"
 
 
 class JetsonDevice(NullDevice):
-    """One board over one `Sysfs`. Readings follow the protocol of `devices.base.Device`."""
+    """One board over one `Sysfs`. Readings follow the protocol of `devices.base.Device`.
 
-    def __init__(self, sysfs: Sysfs, found: board.Board) -> None:
-        super().__init__(found.name, "no source on this board answers without root", kind="cuda")
-        self.board = found
+    `fallbacks` are the sources beside the files, `run` answers commands that only look; a replayed
+    board has neither.
+    """
+
+    # A power monitor moves every 0.1 to 1 s: fewer changes than this are no integral.
+    least_power_updates = 20
+
+    def __init__(
+        self,
+        sysfs: Sysfs,
+        found: board.Board,
+        *,
+        kind: Literal["cuda", "cpu"] = "cuda",
+        fallbacks: Fallbacks | None = None,
+        run: board.Run | None = None,
+        title: str | None = None,
+    ) -> None:
+        super().__init__(title or found.name, _UNKNOWN, kind=kind)
+        self.found = found
         self.sysfs = sysfs
+        self.run = run
+        self._fallbacks = fallbacks or Fallbacks(found.soc, {})
         self._monitors = power.PowerMonitors(sysfs)
         self._clocks = clocks.ClockTree(sysfs)
         self._throttle_seen = (self._clocks.throttle(), time.monotonic())
-        total = self._monitors.total()
-        self.power_source = f"ina3221:{'+'.join(total.rails)}" if total.rails else None
+        rails = self._monitors.rails()
+        total = power.total_of({rail.label: rail for rail in rails})
+        chips = "+".join(sorted({rail.source for rail in rails if rail.label in total.rails}))
+        self.power_source = f"{chips}:{'+'.join(total.rails)}" if total.rails else None
         self.power_scope: PowerScope = total.scope or "device"
         self.power_resolution_w = total.resolution_w
 
+    @property
+    def board(self) -> str:
+        """Module and P-number, for the record of the machine."""
+        number = self.found.p_number
+        return self.found.name if number is None else f"{self.found.name} ({number})"
+
+    @property
+    def l4t(self) -> str | None:
+        """Release of Jetson Linux."""
+        return self.found.l4t
+
+    @property
+    def power_mode(self) -> str | None:
+        """Name of the active power mode."""
+        found = self.power_modes()
+        if found.active is None:
+            self.missing["power_mode"] = found.missing or "not told"
+            return None
+        self.sources["power_mode"] = found.source or ""
+        return found.active.name
+
+    @property
+    def chip(self) -> str | None:
+        """Key of the board's peaks."""
+        return self.found.chip
+
+    def clock_tree(self) -> clocks.ClockTree:
+        """Clocks, temperatures, counters and fan in full."""
+        return self._clocks
+
     def sm_hz(self) -> float | None:
-        gpu = self._clocks.gpu()
-        return self._kept("sm_hz", gpu.current_hz, gpu.missing)
+        if not self._clocks.has_gpu():
+            return self._ask("sm_hz")
+        return self._kept("sm_hz", self._clocks.sm_hz(), "devfreq", "cur_freq not readable")
 
     def max_sm_hz(self) -> float | None:
-        gpu = self._clocks.gpu()
-        return self._kept("max_sm_hz", gpu.cap_hz, gpu.missing)
+        reason = "max_freq not readable" if self._clocks.has_gpu() else "no GPU in devfreq"
+        return self._kept("max_sm_hz", self._clocks.sm_cap_hz(), "devfreq", reason)
 
     def memory_hz(self) -> float | None:
         live = self._clocks.emc_hz()
-        return self._kept("memory_hz", live, "the live memory clock needs root on this board")
+        if live is not None:
+            return self._kept("memory_hz", live, "bwmgr", None)
+        # Not worth a process of its own: asked where tegrastats runs for another reading already.
+        stream = self._fallbacks.running("tegrastats")
+        value = stream.readings["memory_hz"]() if stream is not None else None
+        return self._kept(
+            "memory_hz", value, "tegrastats", "the live memory clock needs root on this board"
+        )
 
     def memory_cap_hz(self) -> float | None:
         """Cap of the memory clock in the active power mode."""
         return self._clocks.emc_cap_hz()
 
     def temperature_c(self) -> float | None:
-        found, missing = self._clocks.temperatures_c()
-        return self._kept("temperature_c", found.get("tj"), missing.get("tj", "no tj zone"))
+        if "tj" not in self._clocks.zones():
+            return self._ask("temperature_c")
+        celsius, reason = self._clocks.junction_c()
+        return self._kept("temperature_c", celsius, "thermal:tj", reason)
 
     def power_w(self) -> float | None:
-        total = self._monitors.total()
-        return self._kept("power_w", total.power_w, total.missing)
+        if not self._monitors.present:
+            return self._fallback_power()
+        watts, reason = self._monitors.total_power_w()
+        return self._kept("power_w", watts, self.power_source or "", reason)
+
+    def _fallback_power(self) -> float | None:
+        watts = self._ask("power_w")
+        if watts is not None:
+            self.power_source, self.power_scope = self.sources["power_w"], "module"
+        return watts
 
     def rails(self) -> tuple[power.Rail, ...]:
         """Every rail of the board at this moment."""
@@ -66,43 +138,71 @@ class JetsonDevice(NullDevice):
 
     def memory_bytes(self) -> int | None:
         state = memory.read(self.sysfs)
-        return self._kept("memory_bytes", state.total_bytes, "/proc/meminfo without MemTotal")
+        return self._kept("memory_bytes", state.total_bytes, "meminfo", "no MemTotal in meminfo")
 
     def used_bytes(self) -> int | None:
         state = memory.read(self.sysfs)
-        if state.total_bytes is None or state.available_bytes is None:
-            self.missing["used_bytes"] = "/proc/meminfo without MemAvailable"
-            return None
-        return state.total_bytes - state.available_bytes
+        known = state.total_bytes is not None and state.available_bytes is not None
+        used = state.total_bytes - state.available_bytes if known else None  # type: ignore[operator]
+        return self._kept("used_bytes", used, "meminfo", "no MemAvailable in meminfo")
 
     def memory_state(self) -> memory.MemoryState:
         """The shared memory of this moment, with the budget a workload may take."""
         return memory.read(self.sysfs)
 
+    def processes(self) -> tuple[int, ...] | None:
+        return self._ask("processes")
+
+    def process_bytes(self, pid: int) -> int | None:
+        source = self._fallbacks.running("nvml")
+        if source is None and self.processes() is not None:
+            source = self._fallbacks.running("nvml")
+        value = source.process_bytes(pid) if isinstance(source, Nvml) else None
+        reason = "the driver of this board lists no memory by process"
+        return self._kept("process_bytes", value, "nvml", reason)
+
     def load(self) -> float | None:
-        return self._kept("load", self._clocks.gpu().load, "no load file answers")
+        if not self._clocks.has_load():
+            return self._ask("load")
+        return self._kept("load", self._clocks.load(), "devfreq", "the load file is not readable")
 
     def pinned(self) -> Pinned | None:
         """Pinned only if neither the GPU's nor a CPU cluster's clock can move."""
-        states = (self._clocks.gpu().pinned, self._clocks.cpu_pinned())
-        if states[0] is None:
-            return self._kept("pinned", None, "limits of the GPU clock are not readable")
-        return "pinned" if all(state in ("pinned", None) for state in states) else "free"
+        gpu, cpu = self._clocks.gpu().pinned, self._clocks.cpu_pinned()
+        if gpu is None:
+            reason = "limits of the GPU clock are not readable"
+            return self._kept("pinned", None, "devfreq", reason)
+        state: Pinned = "free" if gpu == "pinned" and cpu == "free" else gpu
+        return self._kept("pinned", state, "devfreq", None)
 
-    def power_mode(self) -> modes.PowerModes:
+    def power_modes(self) -> modes.PowerModes:
         """The power modes of this board and the active one."""
-        return modes.read(self.sysfs)
+        return modes.read(self.sysfs, self.run)
 
-    def _kept(self, reading: str, value, reason: str | None):
+    def close(self) -> None:
+        self._fallbacks.close()
+
+    def _ask(self, reading: str) -> Any:
+        value, source = self._fallbacks.ask(reading)
+        return self._kept(reading, value, source, source)
+
+    def _kept(self, reading: str, value: Any, source: str, reason: str | None) -> Any:
         if value is None:
             self.missing[reading] = reason or self.reason
+            self.sources.pop(reading, None)
         else:
             self.missing.pop(reading, None)
+            self.sources[reading] = source
         return value
 
 
 def detect(sysfs: Sysfs | None = None) -> JetsonDevice | None:
-    """The Jetson board this is, or None."""
+    """The Jetson board this machine is, or None; `sysfs` replays a captured one on its own."""
+    live = sysfs is None
     files = sysfs or Sysfs()
-    found = board.identify(files)
-    return None if found is None else JetsonDevice(files, found)
+    run: Callable[[list[str]], str | None] | None = run_command if live else None
+    found = board.identify(files, run)
+    if found is None:
+        return None
+    fallbacks = Fallbacks(found.soc) if live else None
+    return JetsonDevice(files, found, fallbacks=fallbacks, run=run)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -17,7 +18,8 @@ STATUS = "/var/lib/nvpmodel/status"
 CONF = "/etc/nvpmodel.conf"
 _HEADER = re.compile(r"<\s*(POWER_MODEL|PM_CONFIG|PARAM)\s+([^>]*?)\s*>")
 _ATTRIBUTE = re.compile(r"(\w+)=(\S+)")
-_PMODE = re.compile(r"pmode:(\d+)")
+_PMODE = re.compile(r"pmode:(?P<id>\d+)")
+_QUERY = re.compile(r"^NV Power Mode: (\S+)\s*\n(?P<id>\d+)\s*$", re.MULTILINE)
 
 
 class Mode(Struct, frozen=True, kw_only=True):
@@ -42,6 +44,7 @@ class PowerModes(Struct, frozen=True, kw_only=True):
     active: Mode | None
     default_id: int | None
     missing: str | None = None
+    source: str | None = None
 
     @property
     def fastest(self) -> Mode | None:
@@ -49,22 +52,31 @@ class PowerModes(Struct, frozen=True, kw_only=True):
         return max(self.modes, key=lambda mode: mode.rank, default=None)
 
 
-def read(sysfs: Sysfs) -> PowerModes:
-    """The active mode from the status file, names and caps from the configuration."""
+def read(sysfs: Sysfs, run: Callable[[list[str]], str | None] | None = None) -> PowerModes:
+    """The active mode from the status file, else `nvpmodel -q`; names and caps from the conf.
+
+    `run` answers a command that only looks, None where it cannot.
+    """
     conf = sysfs.text(CONF)
     modes, default = parse_conf(conf) if conf is not None else ((), None)
     status = sysfs.text(STATUS)
     match = _PMODE.search(status) if status is not None else None
+    source = "status file"
+    if match is None and run is not None:
+        match = _QUERY.search(run(["nvpmodel", "-q"]) or "")
+        source = "nvpmodel -q"
     if match is None:
         reason = f"{STATUS}: {sysfs.why(STATUS) or 'holds no mode'}"
         return PowerModes(modes=modes, active=None, default_id=default, missing=reason)
-    number = int(match[1], 10)
+    number = int(match["id"], 10)
     active = next((mode for mode in modes if mode.id == number), None)
     missing = None
     if active is None:
         # Without a configuration only the id is known; with one, an id it lacks is a fault.
         missing = f"mode {number} is not in {CONF}" if modes else f"{CONF}: {sysfs.why(CONF)}"
-    return PowerModes(modes=modes, active=active, default_id=default, missing=missing)
+    return PowerModes(
+        modes=modes, active=active, default_id=default, missing=missing, source=source
+    )
 
 
 def parse_conf(text: str) -> tuple[tuple[Mode, ...], int | None]:

@@ -8,6 +8,8 @@ across it, so 8 mA on a 5 mOhm shunt and 20 mA on 2 mOhm.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from msgspec import Struct
@@ -56,6 +58,23 @@ class PowerMonitors:
                 self._ina238.append((folder, label))
         if not self._ina3221:
             self._find_legacy()
+        self._shunts = {
+            (folder, channel): self._shunt_ohm(folder, channel, label)
+            for folder, channel, label in self._ina3221
+        }
+        self._total: tuple[str, ...] | None = None
+        self._readers: dict[str, Callable[[], tuple[float | None, str | None]]] = {
+            **{entry[2]: partial(self._channel_w, *entry[:2]) for entry in self._ina3221},
+            **{entry[1]: partial(self._scaled, f"{entry[0]}/power1_input", 1e6)
+               for entry in self._ina238},
+            **{entry[2]: partial(self._scaled, f"{entry[0]}/in_power{entry[1]}_input", 1e3)
+               for entry in self._legacy},
+        }  # fmt: skip
+
+    @property
+    def present(self) -> bool:
+        """Whether the board has a power monitor at all."""
+        return bool(self._ina3221 or self._ina238 or self._legacy)
 
     def rails(self) -> tuple[Rail, ...]:
         """Every labelled rail, read once."""
@@ -64,9 +83,26 @@ class PowerMonitors:
         found += [self._iio(*entry) for entry in self._legacy]
         return tuple(found)
 
-    def total(self, rails: tuple[Rail, ...] | None = None) -> Total:
+    def total(self) -> Total:
         """The board's total by the rails it has; None with a reason where one is missing."""
-        return total_of({rail.label: rail for rail in (self.rails() if rails is None else rails)})
+        return total_of({rail.label: rail for rail in self.rails()})
+
+    def total_power_w(self) -> tuple[float | None, str | None]:
+        """The total alone, from the rails it is made of, each read once: what polling asks for.
+
+        Returns (watts, None) or (None, the reason).
+        """
+        if self._total is None:
+            self._total = self.total().rails
+        if not self._total:
+            return None, self.total().missing
+        watts = 0.0
+        for label in self._total:
+            power_w, reason = self._readers[label]()
+            if power_w is None:
+                return None, f"not readable: {label} ({reason})"
+            watts += power_w
+        return watts, None
 
     def _folders(self, pattern: str, chip: str) -> list[str]:
         names = (path for path in self._sysfs.glob(pattern) if self._sysfs.text(path) == chip)
@@ -88,49 +124,54 @@ class PowerMonitors:
             if label and label != "NC" and channel in ("0", "1", "2"):
                 self._legacy.append((path.rsplit("/", 1)[0], int(channel), label))
 
+    def _shunt_ohm(self, folder: str, channel: int, label: str) -> float | None:
+        micro_ohm = self._sysfs.integer(f"{folder}/shunt{channel}_resistor")
+        return micro_ohm / 1e6 if micro_ohm else tables()["shunts"].get(label)
+
+    def _channel_w(self, folder: str, channel: int) -> tuple[float | None, str | None]:
+        """Voltage times current of one channel, in watts; the files print mV and mA."""
+        paths = (f"{folder}/in{channel}_input", f"{folder}/curr{channel}_input")
+        product = 1e-6
+        for path in paths:
+            milli = self._sysfs.integer(path)
+            if milli is None:
+                return None, f"{path}: {self._sysfs.why(path)}"
+            product *= milli
+        return product, None
+
+    def _scaled(self, path: str, per_watt: float) -> tuple[float | None, str | None]:
+        value = self._sysfs.integer(path)
+        if value is None:
+            return None, f"{path}: {self._sysfs.why(path)}"
+        return value / per_watt, None
+
     def _channel(self, folder: str, channel: int, label: str) -> Rail:
-        voltage, current = f"{folder}/in{channel}_input", f"{folder}/curr{channel}_input"
-        millivolt, milliampere = self._sysfs.integer(voltage), self._sysfs.integer(current)
+        power_w, reason = self._channel_w(folder, channel)
         alarms = [
             self._sysfs.integer(f"{folder}/curr{channel}_{kind}_alarm") for kind in ("max", "crit")
         ]
         known = [alarm for alarm in alarms if alarm is not None]
-        if millivolt is None or milliampere is None:
-            path = voltage if millivolt is None else current
-            reason = f"{path}: {self._sysfs.why(path)}"
-            return Rail(
-                label=label, source="ina3221", power_w=None, resolution_w=None, missing=reason
-            )
-        micro_ohm = self._sysfs.integer(f"{folder}/shunt{channel}_resistor")
-        shunt = micro_ohm / 1e6 if micro_ohm else tables()["shunts"].get(label)
+        shunt = self._shunts[folder, channel]
+        millivolt = self._sysfs.integer(f"{folder}/in{channel}_input")
         return Rail(
             label=label,
             source="ina3221",
-            power_w=millivolt * milliampere / 1e6,
-            resolution_w=_SHUNT_STEP_V / shunt * millivolt / 1e3 if shunt else None,
+            power_w=power_w,
+            resolution_w=_SHUNT_STEP_V / shunt * millivolt / 1e3 if shunt and millivolt else None,
             alarm=any(known) if known else None,
+            missing=reason,
         )
 
     def _carrier(self, folder: str, label: str) -> Rail:
-        path = f"{folder}/power1_input"
-        microwatt = self._sysfs.integer(path)
+        power_w, reason = self._scaled(f"{folder}/power1_input", 1e6)
         return Rail(
-            label=label,
-            source="ina238",
-            power_w=None if microwatt is None else microwatt / 1e6,
-            resolution_w=None,
-            missing=None if microwatt is not None else f"{path}: {self._sysfs.why(path)}",
+            label=label, source="ina238", power_w=power_w, resolution_w=None, missing=reason
         )
 
     def _iio(self, folder: str, channel: int, label: str) -> Rail:
-        path = f"{folder}/in_power{channel}_input"
-        milliwatt = self._sysfs.integer(path)
+        power_w, reason = self._scaled(f"{folder}/in_power{channel}_input", 1e3)
         return Rail(
-            label=label,
-            source="ina3221x",
-            power_w=None if milliwatt is None else milliwatt / 1e3,
-            resolution_w=None,
-            missing=None if milliwatt is not None else f"{path}: {self._sysfs.why(path)}",
+            label=label, source="ina3221x", power_w=power_w, resolution_w=None, missing=reason
         )
 
 
