@@ -139,8 +139,6 @@ def _measure(
         ),
         predict=lambda job: feasible.peak_bytes(job, machine),
         folder=run_folder.path,
-        calibration=calibration,
-        folder=run_folder.path,
     )
     with reporter, client, Telemetry(device, run_folder.add_telemetry, hz=_TELEMETRY_HZ):
         return sweep(

@@ -20,7 +20,7 @@ from ssmprof.measure.limits import Limits, Spared
 from ssmprof.measure.pool import Pool, living
 from ssmprof.measure.process import LostError, Watch, Worker
 from ssmprof.measure.worker import BROKEN
-from ssmprof.records import Calibration, Environment, Failure, Job, Measurement, Note, Outcome
+from ssmprof.records import Environment, Failure, Job, Measurement, Note, Outcome
 
 RUNNER = "ssmprof.measure.point:PointRunner"
 START_S = 120.0  # a driver that wakes up, and the device's first context
@@ -51,7 +51,6 @@ class Client:
         watch: Watch | None = None,
         predict: Callable[[Job], int | None] | None = None,
         folder: Path | None = None,
-        calibration: Calibration | None = None,
         runner: str = RUNNER,
         environ: Mapping[str, str] | None = None,
     ) -> None:
@@ -62,7 +61,6 @@ class Client:
         self._watch = watch
         self._predict = predict or (lambda _: None)
         self._folder = None if folder is None else str(folder.resolve())
-        self._calibration = calibration
         self._runner = runner
         self._environ = environ
         self._pool: Pool | None = None
@@ -108,12 +106,7 @@ class Client:
             return self._failure(job, LostError("skipped", verdict), started, clock, predicted)
         try:
             asked = self._spared.of(job)
-            request = wire.Measure(
-                job=asked,
-                chosen=self._chosen,
-                folder=self._folder,
-                calibration=self._calibration,
-            )
+            request = wire.Measure(job=asked, chosen=self._chosen, folder=self._folder)
             reply = self._serving(job).ask(request, job.budget.timeout_s)
         except LostError as lost:
             kept, stage = self._remains()

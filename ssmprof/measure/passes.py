@@ -21,7 +21,7 @@ from ssmprof.devices.base import Device
 from ssmprof.errors import SsmprofError
 from ssmprof.measure import attribution, energy, host, memory
 from ssmprof.measure.worker import BROKEN, Stage
-from ssmprof.records import Calibration, Energy, Host, Job, Measurement, Note
+from ssmprof.records import Energy, Host, Job, Measurement, Note
 
 _PARTS_S = 0.2  # device time of the marked replays: shares need no more, and long calls few
 _FEWEST_REPLAYS, _MOST_REPLAYS = 3, 10
@@ -45,7 +45,6 @@ class Scene:
     module: torch.nn.Module | None
     predicted_bytes: int | None
     folder: Path | None
-    calibration: Calibration | None
 
 
 def parts(scene: Scene, measured: Measurement) -> Measurement:
@@ -58,7 +57,6 @@ def parts(scene: Scene, measured: Measurement) -> Measurement:
         names=scene.job.passes.cupti,
         providers=measured.providers,
         module=scene.module,
-        calibration=scene.calibration,
     )
     tags = attribution.notes(found)
     return structs.replace(measured, attribution=found, notes=measured.notes + tags)

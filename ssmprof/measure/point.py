@@ -119,7 +119,6 @@ class PointRunner:
             module=model.module if isinstance(model, ForeignModel) else None,
             predicted_bytes=self._predicted(job),
             folder=None if asked.folder is None else Path(asked.folder),
-            calibration=asked.calibration,
         )
         measured = run_all(scene, measured, stage)
         return structs.replace(measured, wall_s=time.perf_counter() - clock)
@@ -127,10 +126,6 @@ class PointRunner:
     def weigh(self, job: Job, stage: Stage) -> wire.Weighed:
         """Memory and cold start of the job's call, in a process that has run nothing else."""
         clock = time.perf_counter()
-        context = None
-        if self.kind == "cuda":
-            torch.cuda.synchronize()  # the context exists from here on, and nothing else
-            context = memory.held_bytes(self.device, {})
         stage("build")
         load = self._load(job)
         stage("cold start")
@@ -143,7 +138,6 @@ class PointRunner:
             load,
             device=self.device,
             fresh=True,
-            context_bytes=context,
             predicted_bytes=self._predicted(job),
         )
         return wire.Weighed(

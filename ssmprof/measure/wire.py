@@ -8,20 +8,19 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from ssmprof.records import Calibration, Environment, Job, Measurement, Memory, Outcome
+from ssmprof.records import Environment, Job, Measurement, Memory, Outcome
 
 
 class Measure(Struct, frozen=True, kw_only=True, tag="measure"):
     """Parent: measure this job in all passes but the memory of a fresh process.
 
     `chosen` are the implementations that other workers of the sweep found fastest; `folder` keeps
-    what is too big for a record (collapsed stacks); `calibration` is doctor's, where it ran.
+    what is too big for a record (collapsed stacks).
     """
 
     job: Job
     chosen: dict[str, str] = {}
     folder: str | None = None
-    calibration: Calibration | None = None
 
 
 class Weigh(Struct, frozen=True, kw_only=True, tag="weigh"):
