@@ -72,28 +72,28 @@ def weigh(
     *,
     device: Device,
     fresh: bool = False,
-    context_bytes: int | None = None,
     predicted_bytes: int | None = None,
 ) -> Memory:
     """Run the call once more and weigh it; it must have run before, so that tuning is over.
 
     `fresh` says that this process has run nothing else: only then are reserved bytes and the
-    driver's count of this process more than history. `context_bytes` is `held_bytes` from before
-    the first allocation. Raises what the call raises (out of memory included).
+    driver's count of this process more than history. The context then is what the driver counts
+    before the weighed call beyond torch's own: CUDA's context and the libraries it loaded. Raises
+    what the call raises (out of memory included).
     """
     with torch.inference_mode():
         if device.kind == "cuda":
-            return _on_cuda(load, device, fresh, context_bytes, predicted_bytes)
+            return _on_cuda(load, device, fresh, predicted_bytes)
         return _on_cpu(load, predicted_bytes, fresh)
 
 
-def _on_cuda(
-    load: Owners, device: Device, fresh: bool, context: int | None, predicted: int | None
-) -> Memory:
+def _on_cuda(load: Owners, device: Device, fresh: bool, predicted: int | None) -> Memory:
     missing: dict[str, str] = {}
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
+    held = held_bytes(device, missing) if fresh else None
+    context = None if held is None else held - torch.cuda.memory_reserved()
     load.call()
     torch.cuda.synchronize()
     peak = torch.cuda.max_memory_allocated()
@@ -105,8 +105,6 @@ def _on_cuda(
         if used is None:
             free, total = torch.cuda.mem_get_info()
             used, missing["device_used_bytes"] = total - free, "cudaMemGetInfo instead of NVML"
-        if context is None:
-            missing["context_bytes"] = "not read before the first allocation"
     else:
         missing["allocator_reserved_bytes"] = "history: the process has run other calls"
     return Memory(
@@ -116,7 +114,7 @@ def _on_cuda(
         predicted_peak_bytes=predicted,
         allocator_reserved_bytes=reserved,
         slack_bytes=None if reserved is None else reserved - peak,
-        context_bytes=context if fresh else None,
+        context_bytes=context,
         process_used_bytes=process,
         device_used_bytes=used,
         host_rss_bytes=_peak_rss_bytes(),
