@@ -37,6 +37,8 @@ DEFAULT: dict[str, Any] = {
     "sum_busy_us": 0.4,
     "launch_us": 2.0,
 }
+#: Without Hopper's matrix units all operands stand in registers: a shorter chunk spills none.
+DEFAULT_REGISTERS: dict[str, Any] = {**DEFAULT, "Q": 32}
 #: fp32 tiles are twice as large in shared memory and in registers.
 DEFAULT_FP32: dict[str, Any] = {
     **DEFAULT,
@@ -71,7 +73,9 @@ def choose(
     width = tile(shape[3])
     name = str(dtype).removeprefix("torch.")
     bucket = f"{name},P{width},N{tile(states)},{launch.length_bucket(shape[1])}"
-    default = DEFAULT_FP32 if dtype == torch.float32 else DEFAULT
+    default = DEFAULT if launch.facts(device).sm in (0, 90) else DEFAULT_REGISTERS
+    if dtype == torch.float32:
+        default = DEFAULT_FP32
     return launch.pick("ssd_scan", bucket, device, default)
 
 
