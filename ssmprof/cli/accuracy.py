@@ -29,7 +29,7 @@ def show(kind: str, name: str, *, as_json: bool, output: str | None, folder: str
     from ssmprof.spec import BlockSpec
 
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("nvidia", "")).strip("-")
-    target = Path(folder or f"reports/{time.strftime('%Y-%m-%d', time.gmtime())}-accuracy-{slug}")
+    target = Path(folder or f"reports/accuracy-{slug}")
     blocks = scenario.load(library.find(_SCENARIO)).blocks
     bench = accuracy.Bench(
         blocks=tuple(block for block in blocks if isinstance(block, BlockSpec)),

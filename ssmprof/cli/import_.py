@@ -22,12 +22,13 @@ def command(form: str, source: str | None, output: str) -> None:
 
     Example: ssmprof import ssm-scope -o runs/ssm-scope
     """
-    from ssmprof.store import imports
+    from importlib import import_module
+
     from ssmprof.store.folder import write
 
     if form not in FORMATS:
         raise ConfigError(f'no format is named "{form}"{nearest(form, FORMATS)}')
-    read = getattr(imports, FORMATS[form])
+    read = getattr(import_module("ssmprof.store.imports"), FORMATS[form])
     run = read(Path(source)) if source else read()
     write(Path(output), run)
     say(f"{len(run.outcomes)} published outcomes. Next: ssmprof report {output}")

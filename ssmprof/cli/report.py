@@ -34,7 +34,8 @@ def command(
     from ssmprof.report.conclusions import verdicts
     from ssmprof.store.folder import merge
 
-    paths = [Path(run) if run.endswith(".html") else run_folder(run) for run in runs or (None,)]
+    paths = [Path(run) if run.endswith(".html") else run_folder(run) for run in runs]
+    paths = paths or [run_folder(None)]
     loaded = [load_any(path) for path in paths]
     run = loaded[0] if len(loaded) == 1 else merge(loaded, allow_different=True)
     target = Path(output) if output else _beside(paths)

@@ -27,7 +27,7 @@ def figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
     """An empty figure without a background: the page shows through in both themes."""
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(width_in, height_in), layout="none")
+    made = Figure(figsize=(width_in, height_in))
     made.patch.set_visible(False)
     return made
 

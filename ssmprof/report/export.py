@@ -78,8 +78,8 @@ def _chrome_trace(run: Run, folder: Path) -> list[Path]:
 
 def _parquet(run: Run, folder: Path) -> list[Path]:
     try:
-        import pyarrow
-        import pyarrow.parquet as parquet
+        import pyarrow  # pyright: ignore[reportMissingImports]
+        import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise SsmprofError(
             "Parquet needs pyarrow, which is not installed", fix='pip install "ssmprof[parquet]"'

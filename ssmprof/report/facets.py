@@ -116,7 +116,7 @@ _READ: dict[Metric, Callable[[Measurement], float | None]] = {
 def name_contenders(blocks: Iterable[Subject]) -> dict[str, Name]:
     """Block name -> how it is called: by its architecture where it is the only one of it."""
     subjects = list(blocks)
-    kinds = [subject.architecture for subject in subjects]
+    kinds: list[Architecture] = [subject.architecture for subject in subjects]
     words = [_word(subject) for subject in subjects]
     names: dict[str, Name] = {}
     for subject, kind, word in zip(subjects, kinds, words, strict=True):

@@ -50,7 +50,7 @@ def unpack(text: str) -> bytes:
 
 @cache
 def _template(name: str) -> str:
-    return resources.files("ssmprof.report").joinpath("templates", name).read_text("utf-8")
+    return resources.files("ssmprof.report").joinpath("templates").joinpath(name).read_text("utf-8")
 
 
 def _css() -> str:

@@ -114,7 +114,7 @@ def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
 
 
 def _line(axes: Axes, curve: Curve, drawing: Drawing) -> None:
-    style = canvas.line_arguments(curve.name)
+    style: dict[str, Any] = canvas.line_arguments(curve.name)
     contexts = curve.contexts
     spans = [over_rounds([v * drawing.scale for v in curve.values[at].values()]) for at in contexts]
     if len(contexts) > 1:
@@ -226,6 +226,7 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
         axes.set_yticks([])
         return
     canvas.heading(axes, f"times as fast as {base.name.label}")
+    small: dict[str, Any] = {"markersize": 4.2}
     drawn: list[tuple[Curve, list[int], list[float]]] = []
     seen = [1.0]
     for curve in facet.curves:
@@ -234,14 +235,14 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
             continue
         spans = [ratio(base.values[at], curve.values[at]) for at in shared]
         seen += [s.low for s in spans] + [s.high for s in spans]
-        style = canvas.line_arguments(curve.name)
+        style: dict[str, Any] = canvas.line_arguments(curve.name)
         if len(shared) > 1:
             axes.fill_between(
                 shared, [s.low for s in spans], [s.high for s in spans], alpha=0.22, linewidth=0,
                 color=style["color"],
             )  # fmt: skip
         values = [span.value for span in spans]
-        axes.plot(shared, values, gid=f"ratio-{curve.name.block}", **(style | {"markersize": 4.2}))
+        axes.plot(shared, values, gid=f"ratio-{curve.name.block}", **(style | small))
         drawn.append((curve, shared, values))
     axes.set_yscale("log", base=2)
     low, high = min(seen) / 1.12, max(seen) * 1.12

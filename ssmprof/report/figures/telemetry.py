@@ -12,6 +12,7 @@ from ssmprof.report.theme import sentinel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 _MOST_POINTS = 400
 _Read = Callable[[TelemetrySample], float | None]
@@ -59,7 +60,7 @@ def draw(samples: tuple[TelemetrySample, ...]) -> Figure:
     return figure
 
 
-def _few() -> object:
+def _few() -> MaxNLocator:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(3)

@@ -67,10 +67,12 @@ def _environment(machine: Environment, *, identifiers: bool) -> Facts:
     if machine.memory_bytes:
         kind = " (unified)" if machine.unified_memory else ""
         rows.append(("memory", format_bytes(machine.memory_bytes) + kind, ""))
-    locked = {True: ("locked", "ok"), False: ("not locked", "warn")}.get(
-        machine.clocks_locked, ("not known", "")
-    )
-    rows.append(("clocks", *locked))
+    if machine.clocks_locked is None:
+        rows.append(("clocks", "not known", ""))
+    elif machine.clocks_locked:
+        rows.append(("clocks", "locked", "ok"))
+    else:
+        rows.append(("clocks", "not locked", "warn"))
     rows += [(f"provider of {op}", name, "") for op, name in sorted(machine.providers.items())]
     return Facts(tuple(rows))
 

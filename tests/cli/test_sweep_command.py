@@ -1,0 +1,74 @@
+"""`ssmprof sweep` with real worker processes, on the smallest scenario."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import make
+import pytest
+
+from ssmprof.cli.progress import Reporter, describe
+from ssmprof.store.folder import load
+
+ROOT = Path(__file__).parents[2]
+
+
+def ssmprof(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ssmprof", *arguments],
+        capture_output=True, text=True, cwd=folder, check=False, timeout=240,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_a_sweep_measures_keeps_and_never_measures_twice(tmp_path: Path) -> None:
+    command = ("sweep", "smoke", "--device", "cpu", "--no-doctor", "-o", "run")
+    first = ssmprof(tmp_path, *command)
+    # Nobody checked the machine, so no verdict can be given; the numbers are kept all the same.
+    assert first.returncode == 5, first.stderr
+    assert "No verdict" in first.stdout or "nothing to compare" in first.stdout
+    assert "--resume run" in first.stderr
+    run = load(tmp_path / "run")
+    assert {one.point.context for one in run.measurements()} == {64, 256}
+    journal = (tmp_path / "run" / "outcomes.jsonl").read_bytes()
+    again = ssmprof(tmp_path, "sweep", "--resume", "run", "--no-doctor")
+    assert "0 to measure" in again.stderr
+    assert (tmp_path / "run" / "outcomes.jsonl").read_bytes() == journal
+    assert ssmprof(tmp_path, *command).returncode == 2, "results are never overwritten"
+    page = ssmprof(tmp_path, "report", "run")
+    assert Path(tmp_path, page.stdout.strip()).stat().st_size > 30_000
+
+
+def test_an_unwritable_folder_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = ssmprof(tmp_path, "sweep", "smoke", "--device", "cpu", "-o", "file/run")
+    assert said.returncode == 2
+    assert "file/run" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_progress_says_what_failed_even_when_lines_are_rare(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = make.scenario("attention", contexts=(512, 1024, 2048))
+    jobs = make.jobs(asked)
+    with Reporter() as reporter:
+        reporter.expect(jobs)
+        reporter.skip([jobs[0].key])
+        reporter.outcome(make.measurement(point=jobs[1].point, round=0))
+        reporter.outcome(make.measurement(point=jobs[2].point, round=0))
+        reporter.outcome(make.failure(point=jobs[2].point, round=1, asked_bytes=2**30))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"[2/{len(jobs)}] attention prefill 1K b1 eager, round 1  1.00 ms")
+    assert lines[0].endswith("left")
+    assert "out-of-memory (asked for 1.00 GiB): virtual" in lines[1]
+
+
+def test_a_description_names_the_noise() -> None:
+    times = tuple(1e-3 * (1 + 0.01 * turn) for turn in range(20))
+    said = describe(make.measurement("mamba2", 8192, times_s=times))
+    assert said.startswith("mamba2 prefill 8K b1 eager, round 1  1.09 ms ±")
