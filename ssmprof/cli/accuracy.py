@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 
 from ssmprof.cli.options import emit, say, write
@@ -12,7 +11,6 @@ from ssmprof.errors import NoDeviceError
 
 # Its blocks cover attention, both scans and hybrids.
 _SCENARIO = "crossover"
-_MEMORY_CONTEXTS = (512, 3000, 32_768, 131_072)
 
 
 def show(kind: str, name: str, *, as_json: bool, output: str | None, folder: str | None) -> bool:
@@ -30,11 +28,11 @@ def show(kind: str, name: str, *, as_json: bool, output: str | None, folder: str
 
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("nvidia", "")).strip("-")
     target = Path(folder or f"reports/accuracy-{slug}")
-    blocks = scenario.load(library.find(_SCENARIO)).blocks
+    asked = scenario.load(library.find(_SCENARIO))
     bench = accuracy.Bench(
-        blocks=tuple(block for block in blocks if isinstance(block, BlockSpec)),
+        blocks=tuple(block for block in asked.blocks if isinstance(block, BlockSpec)),
         folder=target,
-        memory_contexts=_MEMORY_CONTEXTS,
+        memory_contexts=asked.sweep.contexts,
     )
     found = accuracy.run(bench, say)
     say(f"raw data: {target}")

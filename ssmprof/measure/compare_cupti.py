@@ -27,6 +27,7 @@ LEAST_S = 5e-6  # shorter ops are within the allowance whatever is measured
 ALLOWED_S = 1e-6
 ALLOWED_SHARE = 0.02
 _HEAT_S = 0.3
+_FEWEST = 6
 
 
 class OpRow(Struct, frozen=True, kw_only=True):
@@ -72,24 +73,26 @@ def compare(
     block: str,
     context: int,
     flush: Callable[[], None] = lambda: None,
-    replays: int = 20,
-    cycles: int = 20,
+    most: int = 20,
 ) -> Comparison:
     """Time every op of `call`, which must have run before, by events and by CUPTI.
 
     Both replay the two graphs in the same turns, with `flush` before each, so that caches, clocks
-    and power are alike. Half of the replays are on either side of the profiled cycles. Raises
-    Untraceable where the call cannot be captured, RuntimeError where
+    and power are alike; at most `most` replays each, half of the events on either side of the
+    profiled ones. Raises Untraceable where the call cannot be captured, RuntimeError where
     CUPTI sees nothing.
     """
     with torch.inference_mode():
         traced = graph_events.Traced(call, flush=flush)
-        until = perf_counter() + _HEAT_S
-        while perf_counter() < until:
+        began, heated = perf_counter(), 0
+        while perf_counter() < began + _HEAT_S:
             traced.turn()
-        traced.sample(replays // 2)
-        seen = cupti.profile(traced.turn, cycles, last=traced.ends.kernel_count)
-        traced.sample(replays - replays // 2)
+            heated += 1
+        # Long calls vary little and cost much.
+        turns = max(_FEWEST, min(most, heated))
+        traced.sample(turns // 2)
+        seen = cupti.profile(traced.turn, turns, last=traced.ends.kernel_count)
+        traced.sample(turns - turns // 2)
     intervals, whole_s = traced.finish(marks.mark_cost())
     problem = cupti.join(intervals, seen)
     summed = total_s(intervals)
