@@ -47,6 +47,7 @@ def client(faults: Mapping[str, str] | None = None, folder: Path | None = None, 
         file = folder / "faults.json"
         file.write_text(json.dumps(dict(faults)))
         environ[FAULTS_FILE] = str(file)
+    changes = {"first_call_s": 0.0} | changes
     return Client("cpu", runner=RUNNER, environ=environ | changes.pop("environ", {}), **changes)
 
 
@@ -127,6 +128,11 @@ def _orphan() -> None:
     _kill()
 
 
+def _nap() -> None:
+    """As long as a compiler takes."""
+    time.sleep(1.2)
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "kill": _kill,
     "segfault": _segfault,
@@ -139,6 +145,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "unsupported": _unsupported,
     "exit": _exit,
     "orphan": _orphan,
+    "nap": _nap,
 }
 # What each fault must become: a reason, or None where the point is measured all the same.
 EXPECTED: dict[str, str | None] = {
@@ -153,6 +160,7 @@ EXPECTED: dict[str, str | None] = {
     "unsupported": "unsupported",
     "exit": "crash",
     "orphan": "crash",
+    "nap": "timeout",
 }
 
 

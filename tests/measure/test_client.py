@@ -222,3 +222,12 @@ def test_a_pass_that_kills_the_worker_costs_a_note_once_and_no_latency(fault, tm
     assert kinds == [["broken-pass"], ["broken-pass"], [], []]
     assert " in pass parts: " in outcomes[0].notes[0].text
     assert " in pass energy: " in outcomes[1].notes[0].text
+
+
+def test_the_first_call_of_a_block_may_compile_beyond_the_deadline(tmp_path):
+    first, second = jobs(2, budget=IMPATIENT)
+    faults = {first.key: "nap", second.key: "nap"}
+    with fakes.client(faults, tmp_path, first_call_s=30.0) as client:
+        compiled, hung = client([first, second])
+    assert compiled == fakes.formula(first)
+    assert hung.reason == "timeout"
