@@ -32,7 +32,7 @@ _LAUNCHES = 200
 # The counter of joules moves ten times a second on datacentre cards; this sees it move.
 _ENERGY_S = 1.2
 _REPEATS = 12
-_HALF = 40
+_HALF = 100
 
 
 def calibrate(device: Device, *, energy: bool = True) -> Calibration:
