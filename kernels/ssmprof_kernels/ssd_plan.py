@@ -37,15 +37,28 @@ DEFAULT: dict[str, Any] = {
     "sum_busy_us": 0.4,
     "launch_us": 2.0,
 }
-#: Without Hopper's matrix units all operands stand in registers: a shorter chunk spills none.
-DEFAULT_REGISTERS: dict[str, Any] = {**DEFAULT, "Q": 32}
-#: fp32 tiles are twice as large in shared memory and in registers.
-DEFAULT_FP32: dict[str, Any] = {
+#: Without Hopper's matrix units all operands stand in registers: smaller tiles spill none. On
+#: Blackwell, Triton 3.6 cannot compile the larger ones.
+DEFAULT_REGISTERS: dict[str, Any] = {**DEFAULT, "Q": 32, "BP": 32}
+#: Without Hopper's matrix instructions every operand passes through registers: smaller chunks.
+DEFAULT_PORTABLE: dict[str, Any] = {
     **DEFAULT,
     "Q": 32,
+    "tma": False,
+    "gluon": False,
+    "sum_chunks": 2,
+    "alone_us": 1.6,
+    "busy_us": 1.0,
+}
+#: Blackwell: Triton's software pipelining has corrupted recurrences silently there.
+DEFAULT_BLACKWELL: dict[str, Any] = {**DEFAULT_PORTABLE, "num_stages": 1, "sum_stages": 1}
+#: fp32 tiles are twice as large in shared memory and in registers.
+DEFAULT_FP32: dict[str, Any] = {
+    **DEFAULT_PORTABLE,
     "BP": 32,
     "num_stages": 1,
     "sum_stages": 1,
+    "sum_chunks": 1,
     "alone_us": 3.0,
     "busy_us": 2.0,
     "sum_alone_us": 1.0,

@@ -4,7 +4,7 @@
 configurations that device would get and prints registers, shared memory, spills, programs per
 multiprocessor and the instruction mix of the longest loop. Promises: no GPU is needed; with
 `--check` the exit code is 1 if a kernel spills to local memory or exceeds the shared memory of the
-target.
+target; it is 1 in any case if one does not compile.
 """
 
 from __future__ import annotations
@@ -71,15 +71,24 @@ def capability(arch: str) -> int:
     return int(match[1])
 
 
-def reports(sm: int, ops: list[str], *, quick: bool = False) -> list[Report]:
-    """Compile the specimens of `ops` for capability `sm`; `quick` takes the first of each."""
+def reports(sm: int, ops: list[str], *, quick: bool = False) -> tuple[list[Report], list[str]]:
+    """Compile the specimens of `ops` for capability `sm`; `quick` takes the first of each.
+
+    Returns the reports, and one sentence for each specimen that the compiler refused.
+    """
     found: list[Report] = []
+    failed: list[str] = []
     seen: set[str] = set()
     for op in ops:
         with offline.compiling(sm) as kernels:
             for label, call in SPECIMENS[op]():
                 before = len(kernels)
-                call()
+                try:
+                    call()
+                except Exception as error:
+                    # The compiler's own failure; what it said stands on stderr already.
+                    failed.append(f"{op}, {label}, does not compile for sm_{sm}: {error}")
+                    continue
                 used = [(b, c.tuned) for (name, b, _), c in launch._choices.items() if name == op]
                 bucket, tuned = used[-1] if used else ("", False)
                 for kernel in kernels[before:]:
@@ -88,7 +97,7 @@ def reports(sm: int, ops: list[str], *, quick: bool = False) -> list[Report]:
                         found.append(_report(sm, op, label, kernel, bucket, tuned))
                 if quick:
                     break
-    return found
+    return found, failed
 
 
 def _report(sm: int, op: str, label: str, kernel: Any, bucket: str, tuned: bool) -> Report:
@@ -180,15 +189,15 @@ def main(argv: list[str] | None = None) -> int:
         sm = capability(args.arch)
     except ValueError as error:
         parser.error(str(error))
-    found = reports(sm, args.ops or list(SPECIMENS), quick=args.quick)
+    found, failed = reports(sm, args.ops or list(SPECIMENS), quick=args.quick)
     if args.json:
         print(json.dumps([asdict(r) for r in found], indent=1))
     else:
         _print(found)
-    problems = complaints(found, sm)
+    problems = failed + complaints(found, sm)
     for line in problems:
         print(line, file=sys.stderr)
-    return 1 if args.check and problems else 0
+    return 1 if failed or (args.check and problems) else 0
 
 
 def _print(found: list[Report]) -> None:
