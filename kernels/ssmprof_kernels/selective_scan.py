@@ -18,8 +18,8 @@ from ssmprof_kernels import door, launch, reference, replay
 from ssmprof_kernels.selective_scan_kernel import selective_scan_kernel
 
 try:
-    from ssmprof_kernels.selective_scan_gluon import selective_scan_gluon_kernel
     from ssmprof_kernels.selective_scan_pipe import selective_scan_pipe_kernel
+    from ssmprof_kernels.selective_scan_tile import selective_scan_gluon_kernel
 except ImportError:
     selective_scan_gluon_kernel = None
 
@@ -138,7 +138,7 @@ def bucket(sequences: int, channels: int, states: int, bits: int, device: torch.
 def default(states: int, fill: str) -> dict[str, Any]:
     """Blocks for a shape that no table knows: many lanes per channel while channels are few."""
     padded = _power_of_two(states)
-    lanes = {"p0.5": 8, "p1": 8, "p2": 8, "p4": 4, "pmore": 4}[fill]
+    lanes = {"p0.5": 8, "p1": 8, "p2": 4, "p4": 2, "pmore": 2}[fill]
     lanes = min(padded, max(lanes, padded // 8))
     regs = padded // lanes
     tokens = max(4, min(max(8, lanes), 64 // regs))
@@ -161,9 +161,7 @@ def _record(
     per_group = channels // groups
     tiles = -(-per_group // block_d)
     even_d = per_group % block_d == 0
-    arguments: dict[str, Any] = {
-        f"{name}_ptr": replay.Arg(i) for i, name in enumerate(_NAMES)
-    }
+    arguments: dict[str, Any] = {f"{name}_ptr": replay.Arg(i) for i, name in enumerate(_NAMES)}
     for name, letters in _STRIDES.items():
         tensor = given[name]
         steps = (0,) * len(letters[1]) if tensor is None else tensor.stride()
@@ -175,7 +173,7 @@ def _record(
     bc_words = _ASM and padded == states > 1 and _in_words(B) and _in_words(given["C"])
     kernel = selective_scan_kernel
     if meta.get("GLUON") and _GLUON:
-        kernel = selective_scan_gluon_kernel if meta["GLUON"] == 1 else selective_scan_pipe_kernel
+        kernel = selective_scan_gluon_kernel if meta["GLUON"] == 3 else selective_scan_pipe_kernel
     recording = replay.Recording(len(_NAMES))
     recording.add(
         kernel,
@@ -198,6 +196,9 @@ def _record(
         EVEN_N=padded == states,
         X_WORDS=x_words,
         BC_WORDS=bc_words,
+        X_TIME=u.stride(1) == 1 and u.stride(2) != 1,
+        BC_TIME=B.stride(1) == 1 and B.stride(3) != 1,
+        PACKED=B.dtype == given["C"].dtype and B.element_size() == 2,
         BLOCK_T=meta["BLOCK_T"],
         BLOCK_D=block_d,
         LANES=lanes,

@@ -56,7 +56,7 @@ def _advance(ptrs, steps):
     )
 
 
-@triton.jit(do_not_specialize=["L"])
+@triton.jit(do_not_specialize=["L", "TILES"])
 def selective_scan_kernel(
     u_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, h0_ptr, hT_ptr, y_ptr, cu_ptr,
     L, DG, G, TILES,

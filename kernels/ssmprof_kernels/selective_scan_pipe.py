@@ -138,8 +138,61 @@ def _advance(ptrs, steps):
     )
 
 
-@gluon.jit(do_not_specialize=["L"])
-def selective_scan_gluon_kernel(
+@gluon.jit
+def _prepare(
+    u, dt, z, B, C, bias, left, t_x, real,
+    b_dtype: gl.constexpr, c_dtype: gl.constexpr, LANES: gl.constexpr, REGS: gl.constexpr,
+    HAS_BIAS: gl.constexpr, SOFTPLUS: gl.constexpr, EVEN_D: gl.constexpr, BC_WORDS: gl.constexpr,
+):  # fmt: skip
+    """Raw inputs of a block to u, z, delta, delta * u (BLOCK_T, BLOCK_D), B, C (., REGS, LANES)."""
+    u = _widen(u)
+    dt = _widen(dt)
+    z = _widen(z)
+    if BC_WORDS:
+        B = _unpack(B, b_dtype)
+        C = _unpack(C, c_dtype)
+    else:
+        B = _widen(B)
+        C = _widen(C)
+    if HAS_BIAS:
+        dt += bias[None, :]
+    if SOFTPLUS:
+        dt = _softplus(dt)
+    m = (t_x < left)[:, None]
+    if not EVEN_D:
+        m = m & real[None, :]
+    delta = gl.where(m, dt, 0.0)
+    B = gl.permute(gl.reshape(B, [B.shape[0], LANES, REGS]), [0, 2, 1])
+    C = gl.permute(gl.reshape(C, [C.shape[0], LANES, REGS]), [0, 2, 1])
+    return u, z, delta, delta * u, B, C
+
+
+@gluon.jit
+def _finish(
+    p, u, z, skip, y_ptrs, left, t_x, real, OWN: gl.constexpr,
+    LANES: gl.constexpr, HAS_D: gl.constexpr, HAS_Z: gl.constexpr, EVEN_D: gl.constexpr,
+):  # fmt: skip
+    """Sum over the lanes, skip, gate, store."""
+    T: gl.constexpr = p.shape[0]
+    BD: gl.constexpr = p.shape[1]
+    y = gl.inline_asm_elementwise(
+        transposing_sum(T, LANES), transposing_constraints(T),
+        [p], dtype=gl.float32, is_pure=False, pack=T,
+    )  # fmt: skip
+    y = gl.reduce(gl.reshape(y, [LANES, T // LANES, BD, LANES]), 0, _keep_first)
+    y = gl.convert_layout(gl.reshape(gl.permute(y, [0, 2, 1]), [T, BD]), OWN)
+    if HAS_D:
+        y += skip[None, :] * u
+    if HAS_Z:
+        y *= _silu(z)
+    m = (t_x < left)[:, None]
+    if not EVEN_D:
+        m = m & real[None, :]
+    gl.store(y_ptrs, y.to(y_ptrs.dtype.element_ty), mask=m)
+
+
+@gluon.jit(do_not_specialize=["L", "TILES"])
+def selective_scan_pipe_kernel(
     u_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, h0_ptr, hT_ptr, y_ptr, cu_ptr,
     L, DG, G, TILES,
     s_ub, s_ut, s_ud,
@@ -220,6 +273,7 @@ def selective_scan_gluon_kernel(
     d = (group * DG + in_group).to(gl.int64)
     if HAS_BIAS:
         bias = gl.load(bias_ptr + d, mask=real, other=0.0).to(gl.float32)
+    skip = gl.zeros([BLOCK_D], gl.float32, gl.SliceLayout(0, OWN))
     if HAS_D:
         skip = gl.load(D_ptr + d, mask=real, other=0.0).to(gl.float32)
 
@@ -253,66 +307,109 @@ def selective_scan_gluon_kernel(
         BLOCK_T * s_ct // BC,
     )
 
+    # What a block's recurrence reads passes through shared memory, one block ahead of its use.
+    X_SHARED: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0, 1])
+    if REGS >= 4:
+        BC_SHARED: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 2, 0])
+    else:
+        BC_SHARED: gl.constexpr = gl.SwizzledSharedLayout(
+            4, max(1, 32 // BLOCK_T), max(1, min(8, BLOCK_T // 4)), [0, 2, 1]
+        )
+    s_delta = (
+        gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
+        gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
+    )
+    s_du = (
+        gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
+        gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
+    )
+    s_B = (
+        gl.allocate_shared_memory(gl.float32, [BLOCK_T, REGS, LANES], BC_SHARED),
+        gl.allocate_shared_memory(gl.float32, [BLOCK_T, REGS, LANES], BC_SHARED),
+    )
+    s_C = (
+        gl.allocate_shared_memory(gl.float32, [BLOCK_T, REGS, LANES], BC_SHARED),
+        gl.allocate_shared_memory(gl.float32, [BLOCK_T, REGS, LANES], BC_SHARED),
+    )
+
     slots = _fetch(ptrs, length, t_x, t_n, n, real, N, EVEN_D, EVEN_N)
     for i in gl.static_range(1, AHEAD):
         ptrs = _advance(ptrs, steps)
         slots = slots + _fetch(ptrs, length - i * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N)
+    if not HAS_BIAS:
+        bias = gl.zeros([BLOCK_D], gl.float32, gl.SliceLayout(0, OWN))
     left = length
+    u, z, delta, du, B, C = _prepare(
+        slots[0], slots[1], slots[2], slots[3], slots[4], bias, left, t_x, real,
+        B_ptr.dtype.element_ty, C_ptr.dtype.element_ty, LANES, REGS,
+        HAS_BIAS, SOFTPLUS, EVEN_D, BC_WORDS,
+    )  # fmt: skip
+    s_delta[0].store(delta)
+    s_du[0].store(du)
+    s_B[0].store(B)
+    s_C[0].store(C)
+    ptrs = _advance(ptrs, steps)
+    slots = _fetch(
+        ptrs, left - AHEAD * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N
+    ) + slots[5:]
+    # Block -1, which nobody stores.
+    p_done = gl.zeros([BLOCK_T, BLOCK_D, LANES], gl.float32, gl.SliceLayout(1, FULL))
+    u_done = u
+    z_done = z
+    left_done = left * 0
+    y_ptrs -= BLOCK_T * s_yt
     for _ in range(0, length, AHEAD * BLOCK_T):
         for i in gl.static_range(AHEAD):
-            u = _widen(slots[5 * i])
-            dt = _widen(slots[5 * i + 1])
-            z = _widen(slots[5 * i + 2])
-            if BC_WORDS:
-                B = _unpack(slots[5 * i + 3], B_ptr.dtype.element_ty)
-                C = _unpack(slots[5 * i + 4], C_ptr.dtype.element_ty)
-            else:
-                B = _widen(slots[5 * i + 3])
-                C = _widen(slots[5 * i + 4])
+            delta4 = s_delta[i % 2].load(ALL)[:, None, :, None]
+            du4 = s_du[i % 2].load(ALL)[:, None, :, None]
+            B4 = s_B[i % 2].load(BCL)[:, :, None, :]
+            C4 = s_C[i % 2].load(BCL)[:, :, None, :]
+            u_new, z_new, delta, du, B, C = _prepare(
+                slots[5 * ((i + 1) % AHEAD)],
+                slots[5 * ((i + 1) % AHEAD) + 1],
+                slots[5 * ((i + 1) % AHEAD) + 2],
+                slots[5 * ((i + 1) % AHEAD) + 3],
+                slots[5 * ((i + 1) % AHEAD) + 4],
+                bias, left - BLOCK_T, t_x, real,
+                B_ptr.dtype.element_ty, C_ptr.dtype.element_ty, LANES, REGS,
+                HAS_BIAS, SOFTPLUS, EVEN_D, BC_WORDS,
+            )  # fmt: skip
+            s_delta[(i + 1) % 2].store(delta)
+            s_du[(i + 1) % 2].store(du)
+            s_B[(i + 1) % 2].store(B)
+            s_C[(i + 1) % 2].store(C)
             ptrs = _advance(ptrs, steps)
             slots = (
-                slots[: 5 * i]
+                slots[: 5 * ((i + 1) % AHEAD)]
                 + _fetch(
-                    ptrs, left - AHEAD * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N
+                    ptrs, left - (AHEAD + 1) * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N
                 )
-                + slots[5 * i + 5 :]
+                + slots[5 * ((i + 1) % AHEAD) + 5 :]
             )
-            m_now = (t_x < left)[:, None]
-            if not EVEN_D:
-                m_now = m_now & real[None, :]
-            left -= BLOCK_T
 
-            if HAS_BIAS:
-                dt += bias[None, :]
-            if SOFTPLUS:
-                dt = _softplus(dt)
-            delta = gl.where(m_now, dt, 0.0)
-            du = delta * u
-            delta = gl.convert_layout(delta, ALL)[:, None, :, None]
-            du = gl.convert_layout(du, ALL)[:, None, :, None]
-            B = gl.permute(gl.reshape(B, [BLOCK_T, LANES, REGS]), [0, 2, 1])
-            C = gl.permute(gl.reshape(C, [BLOCK_T, LANES, REGS]), [0, 2, 1])
-            B4 = gl.convert_layout(B, BCL)[:, :, None, :]
-            C4 = gl.convert_layout(C, BCL)[:, :, None, :]
-            a = gl.exp2(delta * A2[None, :, :, :])
-            x = du * B4
+            a = gl.exp2(delta4 * A2[None, :, :, :])
+            x = du4 * B4
             x = gl.where(first, a * h[None, :, :, :] + x, x)
             _, hs = gl.associative_scan((a, x), 0, _compose)
             h = gl.reduce(hs, 0, _keep_last)
-            y = gl.sum(hs * C4, 1)
-            y = gl.inline_asm_elementwise(
-                transposing_sum(BLOCK_T, LANES), transposing_constraints(BLOCK_T),
-                [y], dtype=gl.float32, is_pure=False, pack=BLOCK_T,
+            p = gl.sum(hs * C4, 1)
+
+            _finish(
+                p_done, u_done, z_done, skip, y_ptrs, left_done, t_x, real, OWN,
+                LANES, HAS_D, HAS_Z, EVEN_D,
             )  # fmt: skip
-            y = gl.reduce(gl.reshape(y, [LANES, K, BLOCK_D, LANES]), 0, _keep_first)
-            y = gl.reshape(gl.permute(y, [0, 2, 1]), [BLOCK_T, BLOCK_D])
-            y = gl.convert_layout(y, OWN)
-            if HAS_D:
-                y += skip[None, :] * u
-            if HAS_Z:
-                y *= _silu(z)
-            gl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_now)
             y_ptrs += BLOCK_T * s_yt
+            left_done = left
+            left -= BLOCK_T
+            p_done = p
+            u_done = u
+            z_done = z
+            u = u_new
+            z = z_new
+    _finish(
+        p_done, u_done, z_done, skip, y_ptrs, left_done, t_x, real, OWN,
+        LANES, HAS_D, HAS_Z, EVEN_D,
+    )  # fmt: skip
 
     if HAS_HT:
         gl.store(hT_ptr + (row * G * DG + d3) * N + n3, h, mask=m3)
