@@ -41,7 +41,7 @@ def hero(run: Run, analysis: Analysis, facet: Facet, said: Verdict, key: str) ->
     axes = figure.axes[0].get_position()
     return Hero(
         key=key,
-        label=facet.label(),
+        label=_label(run, facet),
         sentence=said.sentence,
         conditions=" · ".join(_conditions(run, facet, said)),
         svg=to_svg(figure, key, f"Time per {facet.phase} over context", f"{said.text} {reading}"),
@@ -171,3 +171,9 @@ def _reading(comparison: Comparison) -> str:
         )
         parts.append(f"{format_context(at)} tokens: {times_of}.")
     return " ".join(parts)
+
+
+def _label(run: Run, facet: Facet) -> str:
+    """The facet as the selector names it; with the device where there are several."""
+    several = len({machine.device for machine in run.environments.values()}) > 1
+    return f"{facet.device}: {facet.label()}" if several else facet.label()

@@ -15,6 +15,7 @@ class Picture:
     svg: str
     reading: str
     table: Table | None = None
+    title: str = ""
     kind: str = "picture"
 
 

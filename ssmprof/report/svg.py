@@ -148,7 +148,7 @@ def _attribute(name: str, value: str, prefix: str, colours: dict[str, str], them
     if name == "id":
         return f"{prefix}-{value}"
     if name in ("fill", "stroke"):
-        return _HEX.sub(lambda found: _colour(found[0].lower(), colours, themed), value)
+        value = _HEX.sub(lambda found: _colour(found[0].lower(), colours, themed), value)
     if name in ("d", "transform", "x", "y", "points", "viewBox"):
         return _NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)
     return _URL.sub(lambda found: f"url(#{prefix}-{found[1]})", value)

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    return pages.rich()
+    return pages.rich((512, 2048, 8192, 32768))
 
 
 @pytest.fixture(scope="module")

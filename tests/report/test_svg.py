@@ -12,6 +12,7 @@ import pytest
 from ssmprof.report import canvas, theme
 from ssmprof.report.envelope import envelope
 from ssmprof.report.facets import compare, facets
+from ssmprof.report.figures import shares
 from ssmprof.report.figures.curves import Drawing, Switch, draw_pair
 from ssmprof.report.svg import to_svg
 
@@ -52,6 +53,17 @@ def test_ids_are_unique_prefixed_and_every_reference_resolves() -> None:
     assert all(name.startswith("one-") for name in ids)
     for name in re.findall(r'(?:url\(#|href="#)([^)"]+)', text):
         assert name in ids
+
+
+def test_hatches_resolve_and_keep_their_colours() -> None:
+    panel = shares.Panel("mamba2", {512: {"scan": 0.3, "launch-gap": 0.5, "other": 0.1}})
+    wider = shares.Panel("hybrid", {at: {"scan": 0.4, "launch-gap": 0.3} for at in (512, 1024)})
+    text = to_svg(shares.draw([panel, wider]), "share", "t", "d")
+    ids = set(re.findall(r'\bid="([^"]+)"', text))
+    used = re.findall(r'fill="url\(#([^)"]+)', text)
+    assert len(used) >= 4
+    assert set(used) <= ids
+    assert "var(--muted," in text[text.index("<pattern") : text.index("</pattern>")]
 
 
 def test_every_series_and_band_can_be_found_by_its_name() -> None:

@@ -45,7 +45,8 @@ def draw(marks: list[Mark], ceilings: Ceilings) -> Figure:
     bottom = min(mark.achieved for mark in marks) / 2
     axes.set_xscale("log")
     axes.set_xlim(left, right)
-    canvas.log_axis(axes, bottom / 1e12, ceilings.flops * 2 / 1e12)
+    top = max(ceilings.flops, *(mark.achieved for mark in marks)) * 2
+    canvas.log_axis(axes, bottom / 1e12, top / 1e12)
     axes.xaxis.set_major_formatter(lambda value, _: canvas.plain_number(value))
     axes.xaxis.minorticks_off()
     canvas.heading(axes, f"TFLOP/s over FLOP per byte of minimal traffic ({ceilings.source})")
@@ -71,13 +72,15 @@ def draw(marks: list[Mark], ceilings: Ceilings) -> Figure:
             [mark.intensity], [mark.achieved / 1e12], s=20 + 160 * mark.share,
             color=sentinel(tokens.get(mark.family) or "muted"), zorder=3, linewidth=0,
         )  # fmt: skip
-        reach = float(x) + 0.03
+        # Towards the middle, so that no label leaves the figure.
+        side = -1 if x > 0.75 else 1
+        reach = float(x) + 0.03 * side
         axes.plot(
-            [x + 0.008, reach - 0.004], [y, height], transform=axes.transAxes, linewidth=0.6,
-            color=sentinel("muted"),
+            [x + 0.008 * side, reach - 0.004 * side], [y, height], transform=axes.transAxes,
+            linewidth=0.6, color=sentinel("muted"),
         )  # fmt: skip
         canvas.note(
             axes, reach, height, f"{mark.letter} {mark.label}", "fg", transform=axes.transAxes,
-            va="center", fontsize=9.5,
+            va="center", ha="left" if side > 0 else "right", fontsize=9.5,
         )  # fmt: skip
     return figure

@@ -54,9 +54,9 @@ def _decode(run: Run, analysis: Analysis, facet: Facet) -> Part:
     drawing = curves.Drawing(
         comparison, "decode: time per token (TPOT), ms", 1e3, switches(said, facet, analysis)
     )
-    title = "Decode time per token over context"
+    title = "Decode: time per token"
     svg = to_svg(curves.draw_single(drawing), "decode", title, said.text)
-    return Picture("decode", svg, f"Decode: {said.text}", times(comparison, "token"))
+    return Picture("decode", svg, said.text, times(comparison, "token"), title)
 
 
 def _answers(prefill: Comparison, decode: Comparison) -> Table:
@@ -105,6 +105,6 @@ def _energy(run: Run) -> list[Part]:
         svg = to_svg(
             curves.draw_single(drawing), "energy", "Energy per token over context", reading
         )
-        return [Picture("energy", svg, reading, times(comparison, "token"))]
+        return [Picture("energy", svg, reading, times(comparison, "token"), "Energy per token")]
     reason = "this device gives no energy reading" if asked else "the scenario did not ask for it"
     return [Prose(f"Energy: n/a, {reason}.", "note")]

@@ -67,7 +67,7 @@ def _picture(run: Run, facet: Facet, points: list[RooflinePoint]) -> Picture | N
     )
     limits = chart.Ceilings(found.bytes_per_s, found.flops, found.source)
     svg = to_svg(chart.draw(marks, limits), "roofline", "Roofline", text)
-    return Picture("roofline", svg, text)
+    return Picture("roofline", svg, text, title=f"Parts of a {facet.phase} against the ceilings")
 
 
 def _families(run: Run) -> dict[tuple[str, str], str]:

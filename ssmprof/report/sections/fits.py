@@ -67,15 +67,15 @@ def _pictures(run: Run, analysis: Analysis, facet: Facet) -> list[Part]:
     )
     reading = _reading(points, facet)
     key = f"memory-{facet.phase}"
-    title = f"Peak memory over context, {facet.phase}"
+    title = f"Peak memory, {facet.phase}"
     lines = to_svg(curves.draw_single(drawing), key, title, reading)
-    found: list[Part] = [Picture(key, lines, reading, rows.times(comparison, "call"))]
+    found: list[Part] = [Picture(key, lines, reading, rows.times(comparison, "call"), title)]
     panels = [panel for block in run.scenario.blocks if (panel := _panel(points, block.name))]
     if panels:
         stack = to_svg(
             chart.draw(panels, capacity), f"{key}-parts", f"{title}, by owner", "By owner."
         )
-        found.append(Picture(f"{key}-parts", stack, f"What fills it, {facet.phase}."))
+        found.append(Picture(f"{key}-parts", stack, "", title=f"What fills it, {facet.phase}"))
     return found
 
 

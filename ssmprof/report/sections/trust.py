@@ -14,7 +14,7 @@ from ssmprof.units import format_bytes, format_context
 
 _SHOWN = (
     "device", "chip", "compute_capability", "sm_count", "cpu", "cpu_threads", "board", "l4t",
-    "power_mode", "driver", "cuda", "torch", "triton", "python", "ssmprof", "git", "platform",
+    "power_mode", "sm_cap_hz", "memory_cap_hz", "driver", "cuda", "torch", "triton", "python", "ssmprof", "git", "platform",
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
         text = (
             "Clock, temperature and power beside the run, in minutes; throttled spans are shaded."
         )
-        parts.append(Picture("telemetry", svg, text))
+        parts.append(Picture("telemetry", svg, text, title="Clock, temperature and power"))
     return Section("trust", "Trust", "How far can this be believed?", tuple(parts))
 
 

@@ -18,10 +18,13 @@ from ssmprof.units import format_context, format_ratio
 _MOST_FOLDED = 12
 
 
-def section(run: Run, analysis: Analysis) -> Section:
-    """The winner map and the crossovers behind it."""
+def section(run: Run, analysis: Analysis) -> Section | None:
+    """The winner map and the crossovers behind it; None where there is nobody to compare."""
     comparisons = [compare(run, facet) for facet in facets(run)]
+    if not any(len(one.curves) > 1 for one in comparisons):
+        return None
     contexts = sorted({at for one in comparisons for at in one.tried})
+    several = len({one.facet.device for one in comparisons}) > 1
     withheld = analysis.trust.withheld is not None
     caption = "The fastest contender and its lead over the runner-up"
     if withheld:
@@ -31,14 +34,14 @@ def section(run: Run, analysis: Analysis) -> Section:
         "batch and phase",
         tuple(format_context(at) for at in contexts),
         tuple(
-            (_row(one), tuple(_pale(_cell(one, at), withheld) for at in contexts))
+            (_row(one, several), tuple(_pale(_cell(one, at), withheld) for at in contexts))
             for one in comparisons
         ),
         _legend(comparisons),
     )
     found = rows.crossovers(one for one in analysis.crossovers if one.metric == "latency")
-    listing = Listing(found, folded=len(found.rows) > _MOST_FOLDED)
-    return Section("where", "Where", "Where does each one win?", (grid, listing))
+    parts = [grid, Listing(found, folded=len(found.rows) > _MOST_FOLDED)] if found.rows else [grid]
+    return Section("where", "Where", "Where does each one win?", tuple(parts))
 
 
 def _pale(cell: Cell, withheld: bool) -> Cell:
@@ -46,8 +49,9 @@ def _pale(cell: Cell, withheld: bool) -> Cell:
     return replace(cell, css="tie") if withheld else cell
 
 
-def _row(one: Comparison) -> str:
-    return f"{one.facet.phase} b{one.facet.batch} {one.facet.execution}"
+def _row(one: Comparison, several: bool) -> str:
+    where = f"{one.facet.device}: " if several else ""
+    return f"{where}{one.facet.phase} b{one.facet.batch} {one.facet.execution}"
 
 
 def _legend(comparisons: list[Comparison]) -> str:

@@ -73,11 +73,11 @@ def _picture(run: Run, analysis: Analysis, facet: Facet, of: str) -> Picture | N
     missing = len(measured - {(share.block, share.context) for share in found})
     key = f"shares-{of}-{facet.phase}"
     doms = [one for one in analysis.dominances if one.facet == facet and one.of == of]
-    text = f"Share of {_OF[of]}, {facet.phase}. " + _halves(doms)
+    text = _halves(doms)
     if missing:
         text += f" {missing} points are left out: their parts were not taken or miss the whole."
-    title = f"Share of {_OF[of]} by kernel family over context, {facet.phase}"
-    return Picture(key, to_svg(chart.draw(panels), key, title, text), text, _table(found))
+    title = f"Share of {_OF[of]} by kernel family, {facet.phase}"
+    return Picture(key, to_svg(chart.draw(panels), key, title, text), text, _table(found), title)
 
 
 def _halves(found: list[Dominance]) -> str:
