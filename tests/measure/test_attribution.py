@@ -141,6 +141,48 @@ def test_layers_share_a_row_and_other_scopes_do_not():
     assert found[0].times_s == pytest.approx((2e-5, 4e-5))
 
 
+def _bundle(op, kernels, durations, core=None):
+    each = tuple(durations)
+    return Interval(
+        Op("mixer", core, op, ""), (1e-4,), tuple(kernels), sum(each), cupti_each_s=each
+    )
+
+
+def test_a_fused_op_is_split_into_its_kernels():
+    fused = _bundle(
+        "mamba_ssm::mamba_split_conv1d_scan_combined",
+        (
+            "causal_conv1d_fwd_kernel",
+            "_chunk_scan_fwd_kernel",
+            "_layer_norm_fwd_1pass_kernel",
+            "nvjet",
+        ),
+        (1e-5, 5e-5, 1e-5, 3e-5),
+    )
+    found = {row.family: row for row in rows([fused])}
+    assert set(found) == {"conv", "scan", "norm", "gemm"}
+    assert found["scan"].times_s == pytest.approx((5e-5,))
+    assert found["gemm"].times_s == pytest.approx((3e-5,))
+    assert sum(row.times_s[0] for row in found.values()) == pytest.approx(1e-4)
+
+
+def test_a_raw_launch_before_an_op_is_not_counted_as_that_op():
+    found = rows([_bundle("aten::linear", ("selective_scan_fwd_kernel<x>", "nvjet"), (8e-5, 2e-5))])
+    assert {row.family: row.op for row in found} == {"gemm": "aten::linear", "scan": "kernel"}
+
+
+def test_attention_stays_whole_whatever_it_is_made_of():
+    made = ("Memset (Device)", "nvjet_qk", "softmax_warp_forward", "nvjet_pv")
+    op = "aten::scaled_dot_product_attention"
+    (row,) = rows([_bundle(op, made, (1e-6, 4e-5, 2e-5, 4e-5))])
+    assert row.family == "attention"
+
+
+def test_helpers_of_an_op_stay_with_it():
+    (row,) = rows([_bundle("aten::linear", ("Memset (Device)", "nvjet"), (1e-6, 2e-5))])
+    assert (row.family, row.kernel) == ("gemm", "nvjet")
+
+
 def test_a_row_names_the_implementation_that_ran():
     intervals = [
         _interval("triton", kernels=("_walk",)),

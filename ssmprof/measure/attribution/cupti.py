@@ -34,8 +34,12 @@ def profile(
     """Device activities of each of `cycles` runs, in order of their start.
 
     `last` keeps only that many kernels at the end of each run (what comes before is the flush of
-    the cache). Raises RuntimeError if nothing was recorded or kernels are missing.
+    the cache). Raises RuntimeError if nothing was recorded, if kernels are missing, and on boards
+    that share memory between CPU and GPU: there the profiler needs root and may end the process.
     """
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    if getattr(properties, "is_integrated", False):
+        raise RuntimeError("not asked on an integrated GPU, where it may end the process")
     activities = [torch.profiler.ProfilerActivity.CUDA]
     run()
     torch.cuda.synchronize()

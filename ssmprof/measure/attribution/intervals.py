@@ -76,6 +76,56 @@ def provider_of(family: Family, providers: Mapping[str, str]) -> str | None:
     return names.pop() if len(names) == 1 else None
 
 
+# Families that say what a kernel is for; the others only say how it works.
+_SPECIFIC: frozenset[Family] = frozenset(
+    ("scan", "conv", "attention", "moe", "norm", "rope", "gemm", "embedding")
+)
+
+
+def unbundle(intervals: Sequence[Interval]) -> list[Interval]:
+    """Take kernels of a family of their own out of the op that launched them, or seemed to.
+
+    A registered function may hold a convolution, a scan and a projection, and a raw launch of an
+    extension falls into the interval of the next op. Time is shared out by CUPTI's durations, so
+    an interval without them stays whole; and so does attention, whatever it is made of.
+    """
+    found: list[Interval] = []
+    for interval in intervals:
+        found.extend(_parted(interval))
+    return found
+
+
+def _parted(interval: Interval) -> list[Interval]:
+    each, kernels, op = interval.cupti_each_s, interval.kernels, interval.op
+    whole = family_of(op.op, interval.kernel, op.core)
+    summed = sum(each)
+    if len(kernels) < 2 or len(each) != len(kernels) or whole == "attention" or summed <= 0:
+        return [interval]
+    families = [family_of("", kernel, op.core) for kernel in kernels]
+    apart = [family in _SPECIFIC and family != whole for family in families]
+    groups: list[tuple[Op, list[int]]] = []
+    own = [place for place, alone in enumerate(apart) if not alone]
+    if own:
+        groups.append((op, own))
+    groups += [
+        (op._replace(op="kernel", kernel=kernels[place]), [place])
+        for place, alone in enumerate(apart)
+        if alone
+    ]
+    return [
+        Interval(
+            op=part,
+            times_s=tuple(
+                time * sum(each[p] for p in places) / summed for time in interval.times_s
+            ),
+            kernels=tuple(kernels[place] for place in places),
+            cupti_s=sum(each[place] for place in places),
+            cupti_each_s=tuple(each[place] for place in places),
+        )
+        for part, places in groups
+    ]
+
+
 def rows(
     intervals: Sequence[Interval], providers: Mapping[str, str] | None = None
 ) -> tuple[KernelTime, ...]:
@@ -86,7 +136,7 @@ def rows(
     zero in the rows; sums for the closure use the intervals themselves.
     """
     groups: dict[tuple[str, str, str, Family], list[Interval]] = {}
-    for interval in intervals:
+    for interval in unbundle(intervals):
         op, kernel = interval.op, interval.kernel
         scope = re.sub(r"(?<![^.])\d+(?![^.])", "*", op.scope)
         family = family_of(op.op, kernel, op.core)
