@@ -35,7 +35,8 @@ class Verdict:
     @property
     def text(self) -> str:
         """Sentence and notes as plain text."""
-        return " ".join((self.sentence, *self.notes))
+        notes = [f"{note[0].upper()}{note[1:]}." for note in self.notes]
+        return " ".join((self.sentence, *notes))
 
 
 def verdict(

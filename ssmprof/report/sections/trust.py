@@ -14,7 +14,7 @@ from ssmprof.units import format_bytes, format_context
 
 _SHOWN = (
     "device", "chip", "compute_capability", "sm_count", "cpu", "cpu_threads", "board", "l4t",
-    "power_mode", "sm_cap_hz", "memory_cap_hz", "driver", "cuda", "torch", "triton", "python", "ssmprof", "git", "platform",
+    "power_mode", "driver", "cuda", "torch", "triton", "python", "ssmprof", "git", "platform",
 )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
     if trust.limits:
         parts.append(Prose("The rules of the grade: " + "; ".join(trust.limits) + ".", "note"))
     parts += [
-        Prose(f"{warning.text}{f' Try: {warning.fix}' if warning.fix else ''}", "note")
+        Prose(_stop(warning.text) + (f" Try: {warning.fix}" if warning.fix else ""), "note")
         for warning in analysis.warnings
     ]
     for machine in run.environments.values():
@@ -54,6 +54,8 @@ def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
 
 
 def _stop(text: str) -> str:
+    """As a sentence."""
+    text = text[:1].upper() + text[1:]
     return text if text.endswith(".") else f"{text}."
 
 
@@ -64,6 +66,10 @@ def _environment(machine: Environment, *, identifiers: bool) -> Facts:
         if value is not None:
             text = str(value) if identifiers else redact(str(value))
             rows.append((name.replace("_", " "), text, ""))
+    for name in ("sm_cap_hz", "memory_cap_hz"):
+        hertz = getattr(machine, name)
+        if hertz is not None:
+            rows.append((name.removesuffix("_hz").replace("_", " "), f"{hertz / 1e6:,.0f} MHz", ""))
     if machine.memory_bytes:
         kind = " (unified)" if machine.unified_memory else ""
         rows.append(("memory", format_bytes(machine.memory_bytes) + kind, ""))
