@@ -51,6 +51,13 @@ def _exp2(v):
 
 
 @gluon.jit
+def _reciprocal(v):
+    return gl.inline_asm_elementwise(
+        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [v], dtype=gl.float32, is_pure=True, pack=1
+    )
+
+
+@gluon.jit
 def _keep(v, mask):
     """v where the mask is -1, 0 where it is 0; bitwise, so that nothing of v gets through."""
     return gl.inline_asm_elementwise(
@@ -178,7 +185,6 @@ def _walk(
         return
     batch = seq * 0 if VARLEN else seq
     valid = gl.minimum(length - begin, T)
-    left = valid
     row = (batch * L + start + begin).to(gl.int32)
     column = (head // PER_GROUP) * N
     x_column = head * P + block * BP
@@ -208,7 +214,7 @@ def _walk(
     groups = H // PER_GROUP
     pairs = pairs_ptr + ((slot * K).to(gl.int64) * groups + head // PER_GROUP) * (Q * Q)
     _fetch(x_desc, b_desc, c_desc, row, x_column, column, xs.index(0), bs.index(0), cs.index(0),
-           x_full.index(0), b_full.index(0), c_full.index(0), left > 0)  # fmt: skip
+           x_full.index(0), b_full.index(0), c_full.index(0), valid > 0)  # fmt: skip
     # Up to here only what the caller gave has been read.
     _await_previous(PDL)
     _fetch_prepared(decays, sources, pairs, ds.index(0), ss.index(0), ps, Q)
@@ -220,7 +226,7 @@ def _walk(
     owned = (hp < P)[:, None] & (hn < N)[None, :]
     nothing = gl.zeros([BP, BN], gl.float32, layout=STATE)
     h = _start(nothing, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, head, H,
-               P * N, H0, SEGMENTS)  # fmt: skip
+               P * N, H0, SEGMENTS, False)  # fmt: skip
 
     if SKIP == 1:
         skip = gl.load(d_ptr + head).to(gl.float32)
@@ -244,7 +250,8 @@ def _walk(
     nothing_yet = gl.zeros([BP, Q], gl.float32, layout=SQUARE)
     async_copy.wait_group(0)
     gl.thread_barrier()
-    for c in range(gl.cdiv(left, Q)):
+    for c in range(gl.cdiv(valid, Q)):
+        left = valid - c * Q
         here = c % 2
         there = 1 - here
         phase = (c // 2) % 2
@@ -305,14 +312,31 @@ def _walk(
         out = ys.load(wide)
         if GATE:
             zf = z.to(gl.float32)
-            out = (out.to(gl.float32) * zf / (1.0 + _exp2(-zf * LOG2E))).to(dtype)
+            silu = zf * _reciprocal(1.0 + _exp2(-zf * LOG2E))
+            out = (out.to(gl.float32) * silu).to(dtype)
         y_at = y_base + sr[:, None] * (H * P) + sc[None, :]
         gl.store(y_at, out, mask=(sr < left)[:, None])
         y_base += Q * H * P
-        left -= Q
         total = total_next
         h = warpgroup_mma_wait(0, deps=(h_next,))
+    # An index that the compiler cannot know: addresses are formed anew here, instead of being kept
+    # in registers through the loop.
+    nil = gl.inline_asm_elementwise("mov.b32 $0, 0;", "=r", [], gl.int32, False, 1)
+    pid = gl.program_id(0) + nil
+    blocks = gl.cdiv(P + nil, BP)
+    block = pid % blocks
+    head = (pid // blocks) % H
+    slot = pid // (blocks * H)
+    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
+    begin = (slot - first) * T
+    hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
+    hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE)) + nil
+    cells = hp[:, None] * N + hn[None, :]
     if _is_finite(h) == 0:
+        segment = slot - first
+        batch = seq * 0 if VARLEN else seq
+        entry = batch.to(gl.int64)
+        token = (start + begin).to(gl.int64)
         hr = hp.to(gl.int64)
         far = head.to(gl.int64)
         group = head // PER_GROUP
@@ -325,7 +349,7 @@ def _walk(
         if GATE:
             z_at += entry * z_sb + token * z_sl + far * z_sh + hr * z_sp
         h = _start(nothing, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, head,
-                   H, P * N, H0, SEGMENTS)  # fmt: skip
+                   H, P * N, H0, SEGMENTS, False)  # fmt: skip
         h = _retrace(
             h,
             x_ptr + entry * x_sb + token * x_sl + far * x_sh + hr * x_sp,
@@ -339,7 +363,7 @@ def _walk(
             sources_ptr + (slot * H + head).to(gl.int64) * T,
             hp < P,
             hn < N,
-            valid,
+            gl.minimum(length - begin, T),
             segment > 0,
             x_sl,
             b_sl,

@@ -475,25 +475,34 @@ def _combine(
 
 
 @triton.jit
+def _state_at(ptr, at, cells, owned, MASK: tl.constexpr):
+    if MASK:
+        h = tl.load(ptr + at + cells, mask=owned, other=0.0)
+    else:
+        h = tl.load(ptr + at + cells)
+    return h
+
+
+@triton.jit
 def _start(h, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, head, H, SIZE,
-           H0: tl.constexpr, SEGMENTS: tl.constexpr):  # fmt: skip
+           H0: tl.constexpr, SEGMENTS: tl.constexpr, MASK: tl.constexpr):  # fmt: skip
     """State before a segment; `h` is zero and gives the layout. SEGMENTS as in `_walk`."""
     if H0 and SEGMENTS != 2:
         at = (seq * H + head).to(tl.int64) * SIZE
-        h = tl.load(h0_ptr + at + cells, mask=owned, other=0.0).to(tl.float32)
+        h = _state_at(h0_ptr, at, cells, owned, MASK).to(tl.float32)
     if SEGMENTS == 1:
         for s in range(segment):
             at = ((first + s) * H + head).to(tl.int64)
             decay = tl.load(decay_ptr + at)
             h = tl.where(decay == -float("inf"), 0.0, h * tl.exp2(decay))
-            h += tl.load(state_ptr + at * SIZE + cells, mask=owned, other=0.0)
+            h += _state_at(state_ptr, at * SIZE, cells, owned, MASK)
     if SEGMENTS == 2:
         if segment > 0:
             at = ((first + segment - 1) * H + head).to(tl.int64)
-            h = tl.load(state_ptr + at * SIZE + cells, mask=owned, other=0.0)
+            h = _state_at(state_ptr, at * SIZE, cells, owned, MASK)
         elif H0:
             at = (seq * H + head).to(tl.int64) * SIZE
-            h = tl.load(h0_ptr + at + cells, mask=owned, other=0.0).to(tl.float32)
+            h = _state_at(h0_ptr, at, cells, owned, MASK).to(tl.float32)
     return h
 
 
@@ -667,10 +676,11 @@ def _walk(
         skip = tl.load(d_ptr + head).to(tl.float32)
     if SKIP == 2:
         skip = tl.load(d_ptr + head * P + ps, mask=ps < P, other=0.0).to(tl.float32)[None, :]
+    masked: tl.constexpr = not (EVEN_P and EVEN_N)
     cells = ps[:, None] * N + ns[None, :]
     owned = (ps[:, None] < P) & (ns[None, :] < N)
     h = _start(tl.zeros((BP, BN), tl.float32), state_ptr, decay_ptr, h0_ptr, cells, owned, seq,
-               first, segment, head, H, P * N, H0, SEGMENTS)  # fmt: skip
+               first, segment, head, H, P * N, H0, SEGMENTS, masked)  # fmt: skip
     finite = True
     decays_base = decays_ptr + (slot * H + head).to(tl.int64) * T
     sources_base = sources_ptr + (slot * H + head).to(tl.int64) * T
@@ -739,7 +749,7 @@ def _walk(
             y += xv.to(tl.float32) * skip
         if GATE:
             zf = zv.to(tl.float32)
-            y = y * zf / (1.0 + _exp2(-zf * LOG2E, INTERPRET))
+            y = y * tl.fdiv(zf, 1.0 + _exp2(-zf * LOG2E, INTERPRET))
         y_at = y_base + rows[:, None] * (H * P) + ps[None, :]
         tl.store(y_at, y.to(y_ptr.dtype.element_ty), mask=p_mask)
         y_base += Q * H * P
@@ -759,7 +769,7 @@ def _walk(
         if SEQ_IDX:
             seq_at += entry * seq_sb + token * seq_sl
         h = _start(tl.zeros((BP, BN), tl.float32), state_ptr, decay_ptr, h0_ptr, cells, owned, seq,
-                   first, segment, head, H, P * N, H0, SEGMENTS)  # fmt: skip
+                   first, segment, head, H, P * N, H0, SEGMENTS, masked)  # fmt: skip
         h = _retrace(
             h,
             x_ptr + entry * x_sb + token * x_sl + head.to(tl.int64) * x_sh + ps * x_sp,

@@ -151,6 +151,7 @@ def _record(
     seq_idx = given["seq"] is not None
     driven = (
         ssd_gluon is not None
+        and facts.sm == 90
         and tma
         and meta["gluon"]
         and facts.sm == 90  # its matrix instructions exist on Hopper alone

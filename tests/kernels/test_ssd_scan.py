@@ -60,7 +60,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Force the number of segments, which the time model would choose."""
 
     def force(count: int) -> None:
-        for default in (ssd_plan.DEFAULT, ssd_plan.DEFAULT_FP32):
+        for default in (ssd_plan.DEFAULT_PORTABLE, ssd_plan.DEFAULT_FP32):
             monkeypatch.setitem(default, "S", count)
         launch.forget()
 
