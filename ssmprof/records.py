@@ -295,7 +295,10 @@ class Calibration(_Record, frozen=True, kw_only=True):
 
 
 class Environment(_Record, frozen=True, kw_only=True):
-    """The machine and the software a measurement belongs to. `fingerprint` names it."""
+    """The machine and the software a measurement belongs to. `fingerprint` names it.
+
+    `sm_cap_hz` and `memory_cap_hz` are what a board's power mode allows: its peaks scale with them.
+    """
 
     device: str
     kind: Literal["cuda", "cpu"]
@@ -317,6 +320,8 @@ class Environment(_Record, frozen=True, kw_only=True):
     board: str | None = None
     l4t: str | None = None
     power_mode: str | None = None
+    sm_cap_hz: float | None = None
+    memory_cap_hz: float | None = None
     clocks_locked: bool | None = None
     providers: dict[str, str] = {}
     kernel_tables: str | None = None

@@ -111,6 +111,7 @@ def _measure(
     from msgspec.structs import replace
 
     from ssmprof.cli.progress import Reporter
+    from ssmprof.devices.jetson.device import guard_of
     from ssmprof.measure.client import Client
     from ssmprof.measure.telemetry import Telemetry
     from ssmprof.planning import feasible
@@ -131,12 +132,15 @@ def _measure(
     if not examine:
         say("! machine not examined: this run can carry no verdict")
     machine = feasible.Machine.of_device(device.name, device.kind, device.memory_bytes())
+    guard = guard_of(device)
     client = Client(
         device.kind,
         known=journal.outcomes,
         on_environment=lambda found: run_folder.add_environment(
             replace(found, calibration=calibration)
         ),
+        watch=guard,
+        room=guard.room_bytes if guard is not None else None,
         predict=lambda job: feasible.peak_bytes(job, machine),
         folder=run_folder.path,
     )

@@ -23,11 +23,13 @@ Value = TypeVar("Value")
 class Device(Protocol):
     """One device: its name, its present state, and why a reading is missing.
 
-    `sources` names where a reading comes from, on devices that have more than one source.
+    `sources` names where a reading comes from, on devices that have more than one source;
+    `least_power_updates` is how often power must change for its integral to be an energy.
     """
 
     missing: dict[str, str]
     sources: dict[str, str]
+    least_power_updates: int
 
     @property
     def name(self) -> str: ...
@@ -115,7 +117,6 @@ class NullDevice:
     energy_source: str | None = None
     power_source: str | None = None
     power_scope: PowerScope = "device"
-    # Distinct readings that an integral of power needs; 0 where the device has a counter.
     least_power_updates: int = 0
 
     def __init__(self, name: str, reason: str, kind: Kind = "cpu") -> None:

@@ -11,14 +11,19 @@ from pathlib import Path
 
 def last_line(output: Path) -> str:
     """The last line a process printed, at most 200 characters of it."""
+    lines = last_words(output).splitlines()
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return said if len(said) <= 200 else said[:199] + "…"
+
+
+def last_words(output: Path) -> str:
+    """The last 4 KiB a process printed."""
     try:
         with output.open("rb") as file:
             file.seek(max(0, output.stat().st_size - 4096))
-            lines = file.read().decode(errors="replace").splitlines()
+            return file.read().decode(errors="replace")
     except OSError:
         return ""
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return said if len(said) <= 200 else said[:199] + "…"
 
 
 def stack_of(pid: int) -> str:

@@ -16,11 +16,13 @@ from typing import Literal
 from msgspec import structs
 
 from ssmprof.measure import environment, wire
+from ssmprof.measure.board import suspected
 from ssmprof.measure.limits import Limits, Spared
 from ssmprof.measure.pool import Pool, living
 from ssmprof.measure.process import LostError, Watch, Worker
 from ssmprof.measure.worker import BROKEN
 from ssmprof.records import Environment, Failure, Job, Measurement, Note, Outcome
+from ssmprof.units import format_bytes
 
 RUNNER = "ssmprof.measure.point:PointRunner"
 START_S = 120.0  # a driver that wakes up, and the device's first context
@@ -41,9 +43,11 @@ class Client:
 
     `known` are outcomes of earlier sessions (what did not fit then is not tried again),
     `on_environment` is told every new environment before the first outcome that refers to it,
-    `watch` looks at the host while a worker runs, `first_call_s` is what the first call of a block
-    may take beyond the deadline of its point, `predict` gives a job's bytes and `folder` (the
-    run's) keeps stacks. `environ` and `runner` exist for tests and for foreign runners.
+    `watch` looks at the host while a worker runs, `room` says how many bytes a new worker may take
+    where CPU and GPU share a memory (what is predicted to need more is not tried), `first_call_s`
+    is what the first call of a block may take beyond the deadline of its point, `predict` gives a
+    job's bytes and `folder` (the run's) keeps stacks. `environ` and `runner` exist for tests and
+    for foreign runners.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Client:
         known: Iterable[Outcome] = (),
         on_environment: Callable[[Environment], object] | None = None,
         watch: Watch | None = None,
+        room: Callable[[], int | None] | None = None,
         predict: Callable[[Job], int | None] | None = None,
         folder: Path | None = None,
         first_call_s: float = FIRST_CALL_S,
@@ -64,6 +69,8 @@ class Client:
         self._limits = Limits(known)
         self._on_environment = on_environment
         self._watch = watch
+        self._room = room or (lambda: None)
+        self._free: int | None = None
         self._predict = predict or (lambda _: None)
         self._folder = None if folder is None else str(folder.resolve())
         self._first_call_s = first_call_s
@@ -108,7 +115,7 @@ class Client:
     def _outcome(self, job: Job) -> Outcome:
         started, clock = time.time(), time.monotonic()
         predicted = self._predict(job)
-        verdict = self._limits.verdict(job.point, predicted)
+        verdict = self._limits.verdict(job.point, predicted) or self._cramped(predicted)
         if verdict is not None:
             return self._failure(job, LostError("skipped", verdict), started, clock, predicted)
         try:
@@ -129,15 +136,23 @@ class Client:
         if isinstance(reply.outcome, Failure):
             if reply.outcome.reason != "unsupported" or self._stage() == "capture":
                 self._end_worker(kill=True)  # the device context may be poisoned
-            return structs.replace(reply.outcome, predicted_bytes=predicted)
+            return self._suspected(structs.replace(reply.outcome, predicted_bytes=predicted))
         if any(note.kind == BROKEN for note in reply.outcome.notes):
             self._end_worker(kill=True)
         return self._with_memory(reply.outcome, job)
 
+    def _cramped(self, predicted: int | None) -> str | None:
+        """Why a point is too large for the memory that was free before its worker started."""
+        if self._worker is None:
+            self._free = self._room()
+        if predicted is None or self._free is None or predicted <= self._free:
+            return None
+        return f"needs {format_bytes(predicted)}; the board can give {format_bytes(self._free)}"
+
     def _failure(
         self, job: Job, lost: LostError, started: float, clock: float, predicted: int | None
     ) -> Failure:
-        return Failure(
+        failed = Failure(
             point=job.point,
             round=job.round,
             environment=self._fingerprint or self._meet(environment.bare(self.device)),
@@ -147,6 +162,11 @@ class Client:
             started_unix_s=started,
             wall_s=time.monotonic() - clock,
         )
+        return self._suspected(failed)
+
+    def _suspected(self, failed: Failure) -> Failure:
+        """A lack of memory with memory to spare names the driver that is known for it."""
+        return suspected(failed, self.environments.get(failed.environment), self._free)
 
     def _deadline_s(self, job: Job) -> float:
         first = job.point.block_digest not in self._called
@@ -223,6 +243,8 @@ class Client:
             if self._limits.verdict(job.point) is not None:
                 continue
             self._end_worker()  # the room must be free
+            if self._cramped(self._predict(job)) is not None:
+                continue
             weighed = self._weigh_one(job)
             if weighed.chosen.keys() - self._chosen.keys():
                 # Its first call was a race of implementations, which is nobody's cold start.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter, sleep
 from typing import Any
 
@@ -24,6 +25,7 @@ _SAMPLES_HZ = 10.0
 # Calls queued between two looks at the clock or at the counter, in seconds.
 _BATCH_S = 0.02
 _LONGEST_PERIOD_S = 1.0
+_MOST_WINDOWS = 4  # times the windows asked for, where power moves too seldom for an integral
 _DEVICE_MUST_LIE = 1.1  # a little above the board limit is the meter's error, more is a wrong unit
 
 
@@ -35,6 +37,7 @@ class _Window:
     window_s: float
     counted_j: float | None
     integral_j: float | None
+    updates: int = 0
 
 
 class _PowerIntegral:
@@ -66,14 +69,23 @@ class _PowerIntegral:
             self._samples.append((perf_counter(), power))
 
     def mean_w(self) -> float | None:
-        """Mean power over the samples, None with fewer than two."""
-        if len(self._samples) < 2:
+        """Mean power over the samples, None with fewer than two.
+
+        A monitor that averages over a window of its own still shows what was before at the first
+        sample and what comes after at the last: both are dropped where the device is such a one.
+        """
+        taken = self._samples
+        if self._device.least_power_updates and len(taken) > 3:
+            taken = taken[1:-1]
+        if len(taken) < 2:
             return None
-        joules = sum(
-            (t1 - t0) * (p0 + p1) / 2
-            for (t0, p0), (t1, p1) in zip(self._samples, self._samples[1:], strict=False)
-        )
-        return joules / (self._samples[-1][0] - self._samples[0][0])
+        joules = sum((t1 - t0) * (p0 + p1) / 2 for (t0, p0), (t1, p1) in pairwise(taken))
+        return joules / (taken[-1][0] - taken[0][0])
+
+    def updates(self) -> int:
+        """How often the reading changed: a monitor is polled faster than it moves."""
+        watts = [power for _, power in self._samples]
+        return sum(a != b for a, b in pairwise(watts))
 
 
 class _Work:
@@ -133,7 +145,8 @@ def measure(
     """Joules of one call of about `call_s` seconds, from `windows` windows of `window_s` each.
 
     `call` only submits; `synchronize` waits for the device. Returns a Note with kind `energy` if
-    the device has neither counter nor power, or if the power is not physical.
+    the device has neither counter nor power, if the power is not physical, or if it is integrated
+    and changed less often than the device needs (`least_power_updates`).
     """
     if device.energy_j() is None and device.power_w() is None:
         reason = device.missing.get("energy_j") or device.missing.get("power_w") or "not told"
@@ -142,8 +155,20 @@ def measure(
     call()
     synchronize()
     found = [_window(device, _Work(call, synchronize, call_s), window_s) for _ in range(windows)]
+    needed = 0 if found[0].counted_j is not None else device.least_power_updates
+    while _updates(found) < needed and len(found) < _MOST_WINDOWS * windows:
+        found.append(_window(device, _Work(call, synchronize, call_s), window_s))
+    if _updates(found) < needed:
+        spent = sum(window.window_s for window in found)
+        text = f"power changed {_updates(found)} times in {spent:.0f} s, {needed} are needed"
+        return Note(kind="energy", text=f"no energy: {text}")
     idle_after = idle_power_w(device, idle_s)
     return _energy(device, found, [w for w in (idle_before, idle_after) if w is not None])
+
+
+def _updates(found: list[_Window]) -> int:
+    """How often power changed while it was integrated."""
+    return sum(window.updates for window in found)
 
 
 def _window(device: Device, work: _Work | _Idle, window_s: float) -> _Window:
@@ -171,6 +196,7 @@ def _window(device: Device, work: _Work | _Idle, window_s: float) -> _Window:
         window_s=work.calls * call_s,
         counted_j=counted,
         integral_j=None if mean_w is None else mean_w * work.calls * call_s,
+        updates=power.updates(),
     )
 
 

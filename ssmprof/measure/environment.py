@@ -62,7 +62,8 @@ def probe(device: Device, kind: Literal["cuda", "cpu"]) -> Environment:
             raise NoDeviceError("torch sees no CUDA device", fix="ssmprof doctor")
         properties = torch.cuda.get_device_properties(0)
         values |= {
-            "device": properties.name,
+            # torch calls every Orin "Orin"; a board knows its own name.
+            "device": values["device"] if "board" in values else properties.name,
             "chip": find_chip(properties.name) or values.get("chip"),
             "cuda": torch.version.cuda,
             "compute_capability": f"{properties.major}.{properties.minor}",
@@ -102,7 +103,8 @@ def _common(device: Device, kind: Literal["cuda", "cpu"]) -> dict[str, Any]:
         "git": git(),
     }
     # A board knows what a plain GPU has no word for.
-    values |= {name: getattr(device, name, None) for name in ("board", "l4t", "power_mode")}
+    of_board = ("board", "l4t", "power_mode", "sm_cap_hz", "memory_cap_hz")
+    values |= {name: found for name in of_board if (found := getattr(device, name, None))}
     absent = {"driver": "not readable"} if kind == "cuda" and values["driver"] is None else {}
     return values | {"missing": absent}
 

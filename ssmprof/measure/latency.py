@@ -11,6 +11,7 @@ import torch
 from msgspec import structs
 
 from ssmprof.devices.base import Device, read_clocks
+from ssmprof.measure.board import loosened
 from ssmprof.measure.sampling import WarmUp, collect, throttle_notes
 from ssmprof.measure.spin import Spin
 from ssmprof.measure.stopping import Stopping
@@ -52,7 +53,7 @@ def on_cuda(
     flush: L2Flush,
 ) -> Latency:
     """Cold samples, then hot ones where they can differ. A graph is replayed, a call is called."""
-    before = _clock_hz()
+    before, pinned = _clock_hz() or device.sm_hz(), device.pinned()
     timer = _timer(call, warm.call_s, flush)
     cold = collect(timer.sample, Stopping(budget), timer.calls_per_sample)
     hot = None
@@ -60,14 +61,18 @@ def on_cuda(
         again = _timer(call, warm.call_s, None)
         hot = collect(again.sample, Stopping(_part(budget)), again.calls_per_sample)
     clocks = read_clocks(device, before_hz=before)
-    clocks = structs.replace(clocks, sm_after_hz=_clock_hz())
+    clocks = structs.replace(clocks, sm_after_hz=_clock_hz() or clocks.sm_after_hz)
     return Latency(
         times_s=cold.times_s,
         hot_times_s=hot.times_s if hot else (),
         timer=timer.name,
         calls_per_sample=timer.calls_per_sample,
         clocks=clocks,
-        notes=cold.notes + throttle_notes(clocks, device.max_sm_hz()),
+        notes=(
+            *cold.notes,
+            *throttle_notes(clocks, device.max_sm_hz()),
+            *loosened(pinned, clocks.pinned),
+        ),
         measuring_s=cold.spent_s + (hot.spent_s if hot else 0.0),
     )
 

@@ -25,6 +25,7 @@ from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device
 from ssmprof.errors import NoDeviceError
 from ssmprof.measure import environment, latency, memory, wire
+from ssmprof.measure.board import unswapped
 from ssmprof.measure.compilations import count_compilations
 from ssmprof.measure.passes import Scene, run_all
 from ssmprof.measure.preload import preload
@@ -88,7 +89,7 @@ class PointRunner:
             stage("capture")
             run, self._launches = _captured(load)
         stage("latency")
-        timed = self._latency(job, run, warm)
+        timed, swapped = unswapped(self.device, lambda: self._latency(job, run, warm))
         settling = () if warm.settled else (Note(kind="warm-up", text="calls had not settled"),)
         measured = Measurement(
             point=job.point,
@@ -101,7 +102,7 @@ class PointRunner:
             cold_s=warm.cold_s,
             clocks=timed.clocks,
             providers=load.providers(),
-            notes=timed.notes + settling,
+            notes=timed.notes + settling + swapped,
             launches=self._launches,
             cost=costs.cost(job.subject, job.point) if isinstance(job.subject, BlockSpec) else None,
             started_unix_s=began,

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from ssmprof.devices.jetson.memory import out_of_memory_rule
 from ssmprof.measure import wire
-from ssmprof.measure.autopsy import last_line, oom_kills, stack_of
+from ssmprof.measure.autopsy import last_line, last_words, oom_kills, stack_of
 from ssmprof.records import FailureReason, Measurement
 
 if TYPE_CHECKING:
@@ -156,13 +157,20 @@ class Worker:
     def _death(self) -> LostError:
         status = self.pool.exits.get(self.pid, 0)
         if status >= 0:
-            return LostError("crash", self._tell(f"ended with exit status {status}"))
+            return self._ended(f"ended with exit status {status}")
         name = signal.Signals(-status).name
         before, after = self._oom_kills, oom_kills()
         if name == "SIGKILL" and before is not None and after is not None and after > before:
             text = "killed by the host, which had run out of memory (oom_kill rose)"
             return LostError("out-of-memory", self._tell(text))
-        return LostError("crash", self._tell(f"killed by {name}"))
+        return self._ended(f"killed by {name}")
+
+    def _ended(self, text: str) -> LostError:
+        """A death whose cause is in what the process said last, if anywhere."""
+        rule = out_of_memory_rule(last_words(self.output))
+        if rule is None:
+            return LostError("crash", self._tell(text))
+        return LostError("out-of-memory", self._tell(f"{text}, out of memory ({rule})"))
 
     def _overdue(self, timeout_s: float) -> LostError:
         stack = stack_of(self.pid)

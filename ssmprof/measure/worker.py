@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import structs
 
+from ssmprof.devices.jetson.memory import out_of_memory_rule
 from ssmprof.measure import wire
 from ssmprof.records import Environment, Failure, FailureReason, Job, Measurement
 
@@ -155,7 +156,9 @@ def classify(error: BaseException) -> tuple[FailureReason, str, int | None, int 
     names = {kind.__name__ for kind in type(error).__mro__}
     detail = f"{type(error).__name__}: {text}" if text else type(error).__name__
     detail = detail if len(detail) <= 400 else detail[:399] + "…"
-    if names & {"OutOfMemoryError", "MemoryError"} or "out of memory" in text.lower():
+    lacking = names & {"OutOfMemoryError", "MemoryError"} or "out of memory" in text.lower()
+    # A driver of a shared memory has words of its own for it.
+    if lacking or out_of_memory_rule(f"{type(error).__name__}: {error}"):
         return "out-of-memory", detail, _size(rf"allocate {_SIZE}", text), _free(text)
     if names & {"UnsupportedError", "NotImplementedError", "OutOfResources", "SsmprofError"}:
         return "unsupported", text or detail, None, None

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ssmprof.devices.base import NullDevice, Pinned, PowerScope
+from ssmprof.devices.base import Device, NullDevice, Pinned, PowerScope
 from ssmprof.devices.jetson import board, clocks, memory, modes, power
 from ssmprof.devices.jetson.sources import Fallbacks, Nvml, run_command
 from ssmprof.devices.sysfs import Sysfs
@@ -103,6 +103,12 @@ class JetsonDevice(NullDevice):
             "memory_hz", value, "tegrastats", "the live memory clock needs root on this board"
         )
 
+    @property
+    def sm_cap_hz(self) -> float | None:
+        """Cap of the GPU's clock in the active power mode."""
+        return self._clocks.sm_cap_hz()
+
+    @property
     def memory_cap_hz(self) -> float | None:
         """Cap of the memory clock in the active power mode."""
         return self._clocks.emc_cap_hz()
@@ -194,6 +200,11 @@ class JetsonDevice(NullDevice):
             self.missing.pop(reading, None)
             self.sources[reading] = source
         return value
+
+
+def guard_of(device: Device) -> memory.Watchdog | None:
+    """What watches the shared memory of a board; None for a device with a memory of its own."""
+    return memory.Watchdog(device.sysfs) if isinstance(device, JetsonDevice) else None
 
 
 def detect(sysfs: Sysfs | None = None) -> JetsonDevice | None:

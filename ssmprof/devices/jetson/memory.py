@@ -8,10 +8,13 @@ that no board has confirmed yet.
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from ssmprof.devices.sysfs import Sysfs
+from ssmprof.units import format_bytes
 
 _LINE = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)
 _CGROUP = "/sys/fs/cgroup"
@@ -63,6 +66,56 @@ def read(sysfs: Sysfs) -> MemoryState:
         nvmap_used_bytes=values.get("NvMapMemUsed"),
         cgroup_room_bytes=None if limit is None or current is None else limit - current,
     )
+
+
+class Watchdog:
+    """Ends a worker before the kernel ends the box; a `Watch` of the measuring client.
+
+    Runs in the parent, which holds no device context. `clock` and `sleep` exist for tests.
+    """
+
+    period_s = 0.05
+    _SETTLE_S = 5.0
+    _STILL_BYTES = 16 * 2**20  # between two looks: what other processes do meanwhile
+
+    def __init__(
+        self,
+        sysfs: Sysfs,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._sysfs = sysfs
+        self._clock = clock
+        self._sleep = sleep
+
+    def __call__(self, pid: int) -> str | None:
+        """Why the worker must go, or None."""
+        state = read(self._sysfs)
+        if state.available_bytes is None or state.total_bytes is None:
+            return None
+        floor = watchdog_bytes(state.total_bytes)
+        if state.available_bytes >= floor:
+            return None
+        left = format_bytes(state.available_bytes)
+        return f"ended by the watchdog: {left} left on the board, below {format_bytes(floor)}"
+
+    def free_bytes(self) -> int | None:
+        """What is available at this moment."""
+        return read(self._sysfs).available_bytes
+
+    def room_bytes(self) -> int | None:
+        """What a new worker may take; waits until memory of the last one has come back."""
+        end = self._clock() + self._SETTLE_S
+        state = read(self._sysfs)
+        while self._clock() < end:
+            self._sleep(self.period_s)
+            later = read(self._sysfs)
+            grown = (later.available_bytes or 0) - (state.available_bytes or 0)
+            state = later
+            if grown < self._STILL_BYTES:
+                break
+        return state.budget_bytes
 
 
 def oom_kills(sysfs: Sysfs) -> int | None:
