@@ -18,8 +18,8 @@ from ssmprof_kernels import door, launch, reference, replay
 from ssmprof_kernels.selective_scan_kernel import selective_scan_kernel
 
 try:
+    from ssmprof_kernels.selective_scan_gluon import selective_scan_gluon_kernel
     from ssmprof_kernels.selective_scan_pipe import selective_scan_pipe_kernel
-    from ssmprof_kernels.selective_scan_tile import selective_scan_gluon_kernel
 except ImportError:
     selective_scan_gluon_kernel = None
 

@@ -72,7 +72,8 @@ def selective_scan_kernel(
     HAS_H0: tl.constexpr, HAS_HT: tl.constexpr, VARLEN: tl.constexpr, ASM: tl.constexpr,
     N: tl.constexpr, EVEN_D: tl.constexpr, EVEN_N: tl.constexpr,
     X_WORDS: tl.constexpr, BC_WORDS: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, LANES: tl.constexpr, REGS: tl.constexpr, AHEAD: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, LANES: tl.constexpr, REGS: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):  # fmt: skip
     pid = tl.program_id(0)
     tile = pid % TILES
@@ -156,8 +157,8 @@ def selective_scan_kernel(
     )
     ptrs = (u_ptrs, dt_ptrs, z_ptrs, B_ptrs, C_ptrs)
 
-    # Memory takes longer than a block: the raw inputs of AHEAD blocks wait in registers. The loop is
-    # unrolled that often, because moving a value from slot to slot would wait for its load.
+    # Memory takes longer than a block: the raw inputs of AHEAD blocks wait in registers. The loop
+    # is unrolled that often, because moving a value from slot to slot would wait for its load.
     slots = _fetch(ptrs, length, t, n, real, N, EVEN_D, EVEN_N)
     for i in tl.static_range(1, AHEAD):
         ptrs = _advance(ptrs, steps)
@@ -201,8 +202,8 @@ def selective_scan_kernel(
             C4 = tl.permute(tl.reshape(C, [BLOCK_T, LANES, REGS]), [0, 2, 1])[:, :, None, :]
             a = tl.exp2(delta[:, None, :, None] * A2[None])
             x = du[:, None, :, None] * B4
-            # The carried state enters with the first token. The time axis lies in registers, so this
-            # costs one multiply-add, and the scan below is a plain chain of them.
+            # The carried state enters with the first token. The time axis lies in registers, so
+            # this costs one multiply-add, and the scan below is a plain chain of them.
             x = tl.where(first, a * h[None] + x, x)
             _, hs = tl.associative_scan((a, x), 0, _compose)
             h = tl.reduce(hs, 0, _keep_last)
