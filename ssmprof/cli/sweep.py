@@ -36,6 +36,7 @@ _TELEMETRY_HZ = 1.0
 @click.option("-o", "--output", metavar="FOLDER", help="Run folder; reports/DATE-NAME-DEVICE.")
 @click.option("--resume", metavar="RUN", help="Go on with a run; nothing is measured twice.")
 @click.option("--no-doctor", is_flag=True, help="Skip the examination; no verdict is given then.")
+@click.option("--rerun-noisy", is_flag=True, help="With --resume: noisy points, one round more.")
 @click.option("--pack", is_flag=True, help="Compress the journal of a finished run.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, as ssmprof plan does.")
 @click.option(
@@ -50,6 +51,7 @@ def command(
     output: str | None,
     resume: str | None,
     no_doctor: bool,
+    rerun_noisy: bool,
     pack: bool,
     dry_run: bool,
     min_trust: str,
@@ -70,6 +72,8 @@ def command(
         from ssmprof.cli.plan import show
 
         return show(scenario, None, None)
+    if rerun_noisy and not resume:
+        raise click.UsageError("--rerun-noisy goes with --resume RUN")
     device = detect(scenario.device)
     try:
         if resume:
@@ -79,7 +83,9 @@ def command(
             opened = store.create(path, scenario, command=_command_line())
         with opened as run_folder:
             talk = ctx.find_root().obj or {}
-            end = _measure(scenario, run_folder, device, talk, examine=not no_doctor)
+            end = _measure(
+                scenario, run_folder, device, talk, examine=not no_doctor, again=rerun_noisy
+            )
     finally:
         device.close()
     if pack and end == "done":
@@ -107,6 +113,7 @@ def _measure(
     talk: dict[str, bool],
     *,
     examine: bool,
+    again: bool,
 ) -> End:
     from msgspec.structs import replace
 
@@ -115,13 +122,15 @@ def _measure(
     from ssmprof.measure.client import Client
     from ssmprof.measure.telemetry import Telemetry
     from ssmprof.planning import feasible
+    from ssmprof.planning.again import noisy_again
     from ssmprof.planning.expand import expand
     from ssmprof.planning.refine import refine
     from ssmprof.sweep import sweep
 
     journal = run_folder.journal
     reporter = Reporter(quiet=talk.get("quiet", False), verbose=talk.get("verbose", False))
-    jobs = reporter.expect(expand(scenario, device=device.kind))
+    wanted = noisy_again(scenario, journal.outcomes) if again else []
+    jobs = reporter.expect([*expand(scenario, device=device.kind), *wanted])
     reporter.skip(journal.done)
     missing = sum(job.key not in journal.done for job in jobs)
     say(
