@@ -87,9 +87,7 @@ def _unpack(x, like: gl.constexpr):
 
 @gluon.jit
 def _unary(x, asm: gl.constexpr):
-    return gl.inline_asm_elementwise(
-        asm, "=f,f", [x], dtype=gl.float32, is_pure=True, pack=1
-    )
+    return gl.inline_asm_elementwise(asm, "=f,f", [x], dtype=gl.float32, is_pure=True, pack=1)
 
 
 @gluon.jit
@@ -111,7 +109,9 @@ def _words(ptrs):
 
 
 @gluon.jit
-def _fetch(ptrs, left, t_x, t_n, n, real, N: gl.constexpr, EVEN_D: gl.constexpr, EVEN_N: gl.constexpr):
+def _fetch(
+    ptrs, left, t_x, t_n, n, real, N: gl.constexpr, EVEN_D: gl.constexpr, EVEN_N: gl.constexpr
+):
     m_x = (t_x < left)[:, None]
     m_n = (t_n < left)[:, None]
     if not EVEN_D:
@@ -227,7 +227,6 @@ def selective_scan_pipe_kernel(
 
     ALL: gl.constexpr = gl.SliceLayout(1, gl.SliceLayout(3, FULL))
     BCL: gl.constexpr = gl.SliceLayout(2, FULL)
-    K: gl.constexpr = BLOCK_T // LANES
 
     pid = gl.program_id(0)
     tile = pid % TILES
@@ -277,9 +276,7 @@ def selective_scan_pipe_kernel(
     if HAS_D:
         skip = gl.load(D_ptr + d, mask=real, other=0.0).to(gl.float32)
 
-    t4 = gl.arange(
-        0, BLOCK_T, layout=gl.SliceLayout(1, gl.SliceLayout(2, gl.SliceLayout(3, FULL)))
-    )
+    t4 = gl.arange(0, BLOCK_T, layout=gl.SliceLayout(1, gl.SliceLayout(2, gl.SliceLayout(3, FULL))))
     first = (t4 == 0)[:, None, None, None]
     t_x = gl.arange(0, BLOCK_T, layout=gl.SliceLayout(1, OWN))
     t_n = gl.arange(0, BLOCK_T, layout=gl.SliceLayout(1, RAW))
@@ -349,9 +346,7 @@ def selective_scan_pipe_kernel(
     s_B[0].store(B)
     s_C[0].store(C)
     ptrs = _advance(ptrs, steps)
-    slots = _fetch(
-        ptrs, left - AHEAD * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N
-    ) + slots[5:]
+    slots = _fetch(ptrs, left - AHEAD * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N) + slots[5:]
     # Block -1, which nobody stores.
     p_done = gl.zeros([BLOCK_T, BLOCK_D, LANES], gl.float32, gl.SliceLayout(1, FULL))
     u_done = u
@@ -381,9 +376,7 @@ def selective_scan_pipe_kernel(
             ptrs = _advance(ptrs, steps)
             slots = (
                 slots[: 5 * ((i + 1) % AHEAD)]
-                + _fetch(
-                    ptrs, left - (AHEAD + 1) * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N
-                )
+                + _fetch(ptrs, left - (AHEAD + 1) * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N)
                 + slots[5 * ((i + 1) % AHEAD) + 5 :]
             )
 
