@@ -7,6 +7,7 @@ extra `parquet` (pyarrow).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,23 @@ def _openmetrics(run: Run, folder: Path) -> list[Path]:
     return [_write(folder / "metrics.txt", "\n".join([*lines, "# EOF", ""]))]
 
 
+def _figures(run: Run, folder: Path) -> list[Path]:
+    from ssmprof.report.build import build
+    from ssmprof.report.page import Picture
+    from ssmprof.report.svg import standalone
+
+    page = build(run)
+    inline = {f"{hero.key}-{hero.label.replace(', ', '-')}": hero.svg for hero in page.heroes}
+    inline |= {
+        part.key: part.svg
+        for section in page.sections
+        for part in section.parts
+        if isinstance(part, Picture)
+    }
+    safe = {re.sub(r"[^\w.-]+", "-", name): svg for name, svg in inline.items()}
+    return [_write(folder / f"{name}.svg", standalone(svg)) for name, svg in safe.items()]
+
+
 def _label(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
@@ -126,6 +144,7 @@ EXPORTS: dict[str, Callable[[Run, Path], list[Path]]] = {
     "jsonl": _jsonl,
     "markdown": _markdown,
     "chrome-trace": _chrome_trace,
+    "figures": _figures,
     "parquet": _parquet,
     "openmetrics": _openmetrics,
 }

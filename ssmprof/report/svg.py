@@ -25,6 +25,7 @@ _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _URL = re.compile(r"url\(#([^)]+)\)")
 # `font: 12px "Sans"`, `font: 700 9.5px ...`: what matplotlib writes with fonttype none.
 _FONT_SHORTHAND = re.compile(r"(?:(?:italic|oblique|normal)\s+)?(?:(bold|\d{3})\s+)?([\d.]+)px\b")
+_VARIABLE = re.compile(r"var\(--[\w-]+,(#[0-9A-Fa-f]{6})\)")
 _HREF = re.compile(r'href="(#[^"]+)"')
 _SPACES = re.compile(r"\s+")
 # Ids that matplotlib hands out by itself: `line2d_12`, `matplotlib.axis_3`.
@@ -50,6 +51,21 @@ def to_svg(figure: Figure, prefix: str, title: str, description: str, themed: bo
         root = ElementTree.fromstring(_draw(figure))
         _clean(root, prefix, themed=False)
     _describe(root, prefix, title, description)
+    ElementTree.register_namespace("", _SVG)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def standalone(inline: str) -> str:
+    """An inline figure as a file of its own: literal colours on white, with a size."""
+    root = ElementTree.fromstring(inline)
+    for element in root.iter():
+        for name, value in element.attrib.items():
+            element.set(name, _VARIABLE.sub(r"\1", value))
+    _, _, wide, high = root.get("viewBox", "0 0 1 1").split()
+    root.set("width", f"{wide}pt")
+    root.set("height", f"{high}pt")
+    page = {"width": wide, "height": high, "fill": theme.literal("bg")}
+    root.insert(2, ElementTree.Element(f"{{{_SVG}}}rect", page))
     ElementTree.register_namespace("", _SVG)
     return ElementTree.tostring(root, encoding="unicode")
 

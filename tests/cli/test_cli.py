@@ -145,7 +145,7 @@ def test_a_run_nobody_checked_gives_no_verdict(ssmprof, tmp_path: Path) -> None:
 
 
 def test_export_writes_what_was_asked_and_nothing_over_it(ssmprof, run: Path) -> None:
-    forms = "csv,jsonl,markdown,chrome-trace,openmetrics"
+    forms = "csv,jsonl,markdown,figures,chrome-trace,openmetrics"
     said = ssmprof("export", run, "--to", forms, "-o", "out")
     assert said.code == 0, said.err
     files = [Path(line) for line in said.out.splitlines()]

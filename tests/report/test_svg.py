@@ -14,7 +14,7 @@ from ssmprof.report.envelope import envelope
 from ssmprof.report.facets import compare, facets
 from ssmprof.report.figures import shares
 from ssmprof.report.figures.curves import Drawing, Switch, draw_pair
-from ssmprof.report.svg import to_svg
+from ssmprof.report.svg import standalone, to_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 LAWS = {"attention": (1.0, 2.0), "mamba1": (9000.0, 1.0), "mamba2": (8000.0, 1.0)}
@@ -81,6 +81,14 @@ def test_colours_are_tokens_in_the_page_and_literals_in_a_file_of_its_own() -> N
     for sentinel in theme.by_sentinel():
         assert sentinel not in page.lower()
         assert sentinel not in alone.lower()
+
+
+def test_a_figure_of_its_own_has_a_size_a_ground_and_no_variable() -> None:
+    text = standalone(hero())
+    assert "var(" not in text
+    root = ElementTree.fromstring(text)
+    assert root.get("width", "").endswith("pt")
+    assert next(root.iter(f"{SVG}rect")).get("fill") == theme.literal("bg")
 
 
 def test_the_same_data_gives_the_same_bytes() -> None:

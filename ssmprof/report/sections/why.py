@@ -15,6 +15,7 @@ from ssmprof.report.words import percent
 from ssmprof.units import format_context, format_time
 
 TOP = 8
+_LEAST_GAP = 0.02  # below, the wall of an eager call says what the device time says
 _OF = {
     "device": "device time",
     "graph-wall": "time of a graph replay",
@@ -44,7 +45,8 @@ def section(run: Run, analysis: Analysis) -> Section | None:
 def _facets(run: Run, analysis: Analysis, of: str) -> list[Facet]:
     """Per phase the first facet with shares: smallest batch, graph before eager."""
     have = {share.facet for share in analysis.shares if share.of == of}
-    if of == "eager-wall" and not any(s.family == "launch-gap" for s in analysis.shares):
+    gaps = [share.share for share in analysis.shares if share.family == "launch-gap"]
+    if of == "eager-wall" and max(gaps, default=0.0) < _LEAST_GAP:
         return []
     first: dict[str, Facet] = {}
     for facet in facets(run):
