@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,6 +45,7 @@ class Chip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory_visible_bytes: Figure | None = None
     l2_bytes: Figure | None = None
     tdp_w: Figure | None = None
+    memory_clock_hz: Figure | None = None
     power_mode_max_w: Figure | None = None
     tensor_clock_hz: Figure | None = None
     measured_matmul_bf16_flops: Figure | None = None
@@ -56,6 +57,36 @@ class Chip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def exp_per_s(self) -> float:
         """Exponentials per second at the boost clock."""
         return self.exp_per_clk_per_sm.value * self.sm_count.value * self.boost_clock_hz.value
+
+    def under_caps(
+        self, sm_cap_hz: float | None, memory_cap_hz: float | None, sm_count: int | None = None
+    ) -> Chip:
+        """The peaks at the clocks and SMs a board's power mode allows: rates scale with both.
+
+        Hertz; None leaves a rate as it is. Clocks above the table's count as well: the same module
+        runs faster in a newer configuration.
+        """
+        changed: dict[str, Figure | None] = {}
+        if sm_cap_hz:
+            clock = sm_cap_hz / self.boost_clock_hz.value
+            share = clock * (sm_count or self.sm_count.value) / self.sm_count.value
+            for name in ("bf16_dense_flops", "fp16_dense_flops", "fp32_flops"):
+                changed[name] = _scaled(getattr(self, name), share, sm_cap_hz)
+            changed["boost_clock_hz"] = _scaled(self.boost_clock_hz, clock, sm_cap_hz)
+            if sm_count:
+                changed["sm_count"] = structs.replace(self.sm_count, value=sm_count, source="torch")
+        if memory_cap_hz and self.memory_clock_hz:
+            share = memory_cap_hz / self.memory_clock_hz.value
+            for name in ("mem_bandwidth_bytes_per_s", "memory_clock_hz"):
+                changed[name] = _scaled(getattr(self, name), share, memory_cap_hz)
+        return structs.replace(self, **changed)
+
+
+def _scaled(figure: Figure | None, share: float, cap_hz: float) -> Figure | None:
+    if figure is None:
+        return None
+    source = f"{figure.source}; scaled to the live cap of {cap_hz / 1e6:.0f} MHz"
+    return structs.replace(figure, value=figure.value * share, source=source, verified=False)
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):

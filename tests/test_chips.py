@@ -50,3 +50,37 @@ def test_exponentials_of_an_h100_match_the_published_rate():
     # 3.9e12 at the tensor clock of 1,830 MHz (arXiv:2407.08608)
     at_tensor_clock = h100.exp_per_s / h100.boost_clock_hz.value * 1.83e9
     assert at_tensor_clock == pytest.approx(3.9e12, rel=0.02)
+
+
+def test_peaks_of_a_board_follow_the_caps_of_its_power_mode() -> None:
+    module = chips()["orin-nano-8gb"]
+    fifteen_watt = module.under_caps(612e6, 2133e6)
+    assert fifteen_watt.fp16_dense_flops is not None
+    assert fifteen_watt.fp16_dense_flops.value == pytest.approx(10.0e12, rel=0.005)
+    assert fifteen_watt.mem_bandwidth_bytes_per_s.value == pytest.approx(68e9, rel=0.005)
+    # The same module in the Super configuration: what the table says of that configuration.
+    fast, table = module.under_caps(1020e6, 3199e6), chips()["orin-nano-8gb-super"]
+    assert fast.fp16_dense_flops is not None
+    assert table.fp16_dense_flops is not None
+    assert fast.fp16_dense_flops.value == pytest.approx(table.fp16_dense_flops.value, rel=0.005)
+    assert fast.mem_bandwidth_bytes_per_s.value == pytest.approx(102.4e9, rel=0.005)
+    assert "live cap" in fast.mem_bandwidth_bytes_per_s.source
+    assert module.under_caps(None, None) == module
+
+
+def test_gated_multiprocessors_take_their_share_of_the_peak() -> None:
+    whole = chips()["agx-orin-64gb"]
+    thirty_watt = whole.under_caps(612e6, None, sm_count=8)
+    assert thirty_watt.fp16_dense_flops is not None
+    assert thirty_watt.fp16_dense_flops.value == pytest.approx(2 * 1024 * 8 * 612e6, rel=0.005)
+
+
+def test_memory_clocks_and_bus_widths_give_the_bandwidth_of_the_table() -> None:
+    bits = {"orin-nano-4gb": 64, "orin-nano": 128, "orin-nx": 128, "agx": 256, "thor": 256}
+    for key, chip in chips().items():
+        if chip.memory_clock_hz is None:
+            assert not key.startswith(tuple(bits))
+            continue
+        width = next(value for name, value in bits.items() if key.startswith(name))
+        expected = 2 * chip.memory_clock_hz.value * width / 8
+        assert chip.mem_bandwidth_bytes_per_s.value == pytest.approx(expected, rel=0.005)

@@ -45,6 +45,8 @@ def ceilings(machine: Environment, dtype: str) -> Ceilings | None:
     measured = machine.calibration
     key = machine.chip or find_chip(machine.device)
     chip = chips().get(key) if key else None
+    if chip is not None:
+        chip = chip.under_caps(machine.sm_cap_hz, machine.memory_cap_hz, machine.sm_count)
     bandwidth = measured.copy_bytes_per_s if measured else None
     flops = measured.matmul_flops if measured and dtype != "float32" else None
     exps = measured.exps_per_s if measured else None

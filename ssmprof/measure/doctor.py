@@ -112,7 +112,7 @@ def _on_cuda(device: Device, thorough: bool) -> tuple[Calibration, list[Check]]:
         "marks": lambda: doctor_device.mark(found),
         "routes": doctor_device.routes,
         "known duration": doctor_device.known_duration,
-        "bandwidth": lambda: doctor_device.bandwidth(found, device.name),
+        "bandwidth": lambda: doctor_device.bandwidth(found, device),
         "L2 flush": doctor_device.flush_works,
         "A/A": lambda: doctor_device.repeat(found),
         "attention": doctor_device.attention_backends,

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from ssmprof.chips import chips, find_chip
+from ssmprof.devices.base import Device
+from ssmprof.devices.jetson.device import JetsonDevice
 from ssmprof.measure import calibrate
 from ssmprof.measure.attribution import cupti, marks, stream_events
 from ssmprof.measure.attribution.intervals import Untraceable
@@ -72,14 +74,15 @@ def spin_seen_s(seconds: float) -> tuple[float, float]:
     return median(seen for seen, _ in pairs), median(spun for _, spun in pairs)
 
 
-def bandwidth(found: Calibration, device_name: str) -> Check:
+def bandwidth(found: Calibration, device: Device) -> Check:
     """Copy and read ceilings against the data sheet, which no copy reaches."""
     copied, read = found.copy_bytes_per_s or 0.0, found.read_bytes_per_s or 0.0
     text = f"copy {copied / 1e9:,.0f} GB/s, read {read / 1e9:,.0f} GB/s"
-    key = find_chip(device_name)
+    key = find_chip(device.name) if device.kind == "cuda" else None
     if key is None:
         return Check(name="bandwidth", level="ok", text=text, value=copied, unit="B/s")
-    sheet = chips()[key].mem_bandwidth_bytes_per_s
+    cap_hz = device.memory_cap_hz if isinstance(device, JetsonDevice) else None
+    sheet = chips()[key].under_caps(None, cap_hz).mem_bandwidth_bytes_per_s
     share = max(copied, read) / sheet.value
     level: Level = "warn" if share < 1 - _UNDER_TABLE else "ok"
     return Check(

@@ -32,4 +32,6 @@ def open_replay() -> JetsonDevice:
     found = board.identify(sysfs)
     if found is None:
         raise ConfigError(f"{path}: no Tegra in this tree", fix="jetson/capture.sh writes one")
-    return JetsonDevice(sysfs, found, kind="cpu", title=f"{found.name}, replayed on a CPU")
+    # No name of a chip in it, so that its peaks are not taken for those of this processor.
+    title = f"CPU with telemetry replayed from {found.p_number or found.soc}"
+    return JetsonDevice(sysfs, found, kind="cpu", title=title)
