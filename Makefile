@@ -13,10 +13,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $(READY)
 
-# Question, contenders and budget: scenarios/quickstart.toml. The report opens offline.
+# Question, contenders and budget: scenarios/quickstart.toml. The report opens offline. A verdict
+# withheld on a busy machine is a result, not a failure of make.
 sweep: $(READY)
-	$(BIN)/ssmprof sweep quickstart
-	$(BIN)/ssmprof report
+	$(BIN)/ssmprof --exit-zero sweep quickstart
+	$(BIN)/ssmprof --exit-zero report
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -m "not gpu and not jetson"
