@@ -1,27 +1,34 @@
-"""`ssmprof trace`: the kernels of one point as a Chrome trace."""
+"""`ssmprof trace`: the ops of a model, or the kernels of a run as a Chrome trace."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import click
 
-from ssmprof.cli.options import load_run, run_argument, say, write
+from ssmprof.cli.options import load_run, say, write
 from ssmprof.errors import ConfigError
 
+_CONTEXT = 1024
 
-@click.command("trace", short_help="Kernels of a run as a Chrome trace.")
-@run_argument
+
+@click.command("trace", short_help="Ops of a model, or a run's kernels as a Chrome trace.")
+@click.argument("what", required=False, metavar="[RUN | MODEL]")
 @click.option("--model", "--block", "block", help="One contender; all by default.")
 @click.option("--context", metavar="TOKENS", help="One context length; all by default.")
 @click.option("--phase", type=click.Choice(["prefill", "decode"]))
+@click.option("--device", type=click.Choice(["any", "cuda", "cpu"]), default="any")
 @click.option("-o", "--output", metavar="FILE", help="By default stdout.")
 def command(
-    run: str | None, block: str | None, context: str | None, phase: str | None, output: str | None
-) -> None:
-    """Write the kernels of RUN, or of one contender and context, as a Chrome trace.
+    what: str | None, block: str | None, context: str | None, phase: Any, device: str,
+    output: str | None,
+) -> None:  # fmt: skip
+    """Time every op of MODEL (a preset, config.json or module:factory), which is left unchanged.
 
-    Example: ssmprof trace RUN --model mamba2 --context 8K -o trace.json
+    With RUN instead: write its kernels, or those of one contender and context, as a Chrome trace.
+    Example: ssmprof trace mymodels:tiny --context 4K
     """
     from ssmprof.report.trace import chrome_trace
     from ssmprof.units import parse_tokens
@@ -30,7 +37,12 @@ def command(
         tokens = parse_tokens(context) if context else None
     except ValueError as error:
         raise ConfigError(f"--context: {error}") from None
-    loaded = load_run(run)
+    if what is not None and not Path(what).is_dir():
+        from ssmprof.cli.tracing import trace_model
+
+        trace_model(what, tokens or _CONTEXT, phase or "prefill", device, output)
+        return
+    loaded = load_run(what)
     found = [
         one
         for one in loaded.measurements()

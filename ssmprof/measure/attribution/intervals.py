@@ -1,8 +1,8 @@
 """From intervals between boundaries to rows of a table: names, families, sums and closure.
 
 An interval holds the device time of what ran between two marks, once per replay. Rows sum the
-intervals of equal scope, op and kernel; layers of a stack share a row, since their numbers in the
-scope become `*`.
+intervals of equal scope, op and kernel; layers of a stack share a row, since a number after a name
+becomes `*` (`layers.3.mlp` is `layers.*.mlp`).
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def rows(
     groups: dict[tuple[str, str, str, Family], list[Interval]] = {}
     for interval in unbundle(intervals):
         op, kernel = interval.op, interval.kernel
-        scope = re.sub(r"(?<![^.])\d+(?![^.])", "*", op.scope)
+        scope = re.sub(r"(?<=[A-Za-z_]\.)\d+(?![^.])", "*", op.scope)
         family = family_of(op.op, kernel, op.core)
         groups.setdefault((scope, op.op, short_name(kernel), family), []).append(interval)
     found: list[KernelTime] = []
