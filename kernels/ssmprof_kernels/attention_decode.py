@@ -12,11 +12,13 @@ Flash-Decoding; exponentials are base 2.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
-import triton.language as tl
 
-from ssmprof_kernels import door, launch
+from ssmprof_kernels import door, launch, recorded, replay
+from ssmprof_kernels.attention_kernels import _merge_kernel, _split_kernel
 from ssmprof_kernels.attention_split import split_count
 from ssmprof_kernels.reference import attention as reference
 
@@ -30,131 +32,6 @@ DEFAULT = {
 _MERGE = {"num_warps": 4}
 #: Programmatic dependent launch, from compute capability 9.0 on: the second launch costs less.
 _MERGE_OVERLAPPED = {"num_warps": 4, "launch_pdl": True}
-
-
-@triton.jit
-def _rows_of(cache_ptr, table_ptr, n, mask, stride_n, stride_l, PAGE: tl.constexpr):
-    """Addresses of cached tokens n, through the row's page table where there is one."""
-    if PAGE > 0:
-        block = tl.load(table_ptr + n // PAGE, mask, 0).to(tl.int64)
-        return cache_ptr + block * stride_n + (n % PAGE).to(tl.int64) * stride_l
-    return cache_ptr + n.to(tl.int64) * stride_l
-
-
-@triton.jit
-def _split_kernel(
-    q_ptr, k_ptr, v_ptr, length_ptr, table_ptr, out_ptr, part_ptr, stats_ptr,
-    capacity, window, heads, scale,
-    stride_qb, stride_qh, stride_qd, stride_kb, stride_kl, stride_kh, stride_kd,
-    stride_vb, stride_vl, stride_vh, stride_vd, stride_t,
-    SPLITS: tl.constexpr, SHARE: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr,
-    PAGE: tl.constexpr, HAS_LENGTHS: tl.constexpr, WINDOWED: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_DK: tl.constexpr, BLOCK_DV: tl.constexpr,
-    BLOCK_N: tl.constexpr, INTERPRETED: tl.constexpr, OVERLAP: tl.constexpr,
-):  # fmt: skip
-    if OVERLAP:
-        # The merge may be launched now; it waits for this grid's results before it reads them.
-        tl.extra.cuda.gdc_launch_dependents()
-    pid = tl.program_id(0)
-    # Heads run fastest: programs that read neighbouring bytes of the cache start together.
-    head = pid % heads
-    split = (pid // heads) % SPLITS
-    row = (pid // (heads * SPLITS)).to(tl.int64)
-    end = capacity
-    if HAS_LENGTHS:
-        end = tl.minimum(tl.load(length_ptr + row).to(tl.int32), capacity)
-    first = 0
-    if WINDOWED:
-        first = tl.maximum(end - window, 0)
-    tiles = tl.cdiv(tl.maximum(end - first, 0), BLOCK_N)
-    low = first + (tiles * split // SPLITS) * BLOCK_N
-    high = tl.minimum(first + (tiles * (split + 1) // SPLITS) * BLOCK_N, end)
-
-    m = tl.arange(0, BLOCK_M)
-    dk = tl.arange(0, BLOCK_DK)
-    dv = tl.arange(0, BLOCK_DV)
-    q_head = head * SHARE + m
-    q_mask = (m < SHARE)[:, None] & (dk < DK)[None, :]
-    q_rows = q_ptr + row * stride_qb + q_head.to(tl.int64)[:, None] * stride_qh
-    q = tl.load(q_rows + dk[None, :] * stride_qd, q_mask, 0.0)
-    k_base = k_ptr + head.to(tl.int64) * stride_kh
-    v_base = v_ptr + head.to(tl.int64) * stride_vh
-    if PAGE == 0:
-        k_base += row * stride_kb
-        v_base += row * stride_vb
-    table = table_ptr
-    if PAGE > 0:
-        table += row * stride_t
-    if INTERPRETED:
-        q = q.to(tl.float32)
-
-    top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
-    total = tl.zeros((BLOCK_M,), tl.float32)
-    acc = tl.zeros((BLOCK_M, BLOCK_DV), tl.float32)
-    for start in range(low, high, BLOCK_N):
-        n = start + tl.arange(0, BLOCK_N)
-        alive = n < high
-        k_rows = _rows_of(k_base, table, n, alive, stride_kb, stride_kl, PAGE)
-        k_mask = alive[None, :]
-        if BLOCK_DK != DK:
-            k_mask = k_mask & (dk < DK)[:, None]
-        k = tl.load(k_rows[None, :] + dk[:, None] * stride_kd, k_mask, 0.0)
-        v_rows = _rows_of(v_base, table, n, alive, stride_vb, stride_vl, PAGE)
-        v_mask = alive[:, None]
-        if BLOCK_DV != DV:
-            v_mask = v_mask & (dv < DV)[None, :]
-        v = tl.load(v_rows[:, None] + dv[None, :] * stride_vd, v_mask, 0.0)
-        if INTERPRETED:
-            k = k.to(tl.float32)
-            v = v.to(tl.float32)
-        s = tl.dot(q, k, input_precision="ieee") * scale
-        s = tl.where(alive[None, :], s, float("-inf"))
-        new_top = tl.maximum(top, tl.max(s, axis=1))
-        # A row that is -inf so far must not turn into inf - inf.
-        safe = tl.where(new_top == float("-inf"), 0.0, new_top)
-        fade = tl.exp2(top - safe)
-        p = tl.exp2(s - safe[:, None])
-        total = total * fade + tl.sum(p, axis=1)
-        acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
-        top = new_top
-
-    out_mask = (m < SHARE)[:, None] & (dv < DV)[None, :]
-    hq = heads * SHARE
-    if SPLITS == 1:
-        acc = acc / tl.where(total == 0.0, 1.0, total)[:, None]
-        rows = out_ptr + (row * hq + q_head)[:, None] * DV
-        tl.store(rows + dv[None, :], acc.to(out_ptr.dtype.element_ty), out_mask)
-    else:
-        at = (row * hq + q_head) * SPLITS + split
-        tl.store(part_ptr + at[:, None] * DV + dv[None, :], acc, out_mask)
-        tl.store(stats_ptr + at * 2, top, m < SHARE)
-        tl.store(stats_ptr + at * 2 + 1, total, m < SHARE)
-
-
-@triton.jit
-def _merge_kernel(
-    part_ptr, stats_ptr, out_ptr,
-    SPLITS: tl.constexpr, DV: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_DV: tl.constexpr,
-    OVERLAP: tl.constexpr,
-):  # fmt: skip
-    if OVERLAP:
-        tl.extra.cuda.gdc_wait()
-    at = tl.program_id(0).to(tl.int64)
-    s = tl.arange(0, BLOCK_S)
-    dv = tl.arange(0, BLOCK_DV)
-    alive = s < SPLITS
-    rows = at * SPLITS + s
-    top = tl.load(stats_ptr + rows * 2, alive, float("-inf"))
-    total = tl.load(stats_ptr + rows * 2 + 1, alive, 0.0)
-    part = tl.load(
-        part_ptr + rows[:, None] * DV + dv[None, :],
-        alive[:, None] & (dv < DV)[None, :], 0.0,
-    )  # fmt: skip
-    highest = tl.max(top, axis=0)
-    weight = tl.exp2(top - tl.where(highest == float("-inf"), 0.0, highest))
-    divisor = tl.sum(weight * total, axis=0)
-    out = tl.sum(part * weight[:, None], axis=0) / tl.where(divisor == 0.0, 1.0, divisor)
-    tl.store(out_ptr + at * DV + dv, out.to(out_ptr.dtype.element_ty), dv < DV)
 
 
 def attention_decode(
@@ -185,53 +62,89 @@ def attention_decode(
     Raises:
         ValueError: an argument's shape, dtype, device or value does not fit; names it.
     """
-    _check(q, k_cache, v_cache, lengths, window, block_table)
+    inputs = (q, k_cache, v_cache, lengths, block_table)
+    key = recorded.key_of(inputs, window, scale)
+    if key not in _recordings:
+        _check(*inputs, window)
     if not (q.is_cuda or door.interpreted()):
         return reference.attention_decode(
             q, k_cache, v_cache, lengths, window=window, scale=scale, block_table=block_table
         )
-    batch, hq, dk = q.shape
-    room, heads, dv = k_cache.shape[1], k_cache.shape[2], v_cache.shape[3]
-    page = 0 if block_table is None else room
+    room, heads = k_cache.shape[1], k_cache.shape[2]
     capacity = room if block_table is None else room * block_table.shape[1]
-    share = hq // heads
     span = capacity if window is None else min(window, capacity)
     known = launch.facts(q.device)
-    bucket = f"{launch.length_bucket(span)}-{launch.fill_bucket(batch * heads, known.sm_count)}"
+    fill = launch.fill_bucket(q.shape[0] * heads, known.sm_count)
+    bucket = f"{launch.length_bucket(span)}-{fill}"
     meta = launch.pick("attention_decode", bucket, q.device, DEFAULT).meta
-    block_n = meta["BLOCK_N"]
+    out = torch.empty((*q.shape[:2], v_cache.shape[3]), dtype=q.dtype, device=q.device)
+    tensors = (*inputs, out)
+    recorded.run(
+        _recordings, key, meta, tensors, q.device,
+        lambda: _record(tensors, capacity, span, window, scale, meta),
+    )  # fmt: skip
+    return out
+
+
+_recordings: recorded.Recordings = {}
+
+
+def _record(
+    tensors: tuple[torch.Tensor | None, ...],
+    capacity: int,
+    span: int,
+    window: int | None,
+    scale: float | None,
+    meta: dict[str, Any],
+) -> replay.Recording:
+    q, k, v, lengths, table, _ = tensors
+    assert q is not None
+    assert k is not None
+    assert v is not None
+    batch, hq, dk = q.shape
+    heads, dv = k.shape[2], v.shape[3]
+    share = hq // heads
+    known = launch.facts(q.device)
     cut = split_count(
-        batch * heads,
-        span,
-        block_n,
-        known.sm_count * meta["FILL"],
-        meta["MIN_TILES"],
-        meta["EFFICIENCY"],
-    )
-    overlap = known.sm >= 90
-    out = q.new_empty(batch, hq, dv)
-    part = stats = out
-    if cut > 1:
-        scratch = torch.empty(batch * hq * cut * (dv + 2), dtype=torch.float32, device=q.device)
-        part, stats = scratch, scratch.narrow(0, batch * hq * cut * dv, batch * hq * cut * 2)
-    qs, ks, vs = q.stride(), k_cache.stride(), v_cache.stride()
-    _split_kernel[(batch * heads * cut,)](
-        q, k_cache, v_cache, lengths, block_table, out, part, stats,
-        capacity, window or 0, heads, (dk**-0.5 if scale is None else scale) * _LOG2E,
-        *qs, *ks, *vs, 0 if block_table is None else block_table.stride(0),
-        SPLITS=cut, SHARE=share, DK=dk, DV=dv, PAGE=page, HAS_LENGTHS=lengths is not None,
-        WINDOWED=window is not None, BLOCK_M=max(16, triton.next_power_of_2(share)),
+        batch * heads, span, meta["BLOCK_N"], known.sm_count * meta["FILL"],
+        meta["MIN_TILES"], meta["EFFICIENCY"],
+    )  # fmt: skip
+    overlap = known.sm >= 90 and cut > 1
+    recording = replay.Recording(len(tensors))
+    out = replay.Arg(5)
+    part = recording.work(batch, hq, cut, dv) if cut > 1 else out
+    stats = recording.work(batch, hq, cut, 2) if cut > 1 else out
+    strides = {"stride_t": 0 if table is None else table.stride(0)}
+    for t, letters in ((q, "qb qh qd"), (k, "kb kl kh kd"), (v, "vb vl vh vd")):
+        names = [f"stride_{a}" for a in letters.split()]
+        strides |= dict(zip(names, t.stride(), strict=True))
+    recording.add(
+        _split_kernel,
+        batch * heads * cut,
+        {
+            "num_warps": meta["num_warps"], "num_stages": meta["num_stages"],
+            "enable_fp_fusion": True,
+        },
+        q_ptr=replay.Arg(0), k_ptr=replay.Arg(1), v_ptr=replay.Arg(2), length_ptr=replay.Arg(3),
+        table_ptr=replay.Arg(4), out_ptr=out, part_ptr=part, stats_ptr=stats,
+        capacity=capacity, window=window or 0, heads=heads,
+        scale=(dk**-0.5 if scale is None else scale) * _LOG2E, **strides,
+        SPLITS=cut, SHARE=share, DK=dk, DV=dv, PAGE=0 if table is None else k.shape[1],
+        HAS_LENGTHS=lengths is not None, WINDOWED=window is not None,
+        BLOCK_M=max(16, triton.next_power_of_2(share)),
         BLOCK_DK=max(16, triton.next_power_of_2(dk)), BLOCK_DV=max(16, triton.next_power_of_2(dv)),
-        BLOCK_N=block_n, INTERPRETED=not q.is_cuda, OVERLAP=overlap and cut > 1,
-        num_warps=meta["num_warps"], num_stages=meta["num_stages"], enable_fp_fusion=True,
+        BLOCK_N=meta["BLOCK_N"], INTERPRETED=not q.is_cuda, OVERLAP=overlap,
     )  # fmt: skip
     if cut > 1:
-        _merge_kernel[(batch * hq,)](
-            part, stats, out, SPLITS=cut, DV=dv, BLOCK_S=triton.next_power_of_2(cut),
-            BLOCK_DV=triton.next_power_of_2(dv), OVERLAP=overlap, enable_fp_fusion=True,
-            **(_MERGE_OVERLAPPED if overlap else _MERGE),
+        recording.add(
+            _merge_kernel,
+            batch * hq,
+            {"enable_fp_fusion": True, **(_MERGE_OVERLAPPED if overlap else _MERGE)},
+            part_ptr=part, stats_ptr=stats, out_ptr=out, SPLITS=cut, DV=dv,
+            BLOCK_S=triton.next_power_of_2(cut), BLOCK_DV=triton.next_power_of_2(dv),
+            OVERLAP=overlap,
         )  # fmt: skip
-    return out
+    return recording
 
 
 def _check(
@@ -239,8 +152,8 @@ def _check(
     k_cache: torch.Tensor,
     v_cache: torch.Tensor,
     lengths: torch.Tensor | None,
-    window: int | None,
     block_table: torch.Tensor | None,
+    window: int | None,
 ) -> None:
     if q.ndim != 3 or q.numel() == 0:
         raise ValueError(f"q must have shape (B,Hq,dh), none of them 0, got {tuple(q.shape)}")

@@ -6,191 +6,19 @@ the first token of a sequence read the initial state, zeros where None. Shapes: 
 (D,W) with W = 2..4, bias (D), states (B,D,W-1) with the oldest input first.
 """
 
-# Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
-# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 
-from ssmprof_kernels import door, launch
+from ssmprof_kernels import door, launch, recorded, replay
+from ssmprof_kernels.causal_conv_kernels import _conv_kernel
 from ssmprof_kernels.reference import conv as reference
-
-_LOG2E = tl.constexpr(1.4426950408889634)
 
 #: Tokens and channels of a tile, consecutive tokens a thread takes at once, warps.
 DEFAULT = {"BLOCK_L": 16, "BLOCK_D": 256, "U": 8, "num_warps": 4}
 #: Where token is the fastest axis, or taps differ by token (ids, packed sequences).
 DEFAULT_PER_TOKEN = {"BLOCK_L": 16, "BLOCK_D": 128, "U": 1, "num_warps": 2}
 DEFAULT_CHANNEL_FIRST = {"BLOCK_L": 256, "BLOCK_D": 8, "U": 1, "num_warps": 4}
-
-
-@triton.jit
-def activate(acc, SILU: tl.constexpr):
-    """silu(acc) in fp32, or acc itself."""
-    if SILU:
-        # sigmoid(v) = rsqrt(1 + 2^(-v log2 e))^2: two fast instructions, no division.
-        half = tl.math.rsqrt(1.0 + tl.exp2(acc * -_LOG2E))
-        acc = acc * half * half
-    return acc
-
-
-@triton.jit
-def load_weights(w_ptr, d, mask, stride_d, stride_w, W: tl.constexpr):
-    """The W columns of a (D,W) filter for channels `d`, as fp32."""
-    taps = ()
-    for j in tl.static_range(W):
-        taps = taps + (tl.load(w_ptr + d * stride_d + j * stride_w, mask, 0.0).to(tl.float32),)
-    return taps
-
-
-@triton.jit
-def _sequence_of(cu_ptr, t, n_sequences, SEARCH: tl.constexpr):
-    """Index n with cu[n] <= t < cu[n+1], per token; empty sequences are stepped over."""
-    low = tl.zeros_like(t).to(tl.int32)
-    high = low + n_sequences
-    for _ in tl.static_range(SEARCH):
-        middle = (low + high) // 2
-        right = tl.load(cu_ptr + middle) <= t
-        low = tl.where(right, middle, low)
-        high = tl.where(right, high, middle)
-    return low
-
-
-@triton.jit
-def _final_state(
-    x_ptr, init_ptr, ids_ptr, cu_ptr, final_ptr, pid, length, dim,
-    stride_xb, stride_xl, stride_xd, stride_ib, stride_id, stride_iw,
-    stride_sb, stride_sl,
-    W: tl.constexpr, HAS_INIT: tl.constexpr, HAS_IDS: tl.constexpr, PACKED: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    n_d = tl.cdiv(dim, BLOCK_D)
-    n = (pid // n_d).to(tl.int64)
-    d = (pid % n_d) * BLOCK_D + tl.arange(0, BLOCK_D)
-    in_d = d < dim
-    if PACKED:
-        first = tl.load(cu_ptr + n)
-        end = tl.load(cu_ptr + n + 1)
-        row = n * 0
-    else:
-        first = 0
-        end = length
-        row = n
-    d64 = d.to(tl.int64)
-    keep = end > first
-    for behind in tl.static_range(W - 1):
-        t = end - 1 - behind
-        inside = t >= first
-        value = tl.load(
-            x_ptr + row * stride_xb + t.to(tl.int64) * stride_xl + d64 * stride_xd,
-            in_d & inside, 0.0,
-        )  # fmt: skip
-        if HAS_INIT:
-            older = tl.load(
-                init_ptr + n * stride_ib + d64 * stride_id + (t - first + W - 1) * stride_iw,
-                in_d & (t < first), 0.0,
-            )  # fmt: skip
-            value = tl.where(inside, value, older.to(value.dtype))
-        if HAS_IDS:
-            last = ids_ptr + row * stride_sb + (end - 1) * stride_sl
-            this = ids_ptr + row * stride_sb + tl.maximum(t, first) * stride_sl
-            some = end > first
-            keep = keep & (tl.load(this, some, 0) == tl.load(last, some, 0))
-            value = tl.where(keep | (end == first), value, 0.0)
-        tl.store(final_ptr + (n * dim + d64) * (W - 1) + (W - 2 - behind), value, in_d)
-
-
-@triton.jit
-def _conv_kernel(
-    x_ptr, w_ptr, bias_ptr, init_ptr, ids_ptr, cu_ptr, y_ptr, final_ptr,
-    length, dim, n_main, n_sequences,
-    stride_xb, stride_xl, stride_xd, stride_wd, stride_ww,
-    stride_ib, stride_id, stride_iw, stride_sb, stride_sl,
-    stride_yb, stride_yl, stride_yd,
-    W: tl.constexpr, SILU: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_INIT: tl.constexpr,
-    HAS_IDS: tl.constexpr, PACKED: tl.constexpr, HAS_FINAL: tl.constexpr,
-    SEARCH: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_D: tl.constexpr, U: tl.constexpr,
-):  # fmt: skip
-    pid = tl.program_id(0)
-    if HAS_FINAL:
-        if pid >= n_main:
-            _final_state(
-                x_ptr, init_ptr, ids_ptr, cu_ptr, final_ptr, pid - n_main, length, dim,
-                stride_xb, stride_xl, stride_xd, stride_ib, stride_id, stride_iw,
-                stride_sb, stride_sl, W, HAS_INIT, HAS_IDS, PACKED, BLOCK_D,
-            )  # fmt: skip
-            return
-    # Channels run fastest over the grid: neighbours in time of launch are neighbours in memory.
-    n_d = tl.cdiv(dim, BLOCK_D)
-    n_l = tl.cdiv(length, BLOCK_L)
-    d = (pid % n_d) * BLOCK_D + tl.arange(0, BLOCK_D)
-    rest = pid // n_d
-    row = (rest // n_l).to(tl.int64)
-    ROWS: tl.constexpr = BLOCK_L // U
-    t = (rest % n_l) * BLOCK_L + tl.arange(0, ROWS) * U
-    in_d = d < dim
-    d64 = d.to(tl.int64)
-    t64 = t.to(tl.int64)
-    x_tile = x_ptr + row * stride_xb + t64[:, None] * stride_xl + d64[None, :] * stride_xd
-    y_tile = y_ptr + row * stride_yb + t64[:, None] * stride_yl + d64[None, :] * stride_yd
-
-    first = tl.zeros_like(t)
-    n = row
-    if PACKED:
-        n = _sequence_of(cu_ptr, tl.minimum(t, length - 1), n_sequences, SEARCH)
-        first = tl.load(cu_ptr + n)
-        n = n.to(tl.int64)[:, None]
-    same = t < length
-    if HAS_IDS:
-        mine = tl.load(ids_ptr + row * stride_sb + t64 * stride_sl, same, 0)
-
-    # Rows of the tile: inputs -(W-1) .. U-1 relative to each thread's first token.
-    values = ()
-    for k in tl.static_range(U + W - 1):
-        at = t - (W - 1 - k)
-        if U == 1 and HAS_IDS and k < W - 1:
-            # An id that differs anywhere on the way to this tap cuts it off; the walk goes from
-            # the far tap to the near one, so each tap checks every token between.
-            for s in tl.static_range(1, W - k):
-                other = tl.load(
-                    ids_ptr + row * stride_sb + tl.maximum(t64 - s, first) * stride_sl,
-                    t < length, 0,
-                )  # fmt: skip
-                if s == 1:
-                    same = other == mine
-                else:
-                    same = same & (other == mine)
-        alive = (at >= first) & (at < length)
-        if U == 1 and HAS_IDS and k < W - 1:
-            alive = alive & same
-        value = tl.load(x_tile - (W - 1 - k) * stride_xl, alive[:, None] & in_d[None, :], 0.0)
-        if HAS_INIT and k < W - 1:
-            early = (at < first) & (t < length)
-            if U == 1 and HAS_IDS:
-                early = early & same
-            older = tl.load(
-                init_ptr + n * stride_ib + d64[None, :] * stride_id
-                + (at - first + W - 1)[:, None] * stride_iw,
-                early[:, None] & in_d[None, :], 0.0,
-            )  # fmt: skip
-            value = tl.where(early[:, None], older.to(value.dtype), value)
-        values = values + (value.to(tl.float32),)
-
-    taps = load_weights(w_ptr, d64, in_d, stride_wd, stride_ww, W)
-    if HAS_BIAS:
-        bias = tl.load(bias_ptr + d, in_d, 0.0).to(tl.float32)
-    for u in tl.static_range(U):
-        acc = values[u] * taps[0][None, :]
-        if HAS_BIAS:
-            acc += bias[None, :]
-        for j in tl.static_range(1, W):
-            acc += values[u + j] * taps[j][None, :]
-        acc = activate(acc, SILU)
-        mask = (t + u < length)[:, None] & in_d[None, :]
-        tl.store(y_tile + u * stride_yl, acc.to(y_ptr.dtype.element_ty), mask)
 
 
 def causal_conv1d(
@@ -222,53 +50,77 @@ def causal_conv1d(
     Raises:
         ValueError: an argument's shape, dtype, device or value does not fit; names it.
     """
-    n = _check(x, weight, bias, activation, initial_state, cu_seqlens, seq_idx)
+    inputs = (x, weight, bias, initial_state, seq_idx, cu_seqlens)
+    key = recorded.key_of(inputs, activation, return_final_state)
+    if key not in _recordings:
+        _check(*inputs, activation)
     if not (x.is_cuda or door.interpreted()):
         return reference.causal_conv1d(
             x, weight, bias, activation=activation, initial_state=initial_state,
             return_final_state=return_final_state, cu_seqlens=cu_seqlens, seq_idx=seq_idx,
         )  # fmt: skip
-    batch, length, dim = x.shape
-    width = weight.shape[1]
     y = torch.empty_like(x)
-    final = x.new_empty(n, dim, width - 1) if return_final_state else None
-    xs, ys, ws = x.stride(), y.stride(), weight.stride()
-    per_token = seq_idx is not None or cu_seqlens is not None
-    if xs[2] != 1 and xs[1] == 1:
+    n = x.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    final = x.new_empty(n, x.shape[2], weight.shape[1] - 1) if return_final_state else None
+    if x.stride(2) != 1 and x.stride(1) == 1:
         bucket, default = "channel-first", DEFAULT_CHANNEL_FIRST
-    elif per_token:
+    elif seq_idx is not None or cu_seqlens is not None:
         bucket, default = "per-token", DEFAULT_PER_TOKEN
     else:
-        bucket, default = launch.length_bucket(batch * length), DEFAULT
+        bucket, default = launch.length_bucket(x.shape[0] * x.shape[1]), DEFAULT
     meta = launch.pick("causal_conv1d", bucket, x.device, default).meta
-    n_d = -(-dim // meta["BLOCK_D"])
-    n_main = n_d * -(-length // meta["BLOCK_L"]) * batch
-    grid = (n_main + (n_d * n if return_final_state else 0),)
-    init = initial_state
-    ids = seq_idx
-    _conv_kernel[grid](
-        x, weight, bias, init, ids, cu_seqlens, y, final, length, dim, n_main, n,
-        xs[0], xs[1], xs[2], ws[0], ws[1],
-        *(init.stride() if init is not None else (0, 0, 0)),
-        *(ids.stride() if ids is not None else (0, 0)),
-        ys[0], ys[1], ys[2],
-        W=width, SILU=activation is not None, HAS_BIAS=bias is not None,
-        HAS_INIT=init is not None, HAS_IDS=ids is not None, PACKED=cu_seqlens is not None,
-        HAS_FINAL=return_final_state, SEARCH=n.bit_length() if cu_seqlens is not None else 0,
-        enable_fp_fusion=True, **meta,
+    tensors = (*inputs, y, final)
+    recorded.run(
+        _recordings, key, meta, tensors, x.device,
+        lambda: _record(tensors, n, activation is not None, meta),
     )  # fmt: skip
     return y if final is None else (y, final)
+
+
+_recordings: recorded.Recordings = {}
+
+
+def _record(
+    tensors: tuple[torch.Tensor | None, ...], n: int, silu: bool, meta: dict[str, int]
+) -> replay.Recording:
+    x, weight, bias, init, ids, cu, y, final = tensors
+    assert x is not None
+    assert weight is not None
+    batch, length, dim = x.shape
+    n_d = -(-dim // meta["BLOCK_D"])
+    n_main = n_d * -(-length // meta["BLOCK_L"]) * batch
+    strides: dict[str, int] = {}
+    for t, letters in ((x, "xb xl xd"), (weight, "wd ww"), (init, "ib id iw"),
+                       (ids, "sb sl"), (y, "yb yl yd")):  # fmt: skip
+        names = [f"stride_{a}" for a in letters.split()]
+        strides |= (
+            dict.fromkeys(names, 0) if t is None else dict(zip(names, t.stride(), strict=True))
+        )
+    names = ("x", "w", "bias", "init", "ids", "cu", "y", "final")
+    recording = replay.Recording(len(tensors))
+    recording.add(
+        _conv_kernel,
+        n_main + (0 if final is None else n_d * n),
+        {"num_warps": meta["num_warps"], "enable_fp_fusion": True},
+        **{f"{name}_ptr": replay.Arg(i) for i, name in enumerate(names)},
+        length=length, dim=dim, n_main=n_main, n_sequences=n, **strides,
+        W=weight.shape[1], SILU=silu, HAS_BIAS=bias is not None, HAS_INIT=init is not None,
+        HAS_IDS=ids is not None, PACKED=cu is not None, HAS_FINAL=final is not None,
+        SEARCH=0 if cu is None else n.bit_length(),
+        BLOCK_L=meta["BLOCK_L"], BLOCK_D=meta["BLOCK_D"], U=meta["U"],
+    )  # fmt: skip
+    return recording
 
 
 def _check(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
-    activation: str | None,
     initial_state: torch.Tensor | None,
-    cu_seqlens: torch.Tensor | None,
     seq_idx: torch.Tensor | None,
-) -> int:
+    cu_seqlens: torch.Tensor | None,
+    activation: str | None,
+) -> None:
     if x.ndim != 3 or x.numel() == 0:
         raise ValueError(f"x must have shape (B,L,D), none of them 0, got {tuple(x.shape)}")
     batch, length, dim = x.shape
@@ -285,7 +137,6 @@ def _check(
     )  # fmt: skip
     if x.is_cuda:
         door.dtype("x", x, door.FLOATS)
-    return n
 
 
 def check_filter(

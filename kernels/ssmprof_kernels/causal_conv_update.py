@@ -13,8 +13,9 @@ import torch
 import triton
 import triton.language as tl
 
-from ssmprof_kernels import door, launch
-from ssmprof_kernels.causal_conv import activate, check_filter, load_weights
+from ssmprof_kernels import door, launch, recorded, replay
+from ssmprof_kernels.causal_conv import check_filter
+from ssmprof_kernels.causal_conv_kernels import activate, load_weights
 from ssmprof_kernels.reference import conv as reference
 
 DEFAULT = {"BLOCK_D": 128, "num_warps": 4}
@@ -121,6 +122,68 @@ def causal_conv1d_update(
     Raises:
         ValueError: an argument's shape, dtype, device or value does not fit; names it.
     """
+    inputs = (x, conv_state, weight, bias, state_indices, cache_seqlens)
+    key = recorded.key_of(inputs, activation, pad_index)
+    if key not in _recordings:
+        _check(*inputs, activation)
+    if not (x.is_cuda or door.interpreted()):
+        return reference.causal_conv1d_update(
+            x, conv_state, weight, bias, activation=activation, state_indices=state_indices,
+            pad_index=pad_index, cache_seqlens=cache_seqlens,
+        )  # fmt: skip
+    y = torch.empty_like(x)
+    meta = launch.pick("causal_conv1d_update", "all", x.device, DEFAULT).meta
+    tensors = (*inputs, y)
+    recorded.run(
+        _recordings, key, meta, tensors, x.device,
+        lambda: _record(tensors, activation is not None, pad_index, meta),
+    )  # fmt: skip
+    return y
+
+
+_recordings: recorded.Recordings = {}
+
+
+def _record(
+    tensors: tuple[torch.Tensor | None, ...], silu: bool, pad_index: int, meta: dict[str, int]
+) -> replay.Recording:
+    x, state, weight, bias, index, at, y = tensors
+    assert x is not None
+    assert state is not None
+    assert weight is not None
+    assert y is not None
+    batch, dim = x.shape[0], x.shape[-1]
+    length = x.shape[1] if x.ndim == 3 else 1
+    strides = dict(zip(("stride_sb", "stride_sd", "stride_sw"), state.stride(), strict=True))
+    strides |= {"stride_wd": weight.stride(0), "stride_ww": weight.stride(1)}
+    for letter, t in (("x", x), ("y", y)):
+        strides[f"stride_{letter}b"] = t.stride(0)
+        strides[f"stride_{letter}l"] = t.stride(1) if t.ndim == 3 else 0
+        strides[f"stride_{letter}d"] = t.stride(-1)
+    names = ("x", "state", "w", "bias", "index", "at", "y")
+    recording = replay.Recording(len(tensors))
+    recording.add(
+        _update_kernel,
+        batch * -(-dim // meta["BLOCK_D"]),
+        {"num_warps": meta["num_warps"], "enable_fp_fusion": True},
+        **{f"{name}_ptr": replay.Arg(i) for i, name in enumerate(names)},
+        length=length, dim=dim, pad_index=pad_index, **strides,
+        W=weight.shape[1], ROOM=state.shape[2], SILU=silu, HAS_BIAS=bias is not None,
+        GATHERED=index is not None, RING=at is not None, ONE=length == 1,
+        BLOCK_D=meta["BLOCK_D"],
+    )  # fmt: skip
+    return recording
+
+
+def _check(
+    x: torch.Tensor,
+    conv_state: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    state_indices: torch.Tensor | None,
+    cache_seqlens: torch.Tensor | None,
+    activation: str | None,
+) -> None:
     if x.ndim not in (2, 3) or x.numel() == 0:
         raise ValueError(f"x must have shape (B,D) or (B,l,D), none 0, got {tuple(x.shape)}")
     batch, dim = x.shape[0], x.shape[-1]
@@ -132,35 +195,17 @@ def causal_conv1d_update(
             f"conv_state must have shape (slots,D,S) = (slots, {dim}, {width - 1} or more), "
             f"got {tuple(conv_state.shape)}"
         )
-    if state_indices is None:
-        if conv_state.shape[0] < batch:
-            raise ValueError(
-                f"conv_state must have at least B = {batch} slots, got {tuple(conv_state.shape)}"
-            )
-    else:
+    if state_indices is not None:
         door.shape("state_indices", state_indices, (batch,), "(B,)")
+    elif conv_state.shape[0] < batch:
+        raise ValueError(
+            f"conv_state must have at least B = {batch} slots, got {tuple(conv_state.shape)}"
+        )
     if cache_seqlens is not None:
         door.shape("cache_seqlens", cache_seqlens, (batch,), "(B,)")
     door.same_device(
         x, conv_state=conv_state, weight=weight, bias=bias, state_indices=state_indices,
         cache_seqlens=cache_seqlens,
     )  # fmt: skip
-    if not (x.is_cuda or door.interpreted()):
-        return reference.causal_conv1d_update(
-            x, conv_state, weight, bias, activation=activation, state_indices=state_indices,
-            pad_index=pad_index, cache_seqlens=cache_seqlens,
-        )  # fmt: skip
-    length = x.shape[1] if x.ndim == 3 else 1
-    y = torch.empty_like(x)
-    xs, ys, ss, ws = x.stride(), y.stride(), conv_state.stride(), weight.stride()
-    meta = launch.pick("causal_conv1d_update", "all", x.device, DEFAULT).meta
-    grid = (batch * -(-dim // meta["BLOCK_D"]),)
-    _update_kernel[grid](
-        x, conv_state, weight, bias, state_indices, cache_seqlens, y, length, dim, pad_index,
-        xs[0], xs[-2] if x.ndim == 3 else 0, xs[-1], ss[0], ss[1], ss[2], ws[0], ws[1],
-        ys[0], ys[-2] if x.ndim == 3 else 0, ys[-1],
-        W=width, ROOM=room, SILU=activation is not None, HAS_BIAS=bias is not None,
-        GATHERED=state_indices is not None, RING=cache_seqlens is not None, ONE=length == 1,
-        enable_fp_fusion=True, **meta,
-    )  # fmt: skip
-    return y
+    if x.is_cuda:
+        door.dtype("x", x, door.FLOATS)

@@ -15,8 +15,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ssmprof_kernels import door, launch
-from ssmprof_kernels.causal_conv import activate
+from ssmprof_kernels import door, launch, recorded, replay
+from ssmprof_kernels.causal_conv_kernels import activate
 from ssmprof_kernels.reference import norm as reference
 
 #: Elements a program holds at least; rows are packed until a program has them. Warps by tile size.
@@ -63,8 +63,8 @@ def _as_rows(x: torch.Tensor) -> torch.Tensor:
         return x
     if x.ndim == 2:
         return x.unsqueeze(0)
-    if x.ndim == 1:
-        return x.unsqueeze(0).unsqueeze(0)
+    if x.ndim < 2:
+        return x.reshape(1, 1, -1)
     return x.flatten(0, -3)
 
 
@@ -93,7 +93,67 @@ def gated_rmsnorm(
     Raises:
         ValueError: an argument's shape, dtype, device or value does not fit; names it.
     """
-    if x.ndim < 1 or x.numel() == 0:
+    rows = tuple(None if t is None else _as_rows(t) for t in (x, z))
+    key = recorded.key_of((*rows, weight), x.ndim, group_size, norm_before_gate, eps)
+    if key not in _recordings:
+        _check(x, weight, z, group_size)
+    if not (x.is_cuda or door.interpreted()):
+        return reference.gated_rmsnorm(
+            x, weight, z=z, group_size=group_size, norm_before_gate=norm_before_gate, eps=eps
+        )
+    # More than two leading axes are merged, which only dense memory allows without a copy.
+    y = torch.empty_like(x) if x.ndim <= 3 else torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    size = group_size or x.shape[-1]
+    block = int(triton.next_power_of_2(size))
+    meta = launch.pick("gated_rmsnorm", f"{block}", x.device, DEFAULT).meta
+    tensors = (*rows, weight, _as_rows(y))
+    recorded.run(
+        _recordings, key, meta, tensors, x.device,
+        lambda: _record(tensors, size, block, norm_before_gate, eps, meta),
+    )  # fmt: skip
+    return y
+
+
+_recordings: recorded.Recordings = {}
+
+
+def _record(
+    tensors: tuple[torch.Tensor | None, ...],
+    size: int,
+    block: int,
+    before: bool,
+    eps: float,
+    meta: dict[str, int],
+) -> replay.Recording:
+    x, z, weight, y = tensors
+    assert x is not None
+    assert weight is not None
+    assert y is not None
+    groups = x.shape[2] // size
+    n_rows = x.shape[0] * x.shape[1] * groups
+    rows = max(1, meta["ELEMENTS"] // block)
+    strides = {"stride_w": weight.stride(0)}
+    for letter, t in (("x", x), ("z", x if z is None else z), ("y", y)):
+        strides |= {f"stride_{letter}{a}": s for a, s in zip("oid", t.stride(), strict=True)}
+    recording = replay.Recording(len(tensors))
+    recording.add(
+        _norm_kernel,
+        -(-n_rows // rows),
+        {
+            "num_warps": min(16, max(1, rows * block // meta["PER_WARP"])),
+            "enable_fp_fusion": True,
+        },
+        x_ptr=replay.Arg(0), z_ptr=replay.Arg(1), w_ptr=replay.Arg(2), y_ptr=replay.Arg(3),
+        n_rows=n_rows, inner=x.shape[1], size=size, groups=groups, eps=eps,
+        HAS_Z=z is not None, BEFORE=before, ROWS=rows, BLOCK=block, **strides,
+    )  # fmt: skip
+    return recording
+
+
+def _check(
+    x: torch.Tensor, weight: torch.Tensor, z: torch.Tensor | None, group_size: int | None
+) -> None:
+    if x.numel() == 0:
         raise ValueError(f"x must have shape (...,D), none of them 0, got {tuple(x.shape)}")
     dim = x.shape[-1]
     door.shape("weight", weight, (dim,), "(D,)")
@@ -105,24 +165,5 @@ def gated_rmsnorm(
             f"group_size must divide D = {dim} and be at most {_MAX_GROUP}, got {group_size}"
         )
     door.same_device(x, weight=weight, z=z)
-    if not (x.is_cuda or door.interpreted()):
-        return reference.gated_rmsnorm(
-            x, weight, z=z, group_size=group_size, norm_before_gate=norm_before_gate, eps=eps
-        )
-    y = torch.empty_like(x)
-    xr, yr = _as_rows(x), _as_rows(y)
-    zr = xr if z is None else _as_rows(z)
-    xs, zs, ys = xr.stride(), zr.stride(), yr.stride()
-    groups = dim // size
-    n_rows = xr.shape[0] * xr.shape[1] * groups
-    block = triton.next_power_of_2(size)
-    meta = launch.pick("gated_rmsnorm", f"{block}", x.device, DEFAULT).meta
-    rows = max(1, meta["ELEMENTS"] // block)
-    warps = min(16, max(1, rows * block // meta["PER_WARP"]))
-    _norm_kernel[(-(-n_rows // rows),)](
-        xr, zr, weight, yr, n_rows, xr.shape[1], size, groups, eps,
-        xs[0], xs[1], xs[2], zs[0], zs[1], zs[2], weight.stride(0), ys[0], ys[1], ys[2],
-        HAS_Z=z is not None, BEFORE=norm_before_gate, ROWS=rows, BLOCK=block,
-        num_warps=warps, enable_fp_fusion=True,
-    )  # fmt: skip
-    return y
+    if x.is_cuda:
+        door.dtype("x", x, door.FLOATS)
