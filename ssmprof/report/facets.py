@@ -139,10 +139,13 @@ def _word(subject: Subject) -> str:
 
 
 def facets(run: Run) -> list[Facet]:
-    """Every facet of the run: prefill before decode, small batches and graphs first."""
+    """Every facet of the run: GPUs before CPUs, prefill before decode, small batches and graphs
+    first."""
+    kinds = {machine.device: machine.kind for machine in run.environments.values()}
     return sorted(
         by_facet(run.outcomes, run.environments),
         key=lambda facet: (
+            kinds.get(facet.device) == "cpu",
             facet.device,
             facet.phase != "prefill",
             facet.batch,

@@ -91,7 +91,12 @@ def _conditions(run: Run, facet: Facet, said: Verdict) -> list[str]:
     machine = next(
         (found for found in run.environments.values() if found.device == facet.device), None
     )
-    here = (one for one in run.measurements() if one.point.execution == facet.execution)
+    here = (
+        one
+        for one in run.measurements()
+        if one.point.execution == facet.execution
+        and run.environments[one.environment].device == facet.device
+    )
     used = words.providers(here, facet.phase)
     found = words.conditions(facet, machine)
     return [*found, *([used] if used else []), *said.notes]

@@ -230,3 +230,24 @@ def test_the_report_needs_no_torch(small: Run, tmp_path: Path) -> None:
 def test_the_hash_on_the_page_is_that_of_the_data(small: Run) -> None:
     found = build(small)
     assert hashlib.sha256(encode(small)).hexdigest()[:12] in found.footer
+
+
+def test_a_run_of_two_devices_tells_them_apart_and_starts_with_the_gpu() -> None:
+    gpu = make.environment(device="Some GPU", calibration=pages.CHECKED)
+    cpu = make.environment(device="A CPU", kind="cpu", calibration=pages.CHECKED)
+    outcomes = [
+        make.measurement(
+            block, at, time * at * 1e-6, environment=machine.fingerprint, round=turn,
+            providers={"attention": f"sdpa of {machine.device}"},
+        )
+        for machine in (cpu, gpu)
+        for block, time in (("attention", 1.0), ("mamba2", 2.0))
+        for at in (512, 1024)
+        for turn in range(3)
+    ]  # fmt: skip
+    run = make.run(*outcomes, environments={m.fingerprint: m for m in (cpu, gpu)})
+    first, second = build(run).heroes
+    assert first.label.startswith("Some GPU: ")
+    assert second.label.startswith("A CPU: ")
+    assert "sdpa of Some GPU" in first.conditions
+    assert "A CPU" not in first.conditions
