@@ -8,6 +8,7 @@ executions of a point.
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -48,6 +49,10 @@ class PointRunner:
         except NoDeviceError as error:
             # Torch may see a device that no library can read, and timing needs torch alone.
             self.device = NullDevice(kind, str(error.cause or error), kind)
+        if kind == "cpu":
+            # One core stays free for the parent and the system: a thread that waits its turn holds
+            # up all the others at the end of every op.
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
         self._environment = environment.probe(self.device, kind)
         self._model: tuple[bytes, Any] | None = None
         self._loaded: tuple[Point, Workload] | None = None

@@ -18,6 +18,10 @@ Verdict = Literal["go-on", "precise", "noisy"]
 
 # Below 6 samples the range of all of them covers the median with less than 95 % (1 - 2 * 2**-n).
 _FEWEST_FOR_INTERVAL = 6
+# Beyond this the normal approximation of the binomial is right to a rank.
+_MOST_EXACT = 200
+# More samples would hardly narrow the interval, and every one of them is stored.
+_ENOUGH, _MOST = 200, 1000
 # A point whose call is longer than its budget still needs three: one median, two neighbours.
 _FLOOR = 3
 
@@ -27,8 +31,11 @@ def interval_ranks(n: int) -> tuple[int, int] | None:
     """0-based ranks of the order statistics that enclose the median with at least 95 %."""
     if n < _FEWEST_FOR_INTERVAL:
         return None
-    below, rank = 0.0, 0
-    while below + math.comb(n, rank) <= 0.025 * 2**n:
+    if n > _MOST_EXACT:
+        rank = math.floor((n - 1.96 * math.sqrt(n)) / 2) - 1
+        return rank, n - 1 - rank
+    below, rank = 0, 0
+    while 40 * (below + math.comb(n, rank)) <= 2**n:  # 2.5 % on either side
         below += math.comb(n, rank)
         rank += 1
     return rank - 1, n - rank
@@ -62,7 +69,11 @@ class Stopping:
     def verdict(self, samples: Sequence[float], elapsed_s: float) -> Verdict:
         """Whether to go on after these samples and this time."""
         budget, count = self.budget, len(samples)
-        if elapsed_s >= budget.point_s and count >= min(_FLOOR, budget.min_samples):
+        spent = elapsed_s >= budget.point_s and count >= min(_FLOOR, budget.min_samples)
+        full = count >= (
+            _MOST if elapsed_s < budget.min_time_s else max(_ENOUGH, budget.min_samples)
+        )
+        if spent or full:
             return "precise" if self._precise(samples) else "noisy"
         if count < budget.min_samples or elapsed_s < budget.min_time_s or count < self._next_look:
             return "go-on"

@@ -13,7 +13,7 @@ from ssmprof.spec import Budget
 BUDGET = Budget(min_samples=10, min_time_s=0.5, max_noise=0.01, point_s=10.0)
 
 
-@pytest.mark.parametrize("n", [6, 7, 10, 30, 101, 1000])
+@pytest.mark.parametrize("n", [6, 7, 10, 30, 101, 200])
 def test_the_ranks_enclose_the_median_with_at_least_95_percent_and_one_rank_less_would_not(n):
     def coverage(rank):
         return 1 - 2 * sum(math.comb(n, i) for i in range(rank + 1)) / 2**n
@@ -22,6 +22,13 @@ def test_the_ranks_enclose_the_median_with_at_least_95_percent_and_one_rank_less
     assert high == n - 1 - low
     assert coverage(low) >= 0.95
     assert coverage(low + 1) < 0.95
+
+
+@pytest.mark.parametrize("n", [201, 1000, 5000])
+def test_the_ranks_of_many_samples_are_those_of_the_normal_law(n):
+    low, high = interval_ranks(n)
+    assert high == n - 1 - low
+    assert 1.96 <= (high - low) / math.sqrt(n) <= 2.2
 
 
 def test_intervals_of_simulated_medians_cover_the_truth():
@@ -68,6 +75,14 @@ def test_more_samples_are_looked_at_ever_less_often():
             return False
 
     stopping = Counting(BUDGET)
-    for count in range(1, 2000):
-        stopping.verdict([1.0] * count, 1.0)
-    assert looks < 70
+    for count in range(1, 200):
+        assert stopping.verdict([1.0] * count, 1.0) == "go-on"
+    assert looks < 45
+
+
+def test_samples_that_are_stored_are_not_endless():
+    noisy = [1.0, 2.0] * 500
+    assert Stopping(BUDGET).verdict(noisy[:199], 1.0) == "go-on"
+    assert Stopping(BUDGET).verdict(noisy[:200], 1.0) == "noisy"
+    assert Stopping(BUDGET).verdict(noisy[:200], 0.1) == "go-on"
+    assert Stopping(BUDGET).verdict(noisy, 0.1) == "noisy"
