@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -17,6 +18,9 @@ from msgspec import structs
 
 from ssmprof.devices import detect
 from ssmprof.devices.base import Device
+from ssmprof.devices.jetson.checks import CHECKS
+from ssmprof.devices.jetson.device import JetsonDevice
+from ssmprof.devices.jetson.install import torch_fits, torch_line
 from ssmprof.errors import NoDeviceError
 from ssmprof.measure import doctor_host
 from ssmprof.records import Calibration, Check
@@ -49,11 +53,15 @@ def examine(kind: Kind, *, thorough: bool = False) -> Calibration:
     random against zero data. Raises NoDeviceError without torch or without such a device.
     """
     torch_found = doctor_host.torch_build()
-    if torch_found.level == "error":
-        raise NoDeviceError(f"torch: {torch_found.text}", fix=torch_found.fix)
     device = detect(kind)
     try:
         before = list(_run(_BEFORE, device))
+        if isinstance(device, JetsonDevice):
+            torch_found, before = _on_board(device, torch_found, before)
+            if torch_found.level == "error":  # the rest of the board can still be told
+                return Calibration(checks=(torch_found, *before))
+        if torch_found.level == "error":
+            raise NoDeviceError(f"torch: {torch_found.text}", fix=torch_found.fix)
         if kind == "cuda":
             found, checks = _on_cuda(device, thorough)
         else:
@@ -77,6 +85,22 @@ _BEFORE: dict[str, Callable[[Device], Found]] = {
     "host profile": lambda device: doctor_host.host_profiler(),
     "governor": lambda device: doctor_host.governor() if device.kind == "cpu" else None,
 }
+
+
+def _on_board(
+    device: JetsonDevice, torch_found: Check, before: list[Check]
+) -> tuple[Check, list[Check]]:
+    """A board's own checks take the place of the general ones of the same name."""
+    own = [
+        found for name, check in CHECKS.items() for found in _flatten(name, partial(check, device))
+    ]
+    names = {check.name for check in own} | {"others", "host profile"}
+    if torch_found.level == "error":
+        line = torch_line(device.l4t)
+        torch_found = structs.replace(torch_found, fix=line)
+    elif device.kind == "cuda":
+        torch_found = torch_fits(device.l4t)
+    return torch_found, [*own, *(check for check in before if check.name not in names)]
 
 
 def _run(checks: dict[str, Callable[[Device], Found]], device: Device) -> Iterable[Check]:
