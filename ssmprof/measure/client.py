@@ -209,10 +209,12 @@ class Client:
     def _launchers(self, turn: int) -> Pool:
         """The launcher of this round.
 
-        Forks share the memory layout of their launcher, which is part of what differs between
-        processes; a launcher per round keeps rounds independent of each other.
+        Forks share the host memory's layout with their launcher, which is part of what differs
+        between processes on a CPU: there a launcher per round keeps rounds independent. On a GPU
+        each worker makes a context of its own, and one launcher serves all rounds.
         """
-        if self._pool is not None and (self._pool_round != turn or not self._pool.alive()):
+        stale = self.device == "cpu" and self._pool_round != turn
+        if self._pool is not None and (stale or not self._pool.alive()):
             self._pool.close()
             self._pool = None
         if self._pool is None:
