@@ -13,7 +13,7 @@ from typing import Literal
 
 from ssmprof.analysis.curves import facets as by_facet
 from ssmprof.analysis.findings import Facet
-from ssmprof.records import Failure, Measurement, Run, median
+from ssmprof.records import Failure, Measurement, Outcome, Run, median
 from ssmprof.spec import Architecture, BlockSpec, Subject
 
 Metric = Literal["latency", "energy", "memory"]
@@ -154,6 +154,12 @@ def facets(run: Run) -> list[Facet]:
             facet.logits,
         ),
     )
+
+
+def device_of(run: Run, outcome: Outcome) -> str:
+    """The name of the device an outcome belongs to; empty where its environment is lost."""
+    machine = run.environments.get(outcome.environment)
+    return machine.device if machine else ""
 
 
 def compare(run: Run, facet: Facet, metric: Metric = "latency") -> Comparison:

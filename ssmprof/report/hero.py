@@ -8,7 +8,7 @@ from ssmprof.report import words
 from ssmprof.report.canvas import style_of
 from ssmprof.report.conclusions import switches, verdicts
 from ssmprof.report.envelope import compared
-from ssmprof.report.facets import Comparison, compare
+from ssmprof.report.facets import Comparison, compare, device_of
 from ssmprof.report.figures import curves
 from ssmprof.report.intervals import over_rounds
 from ssmprof.report.page import Card, Hero, Series
@@ -94,8 +94,7 @@ def _conditions(run: Run, facet: Facet, said: Verdict) -> list[str]:
     here = (
         one
         for one in run.measurements()
-        if one.point.execution == facet.execution
-        and run.environments[one.environment].device == facet.device
+        if one.point.execution == facet.execution and device_of(run, one) == facet.device
     )
     used = words.providers(here, facet.phase)
     found = words.conditions(facet, machine)

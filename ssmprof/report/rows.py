@@ -8,7 +8,7 @@ from typing import Any
 
 from ssmprof.analysis.findings import Analysis, Crossover, Facet, MemoryLaw
 from ssmprof.records import KernelTime, Measurement, Run, median
-from ssmprof.report.facets import Comparison
+from ssmprof.report.facets import Comparison, device_of
 from ssmprof.report.intervals import over_rounds
 from ssmprof.report.tables import MISSING, Column, Table
 from ssmprof.report.words import interval_of_contexts, percent, time_with_interval
@@ -204,7 +204,7 @@ def kernels(run: Run, block: str, context: int, facet: Facet, top: int | None = 
         and (one.point.phase, one.point.batch, one.point.execution)
         == (facet.phase, facet.batch, facet.execution)
         and (one.point.dtype, one.point.logits) == (facet.dtype, facet.logits)
-        and run.environments[one.environment].device == facet.device
+        and device_of(run, one) == facet.device
     ]
     caption = f"Kernels of {block} at {format_context(context)} tokens, {facet.label()}"
     return Table(caption, KERNEL_COLUMNS, tuple(kernel_rows(measured, top)))

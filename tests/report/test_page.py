@@ -251,3 +251,10 @@ def test_a_run_of_two_devices_tells_them_apart_and_starts_with_the_gpu() -> None
     assert second.label.startswith("A CPU: ")
     assert "sdpa of Some GPU" in first.conditions
     assert "A CPU" not in first.conditions
+
+
+def test_a_run_whose_environments_are_lost_still_has_a_page() -> None:
+    run = replace(
+        pages.rich((512, 2048), phase=("prefill",), execution=("graph",)), environments={}
+    )
+    assert "<h1" in to_html(run)
