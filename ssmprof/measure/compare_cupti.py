@@ -93,7 +93,7 @@ def compare(
         traced.sample(turns // 2)
         seen = cupti.profile(traced.turn, turns, last=traced.ends.kernel_count)
         traced.sample(turns - turns // 2)
-    intervals, whole_s = traced.finish(marks.mark_cost())
+    intervals, whole_s, _ = traced.finish(marks.mark_cost())
     problem = cupti.join(intervals, seen)
     summed = total_s(intervals)
     rows = [

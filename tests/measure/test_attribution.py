@@ -1,6 +1,7 @@
 """Attribution without a GPU: the wall-clock route, the ladder, rows, names and closure."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,15 @@ from torch import nn
 from ssmprof import scopes
 from ssmprof.errors import SsmprofError
 from ssmprof.measure import attribution
-from ssmprof.measure.attribution import ROUTES, Parts, Untraceable, attribute, cupti, notes
+from ssmprof.measure.attribution import (
+    ROUTES,
+    Parts,
+    Untraceable,
+    attribute,
+    cupti,
+    graph_events,
+    notes,
+)
 from ssmprof.measure.attribution.cupti import Kernel
 from ssmprof.measure.attribution.driver import (
     EVENT_RECORD,
@@ -20,7 +29,7 @@ from ssmprof.measure.attribution.driver import (
     watch,
 )
 from ssmprof.measure.attribution.intervals import Interval, rows, short_name, total_s
-from ssmprof.measure.attribution.marks import THROWN_AWAY, kernels_between_marks
+from ssmprof.measure.attribution.marks import THROWN_AWAY, MarkCost, kernels_between_marks
 from ssmprof.measure.attribution.tracer import Op
 from ssmprof.records import Attribution, median
 
@@ -276,3 +285,54 @@ def test_long_names_keep_kernel_and_functor():
     name = f"void at::native::vectorized_elementwise_kernel<4, {functor}>(int, {'x' * 80})"
     assert short_name(name) == "at::native::vectorized_elementwise_kernel<CUDAFunctor_add>"
     assert short_name("_chunk_scan_fwd_kernel") == "_chunk_scan_fwd_kernel"
+
+
+def test_the_cost_of_a_mark_follows_the_device_but_not_a_wild_reading():
+    calibrated = MarkCost(kernel_s=2.4e-6, fill_s=0.6e-6, empty_s=1.2e-6, chain_s=2.2e-6)
+    warm = calibrated.at(1.26e-6)
+    assert warm.of(("nvjet",)) == pytest.approx(2.52e-6)
+    assert warm.of(("Memset", "nvjet")) == pytest.approx(0.63e-6)
+    assert warm.of(()) == pytest.approx(2.52e-6)
+    assert calibrated.at(1.8e-6) is calibrated
+
+
+def test_a_chain_that_won_is_not_replaced_by_empty_pairs():
+    chain = MarkCost(kernel_s=4.0e-6, fill_s=4.0e-6, empty_s=1.2e-6, chain_s=4.0e-6)
+    assert chain.at(1.25e-6) is chain
+
+
+def test_parts_and_whole_are_replayed_in_turns_and_corrected(monkeypatch):
+    turns = []
+
+    def capture(call, *, parts, module=None, pool=None):
+        name = "parts" if parts else "ends"
+        raws = [12e-6, 6e-6, 33e-6] if parts else [45e-6]
+
+        def replay_s():
+            turns.append(name)
+            return raws
+
+        return SimpleNamespace(
+            graph=SimpleNamespace(pool=lambda: None),
+            marker=SimpleNamespace(empty_s=lambda: 1.25e-6, events=[None] * 4),
+            intervals=[
+                _interval(kernels=("a",)), _interval(kernels=("Memset", "b")), _interval()
+            ],
+            kernel_count=4,
+            replay_s=replay_s,
+        )  # fmt: skip
+
+    monkeypatch.setattr(graph_events, "capture", capture)
+    monkeypatch.setattr(graph_events.torch.cuda, "synchronize", lambda: None)
+    flushes = []
+    traced = graph_events.Traced(lambda: None, flush=lambda: flushes.append(1))
+    traced.sample(2)
+    calibrated = MarkCost(kernel_s=2.4e-6, fill_s=0.48e-6, empty_s=1.2e-6, chain_s=2.2e-6)
+    intervals, whole_s, cost = traced.finish(calibrated)
+    assert turns == ["parts", "ends"] * 3
+    assert len(flushes) == 6
+    assert cost.kernel_s == pytest.approx(2.5e-6)
+    assert whole_s == pytest.approx(42.5e-6)
+    assert [interval.times_s[0] for interval in intervals] == pytest.approx(
+        [9.5e-6, 5.5e-6, 30.5e-6]
+    )

@@ -71,8 +71,7 @@ def _graph_events(request: Request) -> Parts:
         raise Untraceable(f"no event nodes: {reason}")
     traced = graph_events.Traced(request.call, module=request.module, flush=request.flush)
     traced.sample(request.replays)
-    cost = marks.mark_cost()
-    intervals, whole_s = traced.finish(cost)
+    intervals, whole_s, cost = traced.finish(marks.mark_cost())
     alone, seen = traced.ends.kernel_count, traced.marked.kernel_count
     if alone != seen:
         request.notes.append(f"the call runs {alone} kernels alone and {seen} when traced")

@@ -106,6 +106,21 @@ def watch(stream: int) -> Capture | None:
     return Capture(driver, graph) if status.value == _CAPTURE_ACTIVE and graph.value else None
 
 
+def fill(pointer: int, size: int, stream: int) -> None:
+    """Set `size` bytes on the device to zero by a fill of the driver's own, not by a kernel.
+
+    Without such a driver it does nothing.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        submit = driver.cuMemsetD8Async
+    except (OSError, AttributeError):
+        return
+    submit(
+        ctypes.c_uint64(pointer), ctypes.c_ubyte(0), ctypes.c_size_t(size), ctypes.c_void_p(stream)
+    )
+
+
 def _check(status: int) -> None:
     if status:
         raise RuntimeError(f"CUDA driver error {status}")

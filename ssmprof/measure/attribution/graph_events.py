@@ -181,6 +181,7 @@ class Traced:
         self._flush = flush
         self._parts: list[list[float]] = []
         self._wholes: list[float] = []
+        self._empties: list[float] = []
         self.turn()  # the first replay uploads the graphs
 
     def turn(self) -> tuple[list[float], float]:
@@ -199,14 +200,19 @@ class Traced:
         """Take so many turns."""
         for _ in range(replays):
             parts, whole = self.turn()
+            self._empties.append(self.marked.marker.empty_s())
             self._parts.append(parts)
             self._wholes.append(whole)
 
-    def finish(self, cost: MarkCost) -> tuple[list[Interval], float]:
-        """Intervals with corrected seconds per turn, and the median of the whole."""
+    def finish(self, calibrated: MarkCost) -> tuple[list[Interval], float, MarkCost]:
+        """Intervals with corrected seconds per turn, the median of the whole, and the mark's cost.
+
+        The cost is the calibrated one at the e of these very replays.
+        """
+        cost = calibrated.at(median(self._empties))
         intervals = self.marked.intervals
         for place, interval in enumerate(intervals):
             taken_off = cost.of(interval.kernels)
             interval.times_s = tuple(parts[place] - taken_off for parts in self._parts)
         first = cost.of(intervals[0].kernels)
-        return intervals, median(self._wholes) - first
+        return intervals, median(self._wholes) - first, cost

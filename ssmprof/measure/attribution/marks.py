@@ -21,12 +21,17 @@ from typing import Any
 
 import torch
 
-from ssmprof.measure.attribution.driver import Capture, Node
+from ssmprof.measure.attribution.driver import Capture, Node, fill
 from ssmprof.measure.attribution.tracer import Op
 from ssmprof.records import median
 
-# The first event pairs of a graph cost up to twice as much as later ones.
-THROWN_AWAY = 4
+# The first event pairs of a graph cost up to twice as much as later ones. The later ones of those
+# thrown away are empty pairs at the clocks of this very replay.
+THROWN_AWAY = 16
+_SETTLED = 8
+# e moves by some per cent with the state of the device (1.23 to 1.29 us within a process on an
+# H100); a reading further off than this is not believed.
+_EMPTY_TOLERANCE = 0.1
 # A graph begins to run before its last node has arrived, and marks of its first 100 µs read up to
 # 1 µs too much (H100). So every graph begins with a spin: 100 to 200 µs at the clocks of GPUs.
 _HEAD_CYCLES = 300_000
@@ -107,6 +112,11 @@ class Marker:
         self.ops.append(Op("", None, "whole", ""))
         self._mark()
 
+    def empty_s(self) -> float:
+        """e of the last replay: mean time between neighbours of the marks thrown away."""
+        settled = self._thrown[_SETTLED:]
+        return settled[0].elapsed_time(settled[-1]) / 1e3 / (len(settled) - 1)
+
     def _mark(self) -> None:
         event = self._new_event()
         event.record()
@@ -172,6 +182,13 @@ class MarkCost:
     empty_s: float
     chain_s: float
 
+    def at(self, empty_s: float) -> MarkCost:
+        """The same with another e, measured in the graph whose marks are to be paid for."""
+        scale = empty_s / self.empty_s if self.empty_s else 1.0
+        if self.kernel_s != 2 * self.empty_s or abs(scale - 1) > _EMPTY_TOLERANCE:
+            return self
+        return MarkCost(2 * empty_s, self.fill_s * scale, empty_s, self.chain_s)
+
     def of(self, kernels: Sequence[str]) -> float:
         """Cost of the mark of an interval with these nodes."""
         return self.fill_s if kernels and kernels[0].startswith("Mem") else self.kernel_s
@@ -194,7 +211,8 @@ def measure_mark_cost() -> MarkCost:
 
     def filled(kernel: Callable[[], Any]) -> Callable[[], Any]:
         def both() -> None:
-            words.zero_()
+            # Torch fills by kernels; attention and split matmuls begin with a node of this kind.
+            fill(words.data_ptr(), 4096, torch.cuda.current_stream().cuda_stream)
             kernel()
 
         return both
@@ -239,6 +257,6 @@ def empty_pair_graph_s() -> float:
     for _ in range(_REPLAYS):
         graph.replay()
         torch.cuda.synchronize()
-        settled = pairwise(events[2 * THROWN_AWAY :])
+        settled = pairwise(events[_SETTLED:])
         samples += [begin.elapsed_time(end) / 1e3 for begin, end in settled]
     return sum(samples) / len(samples)
