@@ -58,7 +58,8 @@ class LiveFiles:
 class RecordedFiles:
     """A captured tree: rows of path, value, tag (the format of `jetson/capture.sh`).
 
-    A value `!EAGAIN` raises that error, `\\0` is a NUL byte, and `-> target` is a symbolic link.
+    A value `!EAGAIN` raises that error, `\\0` is a NUL byte, `\\n` ends a line within a file, and
+    `-> target` is a symbolic link.
     """
 
     def __init__(self, rows: dict[str, str]) -> None:
@@ -120,7 +121,7 @@ class RecordedFiles:
         if value.startswith("!"):
             number = getattr(errno, value[1:], errno.EIO)
             raise OSError(number, os.strerror(number), path)
-        return value.replace("\\0", "\0").encode()
+        return value.replace("\\0", "\0").replace("\\n", "\n").encode()
 
     def glob(self, pattern: str) -> list[str]:
         depth = pattern.count("/")
