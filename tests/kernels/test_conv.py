@@ -58,10 +58,10 @@ def compare(x, weight, bias=None, **options):
 
 
 @pytest.mark.parametrize("width", [2, 3, 4])
-@pytest.mark.parametrize("activation", [None, "silu"])
-@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 21])
-def test_every_width_and_length_agrees_with_the_walk(width, activation, length):
+@pytest.mark.parametrize("length", [1, 2, 8, 21])
+def test_every_width_and_length_agrees_with_the_walk(width, length):
     x, w, b, init = inputs(length=length, width=width)
+    activation = "silu" if length % 2 else None
     compare(x, w, b, activation=activation, initial_state=init, return_final_state=True)
 
 
@@ -85,7 +85,7 @@ def test_an_output_keeps_the_layout_of_its_input():
     assert causal_conv1d(first, w).stride() == first.stride()
 
 
-@pytest.mark.parametrize("first", range(1, 13))
+@pytest.mark.parametrize("first", [1, 2, 3, 7, 8, 12])
 def test_two_calls_joined_by_the_state_equal_one(first):
     x, w, b, init = inputs(length=13)
     whole, end = causal_conv1d(x, w, b, initial_state=init, return_final_state=True)
@@ -95,9 +95,7 @@ def test_two_calls_joined_by_the_state_equal_one(first):
     assert torch.equal(last, end)
 
 
-@pytest.mark.parametrize(
-    "lengths", [[5, 16], [0, 21, 0], [1, 1, 0, 2, 17], [21], [3] * 7, [0, 0, 21]]
-)
+@pytest.mark.parametrize("lengths", [[0, 21, 0], [1, 1, 0, 2, 17], [21], [3] * 7])
 @pytest.mark.parametrize("with_state", [False, True])
 def test_packed_sequences_of_any_length_agree(lengths, with_state):
     x, w, b, _ = inputs(batch=1)
@@ -152,8 +150,7 @@ def update_inputs(room=3, length=None, dtype=torch.float32):
     )
 
 
-@pytest.mark.parametrize("length", [None, 1, 2, 5, 9])
-@pytest.mark.parametrize("room", [3, 4, 7])
+@pytest.mark.parametrize(("length", "room"), [(None, 3), (None, 7), (1, 4), (2, 3), (5, 4), (9, 7)])
 @pytest.mark.parametrize("ring", [False, True])
 def test_updates_agree_for_every_state_width(length, room, ring):
     x, state, w, b = update_inputs(room, length)
