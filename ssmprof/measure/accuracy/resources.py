@@ -18,11 +18,11 @@ from ssmprof.measure.processes import variation
 from ssmprof.measure.telemetry import Telemetry
 from ssmprof.records import Energy, median
 
-_WINDOW_S = 4.0
+_WINDOW_S = 3.0
 _WINDOWS = 5
 _SAMPLER_HZ = 10.0
 _TURN_S = 1.0
-_TURNS = 5
+_TURNS = 3
 
 
 def memory(bench: Bench) -> list[Quantity]:
