@@ -18,6 +18,7 @@ import triton
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from triton.backends.compiler import GPUTarget
+from triton.compiler import CompiledKernel
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
@@ -88,6 +89,10 @@ def _index(tensor: torch.Tensor, key: Any) -> torch.Tensor:
     return tensor
 
 
+def _launches_nothing(self: CompiledKernel, grid: Any) -> Any:
+    return lambda *args, **options: None
+
+
 @contextlib.contextmanager
 def compiling(sm: int) -> Iterator[list[Any]]:
     """Collect the compiled kernels (`triton.compiler.CompiledKernel`) of all launches inside.
@@ -119,6 +124,8 @@ def compiling(sm: int) -> Iterator[list[Any]]:
     try:
         with (
             mock.patch.object(torch.cuda, "current_device", return_value=0),
+            # A recorded launch would go straight to the device that is not there.
+            mock.patch.object(CompiledKernel, "__getitem__", _launches_nothing),
             FakeTensorMode(),
             _Indexing(),
             warnings.catch_warnings(),
