@@ -29,8 +29,8 @@ ASKED = make.scenario(
     contexts=tuple(range(64, 64 * 26, 64)),
     budget=structs.replace(make.QUICK, rounds=2),
 )  # fmt: skip
-# The same jobs by key, with a deadline that a test can wait for.
-HURRIED = structs.replace(ASKED, budget=structs.replace(ASKED.budget, timeout_s=0.5))
+# A deadline that a test can wait for.
+HURRIED = structs.replace(ASKED.budget, timeout_s=0.5)
 # Every kind, the ones that cost a deadline or a farewell less often.
 KINDS = ["kill", "segfault", "rubbish", "illegal-address", "unsupported", "exit", "orphan"] * 4
 KINDS += ["chatter"] * 4 + ["wrong"] * 4 + ["hang"]
@@ -49,10 +49,10 @@ def scattered(scenario):
     )
 
 
-def swept(file: Path, measure, asked=ASKED) -> str:
+def swept(file: Path, measure, expand=scattered) -> str:
     journal = Journal(file)
     try:
-        return sweep(asked, journal, measure, nothing_more, expand=scattered)
+        return sweep(ASKED, journal, measure, nothing_more, expand=expand)
     finally:
         journal.close()
 
@@ -80,10 +80,17 @@ def test_two_hundred_random_injections_lose_no_point_and_leave_no_process(tmp_pa
     faults[jobs[40].key] = "closed-pipe"
     untouched = {job.key for job in jobs[::20]}
     faults = {key: fault for key, fault in faults.items() if key not in untouched}
+
+    def expand(scenario):
+        return tuple(
+            structs.replace(job, budget=HURRIED) if faults.get(job.key) == "hang" else job
+            for job in scattered(scenario)
+        )
+
     tag = f"tag-200-{os.getpid()}"
     file = tmp_path / "outcomes.jsonl"
     with fakes.client(faults, tmp_path, environ={"SSMPROF_TEST_TAG": tag}) as client:
-        assert swept(file, client, HURRIED) == "done"
+        assert swept(file, client, expand) == "done"
     found = outcomes(file)
     assert list(found) == [job.key for job in jobs]
     for job in jobs:
