@@ -13,10 +13,15 @@ import torch
 
 from ssmprof_kernels import launch
 
-#: Chunk `Q`, tiles and launch shape of the walk and of the summaries; `resident` programs share a
-#: multiprocessor. `alone_us` is the time of one chunk in a program that has the multiprocessor to
-#: itself, `busy_us` what each chunk adds when the multiprocessor is full; `launch_us` is what one
-#: more dependent kernel costs inside a graph.
+#: Chunk `Q`, tiles and launch shape of the walk and of the summaries (`sum_...`; `sum_ring` is the
+#: Hopper form's number of tiles in flight). Segments of up to `fused` chunks have their exponents
+#: formed by the summaries, longer ones by a launch of their own; with up to `early` chunks a launch
+#: takes its places before the one before has ended.
+#:
+#: Then the time model of `segments`: `resident` programs (of the summaries `sum_resident`) share a
+#: multiprocessor; `alone_us` is one chunk in a program that has the multiprocessor to itself,
+#: `busy_us` what each adds when it is shared, `wave_us` the start and end of a program,
+#: `launch_us` one more dependent kernel inside a graph. Fitted on an H100 (P 64, N 128, bf16).
 DEFAULT: dict[str, Any] = {
     "Q": 64,
     "BP": 64,
@@ -28,14 +33,16 @@ DEFAULT: dict[str, Any] = {
     "sum_stages": 2,
     "tma": True,
     "gluon": True,
-    "pdl": False,
-    "prepare": False,
+    "fused": 8,
+    "early": 16,
     "resident": 2,
+    "sum_resident": 3,
     "alone_us": 1.6,
-    "busy_us": 1.0,
-    "sum_alone_us": 0.7,
-    "sum_busy_us": 0.4,
-    "launch_us": 2.0,
+    "busy_us": 1.15,
+    "sum_alone_us": 0.4,
+    "sum_busy_us": 0.45,
+    "wave_us": 5.0,
+    "launch_us": 1.5,
 }
 #: Without Hopper's matrix units all operands stand in registers: smaller tiles spill none. On
 #: Blackwell, Triton 3.6 cannot compile the larger ones.
@@ -46,8 +53,8 @@ DEFAULT_PORTABLE: dict[str, Any] = {
     "Q": 32,
     "tma": False,
     "gluon": False,
-    "sum_chunks": 2,
-    "alone_us": 1.6,
+    "early": 0,
+    "alone_us": 1.2,
     "busy_us": 1.0,
 }
 #: Blackwell: Triton's software pipelining has corrupted recurrences silently there.
@@ -97,27 +104,34 @@ def tile(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
+class Times(NamedTuple):
+    """The time model's part of the meta-parameters, in microseconds; see `DEFAULT`."""
+
+    resident: int
+    sum_resident: int
+    alone_us: float
+    busy_us: float
+    sum_alone_us: float
+    sum_busy_us: float
+    wave_us: float
+    launch_us: float
+
+
 @functools.lru_cache(maxsize=4096)
-def segments(
-    programs: int, chunks: int, sm_count: int, resident: int, times: tuple[float, ...]
-) -> int:
+def segments(programs: int, chunks: int, sm_count: int, t: Times) -> int:
     """Segments per sequence of `chunks` chunks that minimise the modelled time.
 
-    Args:
-        programs: programs of one segment each, that is sequences x heads x blocks of P.
-        resident: programs that share a multiprocessor.
-        times: alone_us, busy_us, sum_alone_us, sum_busy_us, launch_us.
+    `programs` is the number of programs with one segment each: sequences x heads x blocks of P.
     """
-    alone, busy, sum_alone, sum_busy, extra = times
 
-    def stage(count: int, length: int, alone_us: float, busy_us: float) -> float:
+    def stage(count: int, length: int, resident: int, alone_us: float, busy_us: float) -> float:
         full, rest = divmod(count, sm_count * resident)
-        t = full * (length * max(alone_us, busy_us * resident) + extra)
+        us = full * (length * max(alone_us, busy_us * resident) + t.wave_us)
         if rest:
-            t += length * max(alone_us, busy_us * -(-rest // sm_count)) + extra
-        return t
+            us += length * max(alone_us, busy_us * -(-rest // sm_count)) + t.wave_us
+        return us
 
-    best, best_t = 1, float("inf")
+    best, best_us = 1, float("inf")
     tried = 0
     for s in range(1, min(chunks, MOST_SEGMENTS) + 1):
         length = -(-chunks // s)
@@ -125,13 +139,13 @@ def segments(
         if count == tried:
             continue
         tried = count
-        t = stage(programs * count, length, alone, busy)
+        us = stage(programs * count, length, t.resident, t.alone_us, t.busy_us)
         if count > 1:
-            t += extra + stage(programs * (count - 1), length, sum_alone, sum_busy)
-            if count > FOLD_LIMIT:
-                t += 2 * extra
-        if t < best_t:
-            best, best_t = count, t
+            ends = programs * (count - 1)
+            us += stage(ends, length, t.sum_resident, t.sum_alone_us, t.sum_busy_us)
+            us += t.launch_us * (2 if count > FOLD_LIMIT else 1)
+        if us < best_us:
+            best, best_us = count, us
     return best
 
 
@@ -153,11 +167,9 @@ def plan(
     sequences = packed or batch
     mean = -(-length // packed) if packed else length
     chunks = -(-mean // chunk)
-    times = tuple(
-        meta[k] for k in ("alone_us", "busy_us", "sum_alone_us", "sum_busy_us", "launch_us")
-    )
+    times = Times(*(meta[name] for name in Times._fields))
     programs = sequences * heads * -(-width // meta["BP"])
-    count = meta.get("S") or segments(programs, chunks, sm_count, meta["resident"], times)
+    count = meta.get("S") or segments(programs, chunks, sm_count, times)
     per_segment = -(-chunks // min(count, chunks)) * chunk
     longest = -(-length // per_segment)
     slots = length // per_segment + packed if packed else batch * longest

@@ -1,14 +1,12 @@
-"""The chunk walk of the Mamba-2 scan for Hopper, with its asynchronous units driven by hand.
+"""The chunk walk of the Mamba-2 scan for Hopper, its asynchronous units driven by hand.
 
-Promises: the results of `ssd_kernels._walk` for 16-bit tiles that tensor-memory descriptors can
-fetch; that kernel is its twin everywhere else. While the matrix units multiply one product, the
-warps prepare the next, and the tiles of the next chunk are already on their way.
+Promises: the results of `ssd_walk._walk` behind `ssd_prepare._prepare`, for 16-bit tiles that
+tensor-memory descriptors can fetch; that kernel is its twin everywhere else. While the matrix units
+multiply one product the warps prepare the next, and the next chunk's tiles are on their way.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
@@ -19,35 +17,15 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from ssmprof_kernels import ssd_kernels
+from ssmprof_kernels import ssd_parts, ssd_state
+from ssmprof_kernels.ssd_hopper import _await_previous, _exp2, _locate
 
-
-def matrix(t: Tensor, rows: int, columns: int) -> TensorDescriptor:
-    """Descriptor of (B, L, G, N) seen as (B L, G N), in tiles of rows x columns."""
-    batch, length, groups, states = t.shape
-    dtype = gl.bfloat16 if t.dtype == torch.bfloat16 else gl.float16
-    layout = gl.NVMMASharedLayout.get_default_for([rows, columns], dtype)
-    shape, strides = [batch * length, groups * states], [t.stride(1), 1]
-    return TensorDescriptor(t, shape, strides, [rows, columns], layout)
-
-
-_locate = gluon.jit(ssd_kernels._locate.fn)
-_let_next_start = gluon.jit(ssd_kernels._let_next_start.fn)
-_await_previous = gluon.jit(ssd_kernels._await_previous.fn)
-_start = gluon.jit(ssd_kernels._start.fn)
-_is_finite = gluon.jit(ssd_kernels._is_finite.fn)
-_retrace = gluon.jit(ssd_kernels._retrace.fn)
+_start = gluon.jit(ssd_state._start.fn)
+_is_finite = gluon.jit(ssd_state._is_finite.fn)
+_retrace = gluon.jit(ssd_state._retrace.fn)
 
 LOG2E = gl.constexpr(1.4426950408889634)
-
-
-@gluon.jit
-def _exp2(v):
-    return gl.inline_asm_elementwise(
-        "ex2.approx.ftz.f32 $0, $1;", "=f,f", [v], dtype=gl.float32, is_pure=True, pack=1
-    )
 
 
 @gluon.jit
@@ -94,73 +72,16 @@ def _fetch_prepared(decays, sources, pairs, ds, ss, ps, Q: gl.constexpr):
     async_copy.commit_group()
 
 
-@gluon.jit
-def _fetch_pair(x_desc, b_desc, sources, row, x_column, column, xs, bs, ss, full, pred):
-    """As `_fetch`, of x, B and their exponents."""
-    mbarrier.expect(full, x_desc.block_type.nbytes + b_desc.block_type.nbytes, pred=pred)
-    tma.async_copy_global_to_shared(b_desc, [row, column], full, bs, pred=pred)
-    tma.async_copy_global_to_shared(x_desc, [row, x_column], full, xs, pred=pred)
-    async_copy.async_copy_global_to_shared(ss, sources)
-    async_copy.commit_group()
-
-
-@gluon.jit(do_not_specialize=ssd_kernels.UNSPECIALISED)
+@gluon.jit(do_not_specialize=ssd_parts.UNSPECIALISED)
 def _walk(
-    x_desc,
-    b_desc,
-    c_desc,
-    x_ptr,
-    b_ptr,
-    c_ptr,
-    d_ptr,
-    z_ptr,
-    h0_ptr,
-    cu_ptr,
-    decays_ptr,
-    sources_ptr,
-    pairs_ptr,
-    state_ptr,
-    decay_ptr,
-    y_ptr,
-    final_ptr,
-    L,
-    H,
-    PER_GROUP,
-    P,
-    N,
-    K,
-    S,
-    count,
-    steps,
-    x_sb,
-    x_sl,
-    x_sh,
-    x_sp,
-    b_sb,
-    b_sl,
-    b_sg,
-    b_sn,
-    c_sb,
-    c_sl,
-    c_sg,
-    c_sn,
-    z_sb,
-    z_sl,
-    z_sh,
-    z_sp,
-    Q: gl.constexpr,
-    BP: gl.constexpr,
-    BN: gl.constexpr,
-    SKIP: gl.constexpr,
-    GATE: gl.constexpr,
-    H0: gl.constexpr,
-    FINAL: gl.constexpr,
-    VARLEN: gl.constexpr,
-    SEGMENTS: gl.constexpr,
-    PDL: gl.constexpr,
-    num_warps: gl.constexpr,
-):
-    """Arguments as in `ssd_kernels._walk`, and the products C B^T of `ssd_kernels._prepare`;
+    x_desc, b_desc, c_desc, x_ptr, b_ptr, c_ptr, d_ptr, z_ptr, h0_ptr, cu_ptr, decays_ptr,
+    sources_ptr, pairs_ptr, state_ptr, decay_ptr, y_ptr, final_ptr, L, H, PER_GROUP, P, N, K, S,
+    count, steps, x_sb, x_sl, x_sh, x_sp, b_sb, b_sl, b_sg, b_sn, c_sb, c_sl, c_sg, c_sn, z_sb,
+    z_sl, z_sh, z_sp, Q: gl.constexpr, BP: gl.constexpr, BN: gl.constexpr, SKIP: gl.constexpr,
+    GATE: gl.constexpr, H0: gl.constexpr, FINAL: gl.constexpr, VARLEN: gl.constexpr,
+    SEGMENTS: gl.constexpr, PDL: gl.constexpr, num_warps: gl.constexpr,
+):  # fmt: skip
+    """Arguments as in `ssd_walk._walk`, and the products C B^T of `ssd_prepare._prepare`;
     Q = BP = 64, four warps.
 
     Everything is transposed, P along the rows: then the state is a left operand straight from the
@@ -351,136 +272,14 @@ def _walk(
         h = _start(nothing, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, head,
                    H, P * N, H0, SEGMENTS, False)  # fmt: skip
         h = _retrace(
-            h,
-            x_ptr + entry * x_sb + token * x_sl + far * x_sh + hr * x_sp,
-            b_ptr + entry * b_sb + token * b_sl + group * b_sg + hn * b_sn,
-            c_ptr + entry * c_sb + token * c_sl + group * c_sg + hn * c_sn,
-            d_at,
-            z_at,
-            y_ptr + ((entry * L + token) * H + head) * P + hr,
-            None,
-            decays_ptr + (slot * H + head).to(gl.int64) * T,
-            sources_ptr + (slot * H + head).to(gl.int64) * T,
-            hp < P,
-            hn < N,
-            gl.minimum(length - begin, T),
-            segment > 0,
-            x_sl,
-            b_sl,
-            c_sl,
-            z_sl,
-            0,
-            H * P,
-            Q,
-            SKIP,
-            GATE,
-            False,
-            False,
-        )
+            h, x_ptr + entry * x_sb + token * x_sl + far * x_sh + hr * x_sp, b_ptr + entry * b_sb
+            + token * b_sl + group * b_sg + hn * b_sn, c_ptr + entry * c_sb + token * c_sl + group
+            * c_sg + hn * c_sn, d_at, z_at, y_ptr + ((entry * L + token) * H + head) * P + hr,
+            None, decays_ptr + (slot * H + head).to(gl.int64) * T, sources_ptr + (slot * H +
+            head).to(gl.int64) * T, hp < P, hn < N, gl.minimum(length - begin, T), segment > 0,
+            x_sl, b_sl, c_sl, z_sl, 0, H * P, Q, SKIP, GATE, False, False,
+        )  # fmt: skip
     if FINAL:
         if begin + T >= length:
             at = (seq * H + head).to(gl.int64) * P * N
             gl.store(final_ptr + at + cells, h.to(final_ptr.dtype.element_ty))
-
-
-@gluon.jit(do_not_specialize=ssd_kernels.UNSPECIALISED)
-def _summaries(
-    x_desc,
-    b_desc,
-    cu_ptr,
-    decays_ptr,
-    sources_ptr,
-    state_ptr,
-    decay_ptr,
-    L,
-    H,
-    PER_GROUP,
-    P,
-    N,
-    K,
-    S,
-    count,
-    steps,
-    Q: gl.constexpr,
-    BP: gl.constexpr,
-    BN: gl.constexpr,
-    STAGES: gl.constexpr,
-    VARLEN: gl.constexpr,
-    PDL: gl.constexpr,
-    num_warps: gl.constexpr,
-):
-    """`ssd_kernels._summaries` behind `ssd_kernels._prepare`."""
-    STATE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, BN, 16])
-    LEFT: gl.constexpr = gl.DotOperandLayout(0, STATE, 2)
-    dtype: gl.constexpr = x_desc.dtype
-    T = K * Q
-    _let_next_start(PDL)
-    _await_previous(PDL)
-    pid = gl.program_id(0)
-    blocks = gl.cdiv(P, BP)
-    block = pid % blocks
-    head = (pid // blocks) % H
-    slot = pid // (blocks * H)
-    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
-    begin = (slot - first) * T
-    # The walk writes the end state of the last segment, if anybody wants it.
-    if begin + T >= length:
-        return
-    batch = seq * 0 if VARLEN else seq
-    row = (batch * L + start + begin).to(gl.int32)
-    column = (head // PER_GROUP) * N
-    x_column = head * P + block * BP
-    xs = gl.allocate_shared_memory(dtype, [STAGES, Q, BP], x_desc.layout)
-    bs = gl.allocate_shared_memory(dtype, [STAGES, Q, BN], b_desc.layout)
-    plain: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-    ss = gl.allocate_shared_memory(gl.float32, [STAGES, Q], plain)
-    full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(STAGES):
-        mbarrier.init(full.index(i), count=1)
-    fence_async_shared()
-    gl.thread_barrier()
-    at = (slot * H + head).to(gl.int64)
-    decays = decays_ptr + at * T
-    sources = sources_ptr + at * T
-    line: gl.constexpr = gl.BlockedLayout([1], [32], [num_warps], [0])
-    tokens = gl.arange(0, Q, layout=line)
-    # Walking backwards keeps the sum of all later exponents at hand, so the accumulator is never
-    # rescaled and the products of a segment are one long chain on the matrix units.
-    for i in gl.static_range(STAGES - 1):
-        c = K - 1 - i
-        _fetch_pair(x_desc, b_desc, sources + gl.maximum(c, 0) * Q + tokens, row + c * Q,
-                    x_column, column, xs.index(i), bs.index(i), ss.index(i), full.index(i),
-                    c >= 0)  # fmt: skip
-    total = gl.load(decays + T - 1)
-    acc = gl.zeros([BP, BN], gl.float32, layout=STATE)
-    after = 0.0
-    stage = 0
-    phase = 0
-    for i in range(K):
-        c = K - 1 - i
-        async_copy.wait_group(STAGES - 2)
-        mbarrier.wait(full.index(stage), phase)
-        # Every warp has left the tiles of the step before, which come next.
-        gl.thread_barrier()
-        ahead = c - (STAGES - 1)
-        into = gl.where(stage == 0, STAGES - 1, stage - 1)
-        _fetch_pair(x_desc, b_desc, sources + gl.maximum(ahead, 0) * Q + tokens, row + ahead * Q,
-                    x_column, column, xs.index(into), bs.index(into), ss.index(into),
-                    full.index(into), ahead >= 0)  # fmt: skip
-        total_next = gl.load(decays + gl.maximum(c, 1) * Q - 1)
-        w = _exp2(after + total - ss.index(stage).load(gl.SliceLayout(0, LEFT)))
-        xt = xs.index(stage).permute((1, 0)).load(LEFT)
-        acc = warpgroup_mma(
-            (xt.to(gl.float32) * w[None, :]).to(dtype), bs.index(stage), acc, is_async=True
-        )
-        after += total
-        total = total_next
-        acc = warpgroup_mma_wait(0, deps=(acc,))
-        last = stage == STAGES - 1
-        phase = gl.where(last, phase ^ 1, phase)
-        stage = gl.where(last, 0, stage + 1)
-    hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
-    hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE))
-    gl.store(state_ptr + at * P * N + hp[:, None] * N + hn[None, :], acc)
-    if block == 0:
-        gl.store(decay_ptr + at, after)
