@@ -19,7 +19,6 @@ from ssmprof_kernels.selective_scan_kernel import selective_scan_kernel
 
 try:
     from ssmprof_kernels.selective_scan_gluon import selective_scan_gluon_kernel
-    from ssmprof_kernels.selective_scan_pipe import selective_scan_pipe_kernel
 except ImportError:
     selective_scan_gluon_kernel = None
 
@@ -171,9 +170,8 @@ def _record(
     wide = _ASM and even_d and block_d * meta["BLOCK_T"] >= 64 * warps
     x_words = wide and all(_in_words(given[name]) for name in ("u", "dt", "z"))
     bc_words = _ASM and padded == states > 1 and _in_words(B) and _in_words(given["C"])
-    kernel = selective_scan_kernel
-    if meta.get("GLUON") and _GLUON:
-        kernel = selective_scan_gluon_kernel if meta["GLUON"] == 3 else selective_scan_pipe_kernel
+    gluon = meta.get("GLUON") and _GLUON
+    kernel = selective_scan_gluon_kernel if gluon else selective_scan_kernel
     recording = replay.Recording(len(_NAMES))
     recording.add(
         kernel,

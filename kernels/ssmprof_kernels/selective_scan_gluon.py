@@ -11,7 +11,8 @@ BLOCK_T tokens:
 - the sum over the LANES of a channel also transposes, so that each lane ends with other tokens:
   4 (LANES - 1) instructions for LANES tokens instead of 2 LANES log2(LANES).
 
-In a warp, lane = channel * LANES + l. BLOCK_T is a multiple of LANES and of 4, AHEAD is even.
+In a warp, lane = channel * LANES + l. BLOCK_T is a multiple of LANES and of 4, AHEAD of 4: with 2,
+u and z pass through the unrolled loop unchanged, and triton 3.6.0 drops such loop variables.
 """
 
 from triton.experimental import gluon
@@ -50,6 +51,8 @@ def selective_scan_gluon_kernel(
     BLOCK_T: gl.constexpr, BLOCK_D: gl.constexpr, LANES: gl.constexpr, REGS: gl.constexpr,
     AHEAD: gl.constexpr,
 ):  # fmt: skip
+    gl.static_assert(AHEAD % 4 == 0)
+    gl.static_assert(BLOCK_T % max(4, LANES) == 0)
     W: gl.constexpr = BLOCK_D * LANES // 32
     NP: gl.constexpr = LANES * REGS
     # (BLOCK_T, REGS, BLOCK_D, LANES): time and REGS states in registers.
