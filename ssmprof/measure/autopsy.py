@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
+
+from ssmprof.measure import py_spy
 
 
 def last_line(output: Path) -> str:
@@ -28,7 +28,7 @@ def last_words(output: Path) -> str:
 
 def stack_of(pid: int) -> str:
     """Innermost frames of a hanging process by py-spy, or nothing where it may not look."""
-    found = shutil.which("py-spy") or shutil.which("py-spy", path=str(Path(sys.executable).parent))
+    found = py_spy.find()
     if not found:
         return ""
     try:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from time import get_clock_info, perf_counter
 
 from ssmprof.devices.base import Device
+from ssmprof.measure import py_spy
 from ssmprof.records import Check, Level, median
 
 _PTRACE_SCOPE = Path("/proc/sys/kernel/yama/ptrace_scope")
@@ -150,8 +149,7 @@ def energy_period(device: Device, period_s: float | None) -> Check | None:
 
 def host_profiler() -> Check:
     """Whether py-spy may look into a process it did not start."""
-    beside = Path(sysconfig.get_path("scripts"), "py-spy")
-    if not beside.exists() and shutil.which("py-spy") is None:
+    if py_spy.find() is None:
         return Check(
             name="host profile",
             level="warn",

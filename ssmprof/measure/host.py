@@ -7,10 +7,8 @@ points, in a pass of its own, on the worker's own process.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -18,6 +16,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from ssmprof.measure import py_spy
 from ssmprof.records import Host, Note
 
 RATE_HZ = 250
@@ -74,8 +73,7 @@ def command(pid: int, seconds: float, output: Path, *, native: bool) -> list[str
     `native` adds the frames of C++ libraries, without which a dispatcher's time looks like that of
     the Python that called it; not every platform can.
     """
-    beside = Path(sysconfig.get_path("scripts"), "py-spy")
-    program = str(beside) if beside.exists() else shutil.which("py-spy")
+    program = py_spy.find()
     if program is None:
         raise FileNotFoundError("py-spy is not installed")
     return [

@@ -72,9 +72,8 @@ def test_a_busy_loop_is_seen_or_the_reason_is_told(tmp_path):
     assert "call" in stacks.read_text()
 
 
-def test_a_missing_py_spy_is_a_note(monkeypatch, tmp_path):
-    monkeypatch.setattr(host.sysconfig, "get_path", lambda name: str(tmp_path))
-    monkeypatch.setattr(host.shutil, "which", lambda name: None)
+def test_a_missing_py_spy_is_a_note(monkeypatch):
+    monkeypatch.setattr(host.py_spy, "find", lambda: None)
     assert profile(lambda: None) == Note(kind="host", text="py-spy is not installed")
 
 
@@ -82,6 +81,12 @@ def test_a_refusal_is_told_in_py_spys_words(monkeypatch, tmp_path):
     program = tmp_path / "py-spy"
     program.write_text("#!/bin/sh\necho 'Error: Permission Denied: try SYS_PTRACE' >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(host.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(host.py_spy, "find", lambda: str(program))
     found = profile(lambda: time.sleep(0.001), seconds=1)
     assert found == Note(kind="host", text="py-spy: Error: Permission Denied: try SYS_PTRACE")
+
+
+def test_py_spy_is_found_in_this_environment():
+    found = host.py_spy.find()
+    assert found is not None
+    assert found.endswith("py-spy")
