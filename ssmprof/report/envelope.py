@@ -63,8 +63,16 @@ class Envelope:
 
     @property
     def changes(self) -> int:
-        """How often the winner changes over the measured range."""
-        return max(0, len(self.segments) - 1)
+        """How often the winner must change over the measured range, ties taken as no change.
+
+        A contender is kept for as long as it is among the best, which needs the fewest changes.
+        """
+        changes, kept = 0, set[str]()
+        for context in sorted(self.ties):
+            best = set(self.ties[context])
+            changes += bool(kept) and not kept & best
+            kept = kept & best or best
+        return changes
 
 
 def compared(facet: Comparison, context: int) -> Interval | None:

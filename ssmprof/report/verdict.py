@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ssmprof.analysis.stats import LEAST_ROUNDS
 from ssmprof.report.envelope import TIE, Boundary, Envelope, Segment, compared, envelope
 from ssmprof.report.facets import Comparison, Metric, Name
 from ssmprof.report.words import ratio_with_interval
@@ -81,8 +82,10 @@ def _sentence(facet: Comparison, found: Envelope, tie: float) -> str:
         return "No common length was measured; nothing to compare."
     only = _only_sentence(found, names)
     segments, boundaries = _without_capacity(found)
-    if len(segments) > 3:
+    if len(segments) > 3 and found.changes > 2:
         return f"No simple rule: the winner changes {found.changes} times."
+    if len(segments) > 3:
+        return "No simple rule: contenders are tied over much of the range."
     if not segments:
         return only or "Only one contender was measured; nothing to compare."
     if len(segments) == 1:
@@ -216,6 +219,8 @@ def _either(who: list[Name]) -> str:
 
 def _notes(facet: Comparison, found: Envelope) -> list[str]:
     notes = []
+    if any(len(rounds) < LEAST_ROUNDS for c in facet.curves for rounds in c.values.values()):
+        notes.append(f"fewer than {LEAST_ROUNDS} rounds at some points: ranges, no intervals")
     ties = [
         f"{format_context(zone.first)}–{format_context(zone.last)}"
         if zone.first != zone.last

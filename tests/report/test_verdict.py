@@ -9,9 +9,10 @@ import make
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ssmprof.records import Energy, Failure, Outcome, Run
-from ssmprof.report.envelope import envelope
+from ssmprof.report.envelope import Envelope, envelope
 from ssmprof.report.facets import Comparison, compare, facets
 from ssmprof.report.verdict import Verdict, format_switch, verdict
 
@@ -87,6 +88,19 @@ def test_more_than_three_segments_are_no_simple_rule() -> None:
     found = verdict(comparison(OCTAVES, wobble, attention=(1, 1.0), mamba2=(1, 1.0)))
     assert found.sentence == "No simple rule: the winner changes 8 times."
     assert found.map_first
+
+
+def test_ties_between_winners_are_not_counted_as_changes() -> None:
+    best = {512: "a", 1024: "bc", 2048: "ac", 4096: "a", 8192: "bc", 16384: "b"}
+    ties = {context: tuple(blocks) for context, blocks in best.items()}
+    assert Envelope(ties, (), (), (), None).changes == 3
+
+
+def test_too_few_rounds_are_said_below_the_verdict() -> None:
+    asked = make.scenario("attention", "mamba2", budget=replace(make.QUICK, rounds=2))
+    run = make.measured(asked, make.power_law(attention=(1, 2.0), mamba2=(900, 1.0)))
+    found = verdict(compare(run, facets(run)[0]))
+    assert "fewer than 3 rounds at some points: ranges, no intervals" in found.notes
 
 
 def test_capacity_decides_where_only_one_fits() -> None:
