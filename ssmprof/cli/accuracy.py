@@ -35,6 +35,9 @@ def show(kind: str, name: str, *, as_json: bool, output: str | None, folder: str
         memory_contexts=asked.sweep.contexts,
     )
     found = accuracy.run(bench, say)
+    table = target / "ops.txt"
+    if table.is_file():
+        say(table.read_text(encoding="utf-8"))
     say(f"raw data: {target}")
     if as_json:
         write(json.dumps(msgspec.to_builtins(found), ensure_ascii=False, indent=1) + "\n", output)
