@@ -205,7 +205,8 @@ class Measurement(_Record, frozen=True, kw_only=True, tag="measurement"):
     """One point, measured in one round.
 
     `times_s` are raw samples of one call in the point's execution; `hot_times_s` the same with the
-    L2 cache left as the previous call left it. `launches` counts kernel launches of one call.
+    L2 cache left as the previous call left it. `cold_s` is the first call in a fresh process, None
+    only for published results. `launches` counts kernel launches of one call.
     `wall_s` is everything this point took, `measuring_s` the part of it spent in timed samples and
     in the passes beside them: building, warming up and capturing are not in it.
     """
@@ -215,7 +216,7 @@ class Measurement(_Record, frozen=True, kw_only=True, tag="measurement"):
     environment: str
     times_s: tuple[float, ...]
     timer: Literal["cuda-graph", "cuda-events", "wall-clock"]
-    cold_s: float
+    cold_s: float | None
     calls_per_sample: int = 1
     hot_times_s: tuple[float, ...] = ()
     launches: int | None = None

@@ -54,7 +54,13 @@ class Material:
             for one in self.run.measurements()
             if one.attribution is None or one.attribution.closure <= health.CLOSURE_WITHHOLDS
         ]
-        return dominance.shares(sound, self.facet_of)
+        found = dominance.shares(sound, self.facet_of)
+        # Published tables hold device time and no wall time to divide it by.
+        return found if self._walls else [share for share in found if share.of == "device"]
+
+    @property
+    def _walls(self) -> bool:
+        return self.run.origin == "measured"
 
     @cached_property
     def curves(self) -> list[Any]:
@@ -69,7 +75,8 @@ class Material:
     @cached_property
     def launches(self) -> list[Any]:
         """Launch-bound or not, per point."""
-        return launch.launches(list(self.run.measurements()), self.facet_of)
+        measured = list(self.run.measurements()) if self._walls else []
+        return launch.launches(measured, self.facet_of)
 
     @cached_property
     def roofline(self) -> list[Any]:

@@ -10,7 +10,7 @@ from ssmprof.records import Run, content_hash, encode
 from ssmprof.report import embed
 from ssmprof.report.hero import heroes
 from ssmprof.report.page import Page, Section
-from ssmprof.report.sections import cost, data, evidence, fits, trust, where, why
+from ssmprof.report.sections import cost, data, evidence, fits, published, trust, where, why
 from ssmprof.report.words import published_banner
 
 
@@ -48,6 +48,7 @@ def build(run: Run, *, identifiers: bool = False) -> Page:
 def _sections(run: Run, analysis: Analysis, sha256: str, *, identifiers: bool) -> list[Section]:
     found = [
         where.section(run, analysis),
+        published.section(run),
         why.section(run, analysis),
         fits.section(run, analysis),
         cost.section(run, analysis),
