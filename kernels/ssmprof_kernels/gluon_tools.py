@@ -42,22 +42,28 @@ def transposing_constraints(tokens):
 
 
 @gluon.jit
-def _unary(x, asm: gl.constexpr):
-    return gl.inline_asm_elementwise(asm, "=f,f", [x], dtype=gl.float32, is_pure=True, pack=1)
+def _reciprocal(x):
+    return gl.inline_asm_elementwise(
+        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=gl.float32, is_pure=True, pack=1
+    )
 
 
 @gluon.jit
 def softplus(x):
     """As `pointwise.softplus`."""
-    e = gl.exp2(x * 1.4426950408889634)
-    small = e * (1.0 - e * (0.5 - e * (0.3333333333333333 - e * 0.25)))
-    large = _unary(1.0 + e, "lg2.approx.ftz.f32 $0, $1;") * 0.6931471805599453
-    return gl.where(x > 20.0, x, gl.where(e < 0.03125, small, large))
+    e = gl.exp2(gl.abs(x) * -1.4426950408889634)
+    s = e * _reciprocal(2.0 + e)
+    w = s * s
+    p = 0.2817831501 * w + 0.2796060718
+    p = p * w + 0.4002490997
+    p = p * w + 0.6666631469
+    p = p * w + 2.0
+    return gl.maximum(x, 0.0) + s * p
 
 
 @gluon.jit
 def silu(x):
-    return x * _unary(1.0 + gl.exp2(x * -1.4426950408889634), "rcp.approx.ftz.f32 $0, $1;")
+    return x * _reciprocal(1.0 + gl.exp2(x * -1.4426950408889634))
 
 
 @gluon.jit
