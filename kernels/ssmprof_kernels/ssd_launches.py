@@ -197,6 +197,7 @@ def _is_matrix(t: Tensor) -> bool:
         t.stride(3) == 1
         and (groups == 1 or t.stride(2) == t.shape[3])
         and (batch == 1 or t.stride(0) == length * row)
+        and row > 0
         and row * t.element_size() % 16 == 0
         and t.data_ptr() % 16 == 0
     )
