@@ -142,14 +142,17 @@ def facets(run: Run) -> list[Facet]:
     """Every facet of the run: GPUs before CPUs, prefill before decode, small batches and graphs
     first."""
     kinds = {machine.device: machine.kind for machine in run.environments.values()}
+    found = by_facet(run.outcomes, run.environments)
+    reach = {facet: len({one.point.context for one in group}) for facet, group in found.items()}
     return sorted(
-        by_facet(run.outcomes, run.environments),
+        found,
         key=lambda facet: (
             kinds.get(facet.device) == "cpu",
             facet.device,
             facet.phase != "prefill",
             facet.batch,
             facet.execution != "graph",
+            -reach[facet],
             facet.dtype,
             facet.logits,
         ),

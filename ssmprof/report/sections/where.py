@@ -25,6 +25,7 @@ def section(run: Run, analysis: Analysis) -> Section | None:
         return None
     contexts = sorted({at for one in comparisons for at in one.tried})
     several = len({one.facet.device for one in comparisons}) > 1
+    mixed = len({one.facet.dtype for one in comparisons}) > 1
     withheld = analysis.trust.withheld is not None
     caption = "The fastest contender and its lead over the runner-up"
     if withheld:
@@ -34,7 +35,7 @@ def section(run: Run, analysis: Analysis) -> Section | None:
         "batch and phase",
         tuple(format_context(at) for at in contexts),
         tuple(
-            (_row(one, several), tuple(_pale(_cell(one, at), withheld) for at in contexts))
+            (_row(one, several, mixed), tuple(_pale(_cell(one, at), withheld) for at in contexts))
             for one in comparisons
         ),
         _legend(comparisons),
@@ -49,9 +50,10 @@ def _pale(cell: Cell, withheld: bool) -> Cell:
     return replace(cell, css="tie") if withheld else cell
 
 
-def _row(one: Comparison, several: bool) -> str:
+def _row(one: Comparison, several: bool, mixed: bool) -> str:
     where = f"{one.facet.device}: " if several else ""
-    return f"{where}{one.facet.phase} b{one.facet.batch} {one.facet.execution}"
+    dtype = f" {one.facet.dtype}" if mixed else ""
+    return f"{where}{one.facet.phase} b{one.facet.batch} {one.facet.execution}{dtype}"
 
 
 def _legend(comparisons: list[Comparison]) -> str:
