@@ -4,6 +4,9 @@ Promises: the results of `ssd_summaries._summaries` behind `ssd_prepare._prepare
 that tensor-memory descriptors can fetch; that kernel is its twin everywhere else.
 """
 
+# The language of kernels is read by Triton, not by Python.
+# pyright: reportArgumentType=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 import torch

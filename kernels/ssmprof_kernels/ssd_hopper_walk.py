@@ -5,6 +5,9 @@ tensor-memory descriptors can fetch; that kernel is its twin everywhere else. Wh
 multiply one product the warps prepare the next, and the next chunk's tiles are on their way.
 """
 
+# The language of kernels is read by Triton, not by Python.
+# pyright: reportArgumentType=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 from triton.experimental import gluon

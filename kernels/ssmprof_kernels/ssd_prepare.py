@@ -3,6 +3,9 @@
 Promises: knows no state, so that all its programs are independent.
 """
 
+# The language of kernels is read by Triton, not by Python.
+# pyright: reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 import triton

@@ -54,9 +54,11 @@ def ssd_scan_sequential(
         ends = cu_seqlens.tolist()
         parts = [
             ssd_scan_sequential(
-                *(t[:, lo:hi] for t in (x, dt)),
+                x[:, lo:hi],
+                dt[:, lo:hi],
                 A,
-                *(t[:, lo:hi] for t in (B, C)),
+                B[:, lo:hi],
+                C[:, lo:hi],
                 D=D,
                 z=None if z is None else z[:, lo:hi],
                 dt_bias=dt_bias,
@@ -121,9 +123,11 @@ def ssd_scan(
         if cu_seqlens is not None and h0 is not None:
             h0 = h0[i : i + 1]
         part, h = _one_length(
-            *(t[:, lo:hi].to(compute) for t in (x, dt)),
+            x[:, lo:hi].to(compute),
+            dt[:, lo:hi].to(compute),
             A.to(compute),
-            *(t[:, lo:hi].to(compute) for t in (B, C)),
+            B[:, lo:hi].to(compute),
+            C[:, lo:hi].to(compute),
             D=D,
             z=None if z is None else z[:, lo:hi].to(compute),
             dt_bias=dt_bias,
