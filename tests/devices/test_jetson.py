@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import boards
 import pytest
 
 from ssmprof.devices.jetson import board, clocks, memory, modes, power
@@ -16,26 +17,6 @@ NANO = RecordedFiles.load(ROOT / "sysfs" / "sysfs_orin_nano_super_r36.5.tsv")
 THOR = RecordedFiles.load(ROOT / "sysfs" / "sysfs_thor_r38.4.tsv")
 TREES = {"nano": NANO, "thor": THOR}
 HWMON = "/sys/class/hwmon/hwmon1"
-
-
-def agx_orin() -> dict[str, str]:
-    """AGX Orin as its device tree labels it: two monitors, the second with the doubled rail."""
-    rows = {"/proc/device-tree/compatible": "nvidia,p3737-0000+p3701-0005\\0nvidia,tegra234\\0"}
-    monitors = {
-        "hwmon2": (
-            ("VDD_GPU_SOC", 19500, 120),
-            ("VDD_CPU_CV", 19500, 20),
-            ("VIN_SYS_5V0", 5032, 800),
-        ),
-        "hwmon5": (("NC", 0, 0), ("VDDQ_VDD2_1V8AO", 5024, 60), ("NC", 0, 0)),
-    }
-    for folder, channels in monitors.items():
-        rows[f"/sys/class/hwmon/{folder}/name"] = "ina3221"
-        for number, (label, millivolt, milliampere) in enumerate(channels, 1):
-            rows[f"/sys/class/hwmon/{folder}/in{number}_label"] = label
-            rows[f"/sys/class/hwmon/{folder}/in{number}_input"] = str(millivolt)
-            rows[f"/sys/class/hwmon/{folder}/curr{number}_input"] = str(milliampere)
-    return rows
 
 
 def test_orin_nano_is_identified_with_its_evidence() -> None:
@@ -105,7 +86,7 @@ def test_orin_nano_total_is_its_input_rail_of_the_module() -> None:
 
 
 def test_agx_orin_adds_three_rails_and_never_the_fourth() -> None:
-    monitors = power.PowerMonitors(Sysfs(RecordedFiles(agx_orin())))
+    monitors = power.PowerMonitors(Sysfs(RecordedFiles(boards.agx_orin())))
     labels = {rail.label for rail in monitors.rails()}
     assert labels == {"VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"}
     total = monitors.total()
@@ -115,7 +96,7 @@ def test_agx_orin_adds_three_rails_and_never_the_fourth() -> None:
 
 
 def test_a_missing_rail_gives_no_partial_sum() -> None:
-    rows = agx_orin()
+    rows = boards.agx_orin()
     rows["/sys/class/hwmon/hwmon2/curr2_input"] = "!EAGAIN"
     total = power.PowerMonitors(Sysfs(RecordedFiles(rows))).total()
     assert total.power_w is None
@@ -132,8 +113,8 @@ def test_thor_total_includes_the_carrier_where_its_monitor_is_there() -> None:
 
 
 def test_hwmon_renumbering_changes_nothing() -> None:
-    moved = {p.replace("hwmon2", "hwmon9"): v for p, v in agx_orin().items()}
-    before = power.PowerMonitors(Sysfs(RecordedFiles(agx_orin()))).total()
+    moved = {p.replace("hwmon2", "hwmon9"): v for p, v in boards.agx_orin().items()}
+    before = power.PowerMonitors(Sysfs(RecordedFiles(boards.agx_orin()))).total()
     after = power.PowerMonitors(Sysfs(RecordedFiles(moved))).total()
     assert before == after
 
@@ -207,33 +188,9 @@ def test_over_current_counters_are_compared_and_void_after_a_reboot() -> None:
     assert clocks.throttle_reasons(state(9, 0), state(0, 0, "b"), seconds=10) == ("rebooted",)
 
 
-CONF = """\
-< PARAM TYPE=CLOCK NAME=GPU >
-MAX_FREQ /sys/devices/gpu.0/devfreq/17000000.ga10b/max_freq
-< PARAM TYPE=CLOCK NAME=EMC >
-MAX_FREQ /sys/kernel/nvpmodel_emc_cap/emc_iso_cap
-< POWER_MODEL ID=0 NAME=15W >
-CPU_A78_0 MAX_FREQ 1497600
-GPU MAX_FREQ 612000000
-EMC MAX_FREQ 2133000000
-< POWER_MODEL ID=1 NAME=25W >
-CPU_A78_0 MAX_FREQ 1344000
-GPU MAX_FREQ 918000000
-EMC MAX_FREQ 3199000000
-< POWER_MODEL ID=2 NAME=MAXN_SUPER >
-CPU_A78_0 MAX_FREQ -1
-GPU MAX_FREQ -1
-EMC MAX_FREQ -1
-< POWER_MODEL ID=3 NAME=7W >
-GPU MAX_FREQ 408000000
-EMC MAX_FREQ 2133000000
-< PM_CONFIG DEFAULT=1 >
-"""
-
-
 @pytest.mark.parametrize("status", ["pmode:0002 fmode:fan_mode_quiet", "pmode:0002", "pmode:2"])
 def test_power_mode_is_named_by_its_id_and_ranked_by_its_caps(status: str) -> None:
-    found = modes.read(Sysfs(RecordedFiles({modes.STATUS: status, modes.CONF: CONF})))
+    found = modes.read(Sysfs(RecordedFiles({modes.STATUS: status, modes.CONF: boards.conf()})))
     assert found.active is not None
     assert (found.active.id, found.active.name) == (2, "MAXN_SUPER")
     assert found.active.gpu_cap_hz == math.inf
@@ -245,7 +202,9 @@ def test_power_mode_is_named_by_its_id_and_ranked_by_its_caps(status: str) -> No
 
 
 def test_a_mode_the_configuration_lacks_is_a_fault_and_not_a_guess() -> None:
-    found = modes.read(Sysfs(RecordedFiles({modes.STATUS: "pmode:0008", modes.CONF: CONF})))
+    found = modes.read(
+        Sysfs(RecordedFiles({modes.STATUS: "pmode:0008", modes.CONF: boards.conf()}))
+    )
     assert (found.active, found.missing) == (None, "mode 8 is not in /etc/nvpmodel.conf")
 
 

@@ -47,26 +47,21 @@ class JtopSource:
 
     def rails_w(self) -> dict[str, float]:
         """Momentary power by rail; the service prints milliwatt."""
-        power = self._ask("power")
-        rails = power.get("rail", {}) if isinstance(power, dict) else {}
+        rails = _table(_table(self._ask("power")).get("rail"))
         return {
             name: milliwatt / 1e3
             for name, rail in rails.items()
-            if isinstance(rail, dict) and (milliwatt := _positive(rail.get("power")))
+            if (milliwatt := _positive(_table(rail).get("power")))
         }
 
     def temperature_c(self) -> float | None:
         """The junction temperature."""
-        found = self._ask("temperature")
-        zone = found.get("tj") if isinstance(found, dict) else None
-        return _positive(zone.get("temp")) if isinstance(zone, dict) else None
+        return _positive(_table(_table(self._ask("temperature")).get("tj")).get("temp"))
 
     def load(self) -> float | None:
         """GPU load, 0 to 1. Exactly zero is not told apart from "missing", and is None."""
-        found = self._ask("gpu")
-        for gpu in found.values() if isinstance(found, dict) else ():
-            status = gpu.get("status") if isinstance(gpu, dict) else None
-            percent = _positive(status.get("load")) if isinstance(status, dict) else None
+        for gpu in _table(self._ask("gpu")).values():
+            percent = _positive(_table(_table(gpu).get("status")).get("load"))
             if percent is not None:
                 return percent / 100
         return None
@@ -81,6 +76,11 @@ class JtopSource:
         """Leave the service."""
         with suppress(Exception):
             self._client.close()
+
+
+def _table(value: object) -> dict[str, Any]:
+    """What a foreign client gives, if it is a table; else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def _positive(value: object) -> float | None:

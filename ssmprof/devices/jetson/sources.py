@@ -98,8 +98,8 @@ ORDER: dict[str, tuple[str, ...]] = {
     "temperature_c": ("tegrastats", "nvml", "jtop"),
     "processes": ("nvml",),
 }
-# On Orin every metric of NVML is "not supported", though its initialisation succeeds.
-NVML_SOCS = frozenset({"tegra264"})
+# Every metric of NVML is "not supported" there, though its initialisation succeeds.
+WITHOUT_NVML = frozenset({"tegra194", "tegra234"})
 
 
 class Fallbacks:
@@ -107,7 +107,7 @@ class Fallbacks:
 
     def __init__(self, soc: str | None, openers: dict[str, Callable[[], Source]] | None = None):
         self._openers = dict(SOURCES if openers is None else openers)
-        if soc not in NVML_SOCS:
+        if soc in WITHOUT_NVML:
             self._openers.pop("nvml", None)
         self._opened: dict[str, Source] = {}
         self._refused: dict[str, str] = {}
