@@ -22,6 +22,8 @@ WATCH_S = 3.0
 _POLL_S = 0.1
 # Software throttling of Orin begins at 99 degC (NVIDIA Jetson Linux guide, r36); warn before it.
 _HOT_C = 85.0
+# Labels match exactly: VDD_GPU_SOC and VDD_CPU_GPU_CV feed more than the GPU.
+_GPU_ALONE = frozenset({"VDD_GPU", "GPU", "VDD_SYS_GPU", "POM_5V_GPU"})
 _DESKTOPS = ("Xorg", "Xwayland", "gnome-shell", "gdm3", "lightdm", "xfce4-session")
 _SHOWN_PROCESSES = 3
 
@@ -129,7 +131,7 @@ def _power(device: JetsonDevice, readings: list[float], spent: float) -> Check:
     moved = f"moves every {spent / changes:.1f} s" if changes else f"did not move in {spent:.0f} s"
     parts.append(moved)
     labels = {rail.label for rail in device.rails()}
-    if labels and not any("GPU" in label and "CPU" not in label for label in labels):
+    if labels and not labels & _GPU_ALONE:
         parts.append("no rail of the GPU alone")
     return Check(name="power", level="ok", text=", ".join(parts), source=device.power_source)
 

@@ -85,12 +85,17 @@ class ClockTree:
                 return folder
         return None
 
+    def _hertz(self, path: str) -> float | None:
+        # A float from the start: records that travel as JSON must hash alike before and after.
+        whole = self._sysfs.integer(path)
+        return None if whole is None else float(whole)
+
     def gpu(self) -> GpuClock:
         """Clock, caps, governor and load of the GPU, in one attempt."""
         if self._gpu is None:
             return GpuClock(node=None, missing=_ABSENT)
         values = {
-            name: self._sysfs.integer(f"{self._gpu}/{name}")
+            name: self._hertz(f"{self._gpu}/{name}")
             for name in ("cur_freq", "min_freq", "max_freq")
         }
         absent = [name for name, value in values.items() if value is None]
@@ -119,11 +124,11 @@ class ClockTree:
 
     def sm_cap_hz(self) -> float | None:
         """The highest clock the GPU may reach in the active power mode."""
-        return None if self._gpu is None else self._sysfs.integer(f"{self._gpu}/max_freq")
+        return None if self._gpu is None else self._hertz(f"{self._gpu}/max_freq")
 
     def sm_hz(self) -> float | None:
         """The GPU's clock of this moment, in one read."""
-        return None if self._gpu is None else self._sysfs.integer(f"{self._gpu}/cur_freq")
+        return None if self._gpu is None else self._hertz(f"{self._gpu}/cur_freq")
 
     def junction_c(self) -> tuple[float | None, str]:
         """The headline temperature `tj` in one read, or None and why."""
@@ -149,12 +154,11 @@ class ClockTree:
 
     def emc_cap_hz(self) -> float | None:
         """The cap of the memory clock in this power mode; the live clock needs root."""
-        cap = self._sysfs.integer("/sys/kernel/nvpmodel_clk_cap/emc")
-        return cap if cap else None
+        return self._hertz("/sys/kernel/nvpmodel_clk_cap/emc") or None
 
     def emc_hz(self) -> float | None:
         """The live memory clock, where a board shows it without root (Thor's bwmgr)."""
-        return self._sysfs.integer(_BWMGR) if self._has_bwmgr else None
+        return self._hertz(_BWMGR) if self._has_bwmgr else None
 
     def cpu_pinned(self) -> Pinned | None:
         """Whether every CPU cluster has one allowed clock only."""
