@@ -5,6 +5,11 @@ stands where the compiler would wait, add handling of numbers that cannot occur,
 instructions.
 """
 
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportAssignmentType=false, reportOperatorIssue=false, reportReturnType=false
+
 import triton
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl

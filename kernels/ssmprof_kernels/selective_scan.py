@@ -148,10 +148,11 @@ def _record(
     tensors: tuple[Tensor | None, ...], sequences: int, dt_softplus: bool, meta: dict[str, Any]
 ) -> replay.Recording:
     """The launch for these tensors, in the order of `_NAMES`."""
-    given = dict(zip(_NAMES, tensors, strict=True))
-    u, B = tensors[0], tensors[3]
+    given: dict[str, Tensor | None] = dict(zip(_NAMES, tensors, strict=True))
+    u, B, C = tensors[0], tensors[3], tensors[4]
     assert u is not None
     assert B is not None
+    assert C is not None
     length, channels = u.shape[1:]
     groups, states = B.shape[2:]
     lanes, warps = meta["LANES"], meta["num_warps"]
@@ -169,7 +170,7 @@ def _record(
     # Pairs of 16-bit numbers travel as words, where each lane then still has its own.
     wide = _ASM and even_d and block_d * meta["BLOCK_T"] >= 64 * warps
     x_words = wide and all(_in_words(given[name]) for name in ("u", "dt", "z"))
-    bc_words = _ASM and padded == states > 1 and _in_words(B) and _in_words(given["C"])
+    bc_words = _ASM and padded == states > 1 and _in_words(B) and _in_words(C)
     gluon = meta.get("GLUON") and _GLUON
     kernel = selective_scan_gluon_kernel if gluon else selective_scan_kernel
     recording = replay.Recording(len(_NAMES))
@@ -196,7 +197,7 @@ def _record(
         BC_WORDS=bc_words,
         X_TIME=u.stride(1) == 1 and u.stride(2) != 1,
         BC_TIME=B.stride(1) == 1 and B.stride(3) != 1,
-        PACKED=B.dtype == given["C"].dtype and B.element_size() == 2,
+        PACKED=B.dtype == C.dtype and B.element_size() == 2,
         BLOCK_T=meta["BLOCK_T"],
         BLOCK_D=block_d,
         LANES=lanes,

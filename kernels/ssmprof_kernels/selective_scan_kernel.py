@@ -8,6 +8,11 @@ and their delta * u * B are independent, only one multiply-add per state and tok
 Recurrence and notation: Mamba, arXiv:2312.00752, algorithm 2.
 """
 
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportAssignmentType=false, reportOperatorIssue=false, reportReturnType=false
+
 import triton
 import triton.language as tl
 

@@ -4,6 +4,11 @@ Promises: each works on one block of BLOCK_T tokens; tokens from `left` on read 
 size 0 and are not stored.
 """
 
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportAssignmentType=false, reportOperatorIssue=false, reportReturnType=false
+
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ LANE = np.arange(32)
 def walk(code: str, inputs: np.ndarray) -> np.ndarray:
     """Run the assembly on (values, 32 lanes); returns the outputs, one row per operand."""
     count = len(inputs)
-    registers: dict[str, np.ndarray] = {f"${count + i}": inputs[i] for i in range(count)}
+    registers: dict[str, Any] = {f"${count + i}": inputs[i] for i in range(count)}
     registers["%laneid"] = LANE
     for statement in re.split(r"[;\n]", code.strip("{} \n")):
         words = re.findall(r"[^\s,]+", statement)

@@ -9,6 +9,8 @@ Step (arXiv:2312.00752, section 3; arXiv:2405.21060, section 2): `h = exp(d A) h
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -35,7 +37,9 @@ def selective_state_update_sequential(
     """
     shape = x.shape
     new = state.to(compute_dtype, copy=True)
-    args = [None if t is None else t.to(compute_dtype) for t in (x, dt, A, B, C, D, z, dt_bias)]
+    args: list[Any] = [
+        None if t is None else t.to(compute_dtype) for t in (x, dt, A, B, C, D, z, dt_bias)
+    ]
     h, x, dt, A, B, C, D, z, bias = _heads_form(new, *args)
     y = torch.zeros_like(x)
     for b in range(x.shape[0]):
@@ -73,7 +77,9 @@ def selective_state_update(
     """All rows at once, with the signature and the results of the kernel."""
     y = torch.zeros_like(x) if out is None else out
     compute = torch.promote_types(x.dtype, torch.float32)
-    args = [None if t is None else t.to(compute) for t in (x, dt, A, B, C, D, z, dt_bias)]
+    args: list[Any] = [
+        None if t is None else t.to(compute) for t in (x, dt, A, B, C, D, z, dt_bias)
+    ]
     slots, x, dt, A, B, C, D, z, bias = _heads_form(state, *args)
     rows = torch.arange(x.shape[0], device=x.device)
     live = rows
@@ -105,9 +111,7 @@ def _heads_form(
     D: Tensor | None,
     z: Tensor | None,
     dt_bias: Tensor | None,
-) -> tuple[
-    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None
-]:
+) -> tuple[Any, ...]:
     """Views: state (slots, H, P, N), A (H, P, N), B and C (B, H, 1, N), the others end in (H, P).
 
     A group of channels (Mamba-1) is a head as wide as the group.
@@ -124,10 +128,9 @@ def _heads_form(
         dt = dt.unsqueeze(-1) if dt.dim() == 2 else dt
         D = D.unsqueeze(-1) if D is not None and D.dim() == 1 else D
         dt_bias = dt_bias.unsqueeze(-1) if dt_bias is not None and dt_bias.dim() == 1 else dt_bias
-    x, dt, z = (
-        None if t is None else t if t.dim() == 3 else t.unflatten(1, (heads, width))
-        for t in (x, dt, z)
-    )
+    if x.dim() == 2:
+        x, dt = (t.unflatten(1, (heads, width)) for t in (x, dt))
+        z = None if z is None else z.unflatten(1, (heads, width))
     D, dt_bias = (
         None if t is None else t if t.dim() == 2 else t.unflatten(0, (heads, width))
         for t in (D, dt_bias)
