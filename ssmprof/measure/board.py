@@ -6,6 +6,7 @@ allocation that failed with memory to spare names the driver releases known for 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,13 +14,27 @@ from msgspec import structs
 
 from ssmprof.devices.base import Device, Pinned
 from ssmprof.devices.jetson.device import JetsonDevice
+from ssmprof.devices.jetson.install import ptxas_for
 from ssmprof.devices.jetson.memory import REGRESSED_L4T
+from ssmprof.measure.environment import version
 from ssmprof.records import Environment, Failure, Note
 from ssmprof.units import format_bytes
 
 # A page or two moves by itself when nothing is short; the smallest tensor of a model is larger.
 _SWAP_NOISE_BYTES = 2**20
 Timed = TypeVar("Timed")
+
+
+def assembler(device: Device) -> dict[str, str]:
+    """Make Triton use the board's own ptxas where its own is too old; what was set, for the record.
+
+    Must run before the first kernel is compiled in this process.
+    """
+    if not isinstance(device, JetsonDevice):
+        return {}
+    found = ptxas_for(device.found.soc, version("triton"), os.environ, device.run)
+    os.environ.update(found)
+    return found
 
 
 def unswapped(device: Device, time_it: Callable[[], Timed]) -> tuple[Timed, tuple[Note, ...]]:

@@ -26,7 +26,7 @@ from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device
 from ssmprof.errors import NoDeviceError
 from ssmprof.measure import environment, latency, memory, wire
-from ssmprof.measure.board import unswapped
+from ssmprof.measure.board import assembler, unswapped
 from ssmprof.measure.compilations import count_compilations
 from ssmprof.measure.passes import Scene, run_all
 from ssmprof.measure.preload import preload
@@ -53,7 +53,9 @@ class PointRunner:
             # One core stays free for the parent and the system: a thread that waits its turn holds
             # up all the others at the end of every op.
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
-        self._environment = environment.probe(self.device, kind)
+        assembled = assembler(self.device)
+        found = environment.probe(self.device, kind)
+        self._environment = structs.replace(found, providers=found.providers | assembled)
         self._model: tuple[bytes, Any] | None = None
         self._loaded: tuple[Point, Workload] | None = None
         self._flush: L2Flush | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 
@@ -14,6 +15,7 @@ from ssmprof.chips import chips
 from ssmprof.devices.base import read_clocks, read_telemetry
 from ssmprof.devices.jetson import board, clocks, memory, modes, power
 from ssmprof.devices.jetson.device import JetsonDevice, detect
+from ssmprof.devices.sysfs import Sysfs
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -211,6 +213,22 @@ def test_device_memory_lines_of_the_kernel_are_read_where_they_are_there() -> No
     state = memory.read(boards.sysfs({"/proc/meminfo": boards.MEMINFO + recorded + "\n"}))
     assert state.nvmap_used_bytes == 805_068 * 1024
     assert memory.read(boards.sysfs({"/proc/meminfo": boards.MEMINFO})).nvmap_used_bytes is None
+
+
+def test_memory_of_this_process_is_what_the_kernels_count_grew() -> None:
+    def with_mapped(kib: int) -> Sysfs:
+        lines = f"{boards.MEMINFO}NvMapMemUsed:     {kib} kB\n"
+        return boards.sysfs(boards.nano(**{"/proc/meminfo": lines}))
+
+    one = detect(with_mapped(805_068))
+    assert one is not None
+    assert one.process_bytes(os.getpid()) == 0
+    one.sysfs = with_mapped(905_068)
+    assert one.process_bytes(os.getpid()) == 100_000 * 1024
+    assert one.sources["process_bytes"] == "meminfo:NvMapMemUsed"
+    assert one.process_bytes(1) is None
+    one.sysfs = with_mapped(705_068)
+    assert (one.process_bytes(os.getpid()), one.missing["process_bytes"]) == (None, "it shrank")
 
 
 def test_real_throttling_is_named_and_a_cap_is_not() -> None:

@@ -222,3 +222,38 @@ def test_the_question_put_to_torch_is_answered_by_this_torch() -> None:
     assert found is not None
     assert re.match(r"\d+\.\d+", found["torch"])
     assert found["available"] is False
+
+
+RELEASE_13 = (
+    "ptxas: NVIDIA (R) Ptx optimizing assembler\nCuda compilation tools, release 13.0, V13.0.48"
+)
+
+
+@pytest.mark.parametrize(
+    ("soc", "triton", "environ", "said", "expected"),
+    [
+        ("tegra264", "3.6.0", {}, RELEASE_13, "TRITON_PTXAS_BLACKWELL_PATH"),
+        ("tegra264", "3.5.1", {}, RELEASE_13, "TRITON_PTXAS_PATH"),
+        ("tegra264", "3.7.0", {}, RELEASE_13, None),
+        ("tegra264", "3.6.0", {}, RELEASE_13.replace("13.0", "12.9"), None),
+        ("tegra264", "3.6.0", {}, None, None),
+        ("tegra264", "3.6.0", {"TRITON_PTXAS_BLACKWELL_PATH": "/mine"}, RELEASE_13, None),
+        ("tegra264", None, {}, RELEASE_13, None),
+        ("tegra234", "3.6.0", {}, RELEASE_13, None),
+    ],
+)
+def test_the_boards_own_assembler_is_used_only_where_it_is_needed_and_new_enough(
+    soc: str, triton: str | None, environ: dict[str, str], said: str | None, expected: str | None
+) -> None:
+    found = install.ptxas_for(soc, triton, environ, lambda command: said)
+    assert found == ({} if expected is None else {expected: "/usr/local/cuda/bin/ptxas"})
+
+
+def test_profiling_nodes_that_refuse_name_the_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = {"/dev/nvgpu/igpu0/prof-ctx": "x"}
+    assert checks_system.profiling(device()) is None
+    monkeypatch.setattr(checks_system.os, "access", lambda path, mode: False)
+    check = only(checks_system.profiling(device(**node)))
+    assert (check.level, "video,render" in (check.fix or "")) == ("warn", True)
+    monkeypatch.setattr(checks_system.os, "access", lambda path, mode: True)
+    assert only(checks_system.profiling(device(**node))).level == "ok"

@@ -16,14 +16,15 @@ import make
 import pytest
 
 from ssmprof.devices import NullDevice
+from ssmprof.devices.jetson import checks
 from ssmprof.devices.jetson.device import JetsonDevice, detect, guard_of
 from ssmprof.devices.jetson.memory import REGRESSED_L4T, Watchdog, margin_bytes, watchdog_bytes
 from ssmprof.devices.jetson.replay import VARIABLE
 from ssmprof.devices.sysfs import Sysfs
-from ssmprof.measure import energy
+from ssmprof.measure import doctor, energy
 from ssmprof.measure.board import loosened, suspected, unswapped
 from ssmprof.measure.worker import classify
-from ssmprof.records import Energy, Failure, Measurement, Note
+from ssmprof.records import Calibration, Check, Energy, Failure, Measurement, Note
 from ssmprof.store import folder
 
 TOTAL_KB = 7_802_640
@@ -231,6 +232,34 @@ def test_a_monitor_that_hardly_moves_gives_no_energy_after_longer_windows() -> N
     )
     assert isinstance(found, Note)
     assert "20 are needed" in found.text
+
+
+def test_doctor_on_a_board_gives_its_checks_and_none_of_the_general_ones_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(boards.write(boards.nano(), tmp_path / "nano.tsv")))
+    monkeypatch.setattr(checks.power, "__defaults__", (0.0,))
+    monkeypatch.setattr(doctor, "_on_cpu", lambda device, thorough: (Calibration(), []))
+    found = doctor.examine("cpu")
+    names = [check.name for check in found.checks]
+    for name in ("torch", "board", "driver", "power mode", "clocks", "power", "memory", "swap"):
+        assert names.count(name) == 1, name
+    assert "others" not in names
+    assert not [check for check in found.checks if check.level == "error"]
+
+
+def test_doctor_tells_the_rest_of_a_board_without_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(boards.write(boards.nano(), tmp_path / "nano.tsv")))
+    monkeypatch.setattr(checks.power, "__defaults__", (0.0,))
+    absent = Check(name="torch", level="error", text="not installed", fix="pip install torch")
+    monkeypatch.setattr(doctor.doctor_host, "torch_build", lambda: absent)
+    found = doctor.examine("cpu")
+    assert found.checks[0].level == "error"
+    assert "https://pypi.jetson-ai-lab.io/jp6/cu126" in (found.checks[0].fix or "")
+    assert "board" in [check.name for check in found.checks]
+    assert doctor.grade(found) == "D"
 
 
 SCENARIO = """\

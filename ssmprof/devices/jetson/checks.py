@@ -220,6 +220,7 @@ CHECKS: dict[str, Callable[[JetsonDevice], Found]] = {
     "swap": checks_system.swap,
     "temperature": thermal,
     "ptrace": checks_system.ptrace,
+    "profiling": checks_system.profiling,
     "jtop": checks_system.service,
     "container": checks_system.container,
     "ptxas": checks_system.ptxas,

@@ -5,19 +5,21 @@ Files are read through the device's `Sysfs`, so that captured boards replay them
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from importlib import metadata
 
 from ssmprof.devices.jetson import jtop
 from ssmprof.devices.jetson.device import JetsonDevice
-from ssmprof.devices.jetson.install import torch_line
+from ssmprof.devices.jetson.install import ptxas_variable, torch_line, triton_release
 from ssmprof.records import Check
 from ssmprof.units import format_bytes
 
 _MOUNTS = ("/etc/nv_tegra_release", "/etc/nvpmodel.conf", "/var/lib/nvpmodel/status")
 _PTRACE = "/proc/sys/kernel/yama/ptrace_scope"
 _CAP_SYS_PTRACE = 19
+_PROFILING = ("/dev/nvgpu/igpu0/prof*", "/dev/nvhost-prof-gpu")
 
 
 def swap(device: JetsonDevice) -> Check:
@@ -59,6 +61,22 @@ def ptrace(device: JetsonDevice) -> Check:
             fix="start it with --cap-add SYS_PTRACE (jetson/run-container.sh does)",
         )
     return Check(name="ptrace", level="ok", text="py-spy may trace a worker")
+
+
+def profiling(device: JetsonDevice) -> Check | None:
+    """CUPTI needs the profiling nodes; without them it fails, or takes the process along."""
+    nodes = [path for pattern in _PROFILING for path in device.sysfs.glob(pattern)]
+    refused = [path for path in nodes if not os.access(path, os.R_OK | os.W_OK)]
+    if not nodes:
+        return None
+    if not refused:
+        return Check(name="profiling", level="ok", text="profiling nodes can be opened")
+    return Check(
+        name="profiling",
+        level="warn",
+        text=f"{refused[0]} cannot be opened: no CUPTI, per-op times come from events alone",
+        fix='sudo usermod -aG video,render "$USER", then log in again',
+    )
 
 
 def service(device: JetsonDevice) -> Check:
@@ -107,13 +125,12 @@ def ptxas(device: JetsonDevice) -> Check | None:
     except metadata.PackageNotFoundError:
         fix = torch_line(device.l4t)
         return Check(name="ptxas", level="error", text="triton is not installed", fix=fix)
-    release = tuple(int(part) for part in version.split(".")[:2])
+    release = triton_release(version)
     if release >= (3, 7):
         return Check(name="ptxas", level="ok", text=f"triton {version} knows sm_110")
-    variable = "TRITON_PTXAS_BLACKWELL_PATH" if release == (3, 6) else "TRITON_PTXAS_PATH"
     return Check(
         name="ptxas",
         level="warn",
         text=f"triton {version} carries a ptxas that does not know sm_110",
-        fix=f"export {variable}=/usr/local/cuda/bin/ptxas  (CUDA 13 or later)",
+        fix=f"export {ptxas_variable(release)}=/usr/local/cuda/bin/ptxas  (CUDA 13 or later)",
     )

@@ -6,6 +6,7 @@ is integrated from power by whoever measures it. `sources` names where each read
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from ssmprof.devices.jetson import board, clocks, memory, modes, power
 from ssmprof.devices.jetson.sources import Fallbacks, Nvml, run_command
 from ssmprof.devices.sysfs import Sysfs
 
+_MAPPED = "meminfo:NvMapMemUsed"
 _UNKNOWN = "no source on this board answers without root"
 
 
@@ -46,6 +48,7 @@ class JetsonDevice(NullDevice):
         self._monitors = power.PowerMonitors(sysfs)
         self._clocks = clocks.ClockTree(sysfs)
         self._throttle_seen = (self._clocks.throttle(), time.monotonic())
+        self._mapped_before = memory.read(sysfs).nvmap_used_bytes
         rails = self._monitors.rails()
         total = power.total_of({rail.label: rail for rail in rails})
         chips = "+".join(sorted({rail.source for rail in rails if rail.label in total.rails}))
@@ -160,6 +163,15 @@ class JetsonDevice(NullDevice):
         return self._ask("processes")
 
     def process_bytes(self, pid: int) -> int | None:
+        """GPU memory of a process.
+
+        The kernel counts device memory of all processes together, so this one's is what the count
+        grew since the device was opened, as long as nobody else allocates; Thor's driver lists it.
+        """
+        mapped = memory.read(self.sysfs).nvmap_used_bytes
+        if pid == os.getpid() and mapped is not None and self._mapped_before is not None:
+            grown = mapped - self._mapped_before
+            return self._kept("process_bytes", grown if grown >= 0 else None, _MAPPED, "it shrank")
         source = self._fallbacks.running("nvml")
         if source is None and self.processes() is not None:
             source = self._fallbacks.running("nvml")

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ssmprof.devices.jetson.board import Run
 from ssmprof.records import Check
 
 JETPACK6_INDEX = "https://pypi.jetson-ai-lab.io/jp6/cu126"
@@ -23,6 +25,7 @@ _LINES: Mapping[str, str] = {
 }
 _CUDA_MAJOR: Mapping[str, str] = {"36": "12", "38": "13", "39": "13"}
 _CHILD_S = 120.0
+_PTXAS = "/usr/local/cuda/bin/ptxas"
 _QUESTION = """
 import json, torch
 seen = torch.cuda.is_available()
@@ -42,6 +45,35 @@ print(json.dumps(found))
 def torch_line(l4t: str | None) -> str:
     """The command that installs torch and triton for a release; JetPack 6 where it is unknown."""
     return _LINES.get((l4t or "36").split(".")[0], _JETPACK6)
+
+
+def ptxas_for(
+    soc: str | None, triton: str | None, environ: Mapping[str, str], run: Run | None
+) -> dict[str, str]:
+    """The variable that makes Triton before 3.7 use the board's assembler; empty where not needed.
+
+    Only on Thor, only where the user has set none, and only where the board's own ptxas is of CUDA
+    13 or later, since older ones know sm_110 as little as Triton's.
+    """
+    if soc != "tegra264" or triton is None or run is None:
+        return {}
+    release = triton_release(triton)
+    variable = ptxas_variable(release)
+    if release >= (3, 7) or environ.get(variable):
+        return {}
+    found = re.search(r"release (\d+)\.", run([_PTXAS, "--version"]) or "")
+    return {variable: _PTXAS} if found and int(found[1]) >= 13 else {}
+
+
+def triton_release(version: str) -> tuple[int, int]:
+    """`3.6.0+git` -> (3, 6)."""
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+def ptxas_variable(release: tuple[int, int]) -> str:
+    """Which variable names the assembler for new architectures in this Triton."""
+    return "TRITON_PTXAS_BLACKWELL_PATH" if release >= (3, 6) else "TRITON_PTXAS_PATH"
 
 
 def ask_torch() -> dict[str, Any] | None:
