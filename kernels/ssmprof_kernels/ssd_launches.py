@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import triton
@@ -16,11 +16,10 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ssmprof_kernels import launch, replay, ssd_plan, ssd_prepare, ssd_summaries, ssd_walk
 
-if triton.__version__.startswith("3.6."):
+#: Gluon changes between versions; the twins in plain Triton serve those not tested.
+GLUON = triton.__version__.startswith("3.6.")
+if GLUON or TYPE_CHECKING:
     from ssmprof_kernels import ssd_hopper, ssd_hopper_walk
-else:
-    # Gluon changes between versions; the twins in plain Triton serve those not tested.
-    ssd_hopper = ssd_hopper_walk = None
 
 #: Order of the tensors of a call.
 NAMES = ("x", "dt", "A", "B", "C", "D", "z", "bias", "h0", "cu", "seq", "y", "final")
@@ -34,7 +33,7 @@ def record(
     meta: dict[str, Any],
 ) -> replay.Recording:
     """Choose kernels, tiles and segments; `tensors` in the order of `NAMES`."""
-    given = dict(zip(NAMES, tensors, strict=True))
+    given: dict[str, Tensor | None] = dict(zip(NAMES, tensors, strict=True))
     x, B, C, D = tensors[0], tensors[3], tensors[4], tensors[5]
     assert x is not None
     assert B is not None
@@ -54,7 +53,7 @@ def record(
     apart = x.dtype == torch.float32 or (low < 0.0 and not dt_softplus)
     seq_idx = given["seq"] is not None
     driven = (
-        ssd_hopper is not None
+        GLUON
         and facts.sm == 90
         and tma
         and meta["gluon"]
@@ -157,7 +156,7 @@ def record(
             )
         if cut.segments == 2:
             size = width * states
-            block = min(1024, triton.next_power_of_2(size))
+            block = min(1024, ssd_plan.tile(size))
             rec.add(
                 ssd_summaries._combine, sequences * heads * -(-size // block), options(4),
                 h0_ptr=ref["h0"], cu_ptr=ref["cu"], L=length, H=heads, SIZE=size, K=cut.T // Q,

@@ -7,6 +7,7 @@ graph stays valid, and no length makes a kernel compile again.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +22,8 @@ from ssmprof_kernels import launch
 #: Then the time model of `segments`: `resident` programs (of the summaries `sum_resident`) share a
 #: multiprocessor; `alone_us` is one chunk in a program that has the multiprocessor to itself,
 #: `busy_us` what each adds when it is shared, `wave_us` the start and end of a program,
-#: `launch_us` one more dependent kernel inside a graph. Fitted on an H100 (P 64, N 128, bf16).
+#: `launch_us` one more dependent kernel inside a graph. Fitted on an H100 (P 64, N 128, bf16);
+#: `kernels/benchmarks/tune_ssd.py` fits anew. A further entry `S` forces the number of segments.
 DEFAULT: dict[str, Any] = {
     "Q": 64,
     "BP": 64,
@@ -87,7 +89,7 @@ class Plan(NamedTuple):
 
 
 def choose(
-    shape: tuple[int, int, int, int], states: int, dtype: torch.dtype, device: torch.device
+    shape: Sequence[int], states: int, dtype: torch.dtype, device: torch.device
 ) -> launch.Choice:
     """Meta-parameters for x of `shape` (B, L, H, P) and `states` = N."""
     width = tile(shape[3])
@@ -117,36 +119,32 @@ class Times(NamedTuple):
     launch_us: float
 
 
-@functools.lru_cache(maxsize=4096)
-def segments(programs: int, chunks: int, sm_count: int, t: Times) -> int:
-    """Segments per sequence of `chunks` chunks that minimise the modelled time.
+def modelled_us(programs: int, count: int, length: int, sm_count: int, t: Times) -> float:
+    """Modelled time in microseconds of `count` segments of `length` chunks in each sequence.
 
     `programs` is the number of programs with one segment each: sequences x heads x blocks of P.
     """
 
-    def stage(count: int, length: int, resident: int, alone_us: float, busy_us: float) -> float:
-        full, rest = divmod(count, sm_count * resident)
+    def stage(total: int, resident: int, alone_us: float, busy_us: float) -> float:
+        full, rest = divmod(total, sm_count * resident)
         us = full * (length * max(alone_us, busy_us * resident) + t.wave_us)
         if rest:
             us += length * max(alone_us, busy_us * -(-rest // sm_count)) + t.wave_us
         return us
 
-    best, best_us = 1, float("inf")
-    tried = 0
-    for s in range(1, min(chunks, MOST_SEGMENTS) + 1):
-        length = -(-chunks // s)
-        count = -(-chunks // length)
-        if count == tried:
-            continue
-        tried = count
-        us = stage(programs * count, length, t.resident, t.alone_us, t.busy_us)
-        if count > 1:
-            ends = programs * (count - 1)
-            us += stage(ends, length, t.sum_resident, t.sum_alone_us, t.sum_busy_us)
-            us += t.launch_us * (2 if count > FOLD_LIMIT else 1)
-        if us < best_us:
-            best, best_us = count, us
-    return best
+    us = stage(programs * count, t.resident, t.alone_us, t.busy_us)
+    if count > 1:
+        us += stage(programs * (count - 1), t.sum_resident, t.sum_alone_us, t.sum_busy_us)
+        us += t.launch_us * (2 if count > FOLD_LIMIT else 1)
+    return us
+
+
+@functools.lru_cache(maxsize=4096)
+def segments(programs: int, chunks: int, sm_count: int, t: Times) -> int:
+    """Segments per sequence of `chunks` chunks that minimise `modelled_us`."""
+    lengths = dict.fromkeys(-(-chunks // s) for s in range(1, min(chunks, MOST_SEGMENTS) + 1))
+    cuts = [(-(-chunks // length), length) for length in lengths]
+    return min(cuts, key=lambda cut: modelled_us(programs, *cut, sm_count, t))[0]
 
 
 def plan(

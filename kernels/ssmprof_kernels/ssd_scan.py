@@ -82,9 +82,11 @@ def ssd_scan(
         dtype = torch.float32 if return_final_state is True else return_final_state
         final = torch.empty((sequences, *x.shape[2:], B.shape[3]), dtype=dtype, device=x.device)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    if not (A.is_contiguous() and (initial_state is None or initial_state.is_contiguous())):
-        A, initial_state = (t if t is None else t.contiguous() for t in (A, initial_state))
-    D, dt_bias = (t if t is None or t.is_contiguous() else t.contiguous() for t in (D, dt_bias))
+    # Small tensors that kernels read as plain arrays; `contiguous` returns one that already is.
+    A = A.contiguous()
+    D, dt_bias, initial_state = (
+        t if t is None else t.contiguous() for t in (D, dt_bias, initial_state)
+    )
     tensors = (x, dt, A, B, C, D, z, dt_bias, initial_state, cu_seqlens, seq_idx, y, final)
     meta = ssd_plan.choose(x.shape, B.shape[3], x.dtype, x.device).meta
     key = (replay.facts_of(tensors), dt_softplus, dt_limit, x.device, id(meta))
