@@ -35,6 +35,7 @@ def command(
     Example: ssmprof fit llama-3.2-1b mamba2-780m --cap 8GiB
     """
     from ssmprof.devices import detect
+    from ssmprof.devices.jetson.device import guard_of
     from ssmprof.measure.client import Client
     from ssmprof.measure.fit import fit
     from ssmprof.planning import feasible
@@ -49,7 +50,9 @@ def command(
     scenario = asked(what)
     opened = detect(device)  # type: ignore[arg-type]
     machine = feasible.Machine.of_device(opened.name, opened.kind, opened.memory_bytes())
-    limit = cap or machine.memory_bytes
+    # On a board the memory is shared: what is left of it counts, and a watch keeps the rest alive.
+    guard = guard_of(opened)
+    limit = cap or (guard.room_bytes() if guard else None) or machine.memory_bytes
     opened.close()
     if limit is None:
         raise ConfigError("this device does not tell its memory", fix="--cap 8GiB")
@@ -57,7 +60,9 @@ def command(
     for block in scenario.blocks:
         if not isinstance(block, BlockSpec):
             raise ConfigError(f"{block.name}: what it needs cannot be predicted from shapes")
-        with Client(opened.kind, predict=lambda job: feasible.peak_bytes(job, machine)) as client:
+        with Client(
+            opened.kind, watch=guard, predict=lambda job: feasible.peak_bytes(job, machine)
+        ) as client:
             found = fit(
                 lambda at, block=block: (
                     feasible.peak_bytes(_job(block, at, phase, batch, cap), machine) or 0

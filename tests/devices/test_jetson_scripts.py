@@ -185,3 +185,68 @@ def test_the_readme_says_what_nobody_has_verified() -> None:
         assert item in words
     for path in boards.ROOT.iterdir():
         assert path.name in (*text.split("`"), "README.md") or f"{path.name}/" in text, path.name
+
+
+PYTHON = """#!/bin/sh
+# -m venv FOLDER makes an environment whose tools write down what they were asked.
+if [ "$1 $2" = "-m venv" ]; then
+  mkdir -p "$3/bin"
+  for tool in pip ssmprof; do
+    printf '#!/bin/sh\\necho "%s $*" >> "%s/log"\\n' "$tool" "$3" > "$3/bin/$tool"
+    chmod +x "$3/bin/$tool"
+  done
+  printf '#!/bin/sh\\ngrep -q requirements "%s/log"\\n' "$3" > "$3/bin/python"
+  chmod +x "$3/bin/python"
+fi
+"""
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder of stand-ins for python3.10 and curl, first on the path."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for name, text in {"python3.10": PYTHON, "curl": "#!/bin/sh\nexit ${CURL:-0}\n"}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def test_setup_does_what_it_showed_and_a_second_run_installs_torch_no_more(
+    tmp_path: Path, tools: Path
+) -> None:
+    root, venv = laid_out(boards.nano(), tmp_path), tmp_path / "venv"
+    environ = {
+        "BOARD_ROOT": str(root), "VENV": str(venv), "PATH": f"{tools}:{os.environ['PATH']}",
+    }  # fmt: skip
+    done = run("setup.sh", "--yes", **environ)
+    assert done.returncode == 0, done.stderr
+    first = (venv / "log").read_text().splitlines()
+    assert "--no-deps" in first[0]
+    assert "requirements-jetpack6.txt" in first[0]
+    assert first[1].startswith("pip install filelock")
+    assert first[-2] == f"pip install {boards.ROOT.parent}"
+    assert first[-1] == "ssmprof doctor"
+    assert run("setup.sh", "--yes", **environ).returncode == 0
+    second = (venv / "log").read_text().splitlines()[len(first) :]
+    assert second == first[-2:]
+
+
+def test_setup_stops_with_the_line_where_the_index_does_not_answer(
+    tmp_path: Path, tools: Path
+) -> None:
+    root, venv = laid_out(boards.nano(), tmp_path), tmp_path / "venv"
+    path = f"{tools}:{os.environ['PATH']}"
+    done = run("setup.sh", "--yes", BOARD_ROOT=str(root), VENV=str(venv), PATH=path, CURL="7")
+    assert done.returncode == 1
+    assert f"{install.JETPACK6_INDEX} does not answer" in done.stderr
+    assert not (venv / "log").exists()
+
+
+def test_setup_without_python_names_the_package(tmp_path: Path) -> None:
+    root = laid_out(boards.nano(), tmp_path)
+    done = run("setup.sh", "--yes", BOARD_ROOT=str(root), VENV=str(tmp_path / "v"), PATH="/bin")
+    if shutil.which("python3.10", path="/bin"):
+        pytest.skip("this machine has a python3.10 of its own")
+    assert done.returncode == 1
+    assert "sudo apt install python3.10-venv" in done.stderr
