@@ -24,6 +24,14 @@ INSTALL = {
 }
 
 
+#: What a reader must know of a peer's row, by operation and provider.
+NOTES = {
+    ("ssd_scan", "fla"): "without D skip, step bias and softplus, hence its error; q, k per head",
+    ("attention_decode", "sdpa-cudnn"): "head-first cache",
+    ("attention_decode", "sdpa-flash"): "head-first cache",
+}
+
+
 @dataclass(frozen=True)
 class Missing:
     """Why a peer has no time in a cell."""

@@ -142,7 +142,7 @@ def _cell(
         row = dict.fromkeys(COLUMNS) | {
             "op": case.op, "shape": case.shape, "length": case.length, "batch": case.batch,
             "provider": name, "mode": "graph", "device": device, "width": case.width,
-            "note": notes.get(name),
+            "note": notes.get(name) or peers.NOTES.get((case.op, name)),
         }  # fmt: skip
         if samples.get(name):
             row |= _times(case, limits, samples, name) | {
