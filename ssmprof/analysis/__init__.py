@@ -25,6 +25,7 @@ from ssmprof.analysis import (
 from ssmprof.analysis.curves import curves, facets
 from ssmprof.analysis.findings import Analysis, CurvePoint, Facet, Share, Trust, Warning
 from ssmprof.analysis.stats import estimate
+from ssmprof.analysis.tags import tags
 from ssmprof.records import Measurement, Outcome, Run, median
 
 __all__ = ["FINDERS", "Analysis", "analyze"]
@@ -110,7 +111,7 @@ def _curve_points(facet: Facet, group: list[Outcome]) -> Iterable[CurvePoint]:
     for outcome in group:
         if isinstance(outcome, Measurement):
             key = (outcome.point.block, outcome.point.context)
-            notes.setdefault(key, {}).update(dict.fromkeys(note.kind for note in outcome.notes))
+            notes.setdefault(key, {}).update(dict.fromkeys(tags(outcome)))
     for metric in crossover.METRICS:
         for block, curve in curves(group, metric).items():
             for context, rounds in curve.items():

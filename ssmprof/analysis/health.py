@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from ssmprof.analysis.findings import Grade, Trust, Warning
 from ssmprof.analysis.stats import LEAST_ROUNDS
+from ssmprof.analysis.tags import tags
 from ssmprof.records import Environment, Failure, Measurement, Run
 
 CLOSURE_GRAPH = 0.02
@@ -24,8 +25,9 @@ OTHER_TIME = 0.02  # share of time in kernels no family claims
 LIMITS = (
     f"D: more than {THROTTLED_WITHHOLDS:.0%} of the points throttled, equal runs differing by more "
     f"than {REPEAT_NOISE_WITHHOLDS:.0%}, or a machine that was never checked",
-    f"C: any point throttled, more than {NOISY:.0%} of the points noisy, equal runs differing by "
-    f"more than {REPEAT_NOISE:.0%}, fewer than {LEAST_ROUNDS} rounds, or mixed software",
+    f"C: any point throttled or at the power limit, more than {NOISY:.0%} of the points noisy, "
+    f"equal runs differing by more than {REPEAT_NOISE:.0%}, fewer than {LEAST_ROUNDS} rounds, or "
+    "mixed software",
     f"B: any other warning; parts missing the whole by more than {CLOSURE_GRAPH:.0%} (graph) or "
     f"{CLOSURE_EAGER:.0%} (eager)",
 )
@@ -60,6 +62,9 @@ def trust(run: Run, found: Sequence[Warning]) -> Trust:
         reasons.append(("D", text))
     elif throttled:
         reasons.append(("C", f"{throttled:.0%} of the points were throttled"))
+    if capped := counts.get("power-cap", 0) / total:
+        text = f"{capped:.0%} of the points met the power limit"
+        reasons.append(("C", f"{text}; their SM clock fell as low as {_slowest(measured):.0%}"))
     if counts.get("noisy", 0) / total > NOISY:
         reasons.append(("C", f"{counts['noisy'] / total:.0%} of the points stayed noisy"))
     rounds = len({one.round for one in measured})
@@ -80,12 +85,26 @@ def trust(run: Run, found: Sequence[Warning]) -> Trust:
     return Trust(grade=grade, reasons=ordered, limits=LIMITS, withheld=withheld)
 
 
+def _slowest(measured: Sequence[Measurement]) -> float:
+    """Lowest SM clock of the points at the power limit, over the highest of the run."""
+    seen = [
+        (hz, "power-cap" in tags(one))
+        for one in measured
+        for hz in (one.clocks.sm_before_hz, one.clocks.sm_after_hz)
+        if hz
+    ]
+    capped = [hz for hz, mine in seen if mine]
+    return min(capped) / max(hz for hz, _ in seen) if capped else 1.0
+
+
 def _noted(measured: Sequence[Measurement]) -> Iterable[Warning]:
     """One warning per kind of note, with the number of points; closure is told by its numbers."""
     kinds: dict[str, list[str]] = {}
     for one in measured:
-        for note in {note.kind: note for note in one.notes if note.kind != "closure"}.values():
-            kinds.setdefault(note.kind, []).append(note.text)
+        texts = {note.kind: note.text for note in one.notes}
+        for kind in tags(one):
+            if kind != "closure":
+                kinds.setdefault(kind, []).append(texts.get(kind, "; ".join(one.clocks.throttle)))
     for kind, texts in kinds.items():
         text = f"{len(texts)} of {len(measured)} points: {kind} ({texts[0]})"
         yield Warning(kind=kind, text=text, points=len(texts), fix=_FIXES.get(kind))

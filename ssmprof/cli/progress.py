@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 QUIET_S = 10.0
-_WARN = {"noisy": "noisy", "throttled": "throttled"}
+_WARN = {"noisy": "noisy", "throttled": "throttled", "power-cap": "power cap"}
 
 
 class Reporter:

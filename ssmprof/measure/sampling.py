@@ -125,12 +125,17 @@ def _no_collection() -> Iterator[None]:
 
 
 def throttle_notes(clocks: Clocks, highest_hz: float | None) -> tuple[Note, ...]:
-    """Tags of a point whose clock was held down, by the device's word and by the clock itself."""
-    notes: tuple[Note, ...] = ()
-    if clocks.throttle:
-        notes += (Note(kind="throttled", text="; ".join(clocks.throttle)),)
+    """The tag of a point whose clock was held down: `throttled`, or `power-cap` alone.
+
+    A device names its power limit also at full clock, so that reason counts as throttling only
+    together with a clock below three quarters of the highest.
+    """
     lowest = min((hz for hz in (clocks.sm_before_hz, clocks.sm_after_hz) if hz), default=None)
-    if lowest and highest_hz and lowest < _THROTTLED * highest_hz:
-        text = f"SM clock at {lowest / 1e6:.0f} of {highest_hz / 1e6:.0f} MHz"
-        notes += (Note(kind="clock", text=text),)
-    return notes
+    slow = lowest is not None and highest_hz is not None and lowest < _THROTTLED * highest_hz
+    if not clocks.throttle and not slow:
+        return ()
+    reasons = list(clocks.throttle)
+    if lowest is not None and highest_hz is not None:
+        reasons.append(f"SM clock at {lowest / 1e6:.0f} of {highest_hz / 1e6:.0f} MHz")
+    capped = not slow and set(clocks.throttle) == {"power cap"}
+    return (Note(kind="power-cap" if capped else "throttled", text="; ".join(reasons)),)

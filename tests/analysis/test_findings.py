@@ -17,7 +17,8 @@ from make import (
 )
 
 from ssmprof.analysis import FINDERS, analyze
-from ssmprof.records import Calibration, Check, Energy, Note
+from ssmprof.analysis.tags import tags
+from ssmprof.records import Calibration, Check, Clocks, Energy, Note
 
 GIB = 2**30
 CONTEXTS = (512, 1024, 2048, 4096, 8192)
@@ -187,6 +188,7 @@ def noted(kind, share, total=20):
         (rounds(count=2), {}, "C"),
         (rounds() + noted("throttled", 0.1), {}, "C"),
         (rounds() + noted("throttled", 0.5), {}, "D"),
+        (rounds() + noted("power-cap", 0.9), {}, "C"),
         (rounds() + noted("noisy", 0.05), {}, "B"),
         (rounds() + noted("noisy", 0.5), {}, "C"),
     ],
@@ -195,6 +197,18 @@ def test_the_grade_follows_the_printed_limits(outcomes, calibration, grade: str)
     trust = analyze(run(*outcomes, **checked(**calibration))).trust
     assert trust.grade == grade
     assert (trust.withheld is not None) == (grade == "D")
+
+
+def test_a_power_limit_named_at_full_clock_is_no_throttling():
+    def flagged(clock_hz: float, *more: Note):
+        return measurement(
+            clocks=Clocks(sm_before_hz=1.98e9, sm_after_hz=clock_hz, throttle=("power cap",)),
+            notes=(Note(kind="throttled", text="power cap"), *more),
+        )
+
+    assert tags(flagged(1.7e9)) == ("power-cap",)
+    slow = Note(kind="clock", text="SM clock at 1400 of 1980 MHz")
+    assert tags(flagged(1.4e9, slow)) == ("throttled", "clock")
 
 
 def test_a_machine_that_was_never_checked_carries_no_verdict():

@@ -108,9 +108,23 @@ def test_a_time_floor_is_honoured():
     assert found.spent_s >= 0.5
 
 
-def test_a_device_that_is_held_down_is_tagged_by_its_word_and_by_its_clock():
-    held = Clocks(sm_before_hz=1.98e9, sm_after_hz=1.4e9, throttle=("power cap",))
-    assert [note.kind for note in throttle_notes(held, 1.98e9)] == ["throttled", "clock"]
+@pytest.mark.parametrize(
+    ("after_hz", "reasons", "kind"),
+    [
+        (1.4e9, ("power cap",), "throttled"),
+        (1.7e9, ("power cap",), "power-cap"),
+        (1.98e9, ("power cap",), "power-cap"),
+        (1.98e9, ("thermal (hardware)",), "throttled"),
+        (1.4e9, (), "throttled"),
+    ],
+)
+def test_a_device_that_is_held_down_is_tagged_by_its_word_and_by_its_clock(
+    after_hz: float, reasons: tuple[str, ...], kind: str
+):
+    held = Clocks(sm_before_hz=1.98e9, sm_after_hz=after_hz, throttle=reasons)
+    (note,) = throttle_notes(held, 1.98e9)
+    assert note.kind == kind
+    assert f"SM clock at {after_hz / 1e6:.0f} of 1980 MHz" in note.text
     free = Clocks(sm_before_hz=1.9e9, sm_after_hz=1.8e9)
     assert throttle_notes(free, 1.98e9) == ()
     assert throttle_notes(Clocks(), None) == ()
