@@ -60,11 +60,11 @@ def probe(device: Device, kind: Literal["cuda", "cpu"]) -> Environment:
     if kind == "cuda":
         if not torch.cuda.is_available():
             raise NoDeviceError("torch sees no CUDA device", fix="ssmprof doctor")
-        properties = torch.cuda.get_device_properties(0)
+        properties, board = torch.cuda.get_device_properties(0), "board" in values
         values |= {
             # torch calls every Orin "Orin"; a board knows its own name.
-            "device": values["device"] if "board" in values else properties.name,
-            "chip": find_chip(properties.name) or values.get("chip"),
+            "device": values["device"] if board else properties.name,
+            "chip": values["chip"] if board else find_chip(properties.name) or values["chip"],
             "cuda": torch.version.cuda,
             "compute_capability": f"{properties.major}.{properties.minor}",
             "sm_count": properties.multi_processor_count,
@@ -105,6 +105,8 @@ def _common(device: Device, kind: Literal["cuda", "cpu"]) -> dict[str, Any]:
     # A board knows what a plain GPU has no word for.
     of_board = ("board", "l4t", "power_mode", "sm_cap_hz", "memory_cap_hz")
     values |= {name: found for name in of_board if (found := getattr(device, name, None))}
+    if "board" in values:  # by its number: a module that is not in the table has no peaks
+        values["chip"] = getattr(device, "chip", None) if kind == "cuda" else None
     absent = {"driver": "not readable"} if kind == "cuda" and values["driver"] is None else {}
     return values | {"missing": absent}
 

@@ -21,7 +21,7 @@ from ssmprof.devices.jetson.device import JetsonDevice, detect, guard_of
 from ssmprof.devices.jetson.memory import REGRESSED_L4T, Watchdog, margin_bytes, watchdog_bytes
 from ssmprof.devices.jetson.replay import VARIABLE
 from ssmprof.devices.sysfs import Sysfs
-from ssmprof.measure import doctor, energy
+from ssmprof.measure import doctor, energy, environment
 from ssmprof.measure.board import loosened, suspected, unswapped
 from ssmprof.measure.worker import classify
 from ssmprof.records import Calibration, Check, Energy, Failure, Measurement, Note
@@ -339,3 +339,21 @@ def test_a_board_without_room_skips_every_point_with_its_prediction(tmp_path: Pa
     assert {one["type"] for one in found} == {"failure"}
     assert {one["reason"] for one in found} == {"skipped"}
     assert all(one["predicted_bytes"] > 0 for one in found)
+
+
+def test_a_board_is_known_by_its_number_and_one_that_is_not_has_no_peaks() -> None:
+    def chip_of(tree: dict[str, str]) -> str | None:
+        found = detect(boards.sysfs(tree))
+        assert found is not None
+        return environment._common(found, "cuda")["chip"]
+
+    assert chip_of(boards.nano()) == "orin-nano-8gb"
+    assert chip_of(boards.orin_nx()) == "orin-nx-16gb"
+    thor = boards.rows(boards.THOR_FILE)  # its tree names no module: T4000 or T5000
+    assert chip_of(thor) is None
+
+
+def test_a_board_whose_power_is_integrated_needs_no_counter() -> None:
+    found = detect(boards.sysfs(boards.nano()))
+    assert found is not None
+    assert [check.level for check in doctor.doctor_host.telemetry(found)] == ["ok"]
