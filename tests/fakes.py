@@ -122,6 +122,12 @@ def _exit() -> None:
     os._exit(3)
 
 
+def _tegra() -> None:
+    """The driver of a board complains on stderr, and the process ends itself."""
+    print("NvMapMemAllocInternalTagged: 1075072515 error 12", file=sys.stderr, flush=True)
+    os.abort()
+
+
 def _orphan() -> None:
     """A compiler is running when its worker dies."""
     subprocess.Popen(["sleep", "1000"])
@@ -145,6 +151,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "unsupported": _unsupported,
     "exit": _exit,
     "orphan": _orphan,
+    "tegra": _tegra,
     "nap": _nap,
 }
 # What each fault must become: a reason, or None where the point is measured all the same.
@@ -160,6 +167,7 @@ EXPECTED: dict[str, str | None] = {
     "unsupported": "unsupported",
     "exit": "crash",
     "orphan": "crash",
+    "tegra": "out-of-memory",
     "nap": "timeout",
 }
 

@@ -193,6 +193,32 @@ def test_what_is_predicted_to_need_more_than_the_board_can_give_is_not_tried(
     assert "the board can give 200" in last.detail
 
 
+def test_the_drivers_last_words_name_the_lack_of_memory_and_the_suspect(tmp_path: Path) -> None:
+    todo = make.jobs(make.scenario(contexts=(64,)))[:1]
+    with fakes.client(
+        {todo[0].key: "tegra"}, tmp_path, predict=lambda job: 2**20, room=lambda: 2**30
+    ) as client:
+        (found,) = client(todo)
+    assert isinstance(found, Failure)
+    assert found.reason == "out-of-memory"
+    assert "nvmap-12" in found.detail
+
+
+def test_a_worker_that_eats_the_boards_memory_is_ended_and_the_next_one_runs(
+    tmp_path: Path,
+) -> None:
+    floor_kb = watchdog_bytes(TOTAL_KB * 1024) // 1024
+    # Plenty at first, then below the floor for one look, then back.
+    files = Meminfo(6_000_000, 6_000_000, floor_kb - 1, 6_000_000)
+    todo = make.jobs(make.scenario(contexts=(64, 128)))[:2]
+    with fakes.client({todo[0].key: "hang"}, tmp_path, watch=Watchdog(Sysfs(files))) as client:
+        first, second = client(todo)
+    assert isinstance(first, Failure)
+    assert first.reason == "out-of-memory"
+    assert "ended by the watchdog" in first.detail
+    assert isinstance(second, Measurement)
+
+
 class Meter(NullDevice):
     """A monitor that moves every `period_s` between two readings; no counter."""
 
