@@ -17,7 +17,7 @@ fi
 image=$1
 shift
 command=(docker run --rm --runtime nvidia --ipc host --cap-add SYS_PTRACE
-  -v "$PWD/reports:/work/reports")
+  -v "$PWD/reports:/results/reports")
 for path in /etc/nv_tegra_release /etc/nvpmodel.conf /var/lib/nvpmodel /usr/bin/tegrastats; do
   if ((show)) || [[ -e $path ]]; then
     command+=(-v "$path:$path:ro")
