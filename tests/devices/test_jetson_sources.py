@@ -58,10 +58,20 @@ def test_a_board_without_monitors_reads_power_and_clock_from_tegrastats() -> Non
     one = device(BARE, tegrastats=Tegrastats(TegrastatsStream(lambda: Lines(LINE))))
     try:
         assert one.power_w() == 12.479
-        assert (one.power_source, one.power_scope) == ("tegrastats", "module")
+        assert (one.power_source, one.power_scope) == ("tegrastats:VDD_IN", "module")
         assert (one.sm_hz(), one.load(), one.temperature_c()) == (621e6, 0.63, 50.5)
         assert one.memory_hz() == 2133e6  # asked, since the stream runs for the others already
         assert set(one.sources.values()) == {"tegrastats"}
+    finally:
+        one.close()
+
+
+def test_a_total_of_tegrastats_carries_the_scope_of_its_rails() -> None:
+    line = (boards.ROOT / "tegrastats" / "tegrastats_thor_r38_vin.txt").read_text().splitlines()[-2]
+    assert "VIN 26686mW" in line
+    one = device(BARE, tegrastats=Tegrastats(TegrastatsStream(lambda: Lines(line))))
+    try:
+        assert (one.power_w(), one.power_scope) == (26.686, "system")
     finally:
         one.close()
 

@@ -129,10 +129,12 @@ class JetsonDevice(NullDevice):
         return self._kept("power_w", watts, self.power_source or "", reason)
 
     def _fallback_power(self) -> float | None:
-        watts = self._ask("power_w")
-        if watts is not None:
-            self.power_source, self.power_scope = self.sources["power_w"], "module"
-        return watts
+        total = self._ask("power_w")
+        if total is None:
+            return None
+        self.power_source = f"{self.sources['power_w']}:{'+'.join(total.rails)}"
+        self.power_scope = total.scope
+        return total.power_w
 
     def rails(self) -> tuple[power.Rail, ...]:
         """Every rail of the board at this moment."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from ssmprof.devices.jetson.jtop import JtopSource
-from ssmprof.devices.jetson.power import Rail, total_of
+from ssmprof.devices.jetson.power import Rail, Total, total_of
 from ssmprof.devices.jetson.stream import TegrastatsStream
 
 Readings = dict[str, Callable[[], Any]]
@@ -26,13 +26,14 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def total_power_w(rails_w: dict[str, float], source: str) -> float | None:
-    """The board's total by its rails, None unless every rail of it is there."""
+def total_power(rails_w: dict[str, float], source: str) -> Total | None:
+    """The board's total with its scope, None unless every rail of it is there."""
     rails = {
         label: Rail(label=label, source=source, power_w=watts, resolution_w=None)
         for label, watts in rails_w.items()
     }
-    return total_of(rails).power_w
+    found = total_of(rails)
+    return None if found.power_w is None else found
 
 
 class Tegrastats:
@@ -41,7 +42,7 @@ class Tegrastats:
     def __init__(self, stream: TegrastatsStream | None = None) -> None:
         self._stream = stream or TegrastatsStream()
         self.readings: Readings = {
-            "power_w": lambda: self._of(lambda s: total_power_w(s.rails_w, "tegrastats")),
+            "power_w": lambda: self._of(lambda s: total_power(s.rails_w, "tegrastats")),
             "sm_hz": lambda: self._of(lambda s: s.gpu_hz[0] if s.gpu_hz and s.gpu_hz[0] else None),
             "memory_hz": lambda: self._of(lambda s: s.emc_hz or None),
             "load": lambda: self._of(lambda s: s.gpu_load),
@@ -81,7 +82,7 @@ class Jtop:
     def __init__(self, client: JtopSource | None = None) -> None:
         self._client = client or JtopSource()
         self.readings: Readings = {
-            "power_w": lambda: total_power_w(self._client.rails_w(), "jtop"),
+            "power_w": lambda: total_power(self._client.rails_w(), "jtop"),
             "load": self._client.load,
             "temperature_c": self._client.temperature_c,
         }
