@@ -61,7 +61,7 @@ def trust(run: Run, found: Sequence[Warning]) -> Trust:
         text = f"{throttled:.0%} of the points were measured while the clock was throttled"
         reasons.append(("D", text))
     elif throttled:
-        reasons.append(("C", f"{throttled:.0%} of the points were throttled"))
+        reasons.append(("C", f"{counts['throttled']} of {total} points were throttled"))
     if capped := counts.get("power-cap", 0) / total:
         text = f"{capped:.0%} of the points met the power limit"
         reasons.append(("C", f"{text}; their SM clock fell as low as {_slowest(measured):.0%}"))
