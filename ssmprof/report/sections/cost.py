@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ssmprof.analysis.curves import facets as by_facet
 from ssmprof.analysis.findings import Analysis, Facet
-from ssmprof.records import Run
+from ssmprof.records import Measurement, Run
 from ssmprof.report.conclusions import switches, verdicts
 from ssmprof.report.facets import Comparison, compare, facets
 from ssmprof.report.figures import curves
@@ -98,10 +99,20 @@ def _energy(run: Run) -> list[Part]:
         comparison = compare(run, facet, "energy")
         if not comparison.contexts:
             continue
-        source = next((one.energy.source for one in run.measurements() if one.energy), "")
-        heading = f"energy per token, {facet.phase}, mJ (source: {source})"
+        read = {
+            (one.energy.scope, one.energy.source)
+            for one in by_facet(run.outcomes, run.environments).get(facet, [])
+            if isinstance(one, Measurement) and one.energy is not None
+        }
+        if len({scope for scope, _ in read}) > 1:
+            text = "; ".join(f"{source} covers the {scope}" for scope, source in sorted(read))
+            return [Prose(f"Energy: not drawn, two scopes share no axis ({text}).", "warning")]
+        scope, source = min(read)
+        heading = f"energy per token, {facet.phase}, mJ (of the {scope}, source: {source})"
         drawing = curves.Drawing(comparison, heading, 1e3)
-        reading = f"Energy per token, {facet.phase}, idle included; read from {source}."
+        reading = (
+            f"Energy per token, {facet.phase}, of the {scope}, idle included; read from {source}."
+        )
         svg = to_svg(
             curves.draw_single(drawing), "energy", "Energy per token over context", reading
         )
