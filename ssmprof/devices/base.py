@@ -24,12 +24,14 @@ class Device(Protocol):
     """One device: its name, its present state, and why a reading is missing.
 
     `sources` names where a reading comes from, on devices that have more than one source;
-    `least_power_updates` is how often power must change for its integral to be an energy.
+    `least_power_updates` is how often power must change for its integral to be an energy, and
+    `power_resolution_w` its smallest step, None where that is not known.
     """
 
     missing: dict[str, str]
     sources: dict[str, str]
     least_power_updates: int
+    power_resolution_w: float | None
 
     @property
     def name(self) -> str: ...
@@ -118,6 +120,7 @@ class NullDevice:
     power_source: str | None = None
     power_scope: PowerScope = "device"
     least_power_updates: int = 0
+    power_resolution_w: float | None = None
 
     def __init__(self, name: str, reason: str, kind: Kind = "cpu") -> None:
         self._name = name

@@ -25,7 +25,7 @@ _SAMPLES_HZ = 10.0
 # Calls queued between two looks at the clock or at the counter, in seconds.
 _BATCH_S = 0.02
 _LONGEST_PERIOD_S = 1.0
-_MOST_WINDOWS = 4  # times the windows asked for, where power moves too seldom for an integral
+_MOST_WINDOWS = 6  # times the windows asked for, where power moves too seldom for an integral
 _DEVICE_MUST_LIE = 1.1  # a little above the board limit is the meter's error, more is a wrong unit
 
 
@@ -239,10 +239,18 @@ def _energy(device: Device, found: list[_Window], idle: list[float]) -> Energy |
         mean_power_w=mean_w,
         window_s=window_s / len(found),
         calls=calls,
-        source=(device.energy_source if counted else device.power_source) or "unknown",
+        source=_source(device, counted),
         scope=device.power_scope,
         idle_power_w=idle_w,
         above_idle_j=None if idle_w is None else energy_j - idle_w * window_s / calls,
         integral_j=sum(integrals) / calls if len(integrals) == len(found) else None,
         windows_j=tuple(per_call),
     )
+
+
+def _source(device: Device, counted: bool) -> str:
+    """Where the number comes from; integrated power with the smallest step of its meter."""
+    if counted:
+        return device.energy_source or "unknown"
+    step = device.power_resolution_w
+    return (device.power_source or "unknown") + (f", steps of {step:.2f} W" if step else "")

@@ -225,6 +225,7 @@ class Meter(NullDevice):
     power_source = "ina3221:VDD_IN"
     power_scope = "module"
     least_power_updates = 20
+    power_resolution_w = 0.04
 
     def __init__(self, period_s: float) -> None:
         super().__init__("meter", "not supported", "cuda")
@@ -247,7 +248,7 @@ def test_a_monitor_that_moves_gives_energy_with_its_scope() -> None:
         lambda: time.sleep(0.002), device=Meter(0.012), call_s=2e-3, window_s=0.4, idle_s=0.05
     )
     assert isinstance(found, Energy)
-    assert (found.scope, found.source) == ("module", "ina3221:VDD_IN")
+    assert (found.scope, found.source) == ("module", "ina3221:VDD_IN, steps of 0.04 W")
     assert found.mean_power_w == pytest.approx(10.02, abs=0.03)
 
 
