@@ -63,8 +63,8 @@ def format_duration(seconds: float) -> str:
 
 
 def format_ratio(ratio: float) -> str:
-    """`1.637` -> `1.64x`."""
-    return f"{ratio:.3g}x" if ratio < 100 else f"{ratio:.0f}x"
+    """`1.637` -> `1.64x`, `1.1` -> `1.10x`: three digits, the last one kept where it is a zero."""
+    return f"{three_digits(ratio)}x"
 
 
 def parse_tokens(text: str) -> int:

@@ -72,3 +72,10 @@ def test_durations(text: str, seconds: float) -> None:
 )
 def test_long_durations(seconds: float, text: str) -> None:
     assert units.format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(1.1, "1.10x"), (1.637, "1.64x"), (13.52, "13.5x"), (0.977, "0.977x")]
+)
+def test_ratios_keep_three_digits(ratio: float, text: str) -> None:
+    assert units.format_ratio(ratio) == text

@@ -56,15 +56,15 @@ def trust(run: Run, found: Sequence[Warning]) -> Trust:
     total = max(len(measured), 1)
     counts = {warning.kind: warning.points for warning in found}
     reasons: list[tuple[Grade, str]] = [("B", warning.text) for warning in found]
+    if capped := counts.get("power-cap", 0) / total:
+        text = f"{capped:.0%} of the points met the power limit"
+        reasons.append(("C", f"{text}; their SM clock fell as low as {_slowest(measured):.0%}"))
     throttled = counts.get("throttled", 0) / total
     if throttled > THROTTLED_WITHHOLDS:
         text = f"{throttled:.0%} of the points were measured while the clock was throttled"
         reasons.append(("D", text))
     elif throttled:
         reasons.append(("C", f"{counts['throttled']} of {total} points were throttled"))
-    if capped := counts.get("power-cap", 0) / total:
-        text = f"{capped:.0%} of the points met the power limit"
-        reasons.append(("C", f"{text}; their SM clock fell as low as {_slowest(measured):.0%}"))
     if counts.get("noisy", 0) / total > NOISY:
         reasons.append(("C", f"{counts['noisy'] / total:.0%} of the points stayed noisy"))
     rounds = len({one.round for one in measured})
