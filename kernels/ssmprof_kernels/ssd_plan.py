@@ -46,13 +46,12 @@ DEFAULT: dict[str, Any] = {
     "wave_us": 5.0,
     "launch_us": 1.5,
 }
-#: Without Hopper's matrix units all operands stand in registers: smaller tiles spill none. On
-#: Blackwell, Triton 3.6 cannot compile the larger ones.
-DEFAULT_REGISTERS: dict[str, Any] = {**DEFAULT, "Q": 32, "BP": 32}
-#: Without Hopper's matrix instructions every operand passes through registers: smaller chunks.
+#: Without Hopper's matrix instructions every operand passes through registers: smaller tiles spill
+#: none, and on Blackwell Triton 3.6 cannot compile the larger ones.
 DEFAULT_PORTABLE: dict[str, Any] = {
     **DEFAULT,
     "Q": 32,
+    "BP": 32,
     "tma": False,
     "gluon": False,
     "early": 0,
@@ -95,9 +94,13 @@ def choose(
     width = tile(shape[3])
     name = str(dtype).removeprefix("torch.")
     bucket = f"{name},P{width},N{tile(states)},{launch.length_bucket(shape[1])}"
-    default = DEFAULT if launch.facts(device).sm in (0, 90) else DEFAULT_REGISTERS
+    sm = launch.facts(device).sm
     if dtype == torch.float32:
         default = DEFAULT_FP32
+    elif sm in (0, 90):
+        default = DEFAULT
+    else:
+        default = DEFAULT_BLACKWELL if sm >= 100 else DEFAULT_PORTABLE
     return launch.pick("ssd_scan", bucket, device, default)
 
 
