@@ -66,7 +66,9 @@ def test_the_counter_gives_energy_per_call_with_idle_taken_off():
     assert isinstance(found, Energy)
     assert found.source == "nvml.total_energy"
     assert found.mean_power_w == pytest.approx(BUSY_W, rel=0.15)
-    assert found.energy_j == pytest.approx(found.mean_power_w * found.window_s * 2 / found.calls, rel=0.2)
+    assert found.energy_j == pytest.approx(
+        found.mean_power_w * found.window_s * 2 / found.calls, rel=0.2
+    )
     assert found.idle_power_w == pytest.approx(IDLE_W, rel=0.1)
     assert found.above_idle_j is not None
     assert 0.6 < found.above_idle_j / found.energy_j < 0.9
