@@ -74,8 +74,9 @@ def short(label: str) -> str:
 
 
 def _right_edge(facet: Comparison) -> float:
+    """Leaves room for the longest label and, in the lower panel, the gain behind it."""
     longest = max((len(short(curve.name.label)) for curve in facet.curves), default=8)
-    return 0.955 - min(0.235, 0.0102 * longest + 0.02)
+    return 0.955 - min(0.26, 0.0102 * longest + 0.045)
 
 
 def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
