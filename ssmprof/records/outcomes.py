@@ -1,19 +1,14 @@
-"""What came out: points, measurements, failures and the environment, as frozen values.
-
-SI units, the unit in the name. A reading a device cannot give is None and `missing` says why; it is
-never 0. Not-a-number and infinity are refused when a record is built, since JSON cannot carry them.
-"""
+"""What came out: points, measurements, failures, and the run that holds them."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal, cast
+from collections.abc import Iterator
+from typing import Literal
 
-import msgspec
-from msgspec import Struct
+from msgspec import field
 
+from ssmprof.records.base import Record, median
+from ssmprof.records.machine import Clocks, Environment, TelemetrySample
 from ssmprof.spec import Budget, Dtype, Execution, Logits, Passes, Phase, Scenario, Subject, digest
 
 FailureReason = Literal["out-of-memory", "timeout", "crash", "unsupported", "skipped"]
@@ -22,26 +17,9 @@ Family = Literal[
     "scan", "conv", "attention", "gemm", "norm", "elementwise", "copy", "rope", "moe",
     "embedding", "other", "launch-gap",
 ]  # fmt: skip
-Level = Literal["ok", "warn", "error"]
 
 
-def _refuse_non_finite(record: Struct) -> None:
-    for name in record.__struct_fields__:
-        value: Any = getattr(record, name)
-        numbers = cast("tuple[Any, ...]", value if isinstance(value, tuple) else (value,))
-        for number in numbers:
-            if isinstance(number, float) and not math.isfinite(number):
-                raise ValueError(f"{type(record).__name__}.{name}: {number} is not a measurement")
-
-
-class _Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of all records: immutable, strict, finite."""
-
-    def __post_init__(self) -> None:
-        _refuse_non_finite(self)
-
-
-class Point(_Record, frozen=True, kw_only=True):
+class Point(Record, frozen=True, kw_only=True):
     """One thing to measure. `key` is the same on every machine and in every release."""
 
     block: str
@@ -64,7 +42,7 @@ class Point(_Record, frozen=True, kw_only=True):
         return f"{self.block} {self.phase} {self.context} b{self.batch} {self.execution}"
 
 
-class Job(_Record, frozen=True, kw_only=True):
+class Job(Record, frozen=True, kw_only=True):
     """A point to be measured in one round; travels to a worker or a fleet as JSON."""
 
     point: Point
@@ -79,14 +57,14 @@ class Job(_Record, frozen=True, kw_only=True):
         return f"{self.point.key}-{self.round}"
 
 
-class Note(_Record, frozen=True, kw_only=True):
+class Note(Record, frozen=True, kw_only=True):
     """A tag on a result: `kind` for programs (noisy, throttled, closure), `text` for people."""
 
     kind: str
     text: str
 
 
-class KernelTime(_Record, frozen=True, kw_only=True):
+class KernelTime(Record, frozen=True, kw_only=True):
     """Device time of one op (or kernel) of one call, summed over its repetitions in the call.
 
     `times_s` holds one value per replay, corrected by the calibrated cost of a mark;
@@ -103,7 +81,7 @@ class KernelTime(_Record, frozen=True, kw_only=True):
     cupti_s: float | None = None
 
 
-class Attribution(_Record, frozen=True, kw_only=True):
+class Attribution(Record, frozen=True, kw_only=True):
     """Where the time of one call went.
 
     `whole_s` is the un-instrumented time of the same call; `closure` is
@@ -120,7 +98,7 @@ class Attribution(_Record, frozen=True, kw_only=True):
     fallback: str | None = None
 
 
-class Memory(_Record, frozen=True, kw_only=True):
+class Memory(Record, frozen=True, kw_only=True):
     """Memory of one call, by owner (measurement.md, section 5). Bytes.
 
     `allocator_peak_bytes` is the deployment number: the peak of live tensors. `activation` is what
@@ -143,7 +121,7 @@ class Memory(_Record, frozen=True, kw_only=True):
     device_used_bytes: int | None = None
     host_rss_bytes: int | None = None
     fresh: bool = False
-    missing: dict[str, str] = {}
+    missing: dict[str, str] = field(default_factory=dict)
 
     @property
     def cache_bytes(self) -> int:
@@ -151,7 +129,7 @@ class Memory(_Record, frozen=True, kw_only=True):
         return self.kv_bytes + self.conv_state_bytes + self.ssm_state_bytes
 
 
-class Energy(_Record, frozen=True, kw_only=True):
+class Energy(Record, frozen=True, kw_only=True):
     """Energy of one call. `energy_j` includes idle, `above_idle_j` does not.
 
     `integral_j` is integrated power over the same window; both per call. `scope` says what the
@@ -170,7 +148,7 @@ class Energy(_Record, frozen=True, kw_only=True):
     windows_j: tuple[float, ...] = ()
 
 
-class Host(_Record, frozen=True, kw_only=True):
+class Host(Record, frozen=True, kw_only=True):
     """Where the CPU was during the eager call: share of samples per place, and the stacks' file."""
 
     shares: dict[str, float]
@@ -178,21 +156,7 @@ class Host(_Record, frozen=True, kw_only=True):
     stacks: str | None = None
 
 
-class Clocks(_Record, frozen=True, kw_only=True):
-    """State of the device around the timed samples. Hertz, watts, degrees Celsius."""
-
-    sm_before_hz: float | None = None
-    sm_after_hz: float | None = None
-    memory_hz: float | None = None
-    temperature_c: float | None = None
-    power_w: float | None = None
-    throttle: tuple[str, ...] = ()
-    pinned: Literal["pinned", "capped", "free"] | None = None
-    source: str | None = None
-    missing: dict[str, str] = {}
-
-
-class Cost(_Record, frozen=True, kw_only=True):
+class Cost(Record, frozen=True, kw_only=True):
     """Work of one call by arithmetic: algorithmic minima (measurement.md, section 8)."""
 
     flops: float
@@ -201,7 +165,7 @@ class Cost(_Record, frozen=True, kw_only=True):
     exps: float
 
 
-class Measurement(_Record, frozen=True, kw_only=True, tag="measurement"):
+class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     """One point, measured in one round.
 
     `times_s` are raw samples of one call in the point's execution; `hot_times_s` the same with the
@@ -226,7 +190,7 @@ class Measurement(_Record, frozen=True, kw_only=True, tag="measurement"):
     host: Host | None = None
     cost: Cost | None = None
     clocks: Clocks = Clocks()
-    providers: dict[str, str] = {}
+    providers: dict[str, str] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     started_unix_s: float = 0.0
     wall_s: float = 0.0
@@ -243,7 +207,7 @@ class Measurement(_Record, frozen=True, kw_only=True, tag="measurement"):
         return median(self.times_s)
 
 
-class Failure(_Record, frozen=True, kw_only=True, tag="failure"):
+class Failure(Record, frozen=True, kw_only=True, tag="failure"):
     """One point that could not be measured: a result with a reason."""
 
     point: Point
@@ -266,90 +230,7 @@ class Failure(_Record, frozen=True, kw_only=True, tag="failure"):
 Outcome = Measurement | Failure
 
 
-class Check(_Record, frozen=True, kw_only=True):
-    """One finding of `doctor`: what was looked at, what was seen, and the command that mends it."""
-
-    name: str
-    level: Level
-    text: str
-    fix: str | None = None
-    value: float | None = None
-    unit: str | None = None
-    source: str | None = None
-
-
-class Calibration(_Record, frozen=True, kw_only=True):
-    """The machine's own error bars, measured by `doctor` (measurement.md, section 9)."""
-
-    empty_pair_graph_s: float | None = None
-    empty_pair_stream_s: float | None = None
-    mark_cost_s: float | None = None
-    launch_eager_s: float | None = None
-    launch_graph_s: float | None = None
-    copy_bytes_per_s: float | None = None
-    read_bytes_per_s: float | None = None
-    matmul_flops: float | None = None
-    exps_per_s: float | None = None
-    repeat_noise: float | None = None
-    energy_period_s: float | None = None
-    checks: tuple[Check, ...] = ()
-
-
-class Environment(_Record, frozen=True, kw_only=True):
-    """The machine and the software a measurement belongs to. `fingerprint` names it.
-
-    `sm_cap_hz` and `memory_cap_hz` are what a board's power mode allows: its peaks scale with them.
-    """
-
-    device: str
-    kind: Literal["cuda", "cpu"]
-    ssmprof: str
-    python: str
-    platform: str
-    chip: str | None = None
-    compute_capability: str | None = None
-    sm_count: int | None = None
-    memory_bytes: int | None = None
-    l2_bytes: int | None = None
-    unified_memory: bool = False
-    driver: str | None = None
-    cuda: str | None = None
-    torch: str | None = None
-    triton: str | None = None
-    cpu: str | None = None
-    cpu_threads: int | None = None
-    board: str | None = None
-    l4t: str | None = None
-    power_mode: str | None = None
-    sm_cap_hz: float | None = None
-    memory_cap_hz: float | None = None
-    clocks_locked: bool | None = None
-    providers: dict[str, str] = {}
-    kernel_tables: str | None = None
-    git: str | None = None
-    calibration: Calibration | None = None
-    missing: dict[str, str] = {}
-
-    @property
-    def fingerprint(self) -> str:
-        """12 hex digits of everything but the calibration, which differs from run to run."""
-        return digest(msgspec.structs.replace(self, calibration=None))
-
-
-class TelemetrySample(_Record, frozen=True, kw_only=True):
-    """One reading beside the run (telemetry.jsonl). Clocks in hertz, power in watts."""
-
-    unix_s: float
-    sm_hz: float | None = None
-    memory_hz: float | None = None
-    temperature_c: float | None = None
-    power_w: float | None = None
-    used_bytes: int | None = None
-    load: float | None = None
-    throttle: tuple[str, ...] = ()
-
-
-class Run(_Record, frozen=True, kw_only=True):
+class Run(Record, frozen=True, kw_only=True):
     """A whole run: what was asked, where, and every outcome of it."""
 
     scenario: Scenario
@@ -369,24 +250,3 @@ class Run(_Record, frozen=True, kw_only=True):
     def failures(self) -> Iterator[Failure]:
         """The points that were not, in the order of the journal."""
         return (outcome for outcome in self.outcomes if isinstance(outcome, Failure))
-
-
-def median(values: Iterable[float]) -> float:
-    """The middle value; the mean of the two middle ones where their number is even."""
-    ordered = sorted(values)
-    if not ordered:
-        raise ValueError("median of nothing")
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return ordered[middle]
-    return (ordered[middle - 1] + ordered[middle]) / 2
-
-
-def encode(record: Struct) -> bytes:
-    """One record as one JSON line, without the line break."""
-    return msgspec.json.encode(record)
-
-
-def content_hash(data: bytes) -> str:
-    """SHA-256 of stored data, in hex: printed in reports, so that a number can be traced."""
-    return hashlib.sha256(data).hexdigest()
