@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from ssmprof.report import theme
+from ssmprof.report.slim import slim
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +36,7 @@ _DEFAULTS = {
     ("stroke-linecap", "square"),
     ("fill-opacity", "1"),
     ("stroke-opacity", "1"),
+    ("stroke-dashoffset", "0"),
 }
 
 
@@ -95,10 +97,11 @@ def _clean(root: ElementTree.Element, prefix: str, themed: bool) -> None:
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.set("font-family", _FONT)
-    _slim(root, prefix)
+    _tidy(root, prefix)
+    slim(root)
 
 
-def _slim(root: ElementTree.Element, prefix: str) -> None:
+def _tidy(root: ElementTree.Element, prefix: str) -> None:
     """Drop ids nobody refers to, groups that group nothing, and white space."""
     text = ElementTree.tostring(root, encoding="unicode")
     used = {*_URL.findall(text), *(href[1:] for href in _HREF.findall(text))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -33,17 +34,32 @@ def hero(prefix: str = "hero", themed: bool = True) -> str:
     )
 
 
+def drawn(
+    parent: ElementTree.Element, above: dict[str, str] | None = None
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """(tag, attributes, those of its groups included) of all that is drawn.
+
+    A path in <defs> takes its paint from the <use> that places it.
+    """
+    for child in parent:
+        tag = child.tag.removeprefix(SVG)
+        if tag == "defs":
+            continue
+        said = (above or {}) | child.attrib
+        yield tag, said
+        yield from drawn(child, said)
+
+
 def test_the_figure_has_no_style_attribute_and_no_black_default() -> None:
     text = hero()
     assert "style=" not in text
     assert "<style" not in text
     assert "<metadata" not in text
     root = ElementTree.fromstring(text)
-    # A path in <defs> takes its paint from the <use> that places it.
-    defined = {id(path) for defs in root.iter(f"{SVG}defs") for path in defs.iter(f"{SVG}path")}
-    painted = [path for path in root.iter(f"{SVG}path") if id(path) not in defined]
-    for element in (*painted, *root.iter(f"{SVG}use")):
-        assert {"fill", "stroke"} & set(element.attrib), ElementTree.tostring(element)
+    painted = [(tag, said) for tag, said in drawn(root) if tag in ("path", "use", "text")]
+    assert len(painted) > 20
+    for _, said in painted:
+        assert {"fill", "stroke"} & set(said), said
 
 
 def test_ids_are_unique_prefixed_and_every_reference_resolves() -> None:
@@ -106,8 +122,8 @@ def test_text_stays_text_and_is_large_enough() -> None:
     root = ElementTree.fromstring(hero())
     texts = list(root.iter(f"{SVG}text"))
     assert "mamba2" in {"".join(text.itertext()) for text in texts}
-    for text in texts:
-        assert float(text.get("font-size", "0")) >= 9.5
+    for tag, said in drawn(root):
+        assert tag != "text" or float(said.get("font-size", "0")) >= 9.5
 
 
 @pytest.mark.parametrize(

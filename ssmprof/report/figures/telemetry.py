@@ -11,6 +11,7 @@ from ssmprof.report import canvas
 from ssmprof.report.theme import sentinel
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -51,13 +52,37 @@ def draw(samples: tuple[TelemetrySample, ...]) -> Figure:
         axes.yaxis.set_major_locator(_few())
         if index < len(strips) - 1:
             axes.tick_params(labelbottom=False)
-        for first, last in pairwise(samples):
-            if first.throttle:
-                axes.axvspan(
-                    (first.unix_s - start) / 60, (last.unix_s - start) / 60,
-                    color=sentinel("warn"), alpha=0.25, linewidth=0,
-                )  # fmt: skip
+        _shade(axes, [((a - start) / 60, (b - start) / 60) for a, b in throttled(samples)])
     return figure
+
+
+def _shade(axes: Axes, spans: list[tuple[float, float]]) -> None:
+    """All spans as one shape: a device at its limit has hundreds of them."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    if not spans:
+        return
+    boxes = [Path([(a, 0), (b, 0), (b, 1), (a, 1), (a, 0)], closed=True) for a, b in spans]
+    axes.add_patch(
+        PathPatch(
+            Path.make_compound_path(*boxes), transform=axes.get_xaxis_transform(),
+            color=sentinel("warn"), alpha=0.25, linewidth=0,
+        )
+    )  # fmt: skip
+
+
+def throttled(samples: tuple[TelemetrySample, ...]) -> list[tuple[float, float]]:
+    """Spans from a throttled reading to the next one that is not, in seconds of the clock."""
+    spans: list[tuple[float, float]] = []
+    for first, last in pairwise(samples):
+        if not first.throttle:
+            continue
+        if spans and spans[-1][1] == first.unix_s:
+            spans[-1] = (spans[-1][0], last.unix_s)
+        else:
+            spans.append((first.unix_s, last.unix_s))
+    return spans
 
 
 def _few() -> MaxNLocator:
