@@ -80,6 +80,14 @@ class Device(Protocol):
         """Reasons why the clock is below what was asked for, empty when there is none."""
         ...
 
+    def violations_s(self) -> dict[str, float]:
+        """Counters that only rise: seconds in which a limit held the clock down, by limit.
+
+        Names are the fields of `records.Violations`; one that is not there has its reason in
+        `missing`, under `violations.` and its name, or all of them under `violations`.
+        """
+        ...
+
     def memory_bytes(self) -> int | None:
         """Memory of the device."""
         ...
@@ -160,6 +168,10 @@ class NullDevice:
     def throttle(self) -> tuple[str, ...]:
         self._absent("throttle")
         return ()
+
+    def violations_s(self) -> dict[str, float]:
+        self._absent("violations")
+        return {}
 
     def memory_bytes(self) -> int | None:
         return self._absent("memory_bytes")

@@ -21,6 +21,18 @@ _THROTTLE: tuple[tuple[str, str], ...] = (
     ("HwThermalSlowdown", "thermal (hardware)"),
     ("HwPowerBrakeSlowdown", "power brake"),
 )
+# Field of `records.Violations` -> the policy whose counter it is.
+_POLICIES: dict[str, str] = {
+    "power_s": "POWER",
+    "thermal_s": "THERMAL",
+    "sync_boost_s": "SYNC_BOOST",
+    "board_limit_s": "BOARD_LIMIT",
+    "low_utilization_s": "LOW_UTILIZATION",
+    "reliability_s": "RELIABILITY",
+    "application_clocks_s": "TOTAL_APP_CLOCKS",
+    "base_clocks_s": "TOTAL_BASE_CLOCKS",
+}
+_NO_COUNT = 2**63  # an answer as large as this is a driver's "no value", not nanoseconds
 _MHZ = 1e6
 
 
@@ -121,13 +133,36 @@ class NvmlDevice(NullDevice):
         return None if millijoules is None else millijoules / 1e3
 
     def throttle(self) -> tuple[str, ...]:
-        # Renamed in driver 535; the old name is what older libraries know.
-        newer = hasattr(self._nvml, "nvmlDeviceGetCurrentClocksEventReasons")
-        function = "ClocksEventReasons" if newer else "ClocksThrottleReasons"
-        mask = self._ask("throttle", f"nvmlDeviceGetCurrent{function}")
+        mask = self._event_reasons("throttle")
         if mask is None:
             return ()
         return tuple(text for bit, text in _THROTTLE if mask & self._bit(bit))
+
+    def _event_reasons(self, reading: str) -> int | None:
+        """The mask of reasons for the present clock."""
+        # Renamed in driver 535; the old name is what older libraries know.
+        newer = hasattr(self._nvml, "nvmlDeviceGetCurrentClocksEventReasons")
+        function = "ClocksEventReasons" if newer else "ClocksThrottleReasons"
+        return self._ask(reading, f"nvmlDeviceGetCurrent{function}")
+
+    def violations_s(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, policy in _POLICIES.items():
+            seconds = self._try(f"violations.{name}", lambda policy=policy: self._violated(policy))
+            if seconds is not None:
+                found[name] = seconds
+        self.missing.pop("violations", None)
+        if not found:
+            reasons = {self.missing.pop(f"violations.{name}") for name in _POLICIES}
+            self.missing["violations"] = "; ".join(sorted(reasons))
+        return found
+
+    def _violated(self, policy: str) -> float:
+        number = getattr(self._nvml, f"NVML_PERF_POLICY_{policy}")
+        nanoseconds = self._nvml.nvmlDeviceGetViolationStatus(self._handle, number).violationTime
+        if nanoseconds >= _NO_COUNT:
+            raise ValueError("the counter holds no value")
+        return nanoseconds / 1e9
 
     def _bit(self, name: str) -> int:
         for prefix in ("nvmlClocksEventReason", "nvmlClocksThrottleReason"):
@@ -171,12 +206,26 @@ class NvmlDevice(NullDevice):
         return None if running is None else tuple(process.pid for process in running)
 
     def pinned(self) -> Pinned | None:
-        """Capped if the application clock lies below the maximum; NVML cannot query a lock."""
+        """Capped where an application clock was set below the maximum, or is what limits now.
+
+        NVML has no query for locked clocks: `missing` then says what else is known.
+        """
+        mask = self._event_reasons("pinned") or 0
+        shipped = self._ask(
+            "pinned", "nvmlDeviceGetDefaultApplicationsClock", self._nvml.NVML_CLOCK_SM
+        )
         asked = self._ask("pinned", "nvmlDeviceGetApplicationsClock", self._nvml.NVML_CLOCK_SM)
+        refused = self.missing.get("pinned")
         highest = self.max_sm_hz()
-        if asked is not None and highest is not None and asked * _MHZ < highest:
+        changed = None not in (asked, shipped, highest) and asked != shipped
+        if mask & self._bit("ApplicationsClocksSetting") or (changed and asked * _MHZ < highest):
             return "capped"
-        self.missing.setdefault("pinned", "NVML cannot tell whether clocks are locked")
+        told = "NVML cannot say whether clocks are locked"
+        if asked is None:
+            told += f", nor the application clock ({refused})"
+        else:
+            told += f"; application clock {asked} MHz{', as shipped' if asked == shipped else ''}"
+        self.missing["pinned"] = told
         return None
 
     def close(self) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from msgspec import structs
 
-from ssmprof.devices.base import Device, read_clocks
+from ssmprof.devices.base import Device
 from ssmprof.measure.board import loosened
+from ssmprof.measure.clocks import ClockWatch
 from ssmprof.measure.sampling import WarmUp, collect, throttle_notes
 from ssmprof.measure.spin import Spin
 from ssmprof.measure.stopping import Stopping
@@ -55,12 +56,13 @@ def on_cuda(
     """Cold samples, then hot ones where they can differ. A graph is replayed, a call is called."""
     before, pinned = _clock_hz() or device.sm_hz(), device.pinned()
     timer = _timer(call, warm.call_s, flush)
-    cold = collect(timer.sample, Stopping(budget), timer.calls_per_sample)
+    watch = ClockWatch(device)
+    cold = collect(timer.sample, Stopping(budget), timer.calls_per_sample, between=watch.look)
     hot = None
     if warm.call_s < _HOT_MATTERS_S:
         again = _timer(call, warm.call_s, None)
         hot = collect(again.sample, Stopping(_part(budget)), again.calls_per_sample)
-    clocks = read_clocks(device, before_hz=before)
+    clocks = watch.clocks(before)
     clocks = structs.replace(clocks, sm_after_hz=_clock_hz() or clocks.sm_after_hz)
     return Latency(
         times_s=cold.times_s,
@@ -81,8 +83,9 @@ def on_cpu(call: Call, budget: Budget, device: Device) -> Latency:
     """Wall time of calls in a row. A CPU's caches are left as they are: there is no cold twin."""
     before = device.sm_hz()
     timer = WallTimer(call)
-    samples = collect(timer.sample, Stopping(budget))
-    clocks = read_clocks(device, before_hz=before)
+    watch = ClockWatch(device)
+    samples = collect(timer.sample, Stopping(budget), between=watch.look)
+    clocks = watch.clocks(before)
     return Latency(
         times_s=samples.times_s,
         hot_times_s=(),

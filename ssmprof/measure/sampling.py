@@ -93,15 +93,20 @@ def collect(
     stopping: Stopping,
     calls_per_sample: int = 1,
     *,
+    between: Callable[[], object] = lambda: None,
     clock: Clock = time.perf_counter,
 ) -> Samples:
-    """Take samples until the rule says stop. Floors and budgets count all time spent here."""
+    """Take samples until the rule says stop. Floors and budgets count all time spent here.
+
+    `between` is called after every sample, outside of what is timed.
+    """
     begin = clock()
     times: list[float] = []
     verdict = "go-on"
     with _no_collection():
         while verdict == "go-on":
             times.append(sample())
+            between()
             spent = clock() - begin
             verdict = stopping.verdict(times, spent)
     notes: tuple[Note, ...] = ()
@@ -130,7 +135,9 @@ def throttle_notes(clocks: Clocks, highest_hz: float | None) -> tuple[Note, ...]
     A device names its power limit also at full clock, so that reason counts as throttling only
     together with a clock below three quarters of the highest.
     """
-    lowest = min((hz for hz in (clocks.sm_before_hz, clocks.sm_after_hz) if hz), default=None)
+    spread = clocks.sm_clock_hz
+    seen = (clocks.sm_before_hz, clocks.sm_after_hz, spread.median if spread else None)
+    lowest = min((hz for hz in seen if hz), default=None)
     slow = lowest is not None and highest_hz is not None and lowest < _THROTTLED * highest_hz
     if not clocks.throttle and not slow:
         return ()

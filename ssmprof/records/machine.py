@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from msgspec import field
 
 from ssmprof.records.base import Record
 from ssmprof.spec import digest
@@ -71,11 +70,11 @@ class Environment(Record, frozen=True, kw_only=True):
     sm_cap_hz: float | None = None
     memory_cap_hz: float | None = None
     clocks_locked: bool | None = None
-    providers: dict[str, str] = field(default_factory=dict)
+    providers: dict[str, str] = {}
     kernel_tables: str | None = None
     git: str | None = None
     calibration: Calibration | None = None
-    missing: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -106,13 +105,14 @@ class Spread(Record, frozen=True, kw_only=True):
 
 
 class Violations(Record, frozen=True, kw_only=True):
-    """Seconds, within the latency pass, in which a limit held the clock down.
+    """Seconds of the latency pass, `window_s` long, in which a limit held the clock down.
 
-    By the driver's counters; None is one the device lacks, and `Clocks.missing` says why under
-    the field's name. `application_clocks_s` and `base_clocks_s` count all time below those clocks,
-    whatever the reason.
+    By the driver's counters. None is one that the device lacks, and `Clocks.missing` says why under
+    `violations.` and the field's name; `application_clocks_s` and `base_clocks_s` count all time
+    below those clocks, whatever the reason.
     """
 
+    window_s: float
     power_s: float | None = None
     thermal_s: float | None = None
     sync_boost_s: float | None = None
@@ -141,4 +141,4 @@ class Clocks(Record, frozen=True, kw_only=True):
     violations: Violations | None = None
     pinned: Literal["pinned", "capped", "free"] | None = None
     source: str | None = None
-    missing: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = {}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from msgspec import field
-
 from ssmprof.records.base import Record, median
 from ssmprof.records.machine import Clocks, Environment, TelemetrySample
 from ssmprof.spec import Budget, Dtype, Execution, Logits, Passes, Phase, Scenario, Subject, digest
@@ -121,7 +119,7 @@ class Memory(Record, frozen=True, kw_only=True):
     device_used_bytes: int | None = None
     host_rss_bytes: int | None = None
     fresh: bool = False
-    missing: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = {}
 
     @property
     def cache_bytes(self) -> int:
@@ -190,7 +188,7 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     host: Host | None = None
     cost: Cost | None = None
     clocks: Clocks = Clocks()
-    providers: dict[str, str] = field(default_factory=dict)
+    providers: dict[str, str] = {}
     notes: tuple[Note, ...] = ()
     started_unix_s: float = 0.0
     wall_s: float = 0.0

@@ -3,12 +3,14 @@
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import fields
 
 from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device, read_clocks, read_telemetry
 from ssmprof.devices.cpu import CpuDevice, cpu_name
 from ssmprof.devices.nvml import NvmlDevice, handle_of
 from ssmprof.errors import NoDeviceError
+from ssmprof.records import Violations
 
 
 class NotSupported(Exception):
@@ -23,6 +25,11 @@ class FakeNvml:
     nvmlClocksEventReasonSwPowerCap = 4
     nvmlClocksEventReasonHwThermalSlowdown = 64
     nvmlClocksEventReasonGpuIdle = 1
+    nvmlClocksEventReasonApplicationsClocksSetting = 2
+    NVML_PERF_POLICY_POWER, NVML_PERF_POLICY_THERMAL, NVML_PERF_POLICY_SYNC_BOOST = 0, 1, 2
+    NVML_PERF_POLICY_BOARD_LIMIT, NVML_PERF_POLICY_LOW_UTILIZATION = 3, 4
+    NVML_PERF_POLICY_RELIABILITY = 5
+    NVML_PERF_POLICY_TOTAL_APP_CLOCKS, NVML_PERF_POLICY_TOTAL_BASE_CLOCKS = 10, 11
     uuids = ("GPU-aaaa", "GPU-bbbb")
 
     def __init__(self, refused=(), **answers):
@@ -33,6 +40,10 @@ class FakeNvml:
             "nvmlDeviceGetClockInfo": 1755,
             "nvmlDeviceGetMaxClockInfo": 1980,
             "nvmlDeviceGetApplicationsClock": 1980,
+            "nvmlDeviceGetDefaultApplicationsClock": 1980,
+            "nvmlDeviceGetViolationStatus": lambda _, policy: SimpleNamespace(
+                referenceTime=1, violationTime=(policy + 1) * 10**9
+            ),
             "nvmlDeviceGetTemperature": 51,
             "nvmlDeviceGetPowerUsage": 412_500,
             "nvmlDeviceGetEnforcedPowerLimit": 700_000,
@@ -55,7 +66,8 @@ class FakeNvml:
         def call(*arguments):
             if name in self.refused:
                 raise NotSupported(name)
-            return self.answers[name]
+            answer = self.answers[name]
+            return answer(*arguments) if callable(answer) else answer
 
         return call
 
@@ -140,11 +152,72 @@ def test_memory_of_a_process_is_its_own_or_missing():
     assert "99" in device.missing["process_bytes"]
 
 
-def test_a_capped_clock_is_told_and_a_free_one_is_not_called_locked():
+def test_a_clock_somebody_set_is_capped_and_a_free_one_is_not_called_locked():
     assert NvmlDevice(nvml=FakeNvml(nvmlDeviceGetApplicationsClock=1400)).pinned() == "capped"
+    limited = FakeNvml(nvmlDeviceGetCurrentClocksEventReasons=2)
+    assert NvmlDevice(nvml=limited).pinned() == "capped"
     device = NvmlDevice(nvml=FakeNvml())
     assert device.pinned() is None
-    assert "locked" in device.missing["pinned"]
+    assert device.missing["pinned"] == (
+        "NVML cannot say whether clocks are locked; application clock 1980 MHz, as shipped"
+    )
+
+
+def test_an_application_clock_below_the_maximum_but_as_shipped_is_nobody_s_cap():
+    shipped = dict.fromkeys(
+        ("nvmlDeviceGetApplicationsClock", "nvmlDeviceGetDefaultApplicationsClock"), 1095
+    )
+    device = NvmlDevice(nvml=FakeNvml(**shipped))
+    assert device.pinned() is None
+    assert "1095 MHz, as shipped" in device.missing["pinned"]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        "nvmlDeviceGetApplicationsClock",
+        "nvmlDeviceGetDefaultApplicationsClock",
+        "nvmlDeviceGetCurrentClocksEventReasons",
+    ],
+)
+def test_a_hint_that_is_refused_is_no_claim(refused):
+    device = NvmlDevice(nvml=FakeNvml(refused=[refused]))
+    assert device.pinned() is None
+    assert "cannot say" in device.missing["pinned"]
+    if refused == "nvmlDeviceGetApplicationsClock":
+        assert "NotSupported" in device.missing["pinned"]
+
+
+def test_violation_counters_are_seconds_each_on_its_own():
+    def some(handle, policy):
+        if policy == FakeNvml.NVML_PERF_POLICY_THERMAL:
+            raise NotSupported("thermal")
+        if policy == FakeNvml.NVML_PERF_POLICY_RELIABILITY:
+            return SimpleNamespace(violationTime=2**64 - 1)
+        return SimpleNamespace(violationTime=policy * 1_500_000_000)
+
+    nvml = FakeNvml(nvmlDeviceGetViolationStatus=some)
+    device = NvmlDevice(nvml=nvml)
+    found = device.violations_s()
+    assert found["power_s"] == 0.0
+    assert found["sync_boost_s"] == pytest.approx(3.0)
+    assert found["base_clocks_s"] == pytest.approx(16.5)
+    assert found.keys() == {f.name for f in fields(Violations)} - {
+        "window_s", "thermal_s", "reliability_s",
+    }  # fmt: skip
+    assert "NotSupported" in device.missing["violations.thermal_s"]
+    assert "no value" in device.missing["violations.reliability_s"]
+
+
+def test_counters_that_are_all_refused_are_missing_once_and_come_back():
+    nvml = FakeNvml(refused=["nvmlDeviceGetViolationStatus"])
+    device = NvmlDevice(nvml=nvml)
+    assert device.violations_s() == {}
+    assert [name for name in device.missing if name.startswith("violations")] == ["violations"]
+    assert "NotSupported" in device.missing["violations"]
+    nvml.refused.clear()
+    assert len(device.violations_s()) == 8
+    assert not any(name.startswith("violations") for name in device.missing)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +248,7 @@ def test_records_of_a_moment_carry_what_is_missing():
 )
 def test_every_device_answers_the_whole_protocol(device):
     assert isinstance(device, Device)
+    device.violations_s()
     read_clocks(device)
     read_telemetry(device)
     device.close()

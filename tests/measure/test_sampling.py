@@ -8,7 +8,7 @@ import pytest
 
 from ssmprof.measure.sampling import collect, throttle_notes, warm_up
 from ssmprof.measure.stopping import Stopping
-from ssmprof.records import Clocks
+from ssmprof.records import Clocks, Spread
 from ssmprof.spec import Budget
 
 
@@ -128,3 +128,13 @@ def test_a_device_that_is_held_down_is_tagged_by_its_word_and_by_its_clock(
     free = Clocks(sm_before_hz=1.9e9, sm_after_hz=1.8e9)
     assert throttle_notes(free, 1.98e9) == ()
     assert throttle_notes(Clocks(), None) == ()
+
+
+def test_a_clock_that_was_low_only_during_the_samples_is_throttled():
+    low = Spread(min=1.2e9, median=1.4e9, max=1.98e9, readings=20)
+    held = Clocks(sm_before_hz=1.98e9, sm_after_hz=1.98e9, sm_clock_hz=low)
+    (note,) = throttle_notes(held, 1.98e9)
+    assert (note.kind, note.text) == ("throttled", "SM clock at 1400 of 1980 MHz")
+    brief = Spread(min=0.3e9, median=1.98e9, max=1.98e9, readings=20)
+    dipped = Clocks(sm_before_hz=1.98e9, sm_after_hz=1.98e9, sm_clock_hz=brief)
+    assert throttle_notes(dipped, 1.98e9) == ()

@@ -147,6 +147,10 @@ class JetsonDevice(NullDevice):
         self._throttle_seen = (now, moment)
         return clocks.throttle_reasons(before, now, moment - then)
 
+    def violations_s(self) -> dict[str, float]:
+        self.missing["violations"] = "boards count events of throttling, and no seconds"
+        return {}
+
     def memory_bytes(self) -> int | None:
         state = memory.read(self.sysfs)
         return self._kept("memory_bytes", state.total_bytes, "meminfo", "no MemTotal in meminfo")
