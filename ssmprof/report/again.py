@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import msgspec
-
 from ssmprof.errors import StoreError
 from ssmprof.records import Run
+from ssmprof.report.embed import decoded
 from ssmprof.report.html import unpack
 from ssmprof.store.folder import load
 
@@ -26,6 +25,6 @@ def load_any(path: Path) -> Run:
     if found is None:
         raise StoreError(f"{path}: holds no data of a run", fix="name a page that ssmprof wrote")
     try:
-        return msgspec.json.decode(unpack(found[1]), type=Run)
+        return decoded(unpack(found[1]))
     except (OSError, EOFError, ValueError) as error:
         raise StoreError(f"{path}: its data cannot be read", cause=str(error)) from None

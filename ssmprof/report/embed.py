@@ -1,7 +1,7 @@
 """The run as it is embedded in a page: enough to render the page again, small enough to mail.
 
-Numbers carry five significant digits. Samples are thinned to the quantiles that keep their median;
-per point the heaviest kernels stay and the others are summed per family.
+Columns, with five significant digits. Of the samples, which the journal holds, the ends, the
+quartiles and the median stay; per point the heaviest kernels, the others summed per family.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import msgspec
 from msgspec.structs import replace
 
 from ssmprof.records import Attribution, Environment, KernelTime, Measurement, Run, encode, median
+from ssmprof.report.columns import from_columns, to_columns
 from ssmprof.report.redact import redact
 
+_COLUMNS = ("outcomes", "telemetry")
 KERNELS = 20
-SAMPLES = 9
+SAMPLES = 5
 DIGITS = 5
+DIGITS_OF_KERNELS = 4  # their intervals are a tenth of a per cent at best
 
 
 def compact(run: Run, *, identifiers: bool) -> Run:
@@ -39,8 +42,24 @@ def compact(run: Run, *, identifiers: bool) -> Run:
 
 
 def encoded(run: Run) -> bytes:
-    """A run as JSON with short numbers."""
-    return msgspec.json.encode(_shorten(msgspec.json.decode(encode(run))))
+    """A run as JSON, outcomes and telemetry in columns, with short numbers."""
+    plain = _shorten(msgspec.json.decode(encode(run)))
+    for name in _COLUMNS:
+        if plain.get(name):
+            plain[name] = to_columns(plain[name])
+    return msgspec.json.encode(plain)
+
+
+def decoded(data: bytes) -> Run:
+    """The run that a page holds; pages of earlier versions hold it in rows. Raises ValueError."""
+    plain = msgspec.json.decode(data)
+    try:
+        for name in _COLUMNS:
+            if isinstance(plain.get(name), dict):
+                plain[name] = from_columns(plain[name])
+    except (AttributeError, IndexError, KeyError, StopIteration, TypeError) as error:
+        raise ValueError(f"its columns do not fit together: {error}") from error
+    return msgspec.convert(plain, Run)
 
 
 def _without_identifiers(run: Run) -> Run:
@@ -94,7 +113,14 @@ def _thin(samples: tuple[float, ...]) -> tuple[float, ...]:
 
 def _attribution(found: Attribution) -> Attribution:
     kernels = sorted(found.kernels, key=lambda kernel: -median(kernel.times_s))
-    kept = [replace(kernel, times_s=(median(kernel.times_s),)) for kernel in kernels[:KERNELS]]
+    kept = [
+        replace(
+            kernel,
+            times_s=(_rounded(median(kernel.times_s), DIGITS_OF_KERNELS),),
+            cupti_s=kernel.cupti_s and _rounded(kernel.cupti_s, DIGITS_OF_KERNELS),
+        )
+        for kernel in kernels[:KERNELS]
+    ]
     rest: dict[str, list[KernelTime]] = {}
     for kernel in kernels[KERNELS:]:
         rest.setdefault(kernel.family, []).append(kernel)
@@ -105,16 +131,23 @@ def _attribution(found: Attribution) -> Attribution:
             kernel="",
             family=members[0].family,
             calls=sum(member.calls for member in members),
-            times_s=(sum(median(member.times_s) for member in members),),
+            times_s=(
+                _rounded(sum(median(member.times_s) for member in members), DIGITS_OF_KERNELS),
+            ),
         )
         for family, members in rest.items()
     ]
     return replace(found, kernels=(*kept, *summed))
 
 
+def _rounded(value: float, digits: int) -> float:
+    return float(f"{value:.{digits}g}")
+
+
 def _shorten(value: Any) -> Any:
     if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") if abs(value) < 1e9 else value
+        # Hertz and bytes are whole numbers, seconds since 1970 keep their milliseconds.
+        return _rounded(value, DIGITS) if abs(value) < 1e9 else round(value, 3)
     if isinstance(value, dict):
         return {key: _shorten(item) for key, item in value.items()}
     if isinstance(value, list):

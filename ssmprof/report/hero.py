@@ -151,13 +151,8 @@ def _series(comparison: Comparison) -> list[Series]:
     found = []
     for curve in comparison.curves:
         style = style_of(curve.name)
-        texts = {
-            at: time_with_interval(over_rounds(list(rounds.values())))
-            for at, rounds in curve.values.items()
-        }
-        texts |= {at: failure.reason for at, failure in curve.failures.items()}
         mark = MARKS.get(style.marker, "●")
-        found.append(Series(curve.name.block, curve.name.label, style.token, mark, texts))
+        found.append(Series(curve.name.block, curve.name.label, style.token, mark))
     return found
 
 

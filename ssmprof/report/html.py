@@ -16,6 +16,8 @@ from typing import Any
 from ssmprof.report import theme
 from ssmprof.report.page import Hero, Page
 
+_RIGHT = 20  # columns that can be told to stand to the right
+
 
 def render(page: Page, version: str) -> str:
     """The document."""
@@ -60,8 +62,10 @@ def _css() -> str:
             zip(theme.WINNER_FILLS, theme.WINNER_TEXT, strict=True)
         )
     )
+    right = ",".join(f".r{at} tr>:nth-child({at})" for at in range(1, _RIGHT + 1))
     return (
         _template("report.css")
+        .replace("RIGHT", right)
         .replace("LIGHT", theme.css_variables("light"))
         .replace("DARK", theme.css_variables("dark"))
         .replace("PAIRS", pairs)
@@ -84,18 +88,9 @@ def _view(hero: Hero) -> dict[str, Any]:
             {"number": card.number, "label": card.label, "state": card.state} for card in hero.cards
         ],
         "series": [
-            {
-                "block": one.block,
-                "label": one.label,
-                "token": one.token,
-                "mark": one.mark,
-                "texts": {str(at): text for at, text in one.texts.items()},
-            }
+            {"block": one.block, "label": one.label, "token": one.token, "mark": one.mark}
             for one in hero.series
         ],
-        "table": {
-            "caption": hero.table.caption,
-            "heads": [column.heading for column in hero.table.columns],
-            "rows": hero.table.cells(),
-        },
+        "caption": hero.table.caption,
+        "rows": hero.table.cells(),
     }

@@ -108,13 +108,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Series:
-    """A contender of a facet, for the legend and the readout."""
+    """A contender of a facet, for the legend; the readout is its column of the table."""
 
     block: str
     label: str
     token: str
     mark: str
-    texts: dict[int, str]
 
 
 @dataclass(frozen=True)

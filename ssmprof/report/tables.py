@@ -46,6 +46,12 @@ class Table:
         return [[column.cell(row) for column in self.columns] for row in self.rows]
 
     @property
+    def right(self) -> str:
+        """`r2 r3`: the columns of numbers, as classes that the style sheet sets to the right."""
+        found = (f"r{at}" for at, column in enumerate(self.columns, start=1) if column.numeric)
+        return " ".join(found)
+
+    @property
     def keys(self) -> list[str]:
         """Columns first, then whatever else the rows carry."""
         names = dict.fromkeys(column.key for column in self.columns)

@@ -129,8 +129,8 @@ def test_two_builds_are_the_same_bytes(run: Run, page: str) -> None:
 
 
 def test_the_page_stays_within_its_budget(page: str) -> None:
-    assert len(page.encode()) <= 700_000
-    assert len(re.findall(r"<[a-z]", page)) <= 9_000
+    assert len(page.encode()) <= 330_000
+    assert len(re.findall(r"<[a-z]", page)) <= 5_000
 
 
 def test_hostile_names_stay_text() -> None:

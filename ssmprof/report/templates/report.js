@@ -54,9 +54,10 @@
     if (!v.contexts.length) return;
     state.at = Math.max(0, Math.min(v.contexts.length - 1, index));
     const tokens = v.contexts[state.at];
-    const texts = v.series.filter((s) => !state.off.has(s.block) && s.texts[tokens] !== undefined);
+    const texts = v.series.map((s, column) => [s, v.rows[state.at][column + 1]])
+      .filter(([s, text]) => !state.off.has(s.block) && text !== "–");
     readout.textContent = tokens.toLocaleString("en-US") + " tokens: " +
-      texts.map((s) => s.label + " " + s.texts[tokens]).join("; ") + ".";
+      texts.map(([s, text]) => s.label + " " + text).join("; ") + ".";
     cursor.style.left = place(tokens) * picture.querySelector("svg").getBoundingClientRect().width + "px";
     if (!cursor.isConnected) picture.append(cursor);
     cursor.hidden = false;
@@ -125,12 +126,17 @@
     id("cards").replaceChildren(...cards);
     const body = id("numbers").querySelector("table");
     const head = make("tr");
-    head.append(...v.table.heads.map((text, at) => make("th", text, at ? "num" : "num")));
+    head.append(...["context", ...v.series.map((s) => s.label)].map((text) => {
+      const cell = make("th", text);
+      cell.scope = "col";
+      return cell;
+    }));
     body.tHead.replaceChildren(head);
-    body.caption.textContent = v.table.caption;
-    body.tBodies[0].replaceChildren(...v.table.rows.map((cells) => {
+    body.className = [...head.cells].map((_, at) => "r" + (at + 1)).join(" ");
+    body.caption.textContent = v.caption;
+    body.tBodies[0].replaceChildren(...v.rows.map((cells) => {
       const row = make("tr");
-      row.append(...cells.map((text) => make("td", text, "num")));
+      row.append(...cells.map((text) => make("td", text)));
       return row;
     }));
     readout.textContent = "";
@@ -176,7 +182,21 @@
     });
   }
 
-  // Downloads come from the file itself.
+  // Downloads come from the file itself, where objects lie in columns.
+  const rows = (column) => {
+    if (Array.isArray(column)) return column;
+    const { mask, lengths, words, n, of } = column;
+    if (n !== undefined) {
+      const columns = Object.entries(of).map(([key, values]) => [key, rows(values)]);
+      return Array.from({ length: n }, (_, row) =>
+        Object.fromEntries(columns.map(([key, list]) => [key, list[row]]).filter(([, value]) => value !== undefined)));
+    }
+    const values = rows(of);
+    let at = 0;
+    if (mask) return [...mask].map((bit) => (bit === "1" ? values[at++] : undefined));
+    if (lengths) return lengths.map((length) => values.slice(at, (at += length)));
+    return values.map((index) => words[index]);
+  };
   const csv = (run) => {
     const heads = ["block", "phase", "context", "batch", "dtype", "execution", "logits", "round", "status", "time_s", "peak_bytes", "energy_j"];
     const middle = (list) => {
@@ -200,9 +220,10 @@
     button.hidden = false;
     button.addEventListener("click", async () => {
       const link = make("a");
-      const text = await unpack(button.dataset.payload);
-      const data = button.dataset.file.endsWith(".csv") ? csv(JSON.parse(text)) : text;
-      link.href = URL.createObjectURL(new Blob([data]));
+      const held = JSON.parse(await unpack(button.dataset.payload));
+      for (const name of ["outcomes", "telemetry"]) if (held[name]) held[name] = rows(held[name]);
+      const text = button.dataset.file.endsWith(".csv") ? csv(held) : JSON.stringify(held);
+      link.href = URL.createObjectURL(new Blob([text]));
       link.download = button.dataset.file;
       link.click();
       URL.revokeObjectURL(link.href);
