@@ -17,6 +17,7 @@ from msgspec import structs
 from ssmprof.devices.base import Device
 from ssmprof.measure.attribution import marks
 from ssmprof.measure.attribution.intervals import Untraceable
+from ssmprof.measure.attribution.mark_cost import mark_cost
 from ssmprof.measure.attribution.stream_events import stream_mark_cost_s
 from ssmprof.measure.attribution.wall_clock import tracer_cost_s
 from ssmprof.measure.timers import CudaTimer, GraphTimer, Timer, WallTimer, capture
@@ -50,7 +51,7 @@ def calibrate(device: Device, *, energy: bool = True) -> Calibration:
 def _on_cuda() -> Calibration:
     cell = torch.ones(1, device="cuda")
     graphs = marks.external_events_work() is None
-    cost = marks.mark_cost() if graphs else None
+    cost = mark_cost() if graphs else None
     copied, read = _bandwidths()
     return Calibration(
         empty_pair_graph_s=None if cost is None else cost.empty_s,

@@ -15,6 +15,7 @@ from ssmprof.devices.jetson.device import JetsonDevice
 from ssmprof.measure import calibrate
 from ssmprof.measure.attribution import cupti, marks, stream_events
 from ssmprof.measure.attribution.intervals import Untraceable
+from ssmprof.measure.attribution.mark_cost import CHAIN_TOLERANCE_S, mark_cost
 from ssmprof.measure.timers import GraphTimer, L2Flush, WallTimer, Window, capture
 from ssmprof.records import Calibration, Check, Level, median
 
@@ -42,8 +43,8 @@ def mark(found: Calibration) -> Check:
             text=f"no event nodes in graphs ({reason}); per-op times fall back to stream events",
             fix="pip install --upgrade torch  (2.8 or later)",
         )
-    cost = marks.mark_cost()
-    differ = abs(cost.chain_s - 2 * e) > marks.CHAIN_TOLERANCE_S
+    cost = mark_cost()
+    differ = abs(cost.chain_s - 2 * e) > CHAIN_TOLERANCE_S
     text = f"m = {_us(m)} per mark, {_us(cost.fill_s)} before a fill; "
     text += f"two empty pairs {_us(2 * e)}, chain of small kernels {_us(cost.chain_s)}"
     if differ:

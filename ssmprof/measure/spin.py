@@ -1,4 +1,4 @@
-"""Kernels whose work is known: one spins for so many nanoseconds, one only exponentiates.
+"""Kernels whose work is known: one spins, one only exponentiates, one reads the clocks.
 
 The spin stores how long it took by the device's global timer, which no event, graph or profiler has
 a part in. Needs Triton and a CUDA device.
@@ -49,6 +49,44 @@ class Spin:
     def clock_hz(self) -> float:
         """SM clock during the latest call: cycles over seconds."""
         return self._cycles.item() / self.spun_s()
+
+
+@triton.jit
+def clock_stamp_kernel(stamp_ptr):
+    """Stores SM cycles, nanoseconds of the global timer, and the multiprocessor they are of."""
+    cycles = tl.inline_asm_elementwise(
+        "mov.u64 $0, %clock64;", "=l", [], dtype=tl.int64, is_pure=False, pack=1
+    )
+    processor = tl.inline_asm_elementwise(
+        "mov.u32 $0, %smid;", "=r", [], dtype=tl.int32, is_pure=False, pack=1
+    )
+    tl.store(stamp_ptr, cycles)
+    tl.store(stamp_ptr + 1, globaltimer())
+    tl.store(stamp_ptr + 2, processor.to(tl.int64))
+
+
+class ClockSpan:
+    """The mean SM clock of what runs on the stream between `begin` and `end`."""
+
+    KERNEL = "clock_stamp_kernel"
+
+    def __init__(self) -> None:
+        self._stamps = torch.zeros(2, 3, dtype=torch.int64, device="cuda")
+        self.begin()
+        self.end()
+
+    def begin(self) -> None:
+        clock_stamp_kernel[(1,)](self._stamps[0], num_warps=1)
+
+    def end(self) -> None:
+        clock_stamp_kernel[(1,)](self._stamps[1], num_warps=1)
+
+    def hz(self) -> float | None:
+        """Cycles over seconds; None where the stamps come from two multiprocessors."""
+        begin, end = self._stamps.tolist()
+        if begin[2] != end[2] or end[1] <= begin[1]:
+            return None
+        return (end[0] - begin[0]) / (end[1] - begin[1]) * 1e9
 
 
 @triton.jit

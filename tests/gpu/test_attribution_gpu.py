@@ -8,6 +8,8 @@ from torch.nn import functional
 from ssmprof.measure import compare_cupti
 from ssmprof.measure.attribution import attribute, marks, notes
 from ssmprof.measure.attribution.graph_events import capture, find_sync
+from ssmprof.measure.attribution.mark_cost import mark_cost
+from ssmprof.measure.attribution.marks import Ends, Marker
 from ssmprof.records import median
 
 pytestmark = pytest.mark.gpu
@@ -57,15 +59,15 @@ def test_event_nodes_work_here():
 
 
 def test_a_mark_costs_microseconds():
-    cost = marks.mark_cost()
+    cost = mark_cost()
     assert 0.3e-6 < cost.kernel_s < 10e-6
-    assert 0.0 <= cost.fill_s <= cost.kernel_s
+    assert -5e-6 < cost.fill_s <= cost.kernel_s
 
 
 def test_parts_of_a_graph_add_up_to_the_whole(call, model):
     found = attribute(call, device="cuda", module=model, names=False)
     assert found.route == "graph-events"
-    assert found.closure < 0.03, notes(found)
+    assert found.closure < 0.02, notes(found)
     assert {"attention", "gemm", "norm", "elementwise"} <= {row.family for row in found.kernels}
 
 
@@ -77,7 +79,7 @@ def test_every_op_has_its_kernels_names(call, model):
 
 def test_tracing_runs_the_same_kernels_as_the_call_alone(call):
     with torch.inference_mode():
-        traced, alone = capture(call, parts=True), capture(call, parts=False)
+        traced, alone = (capture(call, kind(marks.external_event)) for kind in (Marker, Ends))
     assert traced.kernel_count == alone.kernel_count
 
 
@@ -85,7 +87,7 @@ def test_events_agree_with_cupti(call):
     found = compare_cupti.compare(call, block="layers", context=4096)
     used = [row.allowance_used for row in compare_cupti.judged([found])]
     assert found.problem is None
-    assert compare_cupti.percentile(used, 0.8) <= 1.5, compare_cupti.table([found], every=True)
+    assert compare_cupti.percentile(used, 0.95) <= 1.0, compare_cupti.table([found], every=True)
 
 
 @pytest.mark.parametrize("route", ["stream-events", "prefix-replay", "cupti"])

@@ -1,5 +1,6 @@
 """Attribution without a GPU: the wall-clock route, the ladder, rows, names and closure."""
 
+import random
 import time
 from types import SimpleNamespace
 
@@ -29,7 +30,15 @@ from ssmprof.measure.attribution.driver import (
     watch,
 )
 from ssmprof.measure.attribution.intervals import Interval, rows, short_name, total_s
-from ssmprof.measure.attribution.marks import THROWN_AWAY, MarkCost, kernels_between_marks
+from ssmprof.measure.attribution.mark_cost import MarkCost
+from ssmprof.measure.attribution.marks import (
+    THROWN_AWAY,
+    Ends,
+    Marker,
+    Thinned,
+    kernels_between_marks,
+)
+from ssmprof.measure.attribution.thinning import mark_costs_s
 from ssmprof.measure.attribution.tracer import Op
 from ssmprof.records import Attribution, median
 
@@ -287,34 +296,94 @@ def test_long_names_keep_kernel_and_functor():
     assert short_name("_chunk_scan_fwd_kernel") == "_chunk_scan_fwd_kernel"
 
 
-def test_the_cost_of_a_mark_follows_the_device_but_not_a_wild_reading():
-    calibrated = MarkCost(kernel_s=2.4e-6, fill_s=0.6e-6, empty_s=1.2e-6, chain_s=2.2e-6)
-    warm = calibrated.at(1.26e-6)
-    assert warm.of(("nvjet",)) == pytest.approx(2.52e-6)
-    assert warm.of(("Memset", "nvjet")) == pytest.approx(0.63e-6)
-    assert warm.of(()) == pytest.approx(2.52e-6)
-    assert calibrated.at(1.8e-6) is calibrated
+def test_a_mark_before_a_fill_has_a_cost_of_its_own():
+    cost = MarkCost(kernel_s=2.4e-6, fill_s=-0.3e-6, empty_s=1.2e-6, chain_s=2.2e-6)
+    assert cost.of(("nvjet",)) == cost.of(()) == 2.4e-6
+    assert cost.of(("Memset", "nvjet")) == -0.3e-6
 
 
-def test_a_chain_that_won_is_not_replaced_by_empty_pairs():
-    chain = MarkCost(kernel_s=4.0e-6, fill_s=4.0e-6, empty_s=1.2e-6, chain_s=4.0e-6)
-    assert chain.at(1.25e-6) is chain
+class _Event:
+    def record(self):
+        pass
 
 
-def test_parts_and_whole_are_replayed_in_turns_and_corrected(monkeypatch):
+def _op(name):
+    return Op("", None, name, "")
+
+
+def _marked(marker, names):
+    marker.start()
+    for name in names:
+        marker.after(_op(name))
+    marker.finish()
+    return [op.op for op in marker.ops], len(marker.events)
+
+
+@pytest.mark.parametrize(
+    ("names", "even", "odd"),
+    [("abcd", ["a", "c", "d"], ["b", "d"]), ("abcde", ["a", "c", "e"], ["b", "d", "e"])],
+)
+def test_a_thinned_graph_lacks_every_other_mark_and_keeps_its_end(names, even, odd):
+    assert _marked(Thinned(_Event, odd=False), names) == (even, len(even) + 1)
+    assert _marked(Thinned(_Event, odd=True), names) == (odd, len(odd) + 1)
+    assert _marked(Ends(_Event), names) == (["whole"], 2)
+
+
+def _replayed(durations, costs, noise, seed=0):
+    """Raw intervals of the three graphs, over turns, of ops whose marks cost `costs`."""
+    random.seed(seed)
+    marker = {"parts": Marker(_Event), "even": Thinned(_Event, odd=False)}
+    marker["odd"] = Thinned(_Event, odd=True)
+    turns = {name: [] for name in marker}
+    for _ in range(10):
+        for name, kind in (("parts", None), ("even", 0), ("odd", 1)):
+            intervals, pending = [], 0.0
+            for place, (duration, cost) in enumerate(zip(durations, costs, strict=True)):
+                # The mark before an op costs what it costs, if it is there.
+                before = place - 1
+                there = kind is None or place == 0 or before % 2 == kind
+                pending += duration + cost * there + random.gauss(0, noise)
+                after_there = kind is None or place % 2 == kind or place == len(durations) - 1
+                if after_there:
+                    intervals.append(pending)
+                    pending = 0.0
+            turns[name].append(intervals)
+    return turns["parts"], turns["even"], turns["odd"]
+
+
+@pytest.mark.parametrize("ops", [7, 8])
+def test_graphs_without_every_other_mark_tell_what_each_mark_costs(ops):
+    durations = [5e-6 * (1 + place % 3) for place in range(ops)]
+    kinds = ["first", *("gemm" if place % 2 else "fill" for place in range(1, ops))]
+    true = {"first": 2.55e-6, "gemm": 2.3e-6, "fill": -0.4e-6}
+    costs = [true[kind] for kind in kinds]
+    replayed = _replayed(durations, costs, noise=0.05e-6)
+    found = mark_costs_s(*replayed, kinds, [2.55e-6] * ops)
+    assert found == pytest.approx(costs, abs=0.1e-6)
+
+
+def test_marks_between_ops_that_scatter_keep_the_calibrated_cost():
+    costs = [2.3e-6] * 6
+    replayed = _replayed([7e-4] * 6, costs, noise=1e-5)
+    assert mark_costs_s(*replayed, ["gemm"] * 6, [2.55e-6] * 6) == [2.55e-6] * 6
+    one_turn = tuple(rows[:1] for rows in _replayed([1e-5] * 6, costs, noise=0.0))
+    assert mark_costs_s(*one_turn, ["gemm"] * 6, [2.55e-6] * 6) == [2.55e-6] * 6
+
+
+def _captured(monkeypatch, raws):
+    """Fake graphs by the kind of their marker; returns the list of their replays."""
     turns = []
 
-    def capture(call, *, parts, module=None, pool=None):
-        name = "parts" if parts else "ends"
-        raws = [12e-6, 6e-6, 33e-6] if parts else [45e-6]
+    def capture(call, marker, *, module=None, pool=None):
+        name = type(marker).__name__
 
         def replay_s():
             turns.append(name)
-            return raws
+            return raws[name]
 
         return SimpleNamespace(
             graph=SimpleNamespace(pool=lambda: None),
-            marker=SimpleNamespace(empty_s=lambda: 1.25e-6, events=[None] * 4),
+            marker=SimpleNamespace(events=[None] * 4),
             intervals=[
                 _interval(kernels=("a",)), _interval(kernels=("Memset", "b")), _interval()
             ],
@@ -323,16 +392,49 @@ def test_parts_and_whole_are_replayed_in_turns_and_corrected(monkeypatch):
         )  # fmt: skip
 
     monkeypatch.setattr(graph_events, "capture", capture)
+    monkeypatch.setattr(graph_events, "external_event", _Event)
     monkeypatch.setattr(graph_events.torch.cuda, "synchronize", lambda: None)
+    return turns
+
+
+def test_parts_and_whole_are_replayed_in_turns_and_corrected(monkeypatch):
+    raws = {"Marker": [12e-3, 6e-3, 33e-3], "Ends": [50e-3]}
+    turns = _captured(monkeypatch, raws)
     flushes = []
     traced = graph_events.Traced(lambda: None, flush=lambda: flushes.append(1))
     traced.sample(2)
-    calibrated = MarkCost(kernel_s=2.4e-6, fill_s=0.48e-6, empty_s=1.2e-6, chain_s=2.2e-6)
-    intervals, whole_s, cost = traced.finish(calibrated)
-    assert turns == ["parts", "ends"] * 3
+    calibrated = MarkCost(kernel_s=2.5e-6, fill_s=0.5e-6, empty_s=1.25e-6, chain_s=2.2e-6)
+    intervals, whole_s, cost_s = traced.finish(calibrated)
+    assert turns == ["Marker", "Ends"] * 3
     assert len(flushes) == 6
-    assert cost.kernel_s == pytest.approx(2.5e-6)
-    assert whole_s == pytest.approx(42.5e-6)
+    assert cost_s == pytest.approx(2.5e-6)
+    assert whole_s == pytest.approx(50e-3 - 2.5e-6)
     assert [interval.times_s[0] for interval in intervals] == pytest.approx(
-        [9.5e-6, 5.5e-6, 30.5e-6]
+        [12e-3 - 2.5e-6, 6e-3 - 0.5e-6, 33e-3 - 2.5e-6]
     )
+
+
+def test_the_marks_of_a_short_call_are_paid_for_as_its_own_graphs_show(monkeypatch):
+    raws = {"Marker": [12.5e-6, 8.2e-6, 33.4e-6], "Ends": [50e-6], "Thinned": [18.0e-6, 33.4e-6]}
+    turns = _captured(monkeypatch, raws)
+    traced = graph_events.Traced(lambda: None)
+    traced.sample(6)
+    calibrated = MarkCost(kernel_s=2.5e-6, fill_s=0.5e-6, empty_s=1.25e-6, chain_s=2.2e-6)
+    intervals, _, _ = traced.finish(calibrated)
+    assert turns[-4:] == ["Marker", "Thinned", "Thinned", "Ends"]
+    # Odd pairs (0, 1): 12.5 + 8.2 - 18.0 us. Even pairs (1, 2): 8.2 + 33.4 - 33.4 us.
+    assert [interval.times_s[0] for interval in intervals] == pytest.approx(
+        [10.0e-6, 5.5e-6, 25.2e-6]
+    )
+
+
+def test_a_kernel_launched_early_owns_only_what_its_predecessor_leaves():
+    summaries = Kernel("_summaries", 0.0, 21e-6)
+    walk = Kernel("_walk", 4e-6, 61e-6)
+    inner = Kernel("inside", 10e-6, 2e-6)
+    assert cupti.own_s([summaries, walk]) == pytest.approx([21e-6, 44e-6])
+    assert cupti.own_s([walk, inner])[1] == 0.0
+    intervals = [_interval(kernels=("a",)), _interval(kernels=("b",))]
+    assert cupti.join(intervals, [[summaries, walk]]) is None
+    assert intervals[1].cupti_s == pytest.approx(44e-6)
+    assert intervals[1].span_s == pytest.approx(44e-6)

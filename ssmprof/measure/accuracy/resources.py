@@ -21,8 +21,8 @@ from ssmprof.records import Energy, median
 _WINDOW_S = 3.0
 _WINDOWS = 5
 _SAMPLER_HZ = 10.0
-_TURN_S = 1.0
-_TURNS = 3
+_TURN_S = 0.4
+_PAIRS = 10
 
 
 def memory(bench: Bench) -> list[Quantity]:
@@ -121,26 +121,32 @@ def sampler(bench: Bench) -> list[Quantity]:
     beside = context.Process(target=sample_while, args=(ready, sampling, stop, _SAMPLER_HZ))
     beside.start()
     ready.wait(60)
-    timed()
+    for _ in range(3):
+        timed()
     off: list[float] = []
     on: list[float] = []
-    for _ in range(_TURNS):
-        sampling.clear()
-        off.append(timed())
-        sampling.set()
-        on.append(timed())
+    for pair in range(_PAIRS):
+        # Off first and on first in turn, so that a drift of clocks favours neither.
+        for kept in (off, on) if pair % 2 else (on, off):
+            if kept is on:
+                sampling.set()
+            else:
+                sampling.clear()
+            kept.append(timed())
     sampling.set()
     stop.set()
     beside.join()
     keep(bench, "sampler.json", {"off_s": off, "on_s": on})
+    ratios = sorted(with_s / without_s - 1 for with_s, without_s in zip(on, off, strict=True))
     return [
         Quantity(
             name="sampler overhead",
-            value=max(0.0, median(on) / median(off) - 1),
+            value=max(0.0, median(ratios)),
             bar=0.01,
             unit="of wall time",
-            how=f"{_TURNS} turns of {_TURN_S:.0f} s with and without a process that samples the "
-            f"device at {_SAMPLER_HZ:.0f} Hz; signed {median(on) / median(off) - 1:+.3%}",
+            how=f"{_PAIRS} pairs of {_TURN_S:g} s with and without a process that samples the "
+            f"device at {_SAMPLER_HZ:.0f} Hz; signed median {median(ratios):+.3%}, pairs from "
+            f"{ratios[0]:+.2%} to {ratios[-1]:+.2%}",
         )
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
 
 import torch
@@ -10,7 +11,7 @@ from ssmprof.blocks import build, workload
 from ssmprof.measure import calibrate, compare_cupti, processes
 from ssmprof.measure.accuracy.bench import Bench, Quantity, keep, point
 from ssmprof.measure.accuracy.eager import eager_closure
-from ssmprof.measure.attribution import marks
+from ssmprof.measure.attribution.mark_cost import mark_cost
 from ssmprof.measure.doctor_device import spin_seen_s
 from ssmprof.measure.timers import L2Flush
 from ssmprof.records import median
@@ -21,7 +22,7 @@ _BLOCKS = 4
 
 def per_op(bench: Bench) -> list[Quantity]:
     """Events against CUPTI, and closure as a graph and eager, for every block and length."""
-    cost = marks.mark_cost()
+    cost = mark_cost()
     flush = L2Flush.of_device()
     found: list[compare_cupti.Comparison] = []
     eager: dict[str, float] = {}
@@ -61,9 +62,10 @@ def per_op(bench: Bench) -> list[Quantity]:
             value=compare_cupti.percentile(used, 0.95),
             bar=1.0,
             unit="of the allowance (1 us or 2 %, the larger), 95th percentile",
-            how=f"{len(used)} ops of 5 us and more in {calls}; a mark costs "
-            f"{cost.kernel_s * 1e6:.2f} us, two empty pairs (a chain gives "
-            f"{cost.chain_s * 1e6:.2f}); ops.csv has every op",
+            how=f"{len(used)} ops of 5 us and more in {calls}, an early launched kernel from where "
+            f"its predecessor ends; calibrated, a mark costs {cost.kernel_s * 1e6:.2f} us, two "
+            f"empty pairs {2e6 * cost.empty_s:.2f} and a chain {cost.chain_s * 1e6:.2f}; "
+            f"{_clocks(found)}; ops.csv has every op",
             reason="; ".join(unmatched) or None,
         ),
         Quantity(
@@ -71,7 +73,8 @@ def per_op(bench: Bench) -> list[Quantity]:
             value=max(f.closure for f in found),
             bar=0.02,
             unit="of the whole, worst call",
-            how=f"sum of corrected intervals against a graph marked at its ends only, {calls}",
+            how="sum of intervals less their marks, each as costly as graphs without every other "
+            f"mark show, against a graph marked at its ends only, {calls}",
         ),
         Quantity(
             name="closure, eager",
@@ -82,6 +85,13 @@ def per_op(bench: Bench) -> list[Quantity]:
             f"against the host's wall time, {calls}",
         ),
     ]
+
+
+def _clocks(found: Sequence[compare_cupti.Comparison]) -> str:
+    """How far the clocks of the two instruments were apart, where they could be read."""
+    known = [(f.event_hz, f.cupti_hz) for f in found]
+    apart = [abs(event / cupti - 1) for event, cupti in known if event and cupti]
+    return f"their SM clocks differ by at most {max(apart):.2%}" if apart else "clocks not read"
 
 
 def between_processes(bench: Bench) -> list[Quantity]:

@@ -33,6 +33,7 @@ from ssmprof.measure.attribution.intervals import (
     total_s,
     unnamed_note,
 )
+from ssmprof.measure.attribution.mark_cost import mark_cost
 from ssmprof.records import Attribution, Note, Route
 
 # Beyond these the shares still stand, but are tagged; beyond the last no verdict is built on them.
@@ -71,14 +72,14 @@ def _graph_events(request: Request) -> Parts:
         raise Untraceable(f"no event nodes: {reason}")
     traced = graph_events.Traced(request.call, module=request.module, flush=request.flush)
     traced.sample(request.replays)
-    intervals, whole_s, cost = traced.finish(marks.mark_cost())
+    intervals, whole_s, cost_s = traced.finish(mark_cost())
     alone, seen = traced.ends.kernel_count, traced.marked.kernel_count
     if alone != seen:
         request.notes.append(f"the call runs {alone} kernels alone and {seen} when traced")
     gap_s = None
     if request.names:
         gap_s = _names(request, intervals, traced.turn, alone)
-    return Parts(intervals, whole_s, len(traced.marked.marker.events), cost.kernel_s, gap_s)
+    return Parts(intervals, whole_s, len(traced.marked.marker.events), cost_s, gap_s)
 
 
 def _names(
@@ -114,7 +115,7 @@ def _cupti(request: Request) -> Parts:
 
 
 def _prefix_replay(request: Request) -> Parts:
-    cost_s = marks.mark_cost().kernel_s
+    cost_s = mark_cost().kernel_s
     intervals, whole_s = prefix_replay.trace(request.call, request.replays, cost_s, request.module)
     return Parts(intervals, whole_s)
 

@@ -1,7 +1,10 @@
 """CUPTI through torch.profiler: the judge of names and durations, and the last route of all.
 
-Never used for latency: sums are off by about 2 % either way, and kernels can be missing from a
-trace. A few replays are profiled in one session and matched by position once counts agree.
+Never used for latency: it widens gaps, and kernels can be missing from a trace. A few replays are
+profiled in one session and matched by position once counts agree.
+
+A kernel launched early (programmatic dependent launch) begins while its predecessor still runs, and
+waits; CUPTI counts that wait. Its own time begins where the predecessor ends.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from ssmprof.measure.attribution.tracer import Op
 from ssmprof.records import median
 
 _CYCLES = 3
+_NO_KERNELS = ("gpu_", "Context Sync", "Stream ", "Event ")
 
 
 class Kernel(NamedTuple):
@@ -29,13 +33,17 @@ class Kernel(NamedTuple):
 
 
 def profile(
-    run: Callable[[], Any], cycles: int = _CYCLES, last: int | None = None
+    run: Callable[[], Any],
+    cycles: int = _CYCLES,
+    last: int | None = None,
+    ignore: tuple[str, ...] = (),
 ) -> list[list[Kernel]]:
     """Device activities of each of `cycles` runs, in order of their start.
 
-    `last` keeps only that many kernels at the end of each run (what comes before is the flush of
-    the cache). Raises RuntimeError if nothing was recorded, if kernels are missing, and on boards
-    that share memory between CPU and GPU: there the profiler needs root and may end the process.
+    Kernels whose names begin with one of `ignore` are left out. `last` keeps only that many kernels
+    at the end of each run (what comes before is the flush of the cache). Raises RuntimeError if
+    nothing was recorded, if kernels are missing, and on boards that share memory between CPU and
+    GPU: there the profiler needs root and may end the process.
     """
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     if getattr(properties, "is_integrated", False):
@@ -54,7 +62,7 @@ def profile(
             Kernel(event.name(), event.start_ns() / 1e9, event.duration_ns() / 1e9)
             for event in results.events()
             if event.device_type() == DeviceType.CUDA
-            and not event.name().startswith(("gpu_", "Context Sync", "Stream ", "Event "))
+            and not event.name().startswith(_NO_KERNELS + ignore)
         ),
         key=lambda kernel: kernel.start_s,
     )
@@ -91,22 +99,37 @@ def join(intervals: Sequence[Interval], cycles: Sequence[Sequence[Kernel]]) -> s
     seen = len(cycles[0])
     if sum(counts) != seen:
         return f"{sum(counts)} kernels captured, {seen} seen by CUPTI"
+    own = [own_s(cycle) for cycle in cycles]
     position = 0
     for interval, count in zip(intervals, counts, strict=True):
         places = range(position, position + count)
         position += count
         interval.kernels = tuple(cycles[0][place].name for place in places)
-        interval.cupti_each_s = tuple(
-            median(cycle[place].duration_s for cycle in cycles) for place in places
-        )
+        interval.cupti_each_s = tuple(median(times[place] for times in own) for place in places)
         interval.cupti_s = sum(interval.cupti_each_s)
-        interval.span_s = median(_span_s([cycle[place] for place in places]) for cycle in cycles)
+        interval.span_s = median(
+            _span_s(cycle, times, places) for cycle, times in zip(cycles, own, strict=True)
+        )
     return None
 
 
-def _span_s(kernels: Sequence[Kernel]) -> float:
-    """From the start of the first kernel to the end of the last."""
-    return max(kernel.start_s + kernel.duration_s for kernel in kernels) - kernels[0].start_s
+def own_s(kernels: Sequence[Kernel]) -> list[float]:
+    """Duration of each kernel without the part in which an earlier one still ran."""
+    found: list[float] = []
+    busy_until = kernels[0].start_s
+    for kernel in kernels:
+        end = kernel.start_s + kernel.duration_s
+        overlap = max(0.0, busy_until - kernel.start_s)
+        found.append(max(0.0, kernel.duration_s - overlap))
+        busy_until = max(busy_until, end)
+    return found
+
+
+def _span_s(kernels: Sequence[Kernel], own: Sequence[float], places: range) -> float:
+    """From where the first kernel has the device to itself to the end of the last."""
+    first, last = kernels[places[0]], kernels[places[-1]]
+    begin = first.start_s + first.duration_s - own[places[0]]
+    return last.start_s + last.duration_s - begin
 
 
 def trace(call: Callable[[], Any], replays: int = _CYCLES) -> tuple[list[Interval], float, float]:
@@ -122,12 +145,13 @@ def trace(call: Callable[[], Any], replays: int = _CYCLES) -> tuple[list[Interva
         torch.cuda.synchronize()
         wholes.append(perf_counter() - started)
     cycles = profile(call, replays)
+    own = [own_s(cycle) for cycle in cycles]
     found = [
         Interval(
             Op("", None, "kernel", kernel.name),
-            tuple(cycle[place].duration_s for cycle in cycles),
+            tuple(times[place] for times in own),
             (kernel.name,),
-            median(cycle[place].duration_s for cycle in cycles),
+            median(times[place] for times in own),
         )
         for place, kernel in enumerate(cycles[0])
     ]

@@ -2,29 +2,37 @@
 
 Python runs at capture only; on replay nothing of this costs host time. A second graph of the same
 call with marks at its two ends only gives the whole, on the same clock and in turns with the parts,
-so that a drift of clocks hits both alike.
+so that a drift of clocks hits both alike. Of calls short enough for it to matter, two more graphs
+with every other mark tell what each mark costs.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ssmprof.measure.attribution.driver import EVENT_RECORD, watch
 from ssmprof.measure.attribution.intervals import Interval, Untraceable
+from ssmprof.measure.attribution.mark_cost import MarkCost
 from ssmprof.measure.attribution.marks import (
-    MarkCost,
+    Ends,
     Marker,
+    Thinned,
     external_event,
     kernels_between_marks,
 )
+from ssmprof.measure.attribution.thinning import mark_costs_s
 from ssmprof.measure.attribution.tracer import Tracer
 from ssmprof.records import median
+
+# What is not known of a mark's cost is some tenths of a microsecond: of a call this long, with a
+# few hundred marks, less than a hundredth of its time.
+_THINNED_BELOW_S = 10e-3
 
 
 @dataclass(slots=True)
@@ -76,18 +84,15 @@ _NO_EVENT: Any = _NoEvent()
 
 def capture(
     call: Callable[[], Any],
+    marker: Marker,
     *,
-    parts: bool,
     module: torch.nn.Module | None = None,
     pool: Any = None,
-    stop_after: int | None = None,
 ) -> Captured:
-    """Capture `call` with a mark after every op, or (`parts` False) only at its two ends.
+    """Capture `call` with the marks that `marker` sets; it must have run before with these shapes.
 
-    The call must have run before with these shapes. `stop_after` ends the call after that many ops
-    (prefix replay). Raises Untraceable with the reason.
+    Raises Untraceable with the reason.
     """
-    marker = _Stopping(stop_after) if stop_after is not None else Marker(external_event)
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     tracer = Tracer(marker)
@@ -97,17 +102,11 @@ def capture(
             view = watch(torch.cuda.current_stream().cuda_stream)
             marker.start(view, head=True)
             try:
-                if parts:
-                    with tracer.tracing(module):
-                        call()
-                else:
+                with tracer.tracing(module) if marker.inside else nullcontext():
                     call()
             except _Stop:
                 pass
-            if parts and stop_after is None:
-                marker.finish()
-            else:
-                marker.end()
+            marker.finish()
             nodes = view.nodes() if view is not None else None
     except RuntimeError as error:
         torch.cuda.synchronize()
@@ -143,15 +142,17 @@ class _Stop(Exception):
     """Ends a call early."""
 
 
-class _Stopping(Marker):
-    """Marks nothing inside and stops the call after a number of ops that launched."""
+class Prefix(Ends):
+    """Stops the call after a number of ops that launched something, and marks its two ends."""
 
-    def __init__(self, stop_after: int) -> None:
+    inside = True
+
+    def __init__(self, ops: int) -> None:
         super().__init__(external_event)
-        self._left = stop_after
+        self._left = ops
 
     def after(self, op: Any) -> None:
-        if self.capture is not None and self.capture.count() == self._seen:
+        if not self.worked():
             return
         if self.capture is not None:
             self._seen = self.capture.count()
@@ -160,10 +161,19 @@ class _Stopping(Marker):
             raise _Stop
 
 
-class Traced:
-    """A call captured twice: marked at every op, and at its two ends only.
+class Turn(NamedTuple):
+    """Raw seconds of one replay of each graph: intervals, those of the thinned, and the whole."""
 
-    `sample` replays both in turns, `finish` gives the intervals their corrected seconds.
+    parts: list[float]
+    even: list[float]
+    odd: list[float]
+    whole_s: float
+
+
+class Traced:
+    """A call captured marked at every op, at its two ends only, and, if short, at every other op.
+
+    `sample` replays them in turns, `finish` gives the intervals their corrected seconds.
     """
 
     def __init__(
@@ -173,46 +183,62 @@ class Traced:
         module: torch.nn.Module | None = None,
         flush: Callable[[], None] = lambda: None,
     ) -> None:
-        self.marked = capture(call, parts=True, module=module)
+        self.marked = capture(call, Marker(external_event), module=module)
         if not self.marked.intervals:
             raise Untraceable("the call launched nothing that could be seen")
-        # The two never run at once, so they may share their memory.
-        self.ends = capture(call, parts=False, pool=self.marked.graph.pool())
+        # No two of them run at once, so they may share their memory.
+        pool = self.marked.graph.pool()
+        self.ends = capture(call, Ends(external_event), pool=pool)
         self._flush = flush
-        self._parts: list[list[float]] = []
-        self._wholes: list[float] = []
-        self._empties: list[float] = []
-        self.turn()  # the first replay uploads the graphs
+        self._turns: list[Turn] = []
+        self._thinned: list[Captured] = []
+        whole_s = self.turn().whole_s  # the first replay uploads the graphs
+        if len(self.marked.intervals) > 1 and whole_s < _THINNED_BELOW_S:
+            self._thinned = [
+                capture(call, Thinned(external_event, odd=odd), module=module, pool=pool)
+                for odd in (False, True)
+            ]
+            self.turn()
 
-    def turn(self) -> tuple[list[float], float]:
-        """Replay the marked graph, then the other; raw seconds of the intervals and of the whole.
+    def turn(self) -> Turn:
+        """Replay every graph once, the one that gives the whole at the end.
 
         `flush` runs before each replay (it empties the L2 cache for cold times).
         """
+        parts = self._replay_s(self.marked)
+        thinned = [self._replay_s(graph) for graph in self._thinned] or [[], []]
+        return Turn(parts, *thinned, whole_s=sum(self._replay_s(self.ends)))
+
+    def _replay_s(self, captured: Captured) -> list[float]:
         self._flush()
         torch.cuda.synchronize()
-        parts = self.marked.replay_s()
-        self._flush()
-        torch.cuda.synchronize()
-        return parts, sum(self.ends.replay_s())
+        return captured.replay_s()
 
     def sample(self, replays: int) -> None:
         """Take so many turns."""
-        for _ in range(replays):
-            parts, whole = self.turn()
-            self._empties.append(self.marked.marker.empty_s())
-            self._parts.append(parts)
-            self._wholes.append(whole)
+        self._turns += [self.turn() for _ in range(replays)]
 
-    def finish(self, calibrated: MarkCost) -> tuple[list[Interval], float, MarkCost]:
-        """Intervals with corrected seconds per turn, the median of the whole, and the mark's cost.
+    def finish(self, calibrated: MarkCost) -> tuple[list[Interval], float, float]:
+        """Intervals with corrected seconds per turn, the median of the whole, a mark's usual cost.
 
-        The cost is the calibrated one at the e of these very replays.
+        Each mark's cost is the one measured in this graph, or the calibrated one.
         """
-        cost = calibrated.at(median(self._empties))
         intervals = self.marked.intervals
-        for place, interval in enumerate(intervals):
-            taken_off = cost.of(interval.kernels)
-            interval.times_s = tuple(parts[place] - taken_off for parts in self._parts)
-        first = cost.of(intervals[0].kernels)
-        return intervals, median(self._wholes) - first, cost
+        parts = [turn.parts for turn in self._turns]
+        costs = [calibrated.of(interval.kernels) for interval in intervals]
+        first_s = costs[0]
+        if self._thinned:
+            costs = mark_costs_s(
+                parts,
+                [turn.even for turn in self._turns],
+                [turn.odd for turn in self._turns],
+                [
+                    interval.kernels[0] if interval.kernels else interval.op.op
+                    for interval in intervals
+                ],
+                costs,
+            )
+        for place, (interval, cost) in enumerate(zip(intervals, costs, strict=True)):
+            interval.times_s = tuple(part[place] - cost for part in parts)
+        whole_s = median(turn.whole_s for turn in self._turns) - first_s
+        return intervals, whole_s, median(costs)

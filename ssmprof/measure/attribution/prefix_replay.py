@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from ssmprof.measure.attribution.graph_events import capture
+from ssmprof.measure.attribution.graph_events import Prefix, capture
 from ssmprof.measure.attribution.intervals import Interval
+from ssmprof.measure.attribution.marks import Ends, Marker, external_event
 from ssmprof.records import median
 
 
@@ -26,15 +27,15 @@ def trace(
 
     The marks at the two ends are in every total and cancel, but for the first op's.
     """
-    intervals = capture(call, parts=True, module=module).intervals
+    intervals = capture(call, Marker(external_event), module=module).intervals
     totals = [mark_cost_s]
     for length in range(1, len(intervals) + 1):
-        prefix = capture(call, parts=True, module=module, stop_after=length)
+        prefix = capture(call, Prefix(length), module=module)
         prefix.replay_s()
         totals.append(median(sum(prefix.replay_s()) for _ in range(replays)))
     for interval, before, after in zip(intervals, totals, totals[1:], strict=False):
         interval.times_s = (after - before,)
-    ends = capture(call, parts=False)
+    ends = capture(call, Ends(external_event))
     ends.replay_s()
     whole = median(sum(ends.replay_s()) for _ in range(replays)) - mark_cost_s
     return intervals, whole

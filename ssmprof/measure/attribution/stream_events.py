@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ssmprof.measure.attribution.intervals import Interval, Untraceable
-from ssmprof.measure.attribution.marks import Marker
+from ssmprof.measure.attribution.marks import Ends, Marker
 from ssmprof.measure.attribution.tracer import Op, Tracer
 from ssmprof.records import median
 
@@ -66,7 +66,7 @@ def trace(
     wholes: list[float] = []
     tries = 0
     while len(samples) < replays:
-        marker, ends = Marker(_new_event), Marker(_new_event)
+        marker, ends = Marker(_new_event), Ends(_new_event)
 
         def traced(marker: Marker = marker) -> None:
             with Tracer(marker).tracing(module):
@@ -74,7 +74,7 @@ def trace(
 
         def plain(ends: Marker = ends) -> None:
             call()
-            ends.end()
+            ends.finish()
 
         flush()
         in_time = _held(marker, traced, spin_s)
