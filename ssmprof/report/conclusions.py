@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ssmprof.analysis.findings import Analysis, Crossover, Facet
+from dataclasses import replace
+
+from ssmprof.analysis.clocks import DEPENDS
+from ssmprof.analysis.findings import Analysis, ClockCheck, Crossover, Facet
 from ssmprof.records import Run
 from ssmprof.report.envelope import Boundary
 from ssmprof.report.facets import Metric, compare, facets
@@ -15,13 +18,28 @@ _OTHER_METRICS: tuple[Metric, ...] = ("energy",)
 def verdicts(run: Run, analysis: Analysis) -> dict[Facet, Verdict]:
     """One verdict per facet, in the order of the page; withheld where the run is not trusted."""
     return {
-        facet: verdict(
-            compare(run, facet),
-            withheld=analysis.trust.withheld,
-            others=tuple(compare(run, facet, metric) for metric in _OTHER_METRICS),
+        facet: _clocked(
+            verdict(
+                compare(run, facet),
+                withheld=analysis.trust.withheld,
+                others=tuple(compare(run, facet, metric) for metric in _OTHER_METRICS),
+            ),
+            [one for one in analysis.clocks if one.facet == facet and one.verdict == DEPENDS],
         )
         for facet in facets(run)
     }
+
+
+def _clocked(said: Verdict, found: list[ClockCheck]) -> Verdict:
+    """A verdict that other clocks could have turned says so, with both figures."""
+    if said.envelope is None:
+        return said
+    best = said.envelope.ties
+    for one in found:
+        mine = {one.block, one.other}
+        if not one.contexts or any(mine & set(best.get(at, ())) for at in one.contexts):
+            return replace(said, sentence=f"{said.sentence} Depends on clocks: {one.text}.")
+    return said
 
 
 def switches(found: Verdict, facet: Facet, analysis: Analysis) -> tuple[Switch, ...]:

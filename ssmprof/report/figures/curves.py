@@ -202,9 +202,12 @@ def _capacity(axes: Axes, drawing: Drawing) -> None:
     axes.axhline(
         height * drawing.scale, color=sentinel("bad"), linewidth=1.3, linestyle=(0, (7, 3))
     )
-    canvas.note(
-        axes, 0.008, height * drawing.scale, f"{text}, {format_bytes(height)}", "bad",
-        transform=axes.get_yaxis_transform(), va="bottom",
+    # On a ground of its own: a grid line may pass behind it.
+    axes.annotate(
+        f"{text}, {format_bytes(height)}", (0.008, height * drawing.scale), (0, 3),
+        xycoords=axes.get_yaxis_transform(), textcoords="offset points", va="bottom",
+        fontsize=canvas.TEXT_PT, color=sentinel("bad"), parse_math=False,
+        bbox={"facecolor": sentinel("bg"), "edgecolor": "none", "pad": 0.5},
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ssmprof.report import canvas
@@ -22,6 +23,9 @@ OWNERS: dict[str, tuple[str | None, str | None]] = {
     "activations": ("k-norm", None),
     "other": (None, ".."),
 }
+
+_LEAST = 0.001  # share of the axis below which a bar would be thinner than a hairline
+_HALF_OCTAVES = 0.36
 
 
 @dataclass(frozen=True)
@@ -70,31 +74,46 @@ def draw(panels: list[Panel], capacity_bytes: int | None) -> Figure:
             axes, 0.0, 1.04, heading, "fg", transform=axes.transAxes, va="bottom",
             fontweight="bold", fontsize=11,
         )  # fmt: skip
-        _stack(axes, panel, unit)
+        _stack(axes, panel, unit, ceiling * _LEAST)
         if shows_capacity and capacity_bytes:
             axes.axhline(capacity_bytes / unit, color=sentinel("bad"), linewidth=1.2)
-    _legend(figure, [owner for owner in OWNERS if any(_has(panel, owner) for panel in panels)])
+    least = ceiling * unit * _LEAST
+    shown = [owner for owner in OWNERS if any(_shows(panel, owner, least) for panel in panels)]
+    _legend(figure, shown, misfits=any(panel.misfits for panel in panels))
     return figure
 
 
-def _has(panel: Panel, owner: str) -> bool:
-    return any(parts.get(owner) for parts in panel.parts.values())
+def _shows(panel: Panel, owner: str, least: float) -> bool:
+    return any(parts.get(owner, 0) > least for parts in panel.parts.values())
 
 
-def _stack(axes: Axes, panel: Panel, unit: float) -> None:
+def _edges(contexts: list[int]) -> list[tuple[float, float]]:
+    """Left and right edge of a bar per context: as wide as its nearest neighbour leaves room."""
+    octaves = [math.log2(at) for at in contexts]
+    gaps = [high - low for low, high in pairwise(octaves)]
+    edges = []
+    for index, at in enumerate(octaves):
+        half = min([_HALF_OCTAVES, *(0.43 * gap for gap in gaps[max(index - 1, 0) : index + 1])])
+        edges.append((2 ** (at - half), 2 ** (at + half)))
+    return edges
+
+
+def _stack(axes: Axes, panel: Panel, unit: float, least: float) -> None:
+    """Bars bottom up; what is thinner than `least` is left to the table."""
     contexts = sorted(panel.parts)
-    below = [0.0] * len(contexts)
+    below = dict.fromkeys(contexts, 0.0)
+    edges = dict(zip(contexts, _edges(contexts), strict=True))
     for owner, (token, hatch) in OWNERS.items():
-        values = [panel.parts[at].get(owner, 0) / unit for at in contexts]
-        if not any(values):
-            continue
-        widths = [at * 0.5 for at in contexts]
-        axes.bar(
-            [at * 0.78 for at in contexts], values, widths, bottom=below, align="edge",
-            color=sentinel(token) if token else "none", hatch=hatch, linewidth=0.6,
-            edgecolor=sentinel("bg") if token else sentinel("muted"), zorder=2,
-        )  # fmt: skip
-        below = [low + value for low, value in zip(below, values, strict=True)]
+        values = {at: panel.parts[at].get(owner, 0) / unit for at in contexts}
+        drawn = [at for at in contexts if values[at] > least]
+        if drawn:
+            axes.bar(
+                [edges[at][0] for at in drawn], [values[at] for at in drawn],
+                [edges[at][1] - edges[at][0] for at in drawn], bottom=[below[at] for at in drawn],
+                align="edge", color=sentinel(token) if token else "none", hatch=hatch,
+                edgecolor=sentinel("bg") if token else sentinel("muted"), linewidth=0.6, zorder=2,
+            )  # fmt: skip
+        below = {at: below[at] + values[at] for at in contexts}
     if panel.misfits:
         axes.plot(
             panel.misfits, [0.94] * len(panel.misfits), linestyle="none", marker="x", markersize=6,
@@ -102,7 +121,7 @@ def _stack(axes: Axes, panel: Panel, unit: float) -> None:
         )  # fmt: skip
 
 
-def _legend(figure: Figure, owners: list[str]) -> None:
+def _legend(figure: Figure, owners: list[str], misfits: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -111,9 +130,11 @@ def _legend(figure: Figure, owners: list[str]) -> None:
         token, hatch = OWNERS[owner]
         fill = sentinel(token) if token else "none"
         handles.append(Patch(facecolor=fill, edgecolor=sentinel("muted"), hatch=hatch, label=owner))
-    handles.append(
-        Line2D([], [], marker="x", linestyle="none", color=sentinel("bad"), label="does not fit")
-    )
+    if misfits:
+        colour = sentinel("bad")
+        handles.append(
+            Line2D([], [], marker="x", linestyle="none", color=colour, label="does not fit")
+        )
     legend = figure.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0.05, 0.0), ncols=len(handles),
         frameon=False, fontsize=9.5, handlelength=1.3, columnspacing=1.4, borderpad=0,

@@ -37,7 +37,7 @@ class Ceilings:
 def draw(marks: list[Mark], ceilings: Ceilings) -> Figure:
     """Log-log, one letter per contender in the colour of the family; size is the share of time."""
     figure = canvas.figure(3.9)
-    axes = figure.add_axes((0.075, 0.115, 0.9, 0.8))
+    axes = figure.add_axes((0.075, 0.115, 0.885, 0.8))
     canvas.plain(axes)
     ridge = ceilings.flops / ceilings.bytes_per_s
     left = min(min(mark.intensity for mark in marks) / 2, ridge / 8)
@@ -66,7 +66,9 @@ def draw(marks: list[Mark], ceilings: Ceilings) -> Figure:
     tokens = {family: band.token for band in BANDS for family in band.families}
     to_axes = axes.transData + axes.transAxes.inverted()
     spots = [to_axes.transform((mark.intensity, mark.achieved / 1e12)) for mark in marks]
-    heights = canvas.spread([float(y) for _, y in spots], 0.052, 0.03, 0.97)
+    # Below the ceiling, whose line would strike a label out.
+    ceiling = float(to_axes.transform((right, ceilings.flops / 1e12))[1])
+    heights = canvas.spread([float(y) for _, y in spots], 0.052, 0.03, ceiling - 0.045)
     for mark, (x, y), height in zip(marks, spots, heights, strict=True):
         axes.scatter(
             [mark.intensity], [mark.achieved / 1e12], s=20 + 160 * mark.share,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LEAST = 0.002
-_LABELLED = 0.13
+_LINE_PT = 13.0  # height that a name needs
+_CHARACTER_PT = 5.6
+_STEPS = 48
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def draw(panels: list[Panel]) -> Figure:
     figure = canvas.figure(2.35 * rows + 0.55)
     height = figure.get_figheight()
     left, right, top, bottom = 0.062, 0.975, 0.33 / height, 0.62 / height
-    gap_x, gap_y = 0.035, 0.62 / height
+    gap_x, gap_y = 0.046, 0.62 / height
     wide = (right - left - gap_x * (columns - 1)) / columns
     tall = (1 - top - bottom - gap_y * (rows - 1)) / rows
     used: dict[str, Band] = {}
@@ -104,21 +107,48 @@ def _band(
         contexts, below, above, facecolor=fill, hatch=band.hatch, linewidth=1.2, zorder=2,
         edgecolor=sentinel("bg") if band.token else sentinel("muted"), gid=gid,
     )  # fmt: skip
-    widths = [high - low for low, high in zip(below, above, strict=True)]
-    # Named where it is thickest, away from the edges, in its own text colour.
-    inner = range(len(contexts) // 5, len(contexts) - len(contexts) // 5)
-    at = max(inner or range(len(contexts)), key=lambda index: widths[index])
-    if widths[at] > _LABELLED and band.token:
-        along = at / max(len(contexts) - 1, 1)
-        side = 0 if along < 0.35 else 1 if along < 0.65 else 2
-        x = contexts[at] * (1.15, 1.0, 0.87)[side]
-        middle = (below[at] + above[at]) / 2
-        # Beside the 50 % line, not under it.
-        middle = middle - 0.07 if abs(middle - 0.5) < 0.05 else middle
-        canvas.note(
-            axes, x, middle, band.name.split(",")[0], band.text,
-            va="center", ha=("left", "center", "right")[side], zorder=6, fontsize=9.5,
-        )  # fmt: skip
+    name = band.name.split(",")[0]
+    spot = _room(axes, contexts, below, above, name) if band.token else None
+    if spot:
+        canvas.note(axes, *spot, name, band.text, va="center", ha="center", zorder=6, fontsize=9.5)
+
+
+def _room(
+    axes: Axes, contexts: list[int], below: list[float], above: list[float], name: str
+) -> tuple[float, float] | None:
+    """Where a name stands inside its band, as near to the middle as there is room, or None.
+
+    Not on the 50 % line: a band that the line cuts offers its larger part.
+    """
+    size, point = axes.get_window_extent(), axes.figure.dpi / 72
+    wide_pt, tall_pt = size.width / point, size.height / point
+    low, high = (math.log2(edge) for edge in axes.get_xlim())
+    octaves = [math.log2(at) for at in contexts]
+    half = (high - low) * _CHARACTER_PT * (len(name) + 1) / wide_pt / 2
+    spots: list[tuple[float, float, float]] = []
+    for step in range(_STEPS + 1):
+        at = octaves[0] + (octaves[-1] - octaves[0]) * step / _STEPS
+        if at - half < octaves[0] or at + half > octaves[-1]:
+            continue
+        under = [at - half, at, at + half, *(x for x in octaves if abs(x - at) < half)]
+        floor = max(_between(octaves, below, x) for x in under)
+        roof = min(_between(octaves, above, x) for x in under)
+        for bottom, top in ((floor, min(roof, 0.5)), (max(floor, 0.5), roof)):
+            if top - bottom > _LINE_PT / tall_pt:
+                spots.append((top - bottom, at, (bottom + top) / 2))
+    if not spots:
+        return None
+    most, middle = max(room for room, *_ in spots), (octaves[0] + octaves[-1]) / 2
+    good = [(abs(at - middle), at, height) for room, at, height in spots if room > 0.8 * most]
+    _, at, height = min(good)
+    return 2.0**at, height
+
+
+def _between(xs: list[float], ys: list[float], x: float) -> float:
+    """Linear interpolation inside the range of `xs`."""
+    index = min(max(bisect_right(xs, x), 1), len(xs) - 1)
+    left, right = xs[index - 1], xs[index]
+    return ys[index - 1] + (ys[index] - ys[index - 1]) * (x - left) / (right - left)
 
 
 def _legend(figure: Figure, used: list[Band]) -> None:

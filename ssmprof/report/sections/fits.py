@@ -10,6 +10,8 @@ from ssmprof.report.figures import curves
 from ssmprof.report.figures import memory as chart
 from ssmprof.report.page import Listing, Part, Picture, Section
 from ssmprof.report.svg import to_svg
+from ssmprof.report.tables import Column, Table
+from ssmprof.report.words import percent
 from ssmprof.units import format_bytes, format_context
 
 # Names of owners in the analysis -> those of the chart.
@@ -72,11 +74,38 @@ def _pictures(run: Run, analysis: Analysis, facet: Facet) -> list[Part]:
     found: list[Part] = [Picture(key, lines, reading, rows.times(comparison, "call"), title)]
     panels = [panel for block in run.scenario.blocks if (panel := _panel(points, block.name))]
     if panels:
-        stack = to_svg(
-            chart.draw(panels, capacity), f"{key}-parts", f"{title}, by owner", "By owner."
-        )
-        found.append(Picture(f"{key}-parts", stack, "", title=f"What fills it, {facet.phase}"))
+        text = _most(panels)
+        stack = to_svg(chart.draw(panels, capacity), f"{key}-parts", f"{title}, by owner", text)
+        fills = f"What fills it, {facet.phase}"
+        found.append(Picture(f"{key}-parts", stack, text, _owners(panels), fills))
     return found
+
+
+def _most(panels: list[chart.Panel]) -> str:
+    """What holds most of each contender's peak at its longest length."""
+    said = []
+    for panel in panels:
+        at = max(panel.parts)
+        owner, count = max(panel.parts[at].items(), key=lambda item: item[1])
+        share = percent(count / sum(panel.parts[at].values()))
+        said.append(f"{panel.title} at {format_context(at)} {owner} {share}")
+    return f"The largest owner: {', '.join(said)}."
+
+
+def _owners(panels: list[chart.Panel]) -> Table:
+    """Bytes per owner at both ends of each contender's range."""
+    rows = tuple(
+        {"block": panel.title, "context_tokens": at, **panel.parts[at]}
+        for panel in panels
+        for at in dict.fromkeys((min(panel.parts), max(panel.parts)))
+    )
+    owners = [name for name in chart.OWNERS if any(row.get(name) for row in rows)]
+    columns = (
+        Column("block", "contender"),
+        Column("context_tokens", "context", format_context, numeric=True),
+        *(Column(owner, owner, format_bytes, numeric=True) for owner in owners),
+    )
+    return Table("Memory by owner, at the shortest and the longest length", columns, rows)
 
 
 def _panel(points: list[MemoryPoint], block: str) -> chart.Panel | None:

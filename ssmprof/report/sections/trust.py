@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from ssmprof.analysis.findings import Analysis
-from ssmprof.records import Check, Environment, Run
+from ssmprof.records import Check, Environment, Run, TelemetrySample
 from ssmprof.report.figures import telemetry
 from ssmprof.report.page import Facts, Listing, Part, Picture, Prose, Section
 from ssmprof.report.redact import redact
 from ssmprof.report.svg import to_svg
 from ssmprof.report.tables import Column, Table
 from ssmprof.report.theme import MARKS
+from ssmprof.report.words import percent
 from ssmprof.units import format_bytes, format_context
 
 _SHOWN = (
@@ -43,14 +44,23 @@ def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
     if failures.rows:
         parts.append(Listing(failures, folded=len(failures.rows) > 6))
     if telemetry.available(run.telemetry):
-        svg = to_svg(
-            telemetry.draw(run.telemetry), "telemetry", "Clock, temperature and power", "Over time."
-        )
-        text = (
-            "Clock, temperature and power beside the run, in minutes; throttled spans are shaded."
-        )
-        parts.append(Picture("telemetry", svg, text, title="Clock, temperature and power"))
+        title = "Clock, temperature and power"
+        text = _beside(run.telemetry)
+        svg = to_svg(telemetry.draw(run.telemetry), "telemetry", title, text)
+        parts.append(Picture("telemetry", svg, text, title=title))
     return Section("trust", "Trust", "How far can this be believed?", tuple(parts))
+
+
+def _beside(samples: tuple[TelemetrySample, ...]) -> str:
+    """The range of each strip, and how often the device throttled itself."""
+    ranges = []
+    for name, read in telemetry.available(samples):
+        values = [value for sample in samples if (value := read(sample)) is not None]
+        what, unit = name.split(", ")
+        ranges.append(f"{what} {min(values):,.0f} to {max(values):,.0f} {unit}")
+    share = sum(bool(sample.throttle) for sample in samples) / len(samples)
+    often = f"throttled in {percent(share)} of the readings, shaded" if share else "never throttled"
+    return f"Beside the run, in minutes: {', '.join(ranges)}; {often}."
 
 
 def _stop(text: str) -> str:
