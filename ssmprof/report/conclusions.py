@@ -7,11 +7,14 @@ from dataclasses import replace
 from ssmprof.analysis.clocks import DEPENDS
 from ssmprof.analysis.findings import Analysis, ClockCheck, Crossover, Facet
 from ssmprof.records import Run
+from ssmprof.report.comparable import comparable, least_context
 from ssmprof.report.envelope import Boundary
 from ssmprof.report.facets import Metric, compare, facets
 from ssmprof.report.figures.curves import Switch
 from ssmprof.report.verdict import Verdict, verdict
+from ssmprof.units import format_context
 
+_OPENINGS = ("Use", "The", "No", "At", "Only")  # words that are no names
 _OTHER_METRICS: tuple[Metric, ...] = ("energy",)
 
 
@@ -19,15 +22,34 @@ def verdicts(run: Run, analysis: Analysis) -> dict[Facet, Verdict]:
     """One verdict per facet, in the order of the page; withheld where the run is not trusted."""
     return {
         facet: _clocked(
-            verdict(
-                compare(run, facet),
-                withheld=analysis.trust.withheld,
-                others=tuple(compare(run, facet, metric) for metric in _OTHER_METRICS),
-            ),
+            _of_comparable(run, facet, analysis),
             [one for one in analysis.clocks if one.facet == facet and one.verdict == DEPENDS],
         )
         for facet in facets(run)
     }
+
+
+def _of_comparable(run: Run, facet: Facet, analysis: Analysis) -> Verdict:
+    """What the lengths that compare say; where none does, that none is said."""
+    least = least_context(run)
+    here = comparable(run, compare(run, facet))
+    if least and not here.contexts and not analysis.trust.withheld:
+        return Verdict(
+            f"No finding: every length was shorter than {format_context(least)} tokens, where "
+            "these times do not compare.",
+            (),
+            None,
+        )
+    said = verdict(
+        here,
+        withheld=analysis.trust.withheld,
+        others=tuple(comparable(run, compare(run, facet, metric)) for metric in _OTHER_METRICS),
+    )
+    if not least or said.withheld:
+        return said
+    opening, _, rest = said.sentence.partition(" ")
+    opening = opening.lower() if opening in _OPENINGS else opening
+    return replace(said, sentence=f"From {format_context(least)} tokens on: {opening} {rest}")
 
 
 def _clocked(said: Verdict, found: list[ClockCheck]) -> Verdict:

@@ -6,6 +6,7 @@ from ssmprof.analysis.findings import Analysis, Facet
 from ssmprof.records import Run
 from ssmprof.report import words
 from ssmprof.report.canvas import style_of
+from ssmprof.report.comparable import comparable
 from ssmprof.report.conclusions import switches, verdicts
 from ssmprof.report.envelope import compared
 from ssmprof.report.facets import Comparison, compare, device_of
@@ -37,7 +38,8 @@ def hero(run: Run, analysis: Analysis, facet: Facet, said: Verdict, key: str) ->
     figure = (
         curves.draw_pair(drawing) if len(comparison.curves) > 1 else curves.draw_single(drawing)
     )
-    reading = _reading(comparison)
+    decides = comparable(run, comparison)
+    reading = _reading(decides if decides.contexts else comparison)
     axes = figure.axes[0].get_position()
     return Hero(
         key=key,
@@ -46,7 +48,7 @@ def hero(run: Run, analysis: Analysis, facet: Facet, said: Verdict, key: str) ->
         conditions=" · ".join(_conditions(run, facet, said)),
         svg=to_svg(figure, key, f"Time per {facet.phase} over context", f"{said.text} {reading}"),
         reading=reading,
-        cards=tuple(_cards(comparison, said, analysis)),
+        cards=tuple(_cards(decides, said, analysis)),
         series=tuple(_series(comparison)),
         contexts=tuple(comparison.tried),
         table=times(comparison, facet.phase if facet.phase == "prefill" else "token"),

@@ -175,8 +175,7 @@ def _several(
         if segment.tied and end is None:
             tail = f"; above that {_listed(who)} are tied"
         elif start is None:
-            word = "up to" if boundaries[0].wide else "below"
-            parts.append(f"{_either(who)} {word} {end}{unit}")
+            parts.append(f"{_either(who)} {_reach(segment, boundaries[0])} {end}{unit}")
         elif end is None:
             word = "from" if boundaries[-1].wide else "above"
             parts.append(f"{_either(who)} {word} {start}")
@@ -187,6 +186,15 @@ def _several(
         low, high = (format_context(at) for at in wide[0].bracket)
         tail = f"; the switch is between {low} and {high}"
     return f"Use {', '.join(parts)}{tail}."
+
+
+def _reach(segment: Segment, boundary: Boundary) -> str:
+    """How a first segment ends: at a crossover, at a measured length, or at its only length."""
+    if boundary.wide:
+        return "up to"
+    if boundary.context is not None:
+        return "below"
+    return "at" if segment.first == segment.last else "up to"
 
 
 def _edge(boundary: Boundary, side: int) -> str:

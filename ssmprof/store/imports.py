@@ -35,6 +35,8 @@ SOURCE = (
     "SSM-Scope, Mitra et al., ISPASS 2026, arXiv:2507.12442, github.com/sapmitra/SSM-Scope at "
     "574a2c2, MIT licence, copyright 2026 Saptarshi Mitra"
 )
+# Below, the board waited for its host and its clocks fell: such times say nothing of the blocks.
+COMPARABLE_FROM = 4096
 # What the paper calls GEMM holds attention, and its SSM_Scan holds stand-alone convolutions: an op
 # of a known name counts as what it is. Fused functions hold projections, too, which no name tells.
 _BY_OP: dict[str, Family] = {

@@ -56,6 +56,11 @@ def test_one_segment_says_that_nothing_crosses() -> None:
     )
 
 
+def test_a_tie_at_the_first_length_alone_claims_nothing_below_it() -> None:
+    said = say((512, 1024, 2048), attention=(1.0, 1.1), mamba2=(1.85, 1.0))
+    assert said == "Use Mamba-2 or the transformer at 512 tokens, Mamba-2 above 512."
+
+
 def test_a_tie_up_to_the_end_is_said_as_one() -> None:
     said = say(attention=(1, 2.0), hybrid=(9000, 1.0), mamba2=(8950, 1.0))
     assert said == (

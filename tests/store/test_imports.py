@@ -5,14 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ssmprof.analysis import analyze
 from ssmprof.analysis.dominance import family_times
 from ssmprof.cli import main
 from ssmprof.errors import ConfigError
 from ssmprof.records import Run
+from ssmprof.report.conclusions import verdicts
+from ssmprof.report.facets import compare
+from ssmprof.report.page import Grid, Listing
+from ssmprof.report.sections import where
 from ssmprof.store import folder, ssm_scope
-from ssmprof.store.imports import SOURCE
+from ssmprof.store.imports import COMPARABLE_FROM, SOURCE
 from ssmprof.store.imports import ssm_scope as load
 
 # GPU ms, host ms, share of the SSM_Scan bucket in percent: GPU only, and as published.
@@ -139,6 +144,37 @@ def test_import_writes_a_run_that_reports_as_published(
     assert "as published: of CPU + GPU time" in text
     assert "62.9 %" in text  # mamba-130m at 32K by the paper's denominator
     assert "63.2 %" in text  # and on GPU time
+
+
+def test_the_heading_is_drawn_from_lengths_that_compare_only(run: Run) -> None:
+    short = replace(
+        run, outcomes=tuple(o for o in run.outcomes if o.point.context < COMPARABLE_FROM)
+    )
+    sentences = {one.sentence for one in verdicts(short, analyze(short)).values()}
+    assert sentences == {
+        "No finding: every length was shorter than 4K tokens, where these times do not compare."
+    }
+    said = verdicts(run, analyze(run))
+    found = {one.sentence for one in said.values()} - sentences
+    assert found == {
+        "From 4K tokens on: use mamba2-130m or mamba-130m at 4K tokens, mamba2-130m above 4K."
+    }
+    for facet, one in said.items():
+        if one.envelope is not None:
+            assert min(one.envelope.ties) == COMPARABLE_FROM > min(compare(run, facet).contexts)
+
+
+def test_shorter_lengths_are_shown_without_a_winner(run: Run) -> None:
+    section = where.section(run, analyze(run))
+    assert section is not None
+    grid, crossovers = section.parts
+    assert isinstance(grid, Grid)
+    assert isinstance(crossovers, Listing)
+    least = grid.heads.index("4K")
+    for _, cells in grid.rows:
+        assert not [c for c in cells[:least] if c.css.startswith(("win-", "pair-"))]
+    assert [c.css for c in grid.rows[0][1][least + 1 :]] == ["win-ssm"] * 3
+    assert [row["crossover"] for row in crossovers.table.rows] == ["tie at 4K"]
 
 
 @pytest.mark.parametrize(

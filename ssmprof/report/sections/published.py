@@ -7,7 +7,7 @@ from ssmprof.report.page import Listing, Part, Prose, Section
 from ssmprof.report.tables import Column, Table
 from ssmprof.report.words import percent
 from ssmprof.store import ssm_scope
-from ssmprof.store.imports import SOURCE
+from ssmprof.store.imports import COMPARABLE_FROM, SOURCE
 from ssmprof.units import format_bytes, format_context, format_time
 
 
@@ -19,8 +19,9 @@ def section(run: Run) -> Section | None:
         Prose(
             "Published by others, not measured by ssmprof. Times are device time of one forward, "
             "summed by a profiler on a board whose clocks were not pinned; the host column is time "
-            "inside operators under that profiler and no latency. Below 4,096 tokens the board "
-            "waited for its host and its clocks fell: compare longer contexts only.",
+            "inside operators under that profiler and no latency. Below "
+            f"{COMPARABLE_FROM:,} tokens the board waited for its host and its clocks fell: the "
+            "heading is drawn from longer contexts only.",
             "warning",
         ),
         Listing(

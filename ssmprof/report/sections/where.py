@@ -9,6 +9,7 @@ from dataclasses import replace
 from ssmprof.analysis.findings import Analysis
 from ssmprof.records import Run
 from ssmprof.report import rows
+from ssmprof.report.comparable import least_context
 from ssmprof.report.envelope import compared, tie_set
 from ssmprof.report.facets import Comparison, compare, facets
 from ssmprof.report.page import Cell, Grid, Listing, Section
@@ -28,26 +29,37 @@ def section(run: Run, analysis: Analysis) -> Section | None:
     mixed = len({one.facet.dtype for one in comparisons}) > 1
     withheld = analysis.trust.withheld is not None
     caption = "The fastest contender and its lead over the runner-up"
+    least = least_context(run)
     if withheld:
         caption += "; measured, but not to be relied on (see Trust)"
+    elif least:
+        caption += f"; below {format_context(least)} without colour, since times do not compare"
     grid = Grid(
         caption,
         "batch and phase",
         tuple(format_context(at) for at in contexts),
         tuple(
-            (_row(one, several, mixed), tuple(_pale(_cell(one, at), withheld) for at in contexts))
+            (
+                _row(one, several, mixed),
+                tuple(_pale(_cell(one, at), withheld or at < least) for at in contexts),
+            )
             for one in comparisons
         ),
         _legend(comparisons),
     )
-    found = rows.crossovers(one for one in analysis.crossovers if one.metric == "latency")
+    found = rows.crossovers(
+        one
+        for one in analysis.crossovers
+        if one.metric == "latency" and (one.context or one.high or least) >= least
+    )
     parts = [grid, Listing(found, folded=len(found.rows) > _MOST_FOLDED)] if found.rows else [grid]
     return Section("where", "Where", "Where does each one win?", tuple(parts))
 
 
 def _pale(cell: Cell, withheld: bool) -> Cell:
     """Without its fill where no verdict is given: colour would say more than the data carry."""
-    return replace(cell, css="tie") if withheld else cell
+    filled = cell.css.startswith(("win-", "pair-"))
+    return replace(cell, css="tie") if withheld and filled else cell
 
 
 def _row(one: Comparison, several: bool, mixed: bool) -> str:
