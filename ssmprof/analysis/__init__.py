@@ -14,6 +14,7 @@ from typing import Any
 from ssmprof.analysis import (
     advise,
     claims,
+    clocks,
     crossover,
     dominance,
     energy,
@@ -23,7 +24,7 @@ from ssmprof.analysis import (
     roofline,
 )
 from ssmprof.analysis.curves import curves, facets
-from ssmprof.analysis.findings import Analysis, CurvePoint, Facet, Share, Trust, Warning
+from ssmprof.analysis.findings import Analysis, ClockCheck, CurvePoint, Facet, Share, Trust, Warning
 from ssmprof.analysis.stats import estimate
 from ssmprof.analysis.tags import tags
 from ssmprof.records import Measurement, Outcome, Run, median
@@ -71,7 +72,22 @@ class Material:
     @cached_property
     def crossovers(self) -> list[Any]:
         """Of every pair, in every metric."""
+        return clocks.tagged(self._in_seconds, self.clocks)
+
+    @cached_property
+    def _in_seconds(self) -> list[Any]:
         return self.each(crossover.find)
+
+    @cached_property
+    def clocks(self) -> list[ClockCheck]:
+        """Seconds against cycles, for every pair."""
+        found = self._in_seconds
+        return self.each(lambda f, g: clocks.check(f, g, [one for one in found if one.facet == f]))
+
+    @cached_property
+    def ratios(self) -> list[Any]:
+        """Of every pair at every common context, in every metric."""
+        return clocks.tagged(self.each(crossover.ratio_points), self.clocks)
 
     @cached_property
     def launches(self) -> list[Any]:
@@ -99,7 +115,7 @@ class Material:
     @cached_property
     def warnings(self) -> list[Warning]:
         """What a reader must know."""
-        return health.warnings(self.run)
+        return health.warnings(self.run, self.clocks)
 
     def each(self, find: Callable[[Facet, list[Outcome]], Iterable[Any]]) -> list[Any]:
         """What `find` finds in each facet, in one list."""
@@ -147,8 +163,9 @@ def _advice(material: Material) -> Iterable[Any]:
 # Field of Analysis -> the function that fills it.
 FINDERS: dict[str, Callable[[Material], Iterable[Any]]] = {
     "curves": lambda m: m.curves,
-    "ratios": lambda m: m.each(crossover.ratio_points),
+    "ratios": lambda m: m.ratios,
     "crossovers": lambda m: m.crossovers,
+    "clocks": lambda m: m.clocks,
     "shares": lambda m: m.shares,
     "dominances": lambda m: dominance.dominances(m.shares),
     "launches": lambda m: m.launches,

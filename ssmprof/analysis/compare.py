@@ -1,7 +1,8 @@
 """Two runs, point by point: slower, faster, unchanged or ambiguous.
 
 Rounds of different runs are not paired, so the ratio of geometric means has Welch's interval on the
-logarithms. A difference counts beyond the gate only if its whole interval does.
+logarithms. A difference counts beyond the gate only if its whole interval does, and a latency that
+is judged otherwise in SM cycles depends on the clocks of that day: it is ambiguous, with a note.
 """
 
 from __future__ import annotations
@@ -12,18 +13,23 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ssmprof.analysis.clocks import differ, sm_hz
 from ssmprof.analysis.curves import samples
 from ssmprof.analysis.dominance import family_times
-from ssmprof.analysis.findings import Interval, Metric
+from ssmprof.analysis.findings import Estimate, Interval, Metric
 from ssmprof.analysis.stats import LEAST_ROUNDS, student
 from ssmprof.errors import ConfigError
 from ssmprof.records import Measurement, Point, Run, median
+from ssmprof.units import format_ratio
 
 Verdict = Literal["slower", "faster", "unchanged", "ambiguous"]
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """One point in both runs; `ratio` is after / before, `blame` the family that changed most."""
+    """One point in both runs; `ratio` is after / before, `blame` the family that changed most.
+
+    `cycles_ratio` is the same in SM cycles, where the clocks are known.
+    """
 
     point: Point
     before: float
@@ -32,6 +38,8 @@ class Change(Struct, frozen=True, kw_only=True):
     interval: Interval | None
     verdict: Verdict
     blame: str | None = None
+    cycles_ratio: float | None = None
+    note: str | None = None
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -71,7 +79,7 @@ def compare(
     floor = max(floors, default=None)
     stacks = [_stack(run) for run in (before, after)]
     return Comparison(
-        changes=tuple(_change(ours[name], theirs[name], gate) for name in common),
+        changes=tuple(_change(ours[name], theirs[name], gate, metric) for name in common),
         only_before=tuple(name for name in ours if name not in theirs),
         only_after=tuple(name for name in theirs if name not in ours),
         noise_floor=floor,
@@ -98,27 +106,62 @@ def _medians(run: Run, metric: Metric) -> dict[str, _Rounds]:
     return found
 
 
-def _change(before: _Rounds, after: _Rounds, gate: float) -> Change:
-    means, interval = _welch(before.values, after.values)
-    ratio = math.exp(means)
-    limit = 1 + gate
-    low, high = interval or (ratio, ratio)
-    verdict: Verdict = "ambiguous"
-    if interval is not None and low > limit:
-        verdict = "slower"
-    elif interval is not None and high < 1 / limit:
-        verdict = "faster"
-    elif interval is not None and 1 / limit <= low and high <= limit:
-        verdict = "unchanged"
+def _change(before: _Rounds, after: _Rounds, gate: float, metric: Metric) -> Change:
+    found = _estimate(before.values, after.values)
+    ours, theirs = _cycles(before, metric), _cycles(after, metric)
+    cycles = _estimate(ours, theirs) if ours and theirs else None
+    verdict, note = _judged(found, gate), None
+    if cycles and differ(found, cycles, lambda ratio: _judged(ratio, gate)):
+        said = _judged(cycles, gate)
+        note = (
+            f"depends on clocks: {format_ratio(found.value)} in seconds ({verdict}), "
+            f"{format_ratio(cycles.value)} in SM cycles ({said})"
+        )
+        verdict = "ambiguous"
     changed = verdict in ("slower", "faster")
     return Change(
         point=after.point,
         before=_geometric(before.values),
         after=_geometric(after.values),
-        ratio=ratio,
-        interval=interval,
+        ratio=found.value,
+        interval=found.interval,
         verdict=verdict,
         blame=_blame(before.measurements, after.measurements) if changed else None,
+        cycles_ratio=cycles.value if cycles else None,
+        note=note,
+    )
+
+
+def _judged(ratio: Estimate, gate: float) -> Verdict:
+    """What a ratio says of a gate: only its whole interval says anything."""
+    if ratio.interval is None:
+        return "ambiguous"
+    limit = 1 + gate
+    low, high = ratio.interval
+    if low > limit:
+        return "slower"
+    if high < 1 / limit:
+        return "faster"
+    return "unchanged" if 1 / limit <= low and high <= limit else "ambiguous"
+
+
+def _cycles(rounds: _Rounds, metric: Metric) -> list[float]:
+    """Medians in SM cycles, one per round; none where the clock of a round is not known."""
+    clocks = [hertz for one in rounds.measurements if (hertz := sm_hz(one))]
+    if metric != "latency" or len(clocks) < len(rounds.values):
+        return []
+    return [value * hertz for value, hertz in zip(rounds.values, clocks, strict=True)]
+
+
+def _estimate(before: Sequence[float], after: Sequence[float]) -> Estimate:
+    """after / before with Welch's interval; the range of all pairs beside it."""
+    mean, interval = _welch(before, after)
+    return Estimate(
+        value=math.exp(mean),
+        rounds=min(len(before), len(after)),
+        interval=interval,
+        spread=(min(after) / max(before), max(after) / min(before)),
+        method="Welch's t on log medians of rounds" if interval else "range of rounds",
     )
 
 

@@ -39,12 +39,14 @@ class _Pair(NamedTuple):
         return self.a if sign < 0 else self.b
 
 
-def find(facet: Facet, outcomes: Sequence[Outcome]) -> list[Crossover]:
+def find(
+    facet: Facet, outcomes: Sequence[Outcome], metrics: Sequence[Metric] = METRICS
+) -> list[Crossover]:
     """Crossovers of every pair in every metric that was measured, for outcomes of one facet."""
     found: list[Crossover] = []
     providers = _providers(outcomes)
     failures = failed_at(outcomes)
-    for metric in METRICS:
+    for metric in metrics:
         known = curves(outcomes, metric)
         for a, b in combinations(known, 2):
             found.extend(_pair(facet, metric, a, b, known, providers))

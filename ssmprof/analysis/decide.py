@@ -2,7 +2,7 @@
 
 Times between measured contexts are interpolated on log axes, round by round, so that the expected
 time of a mix has the same kind of interval as a point. Nothing is extrapolated: a context outside
-of what was measured is an error that says so.
+of what was measured is an error that says so. A choice that is another one in SM cycles says so.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from ssmprof.analysis.clocks import differ, in_cycles
 from ssmprof.analysis.curves import Curve, curves, facets, round_medians
 from ssmprof.analysis.findings import Estimate, Facet
 from ssmprof.analysis.memory import points as memory_points
 from ssmprof.analysis.stats import TIE, certain_sign, estimate, estimate_logs
 from ssmprof.errors import ConfigError
-from ssmprof.records import Run
-from ssmprof.units import format_bytes, format_context, format_time
+from ssmprof.records import Outcome, Run
+from ssmprof.units import format_bytes, format_context, format_ratio, format_time
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -41,13 +42,17 @@ class Candidate(Struct, frozen=True, kw_only=True):
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """`choice` is None where nothing meets the limits or the best ones are tied (`tied`)."""
+    """`choice` is None where nothing meets the limits or the best ones are tied (`tied`).
+
+    `note` says that the choice depends on clocks, with both figures.
+    """
 
     facet: Facet
     choice: str | None
     tied: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     next_point: str | None
+    note: str | None = None
 
 
 def decide(
@@ -95,6 +100,7 @@ def decide(
         tied=() if clear else tied,
         candidates=(*fitting, *(one for one in candidates if one not in fitting)),
         next_point=None if clear or not tied else _next(tied, known, weights),
+        note=_clocks([one.block for one in fitting], rounds, outcomes, weights),
     )
 
 
@@ -158,6 +164,35 @@ def _out(
     return None
 
 
+def _clocks(
+    names: Sequence[str],
+    rounds: Mapping[str, Mapping[int, float]],
+    outcomes: Sequence[Outcome],
+    weights: Mapping[int, float],
+) -> str | None:
+    """Whom the best in seconds does not beat in SM cycles, or beats there alone; both figures."""
+    again = curves(in_cycles(outcomes))
+    cycles = {name: _expected(again[name], weights) for name in names if name in again}
+    for other in names[1:]:
+        ratios = [_ratio(found, names[0], other) for found in (rounds, cycles)]
+        seconds, counted = ratios
+        if seconds is None or counted is None or seconds.rounds != counted.rounds:
+            continue
+        if differ(seconds, counted, certain_sign):
+            return (
+                f"depends on clocks: {names[0]} takes {format_ratio(seconds.value)} the time of "
+                f"{other} in seconds and {format_ratio(counted.value)} in SM cycles"
+            )
+    return None
+
+
+def _ratio(rounds: Mapping[str, Mapping[int, float]], one: str, other: str) -> Estimate | None:
+    """Expected time of one over that of the other, from rounds that hold both."""
+    ours, theirs = rounds.get(one, {}), rounds.get(other, {})
+    logs = [math.log(ours[turn] / theirs[turn]) for turn in sorted(ours.keys() & theirs.keys())]
+    return estimate_logs(logs) if logs else None
+
+
 def _tied(names: Sequence[str], rounds: Mapping[str, Mapping[int, float]]) -> tuple[str, ...]:
     """The best and everything not certainly slower, by the ratio of the same rounds."""
     if not names:
@@ -165,9 +200,8 @@ def _tied(names: Sequence[str], rounds: Mapping[str, Mapping[int, float]]) -> tu
     best = names[0]
     tied = [best]
     for name in names[1:]:
-        common = rounds[name].keys() & rounds[best].keys()
-        logs = [math.log(rounds[name][turn] / rounds[best][turn]) for turn in sorted(common)]
-        if not logs or certain_sign(estimate_logs(logs), TIE) == 0:
+        ratio = _ratio(rounds, name, best)
+        if ratio is None or certain_sign(ratio, TIE) == 0:
             tied.append(name)
     return tuple(tied)
 

@@ -64,7 +64,8 @@ class CurvePoint(_Finding, frozen=True, kw_only=True):
 class RatioPoint(_Finding, frozen=True, kw_only=True):
     """Metric of `block` over that of `other` at one context, from medians of the same rounds.
 
-    `certain` is the sign of the difference: -1 `block` is lower, 1 it is higher, 0 a tie.
+    `certain` is the sign of the difference: -1 `block` is lower, 1 it is higher, 0 a tie. `cycles`
+    is the same ratio of latencies in SM cycles, where the clocks are known.
     """
 
     facet: Facet
@@ -74,6 +75,8 @@ class RatioPoint(_Finding, frozen=True, kw_only=True):
     context: int
     estimate: Estimate
     certain: Literal[-1, 0, 1]
+    cycles: Estimate | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Crossover(_Finding, frozen=True, kw_only=True):
@@ -105,11 +108,31 @@ class Crossover(_Finding, frozen=True, kw_only=True):
     step: str | None = None
     why: str | None = None
     providers: dict[str, dict[str, str]] = {}
+    notes: tuple[str, ...] = ()
 
     @property
     def wide(self) -> bool:
         """Whether the bracket is wider than a factor of two: say "between", not a number."""
         return self.low is None or self.high is None or self.high > 2 * self.low
+
+
+class ClockCheck(_Finding, frozen=True, kw_only=True):
+    """Two contenders' latencies in seconds against the same in SM cycles.
+
+    agree              both name the same winners, and switches within each other's intervals
+    depends-on-clocks  they do not: at `contexts` (none where only the switch moves), and `text`
+                       holds both figures
+    unknown            the clock of some samples is not known; `text` says why
+    `cycles` holds the ratio `block` over `other` in cycles, by context.
+    """
+
+    facet: Facet
+    block: str
+    other: str
+    verdict: Literal["agree", "depends-on-clocks", "unknown"]
+    text: str = ""
+    contexts: tuple[int, ...] = ()
+    cycles: dict[int, Estimate] = {}
 
 
 class Share(_Finding, frozen=True, kw_only=True):
@@ -287,6 +310,7 @@ class Analysis(_Finding, frozen=True, kw_only=True):
     curves: tuple[CurvePoint, ...] = ()
     ratios: tuple[RatioPoint, ...] = ()
     crossovers: tuple[Crossover, ...] = ()
+    clocks: tuple[ClockCheck, ...] = ()
     shares: tuple[Share, ...] = ()
     dominances: tuple[Dominance, ...] = ()
     launches: tuple[Launch, ...] = ()

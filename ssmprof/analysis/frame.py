@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ssmprof.records import Failure, Measurement, Outcome, Run, median
+from ssmprof.records import Failure, Measurement, Outcome, Run, Violations, median
 
 if TYPE_CHECKING:
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
@@ -86,6 +86,20 @@ def _point_row(run: Run, outcome: Outcome) -> dict[str, Any]:
     return {**row, "status": "ok", **_measured(outcome)}
 
 
+def _clocks(one: Measurement) -> dict[str, Any]:
+    """The SM clock of the samples, and the seconds of the pass in which a limit held it down."""
+    spread, violations = one.clocks.sm_clock_hz, one.clocks.violations
+    row: dict[str, Any] = {
+        "sm_clock_hz": spread.median if spread else None,
+        "sm_clock_min_hz": spread.min if spread else None,
+        "sm_clock_max_hz": spread.max if spread else None,
+        "sm_clock_after_hz": one.clocks.sm_after_hz,
+    }
+    for name in Violations.__struct_fields__:
+        row[f"violation_{name}"] = getattr(violations, name) if violations else None
+    return row
+
+
 def _measured(one: Measurement) -> dict[str, Any]:
     row: dict[str, Any] = {
         "time_s": one.time_s,
@@ -99,7 +113,7 @@ def _measured(one: Measurement) -> dict[str, Any]:
         "providers": "; ".join(f"{op}={name}" for op, name in sorted(one.providers.items())),
         "notes": "; ".join(dict.fromkeys(note.kind for note in one.notes)),
         "closure": one.attribution.closure if one.attribution else None,
-        "sm_clock_hz": one.clocks.sm_after_hz,
+        **_clocks(one),
         "temperature_c": one.clocks.temperature_c,
         "power_w": one.clocks.power_w,
     }

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ssmprof.analysis.findings import Grade, Trust, Warning
+from ssmprof.analysis.clocks import DEPENDS, sm_hz
+from ssmprof.analysis.findings import ClockCheck, Grade, Trust, Warning
 from ssmprof.analysis.stats import LEAST_ROUNDS
 from ssmprof.analysis.tags import tags
 from ssmprof.records import Environment, Failure, Measurement, Run
@@ -26,8 +27,8 @@ LIMITS = (
     f"D: more than {THROTTLED_WITHHOLDS:.0%} of the points throttled, equal runs differing by more "
     f"than {REPEAT_NOISE_WITHHOLDS:.0%}, or a machine that was never checked",
     f"C: any point throttled or at the power limit, more than {NOISY:.0%} of the points noisy, "
-    f"equal runs differing by more than {REPEAT_NOISE:.0%}, fewer than {LEAST_ROUNDS} rounds, or "
-    "mixed software",
+    f"equal runs differing by more than {REPEAT_NOISE:.0%}, fewer than {LEAST_ROUNDS} rounds, a "
+    "comparison that depends on clocks, or mixed software",
     f"B: any other warning; parts missing the whole by more than {CLOSURE_GRAPH:.0%} (graph) or "
     f"{CLOSURE_EAGER:.0%} (eager)",
 )
@@ -35,13 +36,15 @@ _FIXES = {
     "throttled": "lock the clocks or improve cooling (ssmprof doctor prints the command)",
     "noisy": "ssmprof sweep --rerun-noisy, or lock the clocks",
     "closure": "ssmprof doctor; the times of the whole call are not affected",
+    DEPENDS: "lock the clocks (ssmprof doctor prints the command) and sweep again",
 }
 
 
-def warnings(run: Run) -> list[Warning]:
+def warnings(run: Run, clocks: Sequence[ClockCheck] = ()) -> list[Warning]:
     """What a reader must know, most consequential first."""
     measured, failed = list(run.measurements()), list(run.failures())
-    found = [*_noted(measured), *_closure(measured), *_unnamed(measured), *_failures(failed)]
+    found = [*_clocks(clocks)] if run.origin == "measured" else []
+    found += [*_noted(measured), *_closure(measured), *_unnamed(measured), *_failures(failed)]
     if run.dropped_lines:
         text = "the journal's last line was torn and dropped; its point is missing"
         found.append(Warning(kind="torn-line", text=text, points=1, fix="ssmprof sweep --resume"))
@@ -55,7 +58,9 @@ def trust(run: Run, found: Sequence[Warning]) -> Trust:
     measured = list(run.measurements())
     total = max(len(measured), 1)
     counts = {warning.kind: warning.points for warning in found}
-    reasons: list[tuple[Grade, str]] = [("B", warning.text) for warning in found]
+    reasons: list[tuple[Grade, str]] = [
+        ("C" if warning.kind == DEPENDS else "B", warning.text) for warning in found
+    ]
     if capped := counts.get("power-cap", 0) / total:
         text = f"{capped:.0%} of the points met the power limit"
         reasons.append(("C", f"{text}; their SM clock fell as low as {_slowest(measured):.0%}"))
@@ -85,12 +90,25 @@ def trust(run: Run, found: Sequence[Warning]) -> Trust:
     return Trust(grade=grade, reasons=ordered, limits=LIMITS, withheld=withheld)
 
 
+def _clocks(checks: Sequence[ClockCheck]) -> Iterable[Warning]:
+    """Comparisons that the clock may have decided, and those of which that is not known."""
+    total = len(checks)
+    mine = [one for one in checks if one.verdict == DEPENDS]
+    if mine:
+        text = f"{len(mine)} of {total} comparisons depend on clocks: {mine[0].text}"
+        yield Warning(kind=DEPENDS, text=text, points=len(mine), fix=_FIXES[DEPENDS])
+    mine = [one for one in checks if one.verdict == "unknown"]
+    if mine:
+        text = f"{len(mine)} of {total} comparisons stand in seconds alone: {mine[0].text}"
+        yield Warning(kind="clocks-unknown", text=text, points=len(mine))
+
+
 def _slowest(measured: Sequence[Measurement]) -> float:
     """Lowest SM clock of the points at the power limit, over the highest of the run."""
     seen = [
         (hz, "power-cap" in tags(one))
         for one in measured
-        for hz in (one.clocks.sm_before_hz, one.clocks.sm_after_hz)
+        for hz in (one.clocks.sm_before_hz, one.clocks.sm_after_hz, sm_hz(one))
         if hz
     ]
     capped = [hz for hz, mine in seen if mine]

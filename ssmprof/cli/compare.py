@@ -44,7 +44,8 @@ def command(
             "ci_low": one.interval[0] if one.interval else None,
             "ci_high": one.interval[1] if one.interval else None,
             "change": _change(one.ratio, one.interval),
-            "blame": one.blame,
+            "blame": one.note or one.blame,
+            "cycles_ratio": one.cycles_ratio,
         }
         for one in found.changes
         if everything or one.verdict != "unchanged"
@@ -60,7 +61,7 @@ def command(
         Column("before", "before", show, numeric=True),
         Column("after", "after", show, numeric=True),
         Column("change", "change"),
-        Column("blame", "most changed"),
+        Column("blame", "most changed, or why not told"),
     )
     emit(Table("Changes", columns, rows), form, output)
     verdicts = ("slower", "faster", "unchanged", "ambiguous")

@@ -55,6 +55,8 @@ def command(
         Column("out", "ruled out by"),
     )
     emit(Table("Candidates", columns, rows), form, output)
+    if found.note:
+        say(f"! {found.note}")
     if found.choice:
         say(f"Choice: {found.choice}.")
         return EXIT_DONE

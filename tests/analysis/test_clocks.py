@@ -1,0 +1,267 @@
+"""Seconds against cycles: flagged where the clock decides, and only there."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import make
+import pytest
+from msgspec import structs
+
+from ssmprof.analysis import Analysis, analyze
+from ssmprof.analysis.clocks import DEPENDS, in_cycles, sm_hz
+from ssmprof.analysis.compare import compare
+from ssmprof.analysis.curves import facets
+from ssmprof.analysis.decide import decide
+from ssmprof.analysis.findings import ClockCheck
+from ssmprof.records import Calibration, Clocks, Measurement, Outcome, Run, Spread
+from ssmprof.report.conclusions import verdicts
+from ssmprof.spec import Budget
+
+CONTEXTS = tuple(512 * 2**step for step in range(7))
+FIVE = Budget(rounds=5, min_samples=3, min_time_s=0.0)
+FULL = 1.98e9
+MACHINE = make.environment(calibration=Calibration(repeat_noise=0.004))
+
+ClockOf = Callable[[Measurement], float | None]
+
+
+def at(hertz: float | None, **missing: str) -> Clocks:
+    if hertz is None:
+        return Clocks(missing=missing)
+    return Clocks(sm_clock_hz=Spread(min=hertz, median=hertz, max=hertz, readings=9))
+
+
+def sweep(clock_of: ClockOf, contexts=CONTEXTS, noise=0.004, seed=0, **laws) -> Run:
+    """A run on a device whose clock during a point is told by `clock_of`; times are as the laws."""
+    asked = make.scenario(*laws, contexts=contexts, budget=FIVE)
+    run = make.measured(
+        asked, make.power_law(noise=0.003, between=noise, seed=seed, **laws),
+        environments={MACHINE.fingerprint: MACHINE},
+    )  # fmt: skip
+    outcomes: list[Outcome] = []
+    for one in run.measurements():
+        clocks = at(clock_of(one), sm_clock_hz="NotSupported: clock")
+        outcomes.append(structs.replace(one, clocks=clocks, environment=MACHINE.fingerprint))
+    return structs.replace(run, outcomes=tuple(outcomes))
+
+
+def by_block(**hertz: float | None) -> ClockOf:
+    return lambda one: hertz[one.point.block]
+
+
+def only(analysis: Analysis) -> ClockCheck:
+    (found,) = analysis.clocks
+    return found
+
+
+def said(run: Run, analysis: Analysis) -> str:
+    (found,) = verdicts(run, analysis).values()
+    return found.sentence
+
+
+def test_a_winner_by_its_clock_alone_is_flagged_with_both_figures():
+    # 10 % faster in seconds on a clock 25 % higher: 12 % slower in cycles.
+    run = sweep(
+        by_block(attention=FULL, mamba2=FULL * 0.75), attention=(1.0, 1.0), mamba2=(1.1, 1.0)
+    )
+    analysis = analyze(run)
+    found = only(analysis)
+    assert found.verdict == DEPENDS
+    assert found.contexts == CONTEXTS
+    assert "attention is 1.10x faster in seconds" in found.text
+    assert "mamba2 is 1.2" in found.text
+    assert "attention 1,980 and mamba2 1,485" in found.text
+    assert said(run, analysis).endswith(f"Depends on clocks: {found.text}.")
+    assert analysis.trust.grade == "C"
+    assert any("1 of 1 comparisons depend on clocks" in text for text in analysis.trust.reasons)
+    (warning,) = (one for one in analysis.warnings if one.kind == DEPENDS)
+    assert "lock the clocks" in (warning.fix or "")
+
+
+def test_the_ratio_and_the_crossover_carry_the_note():
+    run = sweep(
+        by_block(attention=FULL, mamba2=FULL * 0.75), attention=(1.0, 1.0), mamba2=(1.1, 1.0)
+    )
+    analysis = analyze(run)
+    latency = [one for one in analysis.ratios if one.metric == "latency"]
+    assert latency
+    for one in latency:
+        assert one.notes == (DEPENDS,)
+        assert one.cycles is not None
+        assert one.cycles.value == pytest.approx(one.estimate.value / 0.75, rel=1e-6)
+    assert [one.notes for one in analysis.crossovers] == [(DEPENDS,)]
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.75])
+@pytest.mark.parametrize(
+    "laws",
+    [
+        {"attention": (1.0, 2.0), "mamba2": (8000.0, 1.0)},
+        {"attention": (1.0, 1.0), "mamba2": (1.0, 1.0)},
+        {"attention": (1.0, 1.0), "mamba2": (1.1, 1.0)},
+    ],
+)
+def test_equal_clocks_decide_nothing(laws, factor: float):
+    run = sweep(by_block(attention=FULL * factor, mamba2=FULL * factor), **laws)
+    analysis = analyze(run)
+    assert only(analysis).verdict == "agree"
+    assert only(analysis).text == ""
+    assert "clocks" not in said(run, analysis)
+    assert not [one for one in analysis.warnings if "clocks" in one.kind]
+    assert analysis.trust.grade == "A"
+    assert not any(one.notes for one in (*analysis.ratios, *analysis.crossovers))
+
+
+def test_clocks_that_differ_without_deciding_are_not_flagged():
+    run = sweep(
+        by_block(attention=FULL, mamba2=FULL * 0.8), attention=(2.0, 1.0), mamba2=(1.0, 1.0)
+    )
+    analysis = analyze(run)
+    assert only(analysis).verdict == "agree"
+    assert analysis.trust.grade == "A"
+
+
+def test_readings_that_scatter_do_not_flag_equal_clocks():
+    flags = 0
+    for seed in range(30):
+        draw = random.Random(seed)
+        run = sweep(
+            lambda one, draw=draw: FULL * (1 + draw.gauss(0, 0.005)),
+            seed=seed, noise=0.01, attention=(1.0, 2.0), mamba2=(8000.0, 1.0),
+        )  # fmt: skip
+        flags += only(analyze(run)).verdict == DEPENDS
+    assert flags <= 1
+
+
+def test_a_switch_that_moves_with_the_clock_is_flagged_with_both_places():
+    # In cycles mamba2 costs 0.85 of what it does in seconds: 8,000 tokens become 6,800, between the
+    # same two contexts, at which the winners do not change.
+    contexts = (1024, 4096, 16384)
+    run = sweep(
+        by_block(attention=FULL, mamba2=FULL * 0.85), contexts=contexts, noise=0.002,
+        attention=(1.0, 2.0), mamba2=(8000.0, 1.0),
+    )  # fmt: skip
+    analysis = analyze(run)
+    found = only(analysis)
+    assert (found.verdict, found.contexts) == (DEPENDS, ())
+    assert found.text == (
+        "mamba2 overtakes attention at 7.85K tokens in seconds and at 6.67K in SM cycles"
+    )
+    assert 7.85 * 0.85 == pytest.approx(6.67, abs=0.01)
+    assert "Depends on clocks" in said(run, analysis)
+
+
+def test_without_clocks_nothing_is_claimed_and_the_reason_is_told():
+    run = sweep(by_block(attention=FULL, mamba2=None), attention=(1.0, 1.0), mamba2=(1.1, 1.0))
+    analysis = analyze(run)
+    found = only(analysis)
+    assert (found.verdict, found.text) == ("unknown", "NotSupported: clock")
+    assert found.cycles == {}
+    assert all(one.cycles is None and one.notes == () for one in analysis.ratios)
+    assert "clocks" not in said(run, analysis)
+    assert analysis.trust.grade == "B"
+    assert any("seconds alone: NotSupported" in text for text in analysis.trust.reasons)
+
+
+def test_a_clock_that_is_missing_at_some_lengths_is_no_agreement():
+    def partly(one: Measurement) -> float | None:
+        return None if one.point.context == CONTEXTS[-1] else FULL
+
+    laws = {"attention": (1.0, 1.0), "mamba2": (1.1, 1.0)}
+    assert only(analyze(sweep(partly, **laws))).verdict == "unknown"
+
+    def late(one: Measurement) -> float | None:
+        return None if one.point.context == CONTEXTS[-1] and one.round == 4 else FULL
+
+    assert only(analyze(sweep(late, **laws))).verdict == "unknown"
+
+
+def test_a_difference_that_is_seen_stands_though_other_lengths_are_unknown():
+    def partly(one: Measurement) -> float | None:
+        if one.point.context == CONTEXTS[-1]:
+            return None
+        return FULL if one.point.block == "attention" else FULL * 0.75
+
+    found = only(analyze(sweep(partly, attention=(1.0, 1.0), mamba2=(1.1, 1.0))))
+    assert found.verdict == DEPENDS
+    assert CONTEXTS[-1] not in found.contexts
+
+
+def test_records_of_older_runs_say_that_no_clock_was_recorded():
+    laws = {"attention": (1.0, 1.0), "mamba2": (1.1, 1.0)}
+    run = make.measured(make.scenario(*laws), make.power_law(**laws))
+    assert only(analyze(run)).text == "no clock was recorded beside the samples"
+
+
+def test_published_numbers_get_no_warning_for_clocks_nobody_published():
+    laws = {"attention": (1.0, 1.0), "mamba2": (1.1, 1.0)}
+    run = make.measured(make.scenario(*laws), make.power_law(**laws), origin="published")
+    assert not [one for one in analyze(run).warnings if "clocks" in one.kind]
+
+
+def test_cycles_are_seconds_times_the_clock_of_the_samples():
+    known, unknown = make.measurement(clocks=at(2e9), time_s=1e-3), make.measurement()
+    failed = make.failure()
+    found = in_cycles([known, unknown, failed])
+    assert found[1:] == [failed]
+    assert isinstance(found[0], Measurement)
+    assert found[0].times_s == (2e6,) * 3
+    assert (sm_hz(known), sm_hz(unknown)) == (2e9, None)
+
+
+# Two runs
+
+
+def both(clock: float, factor: float = 1.0) -> Run:
+    laws = {"attention": (1.0 * factor, 1.0)}
+    return sweep(by_block(attention=clock), seed=int(clock + factor), **laws)
+
+
+def test_a_run_on_a_lower_clock_is_not_called_slower():
+    found = compare(both(FULL), both(FULL * 0.8, factor=1.25))
+    assert found.count("slower") == 0
+    for change in found.changes:
+        assert change.verdict == "ambiguous"
+        assert change.cycles_ratio == pytest.approx(1.0, rel=0.02)
+        assert "depends on clocks: 1.2" in change.note
+        assert "(slower)" in change.note
+        assert "(unchanged)" in change.note
+
+
+def test_a_run_that_hides_its_loss_behind_a_higher_clock_is_not_called_unchanged():
+    found = compare(both(FULL * 0.8, factor=1.0), both(FULL, factor=1.0))
+    assert found.count("ambiguous") == len(CONTEXTS)
+    assert all("(unchanged)" in change.note for change in found.changes)
+
+
+def test_a_run_slower_at_the_same_clock_is_slower():
+    found = compare(both(FULL), both(FULL, factor=1.25))
+    assert found.count("slower") == len(CONTEXTS)
+    assert all(change.note is None for change in found.changes)
+
+
+def test_runs_without_clocks_are_compared_in_seconds():
+    bare = structs.replace(
+        both(FULL), outcomes=tuple(structs.replace(o, clocks=Clocks()) for o in both(FULL).outcomes)
+    )
+    found = compare(bare, both(FULL * 0.8, factor=1.25))
+    assert found.count("slower") == len(CONTEXTS)
+    assert all(change.cycles_ratio is None for change in found.changes)
+
+
+# A decision
+
+
+@pytest.mark.parametrize(("share", "noted"), [(0.75, True), (1.0, False)])
+def test_a_choice_that_the_clock_made_says_so(share: float, noted: bool):
+    run = sweep(
+        by_block(attention=FULL, mamba2=FULL * share), attention=(1.0, 1.0), mamba2=(1.1, 1.0)
+    )
+    (facet,) = facets(run.outcomes, run.environments)
+    found = decide(run, facet, {2048: 0.5, 8192: 0.5})
+    assert found.choice == "attention"
+    assert (found.note is not None) == noted
+    if found.note:
+        assert found.note.startswith("depends on clocks: attention takes 0.9")
