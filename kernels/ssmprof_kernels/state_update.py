@@ -8,6 +8,7 @@ Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import torch
@@ -125,7 +126,8 @@ def bucket(rows: int, states: int, bits: int, tied: bool) -> str:
 @functools.lru_cache(1024)
 def default(states: int) -> dict[str, Any]:
     """Blocks for a shape that no table knows: about 2,048 state elements per one-warp program."""
-    return {"BLOCK_P": max(4, min(64, 2048 // _power_of_two(states))), "num_warps": 1}
+    rows = max(4, min(64, 2048 // _power_of_two(states)))
+    return {"BLOCK_P": rows, "ROWS": 1, "num_warps": 1, "OVERLAP": 0, "AHEAD": 0, "STREAM": 0}
 
 
 def _record(
@@ -147,6 +149,11 @@ def _record(
     pick = ("selective_state_update", key, x.device, default(states))
     meta = launch.pick(*pick).meta
     block_p = min(meta["BLOCK_P"], _power_of_two(width))
+    rows = math.gcd(batch, meta["ROWS"])
+    overlap = bool(meta["OVERLAP"]) and launch.facts(x.device).sm >= 90
+    ahead = meta["AHEAD"] if overlap and index is None and width % block_p == 0 else 0
+    if not _is_span(state, block_p) or not (tied or _is_span(A, block_p)):
+        ahead = 0
     given["y"] = torch.empty_like(x) if out is None else out
     arguments: dict[str, Any] = {f"{name}_ptr": replay.Arg(i) for i, name in enumerate(_NAMES)}
     for name, (letter, axes) in _STRIDES.items():
@@ -157,8 +164,8 @@ def _record(
     recording = replay.Recording(len(_NAMES))
     recording.add(
         _state_update_kernel,
-        batch * heads * -(-width // block_p),
-        {"num_warps": meta["num_warps"], **({} if _INTERPRETED else {"enable_fp_fusion": True})},
+        batch // rows * heads * -(-width // block_p),
+        _options(meta["num_warps"], overlap),
         pad_index=pad_index,
         H=heads,
         P=width,
@@ -172,11 +179,33 @@ def _record(
         ZERO_PADS=out is None,
         TIED=tied,
         ASM=not _INTERPRETED,
+        OVERLAP=overlap,
+        AHEAD=ahead,
+        STREAM=bool(meta["STREAM"]),
+        ROWS=rows,
         BLOCK_P=block_p,
         BLOCK_N=_power_of_two(states),
         **arguments,
     )
     return recording, pick, meta
+
+
+def _options(num_warps: int, overlap: bool) -> dict[str, Any]:
+    if _INTERPRETED:
+        return {"num_warps": num_warps}
+    early = {"launch_pdl": True} if overlap else {}
+    return {"num_warps": num_warps, "enable_fp_fusion": True, **early}
+
+
+def _is_span(tensor: Tensor, rows: int) -> bool:
+    """Whether each tile of `rows` rows of (..., P, N) is one span of whole, aligned 16 bytes."""
+    size = tensor.element_size()
+    steps = (*tensor.stride()[:-2], rows * tensor.shape[-1])
+    return (
+        tensor.stride()[-2:] == (tensor.shape[-1], 1)
+        and tensor.data_ptr() % 16 == 0
+        and all(step * size % 16 == 0 for step in steps)
+    )
 
 
 def _power_of_two(n: int) -> int:

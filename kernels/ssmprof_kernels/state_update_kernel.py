@@ -1,100 +1,191 @@
-"""Device code of the decode step of Mamba-1 and Mamba-2: a tile of rows of one state, in place.
+"""Device code of the decode step of Mamba-1 and Mamba-2: a tile of one head's state, in place.
 
 Promises: each state element is read and written once, all loads are issued before the first use,
-a row whose index is `pad_index` changes nothing. Formula and shapes: `state_update`.
+a row whose index is `pad_index` changes nothing. A program serves `ROWS` rows of the batch, which
+share A. With `OVERLAP` it waits for the kernel before (see `overlap`). Formula and shapes:
+`state_update`.
 """
 
 # Kernel parameters and launch options are not what a type checker takes them for.
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
-# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false
 
 import triton
 import triton.language as tl
 
+from ssmprof_kernels.overlap import await_previous, let_next_start, prefetch, prefetch_span
 from ssmprof_kernels.pointwise import silu, softplus
+
+
+@triton.jit
+def _get(ptrs, mask, MASKED: tl.constexpr, STREAM: tl.constexpr = False):
+    """Load, 0 where masked; `STREAM` for what is not read again soon."""
+    if STREAM and MASKED:
+        value = tl.load(ptrs, mask=mask, other=0.0, eviction_policy="evict_first")
+    elif STREAM:
+        value = tl.load(ptrs, eviction_policy="evict_first")
+    elif MASKED:
+        value = tl.load(ptrs, mask=mask, other=0.0)
+    else:
+        value = tl.load(ptrs)
+    return value
+
+
+@triton.jit
+def _put(ptrs, value, mask, MASKED: tl.constexpr, STREAM: tl.constexpr = False):
+    value = value.to(ptrs.dtype.element_ty)
+    if STREAM and MASKED:
+        tl.store(ptrs, value, mask=mask, eviction_policy="evict_first")
+    elif STREAM:
+        tl.store(ptrs, value, eviction_policy="evict_first")
+    elif MASKED:
+        tl.store(ptrs, value, mask=mask)
+    else:
+        tl.store(ptrs, value)
+
+
+@triton.jit
+def _exp2(x, ASM: tl.constexpr):
+    # A decay below 2**-126 is as good as 0; keeping it would take three more instructions.
+    if ASM:
+        return tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return tl.exp2(x)
 
 
 @triton.jit
 def _state_update_kernel(
     state_ptr, x_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, index_ptr, y_ptr,
-    pad_index,
-    s_ss, s_sh, s_sp, s_sn,
-    s_xb, s_xh, s_xp,
-    s_tb, s_th, s_tp,
-    s_ah, s_ap, s_an,
-    s_bb, s_bg, s_bn,
-    s_cb, s_cg, s_cn,
-    s_dh, s_dp,
-    s_zb, s_zh, s_zp,
-    s_ih, s_ip,
-    s_yb, s_yh, s_yp,
+    pad_index, s_ss, s_xb, s_tb, s_bb, s_cb, s_zb, s_yb,
+    s_sh: tl.constexpr, s_sp: tl.constexpr, s_sn: tl.constexpr,
+    s_xh: tl.constexpr, s_xp: tl.constexpr, s_th: tl.constexpr, s_tp: tl.constexpr,
+    s_ah: tl.constexpr, s_ap: tl.constexpr, s_an: tl.constexpr,
+    s_bg: tl.constexpr, s_bn: tl.constexpr, s_cg: tl.constexpr, s_cn: tl.constexpr,
+    s_dh: tl.constexpr, s_dp: tl.constexpr, s_zh: tl.constexpr, s_zp: tl.constexpr,
+    s_ih: tl.constexpr, s_ip: tl.constexpr, s_yh: tl.constexpr, s_yp: tl.constexpr,
     H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, PER_GROUP: tl.constexpr,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_INDEX: tl.constexpr, ZERO_PADS: tl.constexpr, TIED: tl.constexpr, ASM: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
+    OVERLAP: tl.constexpr, AHEAD: tl.constexpr, STREAM: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    # Sizes are constants, so that the divisions below are multiplications.
+    let_next_start(OVERLAP)
+    # Sizes are constants, so that the divisions below are multiplications; so are the strides
+    # inside a row. Those between rows may change with the length of what a row is cut out of.
     TILES: tl.constexpr = (P + BLOCK_P - 1) // BLOCK_P
+    RAGGED_P: tl.constexpr = P % BLOCK_P != 0
+    RAGGED_N: tl.constexpr = N != BLOCK_N
+    RAGGED: tl.constexpr = RAGGED_P or RAGGED_N
     pid = tl.program_id(0)
     tile = pid % TILES
     head = ((pid // TILES) % H).to(tl.int64)
-    row = (pid // (TILES * H)).to(tl.int64)
+    first = (pid // (TILES * H)).to(tl.int64) * ROWS
     group = head // PER_GROUP
     p = tile * BLOCK_P + tl.arange(0, BLOCK_P)
     n = tl.arange(0, BLOCK_N)
     m_p = p < P
     m_n = n < N
     m = m_p[:, None] & m_n[None, :]
-    y_ptrs = y_ptr + row * s_yb + head * s_yh + p * s_yp
-    slot = row
-    live = True
-    if HAS_INDEX:
-        index = tl.load(index_ptr + row)
-        slot = index.to(tl.int64)
-        live = index != pad_index
-        if ZERO_PADS and not live:
-            tl.store(y_ptrs, tl.zeros([BLOCK_P], y_ptr.dtype.element_ty), mask=m_p)
-    if live:
-        state_ptrs = state_ptr + slot * s_ss + head * s_sh
-        state_ptrs += p[:, None].to(tl.int64) * s_sp + n[None, :] * s_sn
-        state = tl.load(state_ptrs, mask=m, other=0.0)
-        B = tl.load(B_ptr + row * s_bb + group * s_bg + n * s_bn, mask=m_n, other=0.0)
-        C = tl.load(C_ptr + row * s_cb + group * s_cg + n * s_cn, mask=m_n, other=0.0)
-        x = tl.load(x_ptr + row * s_xb + head * s_xh + p * s_xp, mask=m_p, other=0.0)
-        # All loads come before the first use: at small batches the step is one memory latency.
+    state_ptr += head * s_sh
+    A_ptr += head * s_ah
+    D_ptrs = D_ptr
+    bias_ptrs = bias_ptr
+    if HAS_D:
+        D_ptrs = D_ptr + head * s_dh + p * s_dp
+    if HAS_BIAS:
+        bias_ptrs = bias_ptr + head * s_ih + p * s_ip
+    if AHEAD > 0:
+        corner = (tile * BLOCK_P).to(tl.int64) * N
+        for r in tl.static_range(ROWS):
+            prefetch_span(
+                state_ptr + (first + r) * s_ss + corner,
+                BLOCK_P * N * state_ptr.dtype.element_ty.primitive_bitwidth // 8,
+            )
+    if AHEAD > 1:
+        # Weights are as cold as the state in a model that is larger than the L2.
+        if not TIED:
+            prefetch_span(
+                A_ptr + corner, BLOCK_P * N * A_ptr.dtype.element_ty.primitive_bitwidth // 8
+            )
         if HAS_D:
-            D = tl.load(D_ptr + head * s_dh + p * s_dp, mask=m_p, other=0.0).to(tl.float32)
-        if HAS_Z:
-            z = tl.load(z_ptr + row * s_zb + head * s_zh + p * s_zp, mask=m_p, other=0.0)
-        dt_ptr += row * s_tb + head * s_th
-        A_ptr += head * s_ah
+            prefetch(D_ptrs)
         if HAS_BIAS:
-            bias_ptr += head * s_ih
-        # Where A, dt and the bias are tied over a head (Mamba-2) one scalar decay serves its tile.
+            prefetch(bias_ptrs)
+    await_previous(OVERLAP)
+    # All loads come before the first use: at small batches the step is one memory latency.
+    slots = ()
+    lives = ()
+    for r in tl.static_range(ROWS):
+        slot = first + r
+        live = True
+        if HAS_INDEX:
+            index = tl.load(index_ptr + slot)
+            live = index != pad_index
+            slot = index.to(tl.int64)
+        slots = slots + (slot,)
+        lives = lives + (live,)
+    at = p[:, None].to(tl.int64) * s_sp + n[None, :] * s_sn
+    states = ()
+    for r in tl.static_range(ROWS):
+        ptrs = state_ptr + slots[r] * s_ss + at
+        states = states + (_get(ptrs, m & lives[r], RAGGED or HAS_INDEX, STREAM),)
+    # Where A, dt and the bias are tied over a head (Mamba-2) one scalar decay serves its tile.
+    if TIED:
+        A = tl.load(A_ptr)
+    else:
+        A = _get(A_ptr + p[:, None] * s_ap + n[None, :] * s_an, m, RAGGED)
+    xs = ()
+    dts = ()
+    zs = ()
+    Bs = ()
+    Cs = ()
+    for r in tl.static_range(ROWS):
+        row = first + r
+        xs = xs + (_get(x_ptr + row * s_xb + head * s_xh + p * s_xp, m_p, RAGGED_P),)
+        dt_row = dt_ptr + row * s_tb + head * s_th
         if TIED:
-            dt = tl.load(dt_ptr).to(tl.float32)
-            A = tl.load(A_ptr).to(tl.float32)
-            if HAS_BIAS:
-                dt += tl.load(bias_ptr).to(tl.float32)
+            dts = dts + (tl.load(dt_row),)
         else:
-            dt = tl.load(dt_ptr + p * s_tp, mask=m_p, other=0.0).to(tl.float32)
-            A = tl.load(A_ptr + p[:, None] * s_ap + n[None, :] * s_an, mask=m, other=0.0)
-            A = A.to(tl.float32)
-            if HAS_BIAS:
-                dt += tl.load(bias_ptr + p * s_ip, mask=m_p, other=0.0).to(tl.float32)
+            dts = dts + (_get(dt_row + p * s_tp, m_p, RAGGED_P),)
+        Bs = Bs + (_get(B_ptr + row * s_bb + group * s_bg + n * s_bn, m_n, RAGGED_N),)
+        Cs = Cs + (_get(C_ptr + row * s_cb + group * s_cg + n * s_cn, m_n, RAGGED_N),)
+        if HAS_Z:
+            zs = zs + (_get(z_ptr + row * s_zb + head * s_zh + p * s_zp, m_p, RAGGED_P),)
+    if HAS_D:
+        D = _get(D_ptrs, m_p, RAGGED_P).to(tl.float32)
+    if HAS_BIAS:
+        if TIED:
+            bias = tl.load(bias_ptr + head * s_ih).to(tl.float32)
+        else:
+            bias = _get(bias_ptrs, m_p, RAGGED_P).to(tl.float32)
+    A = A.to(tl.float32)
+    for r in tl.static_range(ROWS):
+        row = first + r
+        dt = dts[r].to(tl.float32)
+        x = xs[r].to(tl.float32)
+        if HAS_BIAS:
+            dt += bias
         if SOFTPLUS:
             dt = softplus(dt, ASM)
-        x = x.to(tl.float32)
         dx = dt * x
+        exponent = dt * 1.4426950408889634
         if TIED:
-            decay = tl.exp2(dt * A * 1.4426950408889634)
+            decay = _exp2(exponent * A, ASM)
         else:
-            decay = tl.exp2(dt[:, None] * A * 1.4426950408889634)
-        new = state.to(tl.float32) * decay + dx[:, None] * B.to(tl.float32)[None, :]
-        tl.store(state_ptrs, new.to(state_ptr.dtype.element_ty), mask=m)
-        y = tl.sum(new * C.to(tl.float32)[None, :], 1)
+            decay = _exp2(exponent[:, None] * A, ASM)
+        new = states[r].to(tl.float32) * decay + dx[:, None] * Bs[r].to(tl.float32)[None, :]
+        ptrs = state_ptr + slots[r] * s_ss + at
+        _put(ptrs, new, m & lives[r], RAGGED or HAS_INDEX, STREAM)
+        y = tl.sum(new * Cs[r].to(tl.float32)[None, :], 1)
         if HAS_D:
             y += D * x
         if HAS_Z:
-            y *= silu(z.to(tl.float32), ASM)
-        tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_p)
+            y *= silu(zs[r].to(tl.float32), ASM)
+        y_ptrs = y_ptr + row * s_yb + head * s_yh + p * s_yp
+        if HAS_INDEX and ZERO_PADS:
+            _put(y_ptrs, tl.where(lives[r], y, 0.0), m_p, RAGGED_P)
+        else:
+            _put(y_ptrs, y, m_p & lives[r], RAGGED_P or HAS_INDEX)

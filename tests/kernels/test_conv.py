@@ -13,6 +13,7 @@ from ssmprof_kernels.causal_conv_update import causal_conv1d_update
 from ssmprof_kernels.reference import conv
 
 SMALL = {"BLOCK_L": 8, "BLOCK_D": 16, "U": 4, "num_warps": 1}
+SMALL_ROWS = {"BLOCK_L": 8, "BLOCK_D": 4, "U": 4, "num_warps": 1}
 SMALL_PER_TOKEN = {"BLOCK_L": 8, "BLOCK_D": 16, "U": 1, "num_warps": 1}
 
 
@@ -21,8 +22,10 @@ def _small_tiles(monkeypatch):
     # Small tiles: several programs, ragged tails and halos already at a few tokens.
     monkeypatch.setattr(causal_conv, "DEFAULT", SMALL)
     monkeypatch.setattr(causal_conv, "DEFAULT_PER_TOKEN", SMALL_PER_TOKEN)
-    monkeypatch.setattr(causal_conv, "DEFAULT_CHANNEL_FIRST", SMALL_PER_TOKEN)
-    monkeypatch.setattr(causal_conv_update, "DEFAULT", {"BLOCK_D": 16, "num_warps": 1})
+    monkeypatch.setattr(causal_conv, "DEFAULT_ROWS", SMALL_ROWS)
+    monkeypatch.setattr(causal_conv, "DEFAULT_UNEVEN_ROWS", SMALL_PER_TOKEN)
+    small = {**causal_conv_update.DEFAULT, "BLOCK_D": 16, "num_warps": 1}
+    monkeypatch.setattr(causal_conv_update, "DEFAULT", small)
     causal_conv.launch.forget()
     yield
     causal_conv.launch.forget()
@@ -77,6 +80,17 @@ def test_channel_first_and_padded_strides_agree():
     wide = torch.randn(2, 40, 38)
     compare(wide[:, ::2, ::2], w, b, initial_state=init, return_final_state=True)
     compare(x[:, :, :1].expand(2, 21, 19), w.t().contiguous().t(), b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("length", [8, 16, 40])
+@pytest.mark.parametrize("width", [2, 4])
+def test_rows_of_whole_vectors_agree_with_the_walk(width, length, dtype):
+    x, w, b, init = inputs(length=length, width=width, dtype=dtype)
+    first = x.transpose(1, 2).contiguous().transpose(1, 2)
+    compare(first, w, b, activation="silu", return_final_state=True)
+    compare(first, w, initial_state=init, return_final_state=True)
+    assert torch.equal(causal_conv1d(first, w, b), causal_conv1d(x, w, b))
 
 
 def test_an_output_keeps_the_layout_of_its_input():
