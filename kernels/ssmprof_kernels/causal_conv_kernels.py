@@ -6,6 +6,7 @@ and reads each input once for all of them. Shapes and formula: `causal_conv`.
 
 # Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -179,3 +180,95 @@ def _conv_kernel(
         acc = activate(acc, SILU)
         mask = (t + u < length)[:, None] & in_d[None, :]
         tl.store(y_tile + u * stride_yl, acc.to(y_ptr.dtype.element_ty), mask)
+
+
+@triton.jit
+def _apart(tile, LOG: tl.constexpr):
+    """(R, C) as 2**LOG tensors (R, C / 2**LOG): columns c with the same c % 2**LOG, in order."""
+    ROWS: tl.constexpr = tile.shape[0]
+    FEW: tl.constexpr = tile.shape[1] >> LOG
+    shape: tl.constexpr = [ROWS, FEW] + [2] * LOG
+    parts = (tl.reshape(tile, shape),)
+    # Bit by bit from the lowest; what is split off last counts most.
+    for level in tl.static_range(LOG):
+        zeros = ()
+        ones = ()
+        for i in tl.static_range(2**level):
+            zero, one = tl.split(parts[i])
+            zeros = zeros + (zero,)
+            ones = ones + (one,)
+        parts = zeros + ones
+    return parts
+
+
+@triton.jit
+def _together(parts, LOG: tl.constexpr):
+    """The inverse of `_apart`."""
+    for level in tl.static_range(LOG):
+        joined = ()
+        for i in tl.static_range(2 ** (LOG - 1 - level)):
+            joined = joined + (tl.join(parts[i], parts[i + 2 ** (LOG - 1 - level)]),)
+        parts = joined
+    tile = parts[0]
+    return tl.reshape(tile, [tile.shape[0], tile.shape[1] * 2**LOG])
+
+
+@triton.jit
+def _causal_conv_rows_kernel(
+    x_ptr, w_ptr, bias_ptr, init_ptr, y_ptr, final_ptr, length, dim, n_main, n_sequences,
+    stride_xb, stride_xd, stride_wd, stride_ww, stride_ib, stride_id, stride_iw,
+    stride_yb, stride_yd,
+    W: tl.constexpr, SILU: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_INIT: tl.constexpr,
+    HAS_FINAL: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_D: tl.constexpr, LOG_U: tl.constexpr,
+):  # fmt: skip
+    """Tokens contiguous in memory: a thread takes 2**LOG_U of them as one vector, and the vector
+    before for its halo, which its neighbour has just brought into the first cache."""
+    U: tl.constexpr = 2**LOG_U
+    tl.static_assert(U >= W - 1)
+    pid = tl.program_id(0)
+    if HAS_FINAL:
+        if pid >= n_main:
+            _final_state(
+                x_ptr, init_ptr, None, None, final_ptr, pid - n_main, length, dim,
+                stride_xb, 1, stride_xd, stride_ib, stride_id, stride_iw, 0, 0,
+                W, HAS_INIT, False, False, BLOCK_D,
+            )  # fmt: skip
+            return
+    # Tokens run fastest over the grid, as they do in memory.
+    n_l = tl.cdiv(length, BLOCK_L)
+    n_d = tl.cdiv(dim, BLOCK_D)
+    rest = pid // n_l
+    row = (rest // n_d).to(tl.int64)
+    d = (rest % n_d) * BLOCK_D + tl.arange(0, BLOCK_D)
+    d64 = d.to(tl.int64)
+    in_d = d < dim
+    t = (pid % n_l) * BLOCK_L + tl.arange(0, BLOCK_L)
+    x_tile = x_ptr + row * stride_xb + d64[:, None] * stride_xd + t[None, :]
+    here = tl.load(x_tile, in_d[:, None] & (t < length)[None, :], 0.0)
+    halo = tl.load(x_tile - U, in_d[:, None] & ((t >= U) & (t < length + U))[None, :], 0.0)
+    values = _apart(halo, LOG_U)[U - (W - 1) :] + _apart(here, LOG_U)
+    if HAS_INIT:
+        # Only a row's first vector has taps before it.
+        start = (pid % n_l) * BLOCK_L + tl.arange(0, BLOCK_L // U) * U == 0
+        inits = ()
+        for k in tl.static_range(W - 1):
+            older = tl.load(
+                init_ptr + row * stride_ib + d64[:, None] * stride_id + k * stride_iw
+                + tl.zeros([1, BLOCK_L // U], tl.int32),
+                in_d[:, None] & start[None, :], 0.0,
+            )  # fmt: skip
+            inits = inits + (tl.where(start[None, :], older.to(here.dtype), values[k]),)
+        values = inits + values[W - 1 :]
+    taps = load_weights(w_ptr, d64, in_d, stride_wd, stride_ww, W)
+    if HAS_BIAS:
+        bias = tl.load(bias_ptr + d, in_d, 0.0).to(tl.float32)
+    outputs = ()
+    for u in tl.static_range(U):
+        acc = values[u].to(tl.float32) * taps[0][:, None]
+        if HAS_BIAS:
+            acc += bias[:, None]
+        for j in tl.static_range(1, W):
+            acc += values[u + j].to(tl.float32) * taps[j][:, None]
+        outputs = outputs + (activate(acc, SILU).to(y_ptr.dtype.element_ty),)
+    y_tile = y_ptr + row * stride_yb + d64[:, None] * stride_yd + t[None, :]
+    tl.store(y_tile, _together(outputs, LOG_U), in_d[:, None] & (t < length)[None, :])

@@ -1,8 +1,8 @@
-"""`selective_scan`: the Mamba-1 scan over a whole prompt (prefill), in one launch.
+"""`selective_scan`: the Mamba-1 scan over a whole prompt (prefill), in one launch or two.
 
 Promises: bad input is refused with one ValueError before the launch; strides and lengths are free;
-no host synchronisation and no scratch, so that a call can be captured in a CUDA graph. CPU tensors
-take the plain torch form, unless Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
+no host synchronisation, so that a call can be captured in a CUDA graph. CPU tensors take the plain
+torch form, unless Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ except ImportError:
     selective_scan_gluon_kernel = None
 
 _MAX_STATES = 256
+#: Tokens below which no segment is cut off: starting and ending a program costs as much.
+_LEAST_SPAN = 64
 #: Inline assembly is for the compiler; the interpreter has none.
 _ASM = not door.interpreted()
 #: Gluon changes between minor versions of Triton; elsewhere the twin serves every configuration.
@@ -104,7 +106,10 @@ def selective_scan(
         final = torch.empty((sequences, *A.shape), dtype=dtype, device=u.device)
     y = torch.empty_like(u)
     call = (*tensors, final, y)
-    meta = choose(sequences, u.shape[2], A.shape[1], u.element_size() * 8, u.device).meta
+    meta = choose(
+        sequences, u.shape[1] if cu_seqlens is None else 0, u.shape[2], A.shape[1],
+        u.element_size() * 8, _is_rows(u), u.device,
+    ).meta  # fmt: skip
     if known is None or known[2] is not meta:
         if len(_recordings) >= _MOST_RECORDINGS:
             _recordings.clear()
@@ -118,19 +123,34 @@ def selective_scan(
 
 
 def choose(
-    sequences: int, channels: int, states: int, bits: int, device: torch.device
-) -> launch.Choice:
+    sequences: int, length: int, channels: int, states: int, bits: int, rows: bool,
+    device: torch.device,
+) -> launch.Choice:  # fmt: skip
     """Blocks for a shape, from the tables or by `default`; cached by `launch`."""
-    key = bucket(sequences, channels, states, bits, device)
-    return launch.pick("selective_scan", key, device, default(states, key.rpartition("-")[2]))
+    key = bucket(sequences, length, channels, states, bits, rows, device)
+    fill = _fill(sequences, channels, device)
+    return launch.pick("selective_scan", key, device, default(states, fill))
 
 
 @functools.lru_cache(1024)
-def bucket(sequences: int, channels: int, states: int, bits: int, device: torch.device) -> str:
-    """Table key: bits of an activation, padded state size, channels per multiprocessor."""
+def bucket(
+    sequences: int, length: int, channels: int, states: int, bits: int, rows: bool,
+    device: torch.device,
+) -> str:  # fmt: skip
+    """Table key: bits of an activation, padded state size, whether tokens are contiguous in memory
+    (`rows`), channels per multiprocessor; and where these are few the length, because cutting it
+    into segments then pays. Packed sequences, which are not cut, count as length 0."""
+    fill = _fill(sequences, channels, device)
+    key = f"{bits}b-n{_power_of_two(states)}"
+    if rows:
+        return f"{key}-rows-{fill}"
+    few = fill in launch.FILL_BUCKETS[:3]
+    return f"{key}-{fill}-{launch.length_bucket(length)}" if few else f"{key}-{fill}"
+
+
+def _fill(sequences: int, channels: int, device: torch.device) -> str:
     # One program of 32 lanes per 32 channels is the widest layout that exists.
-    fill = launch.fill_bucket(sequences * channels // 32, launch.facts(device).sm_count)
-    return f"{bits}b-n{_power_of_two(states)}-{fill}"
+    return launch.fill_bucket(sequences * channels // 32, launch.facts(device).sm_count)
 
 
 @functools.lru_cache(1024)
@@ -161,6 +181,13 @@ def _record(
     per_group = channels // groups
     tiles = -(-per_group // block_d)
     even_d = per_group % block_d == 0
+    # A segment is whole turns of the loop; packed sequences are many already.
+    turn = meta["BLOCK_T"] * meta["AHEAD"]
+    most = min(meta.get("SEGMENTS", 1), max(1, length // _LEAST_SPAN))
+    if given["cu"] is not None:
+        most = 1
+    span = -(-length // (most * turn)) * turn
+    segments = -(-length // span)
     arguments: dict[str, Any] = {f"{name}_ptr": replay.Arg(i) for i, name in enumerate(_NAMES)}
     for name, letters in _STRIDES.items():
         tensor = given[name]
@@ -173,38 +200,48 @@ def _record(
     bc_words = _ASM and padded == states > 1 and _in_words(B) and _in_words(C)
     gluon = meta.get("GLUON") and _GLUON
     kernel = selective_scan_gluon_kernel if gluon else selective_scan_kernel
+    packed = meta.get("PACKED", True) and B.dtype == C.dtype and B.element_size() == 2
     recording = replay.Recording(len(_NAMES))
-    recording.add(
-        kernel,
-        sequences * groups * tiles,
-        {"num_warps": warps, **({"enable_fp_fusion": True} if _ASM else {})},
-        L=length,
-        DG=per_group,
-        G=groups,
-        TILES=tiles,
-        HAS_D=given["D"] is not None,
-        HAS_Z=given["z"] is not None,
-        HAS_BIAS=given["bias"] is not None,
-        SOFTPLUS=bool(dt_softplus),
-        HAS_H0=given["h0"] is not None,
-        HAS_HT=given["hT"] is not None,
-        VARLEN=given["cu"] is not None,
-        ASM=_ASM,
-        N=states,
-        EVEN_D=even_d,
-        EVEN_N=padded == states,
-        X_WORDS=x_words,
-        BC_WORDS=bc_words,
-        X_TIME=u.stride(1) == 1 and u.stride(2) != 1,
-        BC_TIME=B.stride(1) == 1 and B.stride(3) != 1,
-        PACKED=B.dtype == C.dtype and B.element_size() == 2,
-        BLOCK_T=meta["BLOCK_T"],
-        BLOCK_D=block_d,
-        LANES=lanes,
-        REGS=padded // lanes,
-        AHEAD=meta["AHEAD"],
-        **arguments,
-    )
+    parts: dict[str, Any] = {"ends_ptr": None, "sums_ptr": None}
+    if segments > 1:
+        shape = (sequences, segments - 1, channels)
+        parts = {"ends_ptr": recording.work(*shape, states), "sums_ptr": recording.work(*shape)}
+    for summary in (True, False) if segments > 1 else (False,):
+        recording.add(
+            kernel,
+            sequences * groups * tiles * (segments - summary),
+            {"num_warps": warps, **({"enable_fp_fusion": True} if _ASM else {})},
+            L=length,
+            DG=per_group,
+            G=groups,
+            TILES=tiles,
+            SPAN=span,
+            HAS_D=given["D"] is not None,
+            HAS_Z=given["z"] is not None,
+            HAS_BIAS=given["bias"] is not None,
+            SOFTPLUS=bool(dt_softplus),
+            HAS_H0=given["h0"] is not None and not summary,
+            HAS_HT=given["hT"] is not None,
+            VARLEN=given["cu"] is not None,
+            ASM=_ASM,
+            N=states,
+            EVEN_D=even_d,
+            EVEN_N=padded == states,
+            X_WORDS=x_words,
+            BC_WORDS=bc_words,
+            X_TIME=_is_rows(u),
+            BC_TIME=B.stride(1) == 1 and B.stride(3) != 1,
+            PACKED=packed and not summary,
+            BLOCK_T=meta["BLOCK_T"],
+            BLOCK_D=block_d,
+            LANES=lanes,
+            REGS=padded // lanes,
+            AHEAD=meta["AHEAD"],
+            SEGMENTS=segments,
+            SUMMARY=summary,
+            **parts,
+            **arguments,
+        )
     return recording
 
 
@@ -219,6 +256,11 @@ _STRIDES = {
     "h0": ("h", "bdn"),
     "y": ("y", "btd"),
 }
+
+
+def _is_rows(t: Tensor) -> bool:
+    """Whether tokens, not channels, are contiguous in memory."""
+    return t.stride(1) == 1 and t.stride(2) != 1
 
 
 def _in_words(t: Tensor | None) -> bool:

@@ -29,7 +29,9 @@ from ssmprof_kernels.selective_scan_stages import advance, fetch, finish, prepar
 
 @gluon.jit
 def _compose(a1, x1, a2, x2):
-    return a1 * a2, a2 * x1 + x2
+    # Fused like this the chain over tokens is one instruction long; the compiler, left alone,
+    # fuses x2's own product instead and leaves two.
+    return a1 * a2, gl.fma(a2, x1, x2)
 
 
 @gluon.jit
@@ -37,10 +39,10 @@ def _keep_last(x, y):
     return y
 
 
-@gluon.jit(do_not_specialize=["L", "TILES"])
+@gluon.jit(do_not_specialize=["L", "TILES", "SPAN"])
 def selective_scan_gluon_kernel(
     u_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, h0_ptr, hT_ptr, y_ptr, cu_ptr,
-    L, DG, G, TILES,
+    ends_ptr, sums_ptr, L, DG, G, TILES, SPAN,
     s_ub, s_ut, s_ud,
     s_tb, s_tt, s_td,
     s_ad, s_an,
@@ -54,7 +56,7 @@ def selective_scan_gluon_kernel(
     N: gl.constexpr, EVEN_D: gl.constexpr, EVEN_N: gl.constexpr,
     X_TIME: gl.constexpr, BC_TIME: gl.constexpr, PACKED: gl.constexpr,
     BLOCK_T: gl.constexpr, BLOCK_D: gl.constexpr, LANES: gl.constexpr, REGS: gl.constexpr,
-    AHEAD: gl.constexpr,
+    AHEAD: gl.constexpr, SEGMENTS: gl.constexpr, SUMMARY: gl.constexpr,
 ):  # fmt: skip
     gl.static_assert(AHEAD % 4 == 0)
     gl.static_assert(BLOCK_T % max(4, LANES) == 0)
@@ -88,23 +90,22 @@ def selective_scan_gluon_kernel(
     else:
         BC_SHARED: gl.constexpr = gl.SwizzledSharedLayout(4, ROWS, PHASES, [0, 2, 1])
     BC_TYPE: gl.constexpr = gl.int32 if PACKED else gl.float32
+    HAS_C: gl.constexpr = not SUMMARY
+    GATED: gl.constexpr = HAS_Z and not SUMMARY
+    # The last segment's end is nobody's start.
+    PARTS: gl.constexpr = SEGMENTS - 1 if SUMMARY else SEGMENTS
 
     pid = gl.program_id(0)
     tile = pid % TILES
-    group = (pid // TILES) % G
-    row = (pid // (TILES * G)).to(gl.int64)
+    segment = (pid // TILES) % PARTS
+    group = (pid // (TILES * PARTS)) % G
+    row = (pid // (TILES * PARTS * G)).to(gl.int64)
     if VARLEN:
         begin = gl.load(cu_ptr + row).to(gl.int64)
         length = (gl.load(cu_ptr + row + 1) - begin).to(gl.int32)
-        u_ptr += begin * s_ut
-        dt_ptr += begin * s_tt
-        B_ptr += begin * s_bt
-        C_ptr += begin * s_ct
-        y_ptr += begin * s_yt
-        if HAS_Z:
-            z_ptr += begin * s_zt
     else:
-        length = L
+        begin = (segment * SPAN).to(gl.int64)
+        length = gl.minimum(L - segment * SPAN, SPAN)
         u_ptr += row * s_ub
         dt_ptr += row * s_tb
         B_ptr += row * s_bb
@@ -112,6 +113,13 @@ def selective_scan_gluon_kernel(
         y_ptr += row * s_yb
         if HAS_Z:
             z_ptr += row * s_zb
+    u_ptr += begin * s_ut
+    dt_ptr += begin * s_tt
+    B_ptr += begin * s_bt
+    C_ptr += begin * s_ct
+    y_ptr += begin * s_yt
+    if HAS_Z:
+        z_ptr += begin * s_zt
 
     r3 = gl.arange(0, REGS, layout=gl.SliceLayout(1, gl.SliceLayout(2, STATE)))[:, None, None]
     l3 = gl.arange(0, LANES, layout=gl.SliceLayout(0, gl.SliceLayout(1, STATE)))[None, None, :]
@@ -127,6 +135,14 @@ def selective_scan_gluon_kernel(
         h = h.to(gl.float32)
     else:
         h = gl.zeros([REGS, BLOCK_D, LANES], gl.float32, STATE)
+    if not SUMMARY:
+        for s in gl.static_range(SEGMENTS - 1):
+            # All loads can be in flight at once; a segment that is not before this one is no step.
+            at = (row * (SEGMENTS - 1) + s) * G * DG + d3
+            past = (d3 < (group + 1) * DG) & (s < segment)
+            sums = gl.load(sums_ptr + at, mask=past, other=0.0)
+            ends = gl.load(ends_ptr + at * N + n3, mask=m3 & past, other=0.0)
+            h = gl.fma(gl.exp2(sums * A2), h, ends)
 
     in_group = tile * BLOCK_D + gl.arange(0, BLOCK_D, layout=gl.SliceLayout(0, X))
     real = in_group < DG
@@ -148,7 +164,7 @@ def selective_scan_gluon_kernel(
     u_ptrs = u_ptr + tx64 * s_ut + d[None, :] * s_ud
     dt_ptrs = dt_ptr + tx64 * s_tt + d[None, :] * s_td
     z_ptrs = u_ptrs
-    if HAS_Z:
+    if GATED:
         z_ptrs = z_ptr + tx64 * s_zt + d[None, :] * s_zd
     n64 = n.to(gl.int64)[None, :]
     B_ptrs = B_ptr + group * s_bg + tn64 * s_bt + n64 * s_bn
@@ -159,7 +175,7 @@ def selective_scan_gluon_kernel(
     steps = (
         BLOCK_T * s_ut,
         BLOCK_T * s_tt,
-        BLOCK_T * (s_zt if HAS_Z else s_ut),
+        BLOCK_T * (s_zt if GATED else s_ut),
         BLOCK_T * s_bt,
         BLOCK_T * s_ct,
     )
@@ -172,16 +188,17 @@ def selective_scan_gluon_kernel(
         gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
         gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
     )
-    s_y = (
-        gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
-        gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
-    )
+    if not SUMMARY:
+        s_y = (
+            gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
+            gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
+        )
     s_B = (
         gl.allocate_shared_memory(BC_TYPE, [BLOCK_T, REGS, LANES], BC_SHARED),
         gl.allocate_shared_memory(BC_TYPE, [BLOCK_T, REGS, LANES], BC_SHARED),
     )
     s_C = s_B
-    if not PACKED:
+    if HAS_C and not PACKED:
         s_C = (
             gl.allocate_shared_memory(BC_TYPE, [BLOCK_T, REGS, LANES], BC_SHARED),
             gl.allocate_shared_memory(BC_TYPE, [BLOCK_T, REGS, LANES], BC_SHARED),
@@ -189,17 +206,22 @@ def selective_scan_gluon_kernel(
 
     # Memory takes longer than a block: the raw inputs of AHEAD blocks wait in registers. The loop
     # is unrolled that often, because moving a value from slot to slot would wait for its load.
-    slots = fetch(ptrs, length, t_x, t_n, n, real, N, EVEN_D, EVEN_N)
+    slots = fetch(ptrs, length, t_x, t_n, n, real, N, EVEN_D, EVEN_N, GATED, HAS_C)
     for i in gl.static_range(1, AHEAD):
         ptrs = advance(ptrs, steps)
-        slots = slots + fetch(ptrs, length - i * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N)
+        slots = slots + fetch(
+            ptrs, length - i * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N, GATED, HAS_C
+        )
     left = length
-    u0, z0 = prepare(
+    u0, z0, sums = prepare(
         slots[:5], ptrs, bias, left, t_x, real, s_delta[0], s_du[0], s_B[0], s_C[0],
-        LANES, REGS, HAS_BIAS, SOFTPLUS, EVEN_D, PACKED,
+        LANES, REGS, HAS_BIAS, SOFTPLUS, EVEN_D, PACKED, HAS_C,
     )  # fmt: skip
     ptrs = advance(ptrs, steps)
-    slots = fetch(ptrs, left - AHEAD * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N) + slots[5:]
+    slots = (
+        fetch(ptrs, left - AHEAD * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N, GATED, HAS_C)
+        + slots[5:]
+    )
     # Two blocks before the first, which nobody stores.
     p = gl.zeros([BLOCK_T, BLOCK_D, LANES], gl.float32, gl.SliceLayout(1, FULL))
     u1 = u0
@@ -216,30 +238,49 @@ def selective_scan_gluon_kernel(
                 B, C = halves(s_B[i % 2].load(BC), B_ptr.dtype.element_ty)
             else:
                 B = s_B[i % 2].load(BC)
-                C = s_C[i % 2].load(BC)
-            y = s_y[(i + 1) % 2].load(X)
-            u_new, z_new = prepare(
+                if HAS_C:
+                    C = s_C[i % 2].load(BC)
+            if not SUMMARY:
+                y = s_y[(i + 1) % 2].load(X)
+            u_new, z_new, delta = prepare(
                 slots[5 * ((i + 1) % AHEAD) : 5 * ((i + 1) % AHEAD) + 5], ptrs, bias,
                 left - BLOCK_T, t_x, real, s_delta[(i + 1) % 2], s_du[(i + 1) % 2],
-                s_B[(i + 1) % 2], s_C[(i + 1) % 2], LANES, REGS, HAS_BIAS, SOFTPLUS, EVEN_D, PACKED,
+                s_B[(i + 1) % 2], s_C[(i + 1) % 2], LANES, REGS, HAS_BIAS, SOFTPLUS, EVEN_D,
+                PACKED, HAS_C,
             )  # fmt: skip
             ptrs = advance(ptrs, steps)
             slots = (
                 slots[: 5 * ((i + 1) % AHEAD)]
-                + fetch(ptrs, left - (AHEAD + 1) * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N)
+                + fetch(
+                    ptrs,
+                    left - (AHEAD + 1) * BLOCK_T,
+                    t_x,
+                    t_n,
+                    n,
+                    real,
+                    N,
+                    EVEN_D,
+                    EVEN_N,
+                    GATED,
+                    HAS_C,
+                )
                 + slots[5 * ((i + 1) % AHEAD) + 5 :]
             )
-            sum_lanes(p, s_y[i % 2], LANES)
-            finish(y, u2, z2, skip, y_ptrs, left2, t_x, real, HAS_D, HAS_Z, EVEN_D)
+            if not SUMMARY:
+                sum_lanes(p, s_y[i % 2], LANES)
+                finish(y, u2, z2, skip, y_ptrs, left2, t_x, real, HAS_D, HAS_Z, EVEN_D)
 
             a = gl.exp2(delta4 * A2[None, :, :, :])
             x = du4 * B[:, :, None, :]
             # The carried state enters with the first token. The time axis lies in registers, so
             # this costs one multiply-add, and the scan below is a plain chain of them.
-            x = gl.where(first, a * h[None, :, :, :] + x, x)
+            x = gl.where(first, gl.fma(a, gl.expand_dims(h, 0), x), x)
             _, hs = gl.associative_scan((a, x), 0, _compose)
             h = gl.reduce(hs, 0, _keep_last)
-            p = gl.sum(hs * C[:, :, None, :], 1)
+            if SUMMARY:
+                sums += delta
+            else:
+                p = gl.sum(hs * C[:, :, None, :], 1)
 
             y_ptrs += BLOCK_T * s_yt
             left2 = left1
@@ -251,10 +292,15 @@ def selective_scan_gluon_kernel(
             z1 = z0
             u0 = u_new
             z0 = z_new
-    finish(s_y[1].load(X), u2, z2, skip, y_ptrs, left2, t_x, real, HAS_D, HAS_Z, EVEN_D)
-    sum_lanes(p, s_y[0], LANES)
-    y_ptrs += BLOCK_T * s_yt
-    finish(s_y[0].load(X), u1, z1, skip, y_ptrs, left1, t_x, real, HAS_D, HAS_Z, EVEN_D)
-
-    if HAS_HT:
-        gl.store(hT_ptr + (row * G * DG + d3) * N + n3, h, mask=m3)
+    if SUMMARY:
+        at = (row * PARTS + segment) * G * DG
+        gl.store(ends_ptr + (at + d3) * N + n3, h, mask=m3)
+        gl.store(sums_ptr + at + d, gl.sum(sums, 0), mask=real)
+    else:
+        finish(s_y[1].load(X), u2, z2, skip, y_ptrs, left2, t_x, real, HAS_D, HAS_Z, EVEN_D)
+        sum_lanes(p, s_y[0], LANES)
+        y_ptrs += BLOCK_T * s_yt
+        finish(s_y[0].load(X), u1, z1, skip, y_ptrs, left1, t_x, real, HAS_D, HAS_Z, EVEN_D)
+        if HAS_HT:
+            last = m3 & (segment == SEGMENTS - 1)
+            gl.store(hT_ptr + (row * G * DG + d3) * N + n3, h, mask=last)

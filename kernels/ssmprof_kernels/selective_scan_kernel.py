@@ -1,4 +1,4 @@
-"""Device code of the Mamba-1 selective scan: one launch, one pass over the inputs.
+"""Device code of the Mamba-1 selective scan: one pass over the inputs, or two over segments.
 
 Promises: nothing per token but y goes to memory, two runs give equal bits, no length is special.
 Time is sequential inside a program; the N states of a channel are spread over LANES lanes of a
@@ -21,7 +21,9 @@ from ssmprof_kernels.pointwise import silu, softplus, widen, widen_words
 
 @triton.jit
 def _compose(a1, x1, a2, x2):
-    return a1 * a2, a2 * x1 + x2
+    # Fused like this the chain over tokens is one instruction long; the compiler, left alone,
+    # fuses x2's own product instead and leaves two.
+    return a1 * a2, tl.fma(a2, x1, x2)
 
 
 @triton.jit
@@ -30,18 +32,21 @@ def _keep_last(x, y):
 
 
 @triton.jit
-def _fetch(ptrs, left, t, n, real, N: tl.constexpr, EVEN_D: tl.constexpr, EVEN_N: tl.constexpr):
-    """Raw u, dt, z (BLOCK_T, BLOCK_D) and B, C (BLOCK_T, LANES * REGS) of one block; 0 past it."""
+def _fetch(
+    ptrs, left, t, n, real, N: tl.constexpr, EVEN_D: tl.constexpr, EVEN_N: tl.constexpr,
+    HAS_Z: tl.constexpr, HAS_C: tl.constexpr,
+):  # fmt: skip
+    """Raw u, dt, z (BLOCK_T, BLOCK_D) and B, C (BLOCK_T, LANES * REGS) of one block; 0 past the
+    end. Where there is no z or C, u or B stands in its place."""
     m_t = (t < left)[:, None]
     m_td = m_t if EVEN_D else m_t & real[None, :]
     m_tn = m_t if EVEN_N else m_t & (n < N)[None, :]
-    return (
-        tl.load(ptrs[0], mask=m_td, other=0.0),
-        tl.load(ptrs[1], mask=m_td, other=0.0),
-        tl.load(ptrs[2], mask=m_td, other=0.0),
-        tl.load(ptrs[3], mask=m_tn, other=0.0),
-        tl.load(ptrs[4], mask=m_tn, other=0.0),
-    )
+    u = tl.load(ptrs[0], mask=m_td, other=0.0)
+    dt = tl.load(ptrs[1], mask=m_td, other=0.0)
+    z = tl.load(ptrs[2], mask=m_td, other=0.0) if HAS_Z else u
+    B = tl.load(ptrs[3], mask=m_tn, other=0.0)
+    C = tl.load(ptrs[4], mask=m_tn, other=0.0) if HAS_C else B
+    return u, dt, z, B, C
 
 
 @triton.jit
@@ -61,10 +66,10 @@ def _advance(ptrs, steps):
     )
 
 
-@triton.jit(do_not_specialize=["L", "TILES"])
+@triton.jit(do_not_specialize=["L", "TILES", "SPAN"])
 def selective_scan_kernel(
     u_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, h0_ptr, hT_ptr, y_ptr, cu_ptr,
-    L, DG, G, TILES,
+    ends_ptr, sums_ptr, L, DG, G, TILES, SPAN,
     s_ub, s_ut, s_ud,
     s_tb, s_tt, s_td,
     s_ad, s_an,
@@ -78,24 +83,25 @@ def selective_scan_kernel(
     N: tl.constexpr, EVEN_D: tl.constexpr, EVEN_N: tl.constexpr,
     X_WORDS: tl.constexpr, BC_WORDS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, LANES: tl.constexpr, REGS: tl.constexpr,
-    AHEAD: tl.constexpr,
+    AHEAD: tl.constexpr, SEGMENTS: tl.constexpr, SUMMARY: tl.constexpr,
 ):  # fmt: skip
+    """y and the final state; of a sequence in SEGMENTS the first of two launches is the SUMMARY:
+    each segment's end state from a zero start, and the sum of its step sizes."""
+    HAS_C: tl.constexpr = not SUMMARY
+    GATED: tl.constexpr = HAS_Z and not SUMMARY
+    # The last segment's end is nobody's start.
+    PARTS: tl.constexpr = SEGMENTS - 1 if SUMMARY else SEGMENTS
     pid = tl.program_id(0)
     tile = pid % TILES
-    group = (pid // TILES) % G
-    row = (pid // (TILES * G)).to(tl.int64)
+    segment = (pid // TILES) % PARTS
+    group = (pid // (TILES * PARTS)) % G
+    row = (pid // (TILES * PARTS * G)).to(tl.int64)
     if VARLEN:
         begin = tl.load(cu_ptr + row).to(tl.int64)
         length = (tl.load(cu_ptr + row + 1) - begin).to(tl.int32)
-        u_ptr += begin * s_ut
-        dt_ptr += begin * s_tt
-        B_ptr += begin * s_bt
-        C_ptr += begin * s_ct
-        y_ptr += begin * s_yt
-        if HAS_Z:
-            z_ptr += begin * s_zt
     else:
-        length = L
+        begin = (segment * SPAN).to(tl.int64)
+        length = tl.minimum(L - segment * SPAN, SPAN)
         u_ptr += row * s_ub
         dt_ptr += row * s_tb
         B_ptr += row * s_bb
@@ -103,6 +109,13 @@ def selective_scan_kernel(
         y_ptr += row * s_yb
         if HAS_Z:
             z_ptr += row * s_zb
+    u_ptr += begin * s_ut
+    dt_ptr += begin * s_tt
+    B_ptr += begin * s_bt
+    C_ptr += begin * s_ct
+    y_ptr += begin * s_yt
+    if HAS_Z:
+        z_ptr += begin * s_zt
 
     # A tile never crosses a group, so one B and one C serve all its channels.
     in_group = tile * BLOCK_D + tl.arange(0, BLOCK_D)
@@ -119,6 +132,14 @@ def selective_scan_kernel(
         ).to(tl.float32)
     else:
         h = tl.zeros([REGS, BLOCK_D, LANES], tl.float32)
+    if not SUMMARY:
+        for s in tl.static_range(SEGMENTS - 1):
+            # All loads can be in flight at once; a segment that is not before this one is no step.
+            at = ((row * (SEGMENTS - 1) + s) * G * DG + d)[None, :, None]
+            past = real[None, :, None] & (s < segment)
+            sums = tl.load(sums_ptr + at, mask=past, other=0.0)
+            ends = tl.load(ends_ptr + at * N + n3, mask=m3 & past, other=0.0)
+            h = tl.fma(tl.exp2(sums * A2), h, ends)
     if HAS_BIAS:
         bias = tl.load(bias_ptr + d, mask=real, other=0.0).to(tl.float32)
     if HAS_D:
@@ -134,13 +155,13 @@ def selective_scan_kernel(
         u_ptrs = _words(u_ptr + t64 * s_ut + origin) + pair
         dt_ptrs = _words(dt_ptr + t64 * s_tt + origin) + pair
         z_ptrs = u_ptrs
-        if HAS_Z:
+        if GATED:
             z_ptrs = _words(z_ptr + t64 * s_zt + origin) + pair
     else:
         u_ptrs = u_ptr + t64 * s_ut + d[None, :] * s_ud
         dt_ptrs = dt_ptr + t64 * s_tt + d[None, :] * s_td
         z_ptrs = u_ptrs
-        if HAS_Z:
+        if GATED:
             z_ptrs = z_ptr + t64 * s_zt + d[None, :] * s_zd
     if BC_WORDS:
         n_pair = tl.arange(0, LANES * REGS // 2)[None, :]
@@ -152,11 +173,11 @@ def selective_scan_kernel(
     y_ptrs = y_ptr + t64 * s_yt + d[None, :] * s_yd
     X: tl.constexpr = 2 if X_WORDS else 1
     BC: tl.constexpr = 2 if BC_WORDS else 1
-    z_dtype: tl.constexpr = z_ptr.dtype.element_ty if HAS_Z else u_ptr.dtype.element_ty
+    z_dtype: tl.constexpr = z_ptr.dtype.element_ty if GATED else u_ptr.dtype.element_ty
     steps = (
         BLOCK_T * s_ut // X,
         BLOCK_T * s_tt // X,
-        BLOCK_T * (s_zt if HAS_Z else s_ut) // X,
+        BLOCK_T * (s_zt if GATED else s_ut) // X,
         BLOCK_T * s_bt // BC,
         BLOCK_T * s_ct // BC,
     )
@@ -164,10 +185,13 @@ def selective_scan_kernel(
 
     # Memory takes longer than a block: the raw inputs of AHEAD blocks wait in registers. The loop
     # is unrolled that often, because moving a value from slot to slot would wait for its load.
-    slots = _fetch(ptrs, length, t, n, real, N, EVEN_D, EVEN_N)
+    slots = _fetch(ptrs, length, t, n, real, N, EVEN_D, EVEN_N, GATED, HAS_C)
     for i in tl.static_range(1, AHEAD):
         ptrs = _advance(ptrs, steps)
-        slots = slots + _fetch(ptrs, length - i * BLOCK_T, t, n, real, N, EVEN_D, EVEN_N)
+        slots = slots + _fetch(
+            ptrs, length - i * BLOCK_T, t, n, real, N, EVEN_D, EVEN_N, GATED, HAS_C
+        )
+    sums = tl.zeros([BLOCK_T, BLOCK_D], tl.float32)
     left = length
     for _ in range(0, length, AHEAD * BLOCK_T):
         for i in tl.static_range(AHEAD):
@@ -188,7 +212,7 @@ def selective_scan_kernel(
             ptrs = _advance(ptrs, steps)
             slots = (
                 slots[: 5 * i]
-                + _fetch(ptrs, left - AHEAD * BLOCK_T, t, n, real, N, EVEN_D, EVEN_N)
+                + _fetch(ptrs, left - AHEAD * BLOCK_T, t, n, real, N, EVEN_D, EVEN_N, GATED, HAS_C)
                 + slots[5 * i + 5 :]
             )
             m_now = (t < left)[:, None]
@@ -209,17 +233,24 @@ def selective_scan_kernel(
             x = du[:, None, :, None] * B4
             # The carried state enters with the first token. The time axis lies in registers, so
             # this costs one multiply-add, and the scan below is a plain chain of them.
-            x = tl.where(first, a * h[None] + x, x)
+            x = tl.where(first, tl.fma(a, h[None], x), x)
             _, hs = tl.associative_scan((a, x), 0, _compose)
             h = tl.reduce(hs, 0, _keep_last)
-            y = tl.sum(tl.sum(hs * C4, 1), 2)
-            if HAS_D:
-                y += skip[None, :] * u
-            if HAS_Z:
-                y *= silu(z, ASM)
-            tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_now)
-            y_ptrs += BLOCK_T * s_yt
+            if SUMMARY:
+                sums += delta
+            else:
+                y = tl.sum(tl.sum(hs * C4, 1), 2)
+                if HAS_D:
+                    y += skip[None, :] * u
+                if HAS_Z:
+                    y *= silu(z, ASM)
+                tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_now)
+                y_ptrs += BLOCK_T * s_yt
 
-    if HAS_HT:
+    if SUMMARY:
+        at = (row * PARTS + segment) * G * DG + d
+        tl.store(ends_ptr + at[None, :, None] * N + n3, h, mask=m3)
+        tl.store(sums_ptr + at, tl.sum(sums, 0), mask=real)
+    elif HAS_HT:
         hT_offsets = (row * G * DG + d[None, :, None]) * N + n3
-        tl.store(hT_ptr + hT_offsets, h, mask=m3)
+        tl.store(hT_ptr + hT_offsets, h, mask=m3 & (segment == SEGMENTS - 1))

@@ -29,22 +29,23 @@ def _keep_first(x, y):
 
 @gluon.jit
 def fetch(
-    ptrs, left, t_x, t_n, n, real, N: gl.constexpr, EVEN_D: gl.constexpr, EVEN_N: gl.constexpr
-):
-    """Raw u, dt, z (BLOCK_T, BLOCK_D) and B, C (BLOCK_T, NP) of one block; 0 past the end."""
+    ptrs, left, t_x, t_n, n, real, N: gl.constexpr, EVEN_D: gl.constexpr, EVEN_N: gl.constexpr,
+    HAS_Z: gl.constexpr, HAS_C: gl.constexpr,
+):  # fmt: skip
+    """Raw u, dt, z (BLOCK_T, BLOCK_D) and B, C (BLOCK_T, NP) of one block; 0 past the end. Where
+    there is no z or C, u or B stands in its place."""
     m_x = (t_x < left)[:, None]
     m_n = (t_n < left)[:, None]
     if not EVEN_D:
         m_x = m_x & real[None, :]
     if not EVEN_N:
         m_n = m_n & (n < N)[None, :]
-    return (
-        get(ptrs[0], m_x),
-        get(ptrs[1], m_x),
-        get(ptrs[2], m_x),
-        get(ptrs[3], m_n),
-        get(ptrs[4], m_n),
-    )
+    u = get(ptrs[0], m_x)
+    dt = get(ptrs[1], m_x)
+    z = get(ptrs[2], m_x) if HAS_Z else u
+    B = get(ptrs[3], m_n)
+    C = get(ptrs[4], m_n) if HAS_C else B
+    return u, dt, z, B, C
 
 
 @gluon.jit
@@ -62,9 +63,10 @@ def advance(ptrs, steps):
 def prepare(
     raw, ptrs, bias, left, t_x, real, s_delta, s_du, s_B, s_C,
     LANES: gl.constexpr, REGS: gl.constexpr, HAS_BIAS: gl.constexpr, SOFTPLUS: gl.constexpr,
-    EVEN_D: gl.constexpr, PACKED: gl.constexpr,
+    EVEN_D: gl.constexpr, PACKED: gl.constexpr, HAS_C: gl.constexpr,
 ):  # fmt: skip
-    """Put what the recurrence of a block reads into shared memory; returns u and z in fp32."""
+    """Put what the recurrence of a block reads into shared memory; returns u, z and the step sizes
+    in fp32."""
     u = widen(raw[0], ptrs[0].dtype.element_ty)
     dt = widen(raw[1], ptrs[1].dtype.element_ty)
     if HAS_BIAS:
@@ -84,8 +86,9 @@ def prepare(
         s_B.store(B | (C << 16))
     else:
         s_B.store(widen(B, ptrs[3].dtype.element_ty))
-        s_C.store(widen(C, ptrs[4].dtype.element_ty))
-    return u, widen(raw[2], ptrs[2].dtype.element_ty)
+        if HAS_C:
+            s_C.store(widen(C, ptrs[4].dtype.element_ty))
+    return u, widen(raw[2], ptrs[2].dtype.element_ty), delta
 
 
 @gluon.jit

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -95,6 +96,48 @@ def test_two_resumed_calls_equal_one(cut: int) -> None:
     y2, h2 = scan(tokens(given, cut, 11), initial_state=h1)
     torch.testing.assert_close(torch.cat([y1, y2], 1), y, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(h2, h, rtol=1e-6, atol=1e-6)
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Blocks that cut even a few tokens into segments of four."""
+    module = sys.modules["ssmprof_kernels.selective_scan"]
+    meta = {"BLOCK_T": 2, "LANES": 2, "AHEAD": 2, "num_warps": 1, "SEGMENTS": 3}
+    monkeypatch.setattr(module, "default", lambda states, fill: meta)
+    monkeypatch.setattr(module, "_LEAST_SPAN", 1)
+    monkeypatch.setattr(module, "_recordings", {})
+    launch.forget()
+    yield
+    launch.forget()
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("length", [1, 4, 5, 8, 9, 11, 13])
+def test_segments_equal_the_recurrence(length: int) -> None:
+    given = case(batch=2, length=length, channels=6, groups=2)
+    start = torch.randn(2, 6, 4)
+    for more in ({}, {"initial_state": start}):
+        for got, want in zip(scan(given, **more), oracle(given, **more), strict=True):
+            assert rms(got, want) < 1e-5
+
+
+@pytest.mark.usefixtures("cut")
+def test_packed_sequences_are_not_cut() -> None:
+    given = case(length=11)
+    cu = torch.tensor([0, 9, 11], dtype=torch.int32)
+    for got, want in zip(scan(given, cu_seqlens=cu), oracle(given, cu_seqlens=cu), strict=True):
+        assert rms(got, want) < 1e-5
+
+
+@pytest.mark.usefixtures("cut")
+def test_a_nan_crosses_segments_in_its_channel_only() -> None:
+    given = case(length=12)
+    given["u"][0, 5, 2] = torch.nan
+    y, h = scan(given)
+    bad = torch.zeros_like(y, dtype=torch.bool)
+    bad[0, 5:, 2] = True
+    assert torch.equal(~y.isfinite(), bad)
+    assert torch.equal(~h.isfinite().all(-1), bad[:, -1])
 
 
 def test_packed_sequences_do_not_see_each_other() -> None:
@@ -221,10 +264,17 @@ def test_a_bad_argument_is_named(name: str, wrong: torch.Tensor) -> None:
         selective_scan(**{**case(), name: wrong})
 
 
+def test_the_length_counts_where_channels_are_few() -> None:
+    cpu = torch.device("cpu")
+    assert bucket(1, 2048, 32, 16, 16, False, cpu) == "16b-n16-p1-4K"
+    assert bucket(1, 2048, 32, 16, 16, True, cpu) == "16b-n16-rows-p1"
+    assert bucket(8, 2048, 32, 16, 16, False, cpu) == "16b-n16-pmore"
+
+
 def test_every_bucket_has_a_default_that_covers_the_states() -> None:
     cpu = torch.device("cpu")
     for states in (1, 3, 8, 16, 64, 128, 256):
-        assert bucket(1, 64, states, 16, cpu).startswith("16b-n")
+        assert bucket(1, 5000, 64, states, 16, False, cpu).startswith("16b-n")
         for fill in launch.FILL_BUCKETS:
             meta = default(states, fill)
             lanes, regs = meta["LANES"], -(-states // meta["LANES"])
