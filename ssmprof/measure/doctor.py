@@ -136,6 +136,7 @@ def _on_cuda(device: Device, thorough: bool) -> tuple[Calibration, list[Check]]:
         "marks": lambda: doctor_device.mark(found),
         "routes": doctor_device.routes,
         "known duration": doctor_device.known_duration,
+        "clocks at work": lambda: doctor_device.clocks_at_work(device),
         "bandwidth": lambda: doctor_device.bandwidth(found, device),
         "L2 flush": doctor_device.flush_works,
         "A/A": lambda: doctor_device.repeat(found),

@@ -12,7 +12,7 @@ import torch
 from ssmprof.chips import chips, find_chip
 from ssmprof.devices.base import Device
 from ssmprof.devices.jetson.device import JetsonDevice
-from ssmprof.measure import calibrate
+from ssmprof.measure import calibrate, doctor_host
 from ssmprof.measure.attribution import cupti, marks, stream_events
 from ssmprof.measure.attribution.intervals import Untraceable
 from ssmprof.measure.attribution.mark_cost import CHAIN_TOLERANCE_S, mark_cost
@@ -24,6 +24,7 @@ _UNDER_TABLE = 0.25  # of the data sheet's bandwidth: copies reach 80 to 90 % of
 _DATA_EFFECT = 0.03
 _REPEAT = 0.01
 _SPIN_S = 1e-3
+_LOAD = 8192  # width of a matmul that keeps every SM at work for milliseconds
 
 
 def launch(found: Calibration) -> Check:
@@ -50,6 +51,20 @@ def mark(found: Calibration) -> Check:
     if differ:
         text += "; they differ, and the chain is used"
     return Check(name="marks", level="warn" if differ else "ok", text=text, value=m, unit="s")
+
+
+def clocks_at_work(device: Device) -> Check | None:
+    """The clock under a large matmul. A board has a check of its own for pinned clocks."""
+    if isinstance(device, JetsonDevice):
+        return None
+    a, b = (torch.randn(_LOAD, _LOAD, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    product = torch.empty_like(a)
+
+    def begin() -> None:
+        for _ in range(4):
+            torch.mm(a, b, out=product)
+
+    return doctor_host.clocks_at_work(device, begin, torch.cuda.synchronize)
 
 
 def known_duration() -> Check:

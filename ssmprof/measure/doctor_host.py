@@ -18,6 +18,8 @@ _BUSY_LOAD = 0.5  # runnable processes per core, ourselves not among them yet
 _HOT_C = 80.0
 _SLOW_PERIOD_S = 1.0
 _READS = 20
+_RAMP_SHARE = 0.25  # of the load, until power and clock have settled
+_STEADY = 0.01  # clocks come in steps of up to this
 
 
 def device_named(device: Device) -> Check:
@@ -30,23 +32,63 @@ def device_named(device: Device) -> Check:
 
 
 def clocks(device: Device) -> Check:
-    """Pinned clocks are best; free ones are told apart from throttled ones."""
+    """Pinned clocks are best; what is not known of them is said, and not guessed."""
     pinned, reasons = device.pinned(), device.throttle()
     now, most = device.sm_hz(), device.max_sm_hz()
-    text = f"{now / 1e6:.0f} MHz now" if now else "clock not readable"
+    text = f"{now / 1e6:.0f} MHz before any work" if now else "clock not readable"
     if most:
         text += f", at most {most / 1e6:.0f} MHz"
-    lock = None
-    if device.kind == "cuda" and most:
-        lock = f"sudo nvidia-smi --lock-gpu-clocks={most / 1e6:.0f}"
     if reasons:
-        return Check(
-            name="clocks", level="error", text=f"{text}; held down: {', '.join(reasons)}", fix=lock
-        )
+        return Check(name="clocks", level="error", text=f"{text}; held down: {', '.join(reasons)}")
     if pinned == "pinned":
         return Check(name="clocks", level="ok", text=f"{text}, pinned")
-    state = "capped" if pinned == "capped" else "not locked, or not known to be"
-    return Check(name="clocks", level="warn", text=f"{text}; {state}", fix=lock or _governor_fix())
+    known = "capped by a setting" if pinned == "capped" else "not locked"
+    unknown = device.missing.get("pinned", "not known whether they are locked")
+    state = known if pinned else unknown
+    fix = _governor_fix() if device.kind == "cpu" else None
+    return Check(name="clocks", level="warn", text=f"{text}; {state}", fix=fix)
+
+
+def clocks_at_work(
+    device: Device, begin: Callable[[], object], finish: Callable[[], object], seconds: float = 1.0
+) -> Check | None:
+    """What the clock does under the heaviest load, and the command that locks it where it can hold.
+
+    `begin` gives the device work and returns, `finish` waits for it; the clock is read in between.
+    None where it cannot be read.
+    """
+    began, readings = perf_counter(), list[float]()
+    reasons: dict[str, None] = {}
+    while (spent := perf_counter() - began) < seconds or not readings:
+        begin()
+        hertz, held = device.sm_hz(), device.throttle()
+        finish()
+        if hertz is None:
+            return None
+        if spent >= _RAMP_SHARE * seconds or spent >= seconds:
+            readings.append(hertz)
+            reasons |= dict.fromkeys(held)
+    low, high, most = min(readings), max(readings), device.max_sm_hz()
+    text = f"{low / 1e6:.0f} MHz" if low == high else f"{low / 1e6:.0f} to {high / 1e6:.0f} MHz"
+    text += f" during {seconds:.0f} s of bf16 matmul"
+    if reasons:
+        text += f" ({', '.join(reasons)})"
+    steady = high - low <= _STEADY * high and not reasons
+    if steady and most and high < (1 - _STEADY) * most:
+        text += f", steady below the highest of {most / 1e6:.0f}: as a lock would hold it"
+    elif steady:
+        text += ", steady; whether by a lock cannot be told"
+    else:
+        text += ": it moves with the load"
+    lock = f"sudo nvidia-smi --lock-gpu-clocks={low / 1e6:.0f}"
+    return Check(
+        name="clocks at work",
+        level="ok" if steady else "warn",
+        text=text,
+        fix=None if steady else f"{lock}  (undo: sudo nvidia-smi --reset-gpu-clocks)",
+        value=low,
+        unit="Hz",
+    )
 
 
 def governor() -> Check | None:

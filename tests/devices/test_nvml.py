@@ -10,6 +10,7 @@ from ssmprof.devices.base import Device, read_clocks, read_telemetry
 from ssmprof.devices.cpu import CpuDevice, cpu_name
 from ssmprof.devices.nvml import NvmlDevice, handle_of
 from ssmprof.errors import NoDeviceError
+from ssmprof.measure.clocks import ClockWatch
 from ssmprof.records import Violations
 
 
@@ -259,6 +260,40 @@ def test_a_null_device_gives_its_reason_for_every_reading():
     read_clocks(device)
     assert set(device.missing.values()) == {"no such device"}
     assert device.power_w() is None
+
+
+@pytest.mark.parametrize("when", ["from the start", "in the middle"])
+def test_a_pass_whose_clock_calls_fail_keeps_everything_else(when):
+    nvml = FakeNvml()
+    refused = {"nvmlDeviceGetClockInfo", "nvmlDeviceGetViolationStatus"}
+    if when == "from the start":
+        nvml.refused |= refused
+    watch = ClockWatch(NvmlDevice(nvml=nvml))
+    nvml.refused |= refused
+    watch.look()
+    found = watch.clocks(before_hz=1.98e9)
+    assert (found.sm_clock_hz, found.violations, found.sm_after_hz) == (None, None, None)
+    for name in ("sm_clock_hz", "violations", "sm_hz"):
+        assert "NotSupported" in found.missing[name]
+    assert (found.sm_before_hz, found.power_w) == (1.98e9, 412.5)
+    assert found.throttle == ("power cap",)
+
+
+def test_one_counter_that_fails_in_the_middle_is_missing_and_the_others_are_told():
+    def status(handle, policy):
+        if policy == FakeNvml.NVML_PERF_POLICY_POWER and gone:
+            raise NotSupported("power")
+        return SimpleNamespace(violationTime=0)
+
+    gone = False
+    watch = ClockWatch(NvmlDevice(nvml=FakeNvml(nvmlDeviceGetViolationStatus=status)))
+    watch.look()
+    gone = True
+    found = watch.clocks(before_hz=None)
+    assert found.violations.power_s is None
+    assert "NotSupported" in found.missing["violations.power_s"]
+    assert found.violations.thermal_s == 0.0
+    assert found.sm_clock_hz.median == 1.755e9
 
 
 def _package(folder, name, energy, wrap=1000):

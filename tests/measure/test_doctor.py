@@ -65,10 +65,65 @@ class Card(NullDevice):
         return self._most
 
 
-def test_free_clocks_are_a_warning_with_the_command_that_locks_them():
-    found = doctor_host.clocks(Card())
+def test_clocks_of_which_nothing_is_known_are_a_warning_that_claims_nothing():
+    card = Card()
+    card.missing["pinned"] = "NVML cannot say whether clocks are locked"
+    found = doctor_host.clocks(card)
     assert found.level == "warn"
-    assert found.fix == "sudo nvidia-smi --lock-gpu-clocks=1980"
+    assert found.text == (
+        "1755 MHz before any work, at most 1980 MHz; NVML cannot say whether clocks are locked"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pinned", "told"), [("capped", "capped by a setting"), ("free", "not locked")]
+)
+def test_clocks_that_are_known_not_to_be_pinned_are_called_so(pinned, told):
+    found = doctor_host.clocks(Card(pinned=pinned))
+    assert (found.level, found.text.split("; ")[1]) == ("warn", told)
+
+
+class Loaded(Card):
+    """A card whose clock falls in steps while it works, down to a floor."""
+
+    def __init__(self, *clocks_hz, **changes):
+        super().__init__(**changes)
+        self.clocks_hz, self.working = list(clocks_hz), False
+
+    def begin(self):
+        self.working = True
+
+    def finish(self):
+        self.working = False
+
+    def sm_hz(self):
+        assert self.working, "the clock is read while the device works"
+        return self.clocks_hz.pop(0) if len(self.clocks_hz) > 1 else self.clocks_hz[0]
+
+    def check(self):
+        return doctor_host.clocks_at_work(self, self.begin, self.finish, seconds=0.02)
+
+
+def test_a_clock_that_falls_under_load_names_the_reason_and_the_clock_to_lock():
+    found = Loaded(1.98e9, 1.485e9, throttle=("power cap",)).check()
+    assert found.level == "warn"
+    assert "1485 MHz" in found.text
+    assert "power cap" in found.text
+    assert found.fix.startswith("sudo nvidia-smi --lock-gpu-clocks=1485 ")
+    assert "--reset-gpu-clocks" in found.fix
+
+
+def test_a_steady_clock_is_not_called_locked():
+    found = Loaded(1.98e9).check()
+    assert (found.level, found.fix) == ("ok", None)
+    assert "cannot be told" in found.text
+    below = Loaded(1.4e9).check()
+    assert below.level == "ok"
+    assert "as a lock would hold it" in below.text
+
+
+def test_a_clock_that_cannot_be_read_at_work_is_no_finding():
+    assert Loaded(None).check() is None
 
 
 def test_throttled_clocks_are_an_error_with_the_reason():
