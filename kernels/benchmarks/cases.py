@@ -7,13 +7,13 @@ that change a state in place get as many state sets as exceed twice the L2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import timing
 import torch
+from plan import Cell
 from ssmprof_kernels import OPS
 
 Call = Callable[[], Any]
@@ -44,21 +44,9 @@ class Case:
             state.copy_(torch.randn(state.shape, generator=g, device=state.device))
 
 
-def cells(ops: Iterable[str], table: dict[str, Any]) -> list[Callable[[], Case]]:
-    """Builders of every cell of `ops`, small batches of all operations first.
-
-    A case is built on the current CUDA device when its builder is called.
-    """
-    found = [
-        (batch, partial(BUILDERS[op], model, batch, length))
-        for op in ops
-        for grid in table[op]
-        for model in grid["models"]
-        for batch in grid["batches"]
-        for length in grid["lengths"]
-        if batch * length <= grid.get("limit_tokens", 1 << 62)
-    ]
-    return [builder for _, builder in sorted(found, key=lambda cell: cell[0])]
+def build(cell: Cell) -> Case:
+    """Inputs and calls of a cell on the current CUDA device."""
+    return BUILDERS[cell.op](cell.model, cell.batch, cell.length)
 
 
 def _bf16(*shape: int) -> torch.Tensor:
@@ -75,7 +63,7 @@ def _decay_rates(*shape: int) -> torch.Tensor:
 
 
 def _step_bias(*shape: int) -> torch.Tensor:
-    return torch.empty(shape, device="cuda").uniform_(-4.6, 0.0)
+    return 4.6 * torch.rand(shape, device="cuda") - 4.6
 
 
 def _ssd(model: dict[str, Any], batch: int, length: int) -> Case:

@@ -7,6 +7,7 @@ back as a reason with the command that installs it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,12 +25,29 @@ INSTALL = {
 }
 
 
+#: The package of every module that `calls` takes a function from.
+MODULES = {
+    "mamba_ssm.ops.triton.ssd_combined": "mamba_ssm",
+    "mamba_ssm.ops.triton.selective_state_update": "mamba_ssm",
+    "mamba_ssm.ops.triton.layernorm_gated": "mamba_ssm",
+    "selective_scan_cuda": "mamba_ssm",
+    "causal_conv1d": "causal_conv1d",
+    "fla.ops.simple_gla": "fla",
+    "fla.modules.causal_conv1d": "fla",
+}
+
 #: What a reader must know of a peer's row, by operation and provider.
 NOTES = {
     ("ssd_scan", "fla"): "without D skip, step bias and softplus, hence its error; q, k per head",
     ("attention_decode", "sdpa-cudnn"): "head-first cache",
     ("attention_decode", "sdpa-flash"): "head-first cache",
 }
+
+
+#: Operation and provider of the peers that Triton compiles, and of those among them that choose
+#: their blocks by measuring.
+TUNED = frozenset({("ssd_scan", "mamba_ssm"), ("ssd_scan", "fla"), ("causal_conv1d", "fla")})
+TRITON = TUNED | {("selective_state_update", "mamba_ssm"), ("gated_rmsnorm", "mamba_ssm")}
 
 
 @dataclass(frozen=True)
@@ -39,11 +57,19 @@ class Missing:
     reason: str
 
 
-def _function(package: str, module: str, name: str) -> Callable[..., Any] | Missing:
+def _function(module: str, name: str) -> Callable[..., Any] | Missing:
     try:
         return getattr(importlib.import_module(module), name)
     except Exception as error:
+        package = MODULES[module]
         return Missing(f"{package}: {type(error).__name__}: {error}; {INSTALL[package]}")
+
+
+def load() -> None:
+    """Import every peer that is there, so that no import falls into a measurement."""
+    for module in MODULES:
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
 
 
 def calls(case: Case) -> dict[str, list[Call] | Missing]:
@@ -61,7 +87,7 @@ def version(package: str) -> str:
 
 def _ssd(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
     found: dict[str, list[Call] | Missing] = {}
-    mamba = _function("mamba_ssm", "mamba_ssm.ops.triton.ssd_combined", "mamba_chunk_scan_combined")
+    mamba = _function("mamba_ssm.ops.triton.ssd_combined", "mamba_chunk_scan_combined")
     if isinstance(mamba, Missing):
         found["mamba_ssm"] = mamba
     else:
@@ -69,7 +95,7 @@ def _ssd(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
         found["mamba_ssm"] = [
             lambda: mamba(i["x"], i["dt"], i["A"], i["B"], i["C"], 256, **options)
         ]
-    gla = _function("fla", "fla.ops.simple_gla", "chunk_simple_gla")
+    gla = _function("fla.ops.simple_gla", "chunk_simple_gla")
     if isinstance(gla, Missing):
         found["fla"] = gla
     else:
@@ -84,7 +110,7 @@ def _ssd(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
 
 
 def _selective(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
-    scan = _function("mamba_ssm", "selective_scan_cuda", "fwd")
+    scan = _function("selective_scan_cuda", "fwd")
     if isinstance(scan, Missing):
         return {"mamba_ssm": scan}
     # Its layout: channel first, B and C with a group axis.
@@ -99,9 +125,7 @@ def _selective(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
 
 
 def _update(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
-    update = _function(
-        "mamba_ssm", "mamba_ssm.ops.triton.selective_state_update", "selective_state_update"
-    )
+    update = _function("mamba_ssm.ops.triton.selective_state_update", "selective_state_update")
     if isinstance(update, Missing):
         return {"mamba_ssm": update}
     options = {k: i[k] for k in ("D", "dt_bias", "dt_softplus")}
@@ -114,7 +138,7 @@ def _update(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
 
 def _conv(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
     found: dict[str, list[Call] | Missing] = {}
-    cuda = _function("causal_conv1d", "causal_conv1d", "causal_conv1d_fn")
+    cuda = _function("causal_conv1d", "causal_conv1d_fn")
     if isinstance(cuda, Missing):
         found["causal_conv1d"] = cuda
     else:
@@ -122,7 +146,7 @@ def _conv(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
         found["causal_conv1d"] = [
             lambda: cuda(x, i["weight"], i["bias"], activation="silu").transpose(1, 2)
         ]
-    own = _function("fla", "fla.modules.causal_conv1d", "causal_conv1d")
+    own = _function("fla.modules.causal_conv1d", "causal_conv1d")
     if isinstance(own, Missing):
         found["fla"] = own
     else:
@@ -133,7 +157,7 @@ def _conv(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
 
 
 def _conv_update(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
-    update = _function("causal_conv1d", "causal_conv1d", "causal_conv1d_update")
+    update = _function("causal_conv1d", "causal_conv1d_update")
     if isinstance(update, Missing):
         return {"causal_conv1d": update}
 
@@ -144,7 +168,7 @@ def _conv_update(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
 
 
 def _norm(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
-    norm = _function("mamba_ssm", "mamba_ssm.ops.triton.layernorm_gated", "rmsnorm_fn")
+    norm = _function("mamba_ssm.ops.triton.layernorm_gated", "rmsnorm_fn")
     if isinstance(norm, Missing):
         return {"mamba_ssm": norm}
     return {

@@ -8,6 +8,7 @@ Needs torch with a CUDA device; nothing here knows an operation.
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ import torch
 Op = Callable[[], object]
 
 _flush_buffers: dict[int, torch.Tensor] = {}
+_flush_graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
+_side_streams: dict[int, torch.cuda.Stream] = {}
 
 
 def l2_bytes() -> int:
@@ -34,19 +37,47 @@ def flush() -> None:
 
 def capture(calls: Sequence[Op], *, warm_up: int = 3) -> torch.cuda.CUDAGraph:
     """One graph of all `calls` in order, after each distinct one ran `warm_up` times."""
-    side = torch.cuda.Stream()
+    side = _side_stream()
     side.wait_stream(torch.cuda.current_stream())
+    # `torch.cuda.graph` empties the allocator's cache before every capture and so pays for all
+    # memory anew; that is needed only where a pool of the graph's own would not fit beside it.
+    free, total = torch.cuda.mem_get_info()
+    if free < total / 2:
+        torch.cuda.empty_cache()
+    graph = torch.cuda.CUDAGraph()
     with torch.cuda.stream(side):
         for call in dict.fromkeys(calls):
             for _ in range(warm_up):
                 call()
+        torch.cuda.synchronize()
+        graph.capture_begin()
+        try:
+            for call in calls:
+                call()
+        except BaseException:
+            # Ending a broken capture fails, too; the first error is the one to see.
+            with contextlib.suppress(RuntimeError):
+                graph.capture_end()
+            raise
+        graph.capture_end()
     torch.cuda.current_stream().wait_stream(side)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for call in calls:
-            call()
     return graph
+
+
+def _side_stream() -> torch.cuda.Stream:
+    # The allocator keeps memory per stream: a new stream for each graph would keep it over again.
+    device = torch.cuda.current_device()
+    if device not in _side_streams:
+        _side_streams[device] = torch.cuda.Stream()
+    return _side_streams[device]
+
+
+def _flushes(k: int) -> torch.cuda.CUDAGraph:
+    key = torch.cuda.current_device(), k
+    if key not in _flush_graphs:
+        _flush_graphs[key] = capture([flush] * k, warm_up=1)
+        replay_ms(_flush_graphs[key])
+    return _flush_graphs[key]
 
 
 def replay_ms(graph: torch.cuda.CUDAGraph) -> float:
@@ -75,7 +106,7 @@ class ColdTimer:
             k = max(2, min(20, int(2.0 / max(once, 1e-3))))
         self.k = k
         self._full = capture([call for _ in range(k) for call in (flush, op)], warm_up=1)
-        self._empty = capture([flush] * k, warm_up=1)
+        self._empty = _flushes(k)
         replay_ms(self._full)
 
     def sample_ms(self) -> float:

@@ -21,7 +21,8 @@ from typing import Any
 import timing
 import torch
 import verdicts
-from cases import Case, cells
+from cases import Case, build
+from plan import cells
 from ssmprof_kernels import launch
 
 if sys.version_info >= (3, 11):
@@ -126,8 +127,8 @@ def tune(op: str, table: dict[str, Any], limit: int) -> dict[str, tuple[Meta, fl
     )
     launch.pick = forced
     try:
-        for build in cells([op], table):
-            case = build()
+        for cell in cells(table, [op]):
+            case = build(cell)
             forced.meta = None
             case.restore()
             truth = case.plain().float() if case.plain else case.calls[0]().float()
