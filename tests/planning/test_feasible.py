@@ -73,7 +73,7 @@ def test_a_plan_has_a_row_per_block_with_points_time_and_energy():
 
 @pytest.mark.parametrize(
     ("name", "machine", "limit_s"),
-    [("crossover", H100, 620), ("kernel-dominance", H100, 240), ("quickstart", CPU, 200)],
+    [("crossover", H100, 620), ("kernel-dominance", H100, 240), ("quickstart", CPU, 170)],
 )
 def test_scenarios_with_a_time_limit_are_planned_within_it(name, machine, limit_s):
     asked = load(library.shipped()[name])
