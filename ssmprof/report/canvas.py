@@ -100,6 +100,15 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
 
 
+def linear_axis(axes: Axes, high: float) -> None:
+    """From zero, with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_ylim(0, high)
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+
+
 def plain_number(value: float) -> str:
     """`0.05`, `20`, `3,000`: no exponent, no trailing zeros."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.6g}"

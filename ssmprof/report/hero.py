@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ssmprof.analysis.findings import Analysis, Facet
 from ssmprof.records import Run
 from ssmprof.report import words
@@ -35,18 +37,21 @@ def hero(run: Run, analysis: Analysis, facet: Facet, said: Verdict, key: str) ->
     """The first screen of one facet."""
     comparison = compare(run, facet)
     drawing = drawing_of(comparison, analysis, said, heading(facet))
-    figure = (
-        curves.draw_pair(drawing) if len(comparison.curves) > 1 else curves.draw_single(drawing)
-    )
+    draw = curves.draw_pair if len(comparison.curves) > 1 else curves.draw_single
+    figure = draw(drawing)
     decides = comparable(run, comparison)
     reading = _reading(decides if decides.contexts else comparison)
     axes = figure.axes[0].get_position()
+    title = f"Time per {facet.phase} over context"
     return Hero(
         key=key,
         label=_label(run, facet),
         sentence=said.sentence,
         conditions=" · ".join(_conditions(run, facet, said)),
-        svg=to_svg(figure, key, f"Time per {facet.phase} over context", f"{said.text} {reading}"),
+        svg=to_svg(figure, key, title, f"{said.text} {reading}"),
+        linear=to_svg(
+            draw(replace(drawing, linear=True)), key, f"{title}, linear", f"{said.text} {reading}"
+        ),
         reading=reading,
         cards=tuple(_cards(decides, said, analysis)),
         series=tuple(_series(comparison)),

@@ -28,7 +28,9 @@ def render(page: Page, version: str) -> str:
     # The only markup let through unescaped is SVG that ElementTree has written.
     environment.filters["safe_svg"] = Markup
     script = _template("report.js")
-    payloads = {f"{hero.key}-svg": hero.svg.encode() for hero in page.heroes[1:]} | page.payloads
+    payloads = {f"{hero.key}-log": hero.svg.encode() for hero in page.heroes[1:]}
+    payloads |= {f"{hero.key}-linear": hero.linear.encode() for hero in page.heroes}
+    payloads |= page.payloads
     return environment.from_string(_template("report.html.j2")).render(
         page=page,
         version=version,

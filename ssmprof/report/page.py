@@ -118,13 +118,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Hero:
-    """The first screen of one facet."""
+    """The first screen of one facet; `linear` is the picture with time from zero."""
 
     key: str
     label: str
     sentence: str
     conditions: str
     svg: str
+    linear: str
     reading: str
     cards: tuple[Card, ...]
     series: tuple[Series, ...]

@@ -118,6 +118,26 @@ def test_another_facet_is_unpacked_and_the_address_restores_it(browser: Any, add
     assert again.errors == []
 
 
+def test_time_can_start_at_zero_and_the_address_restores_it(browser: Any, address: str) -> None:
+    page = opened(browser, address)
+    ticks = "[...document.querySelectorAll('#picture text')].map(t => t.textContent)"
+    assert "0" not in page.evaluate(ticks)
+    page.locator("#legend button", has_text="mamba1").click()
+    page.locator("#scale").click()
+    page.wait_for_function(f"{ticks}.includes('0')")
+    assert page.locator("#scale").get_attribute("aria-pressed") == "true"
+    assert not page.locator("#hero0-series-mamba1").is_visible()
+    page.select_option("#facet", "1")
+    page.wait_for_function("document.querySelector('#hero1-series-mamba2') !== null")
+    assert "0" in page.evaluate(ticks)
+    again = opened(browser, address + page.evaluate("location.hash"))
+    again.wait_for_function("document.querySelector('#hero1-series-mamba2') !== null")
+    assert "0" in again.evaluate(ticks)
+    again.locator("#scale").click()
+    again.wait_for_function(f"!{ticks}.includes('0')")
+    assert again.errors == []
+
+
 def test_a_contender_can_be_taken_out_of_the_picture(browser: Any, address: str) -> None:
     page = opened(browser, address)
     line = page.locator("#hero0-series-mamba1")

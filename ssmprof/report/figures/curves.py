@@ -95,12 +95,12 @@ def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
         canvas.note(axes, 0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center")
         axes.set_yticks([])
         return
+    # Above the highest point: a line of text per contender that did not fit, and its own label.
+    failed = sum(bool(curve.failures) for curve in facet.curves)
+    head = 0.06 + (_ROW * failed + 0.06 if failed else 0.0)
     if drawing.linear:
-        axes.set_ylim(0, max(shown) * 1.1)
+        canvas.linear_axis(axes, max(shown) / (1 - head))
     else:
-        # Above the highest point: a line of text per contender that did not fit, and its own label.
-        failed = sum(bool(curve.failures) for curve in facet.curves)
-        head = 0.06 + (_ROW * failed + 0.06 if failed else 0.0)
         reach = max(max(shown) / min(shown), 1.6)
         low, high = min(shown) / reach**0.07, max(shown) * reach ** (head / (1 - head) * 1.07)
         canvas.log_axis(axes, low, high)

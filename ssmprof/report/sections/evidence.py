@@ -134,5 +134,6 @@ def claims(analysis: Analysis) -> Section | None:
         parts.append(Listing(Table(table.caption, table.columns, tested)))
     if rest:
         caption = f"{len(rest)} claims this run cannot test, and why"
-        parts.append(Listing(Table(caption, table.columns, rest), folded=True))
+        told = tuple(one for one in table.columns if one.key in ("statement", "claimed", "why"))
+        parts.append(Listing(Table(caption, told, rest), folded=True))
     return Section("claims", "Claims", "Do published claims hold here?", tuple(parts))

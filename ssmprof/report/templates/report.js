@@ -3,7 +3,7 @@
   const id = (name) => document.getElementById(name);
   const views = JSON.parse(id("views").textContent);
   const root = document.documentElement;
-  const state = { facet: 0, at: -1, off: new Set() };
+  const state = { facet: 0, at: -1, linear: false, off: new Set() };
   const make = (tag, text, css) => {
     const node = document.createElement(tag);
     if (text !== undefined) node.textContent = text;
@@ -20,6 +20,7 @@
     const parts = [];
     if (state.facet) parts.push("f=" + state.facet);
     if (state.at >= 0) parts.push("x=" + state.at);
+    if (state.linear) parts.push("y=lin");
     if (state.off.size) parts.push("off=" + [...state.off].map(encodeURIComponent).join(","));
     history.replaceState(null, "", "#" + parts.join("&"));
   };
@@ -108,13 +109,19 @@
     }
   };
 
-  // Other facets are unpacked when asked for; the picture is the report's own, the rest is text.
+  // Other pictures are unpacked when asked for; they are the report's own, the rest is text.
+  const draw = async () => {
+    const held = id(view().key + (state.linear ? "-linear" : "-log"));
+    const svg = held ? await unpack(held.id) : first;
+    picture.innerHTML = svg;
+    scale.setAttribute("aria-pressed", String(state.linear));
+    for (const s of view().series) show(s.block);
+  };
   const choose = async (index) => {
     const v = views[index];
     if (!v) return;
-    const svg = index ? await unpack(v.key + "-svg") : first;
     state.facet = index;
-    picture.innerHTML = svg;
+    await draw();
     id("verdict").textContent = v.sentence;
     id("conditions").textContent = v.conditions;
     id("reading").textContent = v.reading;
@@ -145,6 +152,16 @@
   };
   const first = picture.innerHTML;
   const facet = id("facet");
+  const scale = id("scale");
+  if ("DecompressionStream" in window) {
+    scale.hidden = false;
+    scale.addEventListener("click", async () => {
+      state.linear = !state.linear;
+      await draw();
+      if (state.at >= 0) read(state.at);
+      save();
+    });
+  }
   if (facet && "DecompressionStream" in window) {
     facet.parentElement.hidden = false;
     facet.addEventListener("change", () => {
@@ -254,9 +271,12 @@
     if (asked.has("x")) read(Number(asked.get("x")));
   };
   const wanted = Number(asked.get("f") || 0);
+  state.linear = !scale.hidden && asked.get("y") === "lin";
   if (facet && wanted > 0 && wanted < views.length) {
     facet.value = String(wanted);
     choose(wanted).then(restore);
+  } else if (state.linear) {
+    draw().then(restore);
   } else {
     restore();
   }
