@@ -10,11 +10,12 @@ from ssmprof.cli.options import load_run, run_argument, say
 from ssmprof.errors import ConfigError, nearest
 
 
-@click.command("export", short_help="csv, jsonl, markdown, parquet, traces, metrics.")
+@click.command("export", short_help="csv, jsonl, sqlite, parquet, traces, figures, metrics.")
 @run_argument
 @click.option(
     "--to", "forms", required=True, metavar="LIST",
-    help="csv, jsonl, markdown, figures, chrome-trace, parquet, openmetrics; several with commas.",
+    help="csv, jsonl, markdown, figures, chrome-trace, speedscope, sqlite, parquet, openmetrics; "
+    "several with commas.",
 )  # fmt: skip
 @click.option("-o", "--output", default="export", show_default=True, metavar="FOLDER")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
@@ -40,5 +41,7 @@ def command(run: str | None, forms: str, output: str, force: bool) -> None:
         raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
     for path in written:
         click.echo(path)
-    if any(path.name == "trace.json" for path in written):
-        say("trace.json opens in ui.perfetto.dev; it stays on this machine")
+    viewers = {"trace.json": "ui.perfetto.dev", "run.speedscope.json": "speedscope.app"}
+    for path in written:
+        if path.name in viewers:
+            say(f"{path.name} opens in {viewers[path.name]}; it stays on this machine")

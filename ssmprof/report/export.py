@@ -14,8 +14,10 @@ from typing import Any
 
 from ssmprof.errors import SsmprofError
 from ssmprof.records import Measurement, Run, encode, median
+from ssmprof.report import sqlite
 from ssmprof.report.points import points
 from ssmprof.report.rows import place
+from ssmprof.report.speedscope import speedscope
 from ssmprof.report.tables import Column, Table, render
 from ssmprof.report.trace import chrome_trace
 
@@ -75,6 +77,17 @@ def _markdown(run: Run, folder: Path) -> list[Path]:
 
 def _chrome_trace(run: Run, folder: Path) -> list[Path]:
     return [_write(folder / "trace.json", json.dumps(chrome_trace(run), separators=(",", ":")))]
+
+
+def _speedscope(run: Run, folder: Path) -> list[Path]:
+    text = json.dumps(speedscope(run), separators=(",", ":"))
+    return [_write(folder / "run.speedscope.json", text)]
+
+
+def _sqlite(run: Run, folder: Path) -> list[Path]:
+    path = folder / "run.sqlite"
+    sqlite.write(run, points(run), kernels(run), path)
+    return [path]
 
 
 def _parquet(run: Run, folder: Path) -> list[Path]:
@@ -144,6 +157,8 @@ EXPORTS: dict[str, Callable[[Run, Path], list[Path]]] = {
     "jsonl": _jsonl,
     "markdown": _markdown,
     "chrome-trace": _chrome_trace,
+    "speedscope": _speedscope,
+    "sqlite": _sqlite,
     "figures": _figures,
     "parquet": _parquet,
     "openmetrics": _openmetrics,

@@ -145,13 +145,14 @@ def test_a_run_nobody_checked_gives_no_verdict(ssmprof, tmp_path: Path) -> None:
 
 
 def test_export_writes_what_was_asked_and_nothing_over_it(ssmprof, run: Path) -> None:
-    forms = "csv,jsonl,markdown,figures,chrome-trace,openmetrics"
+    forms = "csv,jsonl,markdown,figures,chrome-trace,speedscope,sqlite,openmetrics"
     said = ssmprof("export", run, "--to", forms, "-o", "out")
     assert said.code == 0, said.err
     files = [Path(line) for line in said.out.splitlines()]
     assert all(file.stat().st_size for file in files)
     trace = json.loads(Path("out/trace.json").read_text())
     assert {event["ph"] for event in trace["traceEvents"]} == {"X", "M"}
+    assert "speedscope.app" in said.err
     assert Path("out/metrics.txt").read_text().endswith("# EOF\n")
     assert ssmprof("export", run, "--to", "csv", "-o", "out").code == 2
 

@@ -133,6 +133,15 @@ def test_the_page_stays_within_its_budget(page: str) -> None:
     assert len(re.findall(r"<[a-z]", page)) <= 5_000
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "reports").glob("*/run.json")), ids=lambda path: path.parent.name
+)
+def test_pages_of_the_runs_that_come_along_stay_within_their_budget(path: Path) -> None:
+    run = folder.load(path.parent)
+    thousands = max(1.0, len(run.outcomes) / 1000)
+    assert len(to_html(run).encode()) <= 400_000 * thousands
+
+
 def test_hostile_names_stay_text() -> None:
     text = to_html(pages.hostile())
     assert "<img" not in text
