@@ -46,6 +46,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "export": "export",
         "import": "import_",
         "schema": "schema",
+        "config": "config",
         "completion": "completion",
         "help": "topics",
     },

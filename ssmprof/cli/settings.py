@@ -15,18 +15,28 @@ from ssmprof.errors import ConfigError
 
 def defaults(config: str | None) -> dict[str, Any]:
     """Command -> option -> default, as click's `default_map`. Raises ConfigError with the file."""
+    return {
+        command: {option: value for option, (value, _) in options.items()}
+        for command, options in read(config).items()
+    }
+
+
+def read(config: str | None) -> dict[str, dict[str, tuple[Any, str]]]:
+    """Command -> option -> its value and the file it is from. Raises ConfigError with the file."""
     import click
 
+    user = Path(click.get_app_dir("ssmprof")) / "ssmprof.toml"
+    files = (user, Path("pyproject.toml"), Path("ssmprof.toml"))
     if config is not None:
         if not Path(config).is_file():
             raise ConfigError(f"{config}: no such settings file")
-        return _options(Path(config))
-    found: dict[str, Any] = {}
-    user = Path(click.get_app_dir("ssmprof")) / "ssmprof.toml"
-    for file in (user, Path("pyproject.toml"), Path("ssmprof.toml")):
+        files = (Path(config),)
+    found: dict[str, dict[str, tuple[Any, str]]] = {}
+    for file in files:
         if file.is_file():
             for command, options in _options(file).items():
-                found.setdefault(command, {}).update(options)
+                mine = {option: (value, str(file)) for option, value in options.items()}
+                found.setdefault(command, {}).update(mine)
     return found
 
 

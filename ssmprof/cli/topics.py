@@ -20,6 +20,7 @@ TOPICS: dict[str, str] = {
 Every option has a variable SSMPROF_<COMMAND>_<OPTION>, such as SSMPROF_SWEEP_MIN_TRUST=B.
 Precedence: flag, environment, ./ssmprof.toml or [tool.ssmprof] of ./pyproject.toml, the user's
 own ssmprof.toml, the default. A file has a table per command: [sweep], then min_trust = "B".
+ssmprof config show lists what is in force and where it comes from.
 NO_COLOR turns colour off. SSMPROF_CHROMIUM names the browser that the tests use.""",
     "formats": """\
 A run folder holds run.json (scenario), environments/, outcomes.jsonl (one Measurement or Failure

@@ -274,6 +274,42 @@ def test_settings_files_give_defaults_and_flags_win(ssmprof, run: Path) -> None:
     assert "ssmprof.toml" in said.err
 
 
+def test_config_show_says_where_each_setting_comes_from(
+    ssmprof, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("ssmprof.toml").write_text('[sweep]\nmin_trust = "B"\nrounds = 4\n')
+    Path("pyproject.toml").write_text("[tool.ssmprof.sweep]\nrounds = 9\nenergy = true\n")
+    monkeypatch.setenv("SSMPROF_SWEEP_ROUNDS", "7")
+    monkeypatch.setenv("NO_COLOR", "1")
+    said = ssmprof("--quiet", "config", "show", "--json")
+    rows = {(row["command"], row["option"]): row for row in json.loads(said.out)}
+
+    def told(command: str, option: str) -> tuple[object, str]:
+        return rows[command, option]["value"], rows[command, option]["origin"]
+
+    assert told("sweep", "min_trust") == ("B", "ssmprof.toml")
+    assert told("sweep", "rounds") == ("7", "SSMPROF_SWEEP_ROUNDS")
+    assert told("sweep", "energy") == (True, "pyproject.toml")
+    assert told("compare", "gate") == ("5%", "default")
+    assert told("ssmprof", "quiet") == (True, "flag --quiet")
+    assert told("ssmprof", "color") == ("never", "NO_COLOR")
+    assert ("sweep", "contexts") not in rows
+    table = ssmprof("config", "show", "sweep", "--all").out
+    assert "contexts" in table
+    assert "gate" not in table
+    named = ssmprof("--config", "ssmprof.toml", "config", "show", "sweep", "--json").out
+    assert ("energy", True) not in {(row["option"], row["value"]) for row in json.loads(named)}
+
+
+def test_config_show_names_settings_that_nothing_reads(ssmprof) -> None:
+    Path("ssmprof.toml").write_text('[sweep]\nmin_trst = "B"\n[swep]\nrounds = 3\n')
+    said = ssmprof("config", "show")
+    assert said.code == 0
+    assert '[sweep] min_trst: no such option; did you mean "min_trust"?' in said.err
+    assert '[swep]: no such command; did you mean "sweep"?' in said.err
+    assert ssmprof("config", "show", "swep").code == 2
+
+
 def test_the_scenarios_and_models_are_listed(ssmprof) -> None:
     names = [row["scenario"] for row in json.loads(ssmprof("scenarios", "--json").out)]
     assert {"quickstart", "crossover", "kernel-dominance", "smoke"} <= set(names)
