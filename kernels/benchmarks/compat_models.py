@@ -10,16 +10,20 @@ transformers; runs on a CPU too (plain torch forms), where the speed-up means li
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from ssmprof_kernels import compat
+
+#: What the models look for; without them they take their torch path.
+_PACKAGES = ("mamba_ssm", "causal_conv1d")
 
 _COMMON = {"vocab_size": 1024, "use_cache": True, "tie_word_embeddings": True}
 
@@ -104,6 +108,20 @@ def _load(model: Model, device: str, dtype: torch.dtype) -> Any:
     return built.to(device=device, dtype=dtype).eval()
 
 
+@contextlib.contextmanager
+def hidden(*packages: str) -> Iterator[None]:
+    """Imports of `packages` fail inside, whether they are installed or not."""
+    before = {m: sys.modules.pop(m) for m in [*sys.modules] if m.partition(".")[0] in packages}
+    for name in packages:
+        sys.modules[name] = None  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        for name in packages:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
 def _forget_models() -> None:
     for name in [m for m in sys.modules if m.startswith("transformers.models.")]:
         if ".modeling_" in name:
@@ -168,7 +186,8 @@ def compare(
     torch.manual_seed(0)
     tokens = torch.randint(3, 1000, (2, length + steps), device=device)
     _forget_models()
-    slow = _load(model, device, dtype)
+    with hidden(*_PACKAGES):
+        slow = _load(model, device, dtype)
     if _bound_to_us(slow):
         raise RuntimeError("the reference model is bound to the compatible functions")
     weights = {k: v.clone() for k, v in slow.state_dict().items()}
@@ -177,7 +196,7 @@ def compare(
     truth = theirs if dtype == torch.float32 else _logits(slow.float(), tokens, steps)
     del slow
     _forget_models()
-    with compat.installed("mamba_ssm", "causal_conv1d", replace=True):
+    with compat.installed(*_PACKAGES, replace=True):
         fast = _load(model, device, dtype)
     bound = _bound_to_us(fast)
     fast.load_state_dict(weights)
