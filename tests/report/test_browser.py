@@ -28,6 +28,33 @@ pytestmark = pytest.mark.slow
 SAYS_NOTHING = """() => [...document.querySelectorAll('button:not([hidden]), a, select')]
   .filter(e => !(e.textContent || '').trim() && !e.getAttribute('aria-label')).length"""
 
+# Text of the page against the nearest ground that is painted: (contrast, text) below 4.5. Figures
+# are looked at in test_theme, since their text may stand on a shape.
+TOO_FAINT = """() => {
+  const light = (css) => {
+    const [r, g, b] = css.match(/[\\d.]+/g).slice(0, 3).map((n) => n / 255)
+      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (node) => {
+    for (; node; node = node.parentElement) {
+      const css = getComputedStyle(node).backgroundColor;
+      if (!/^rgba.*, 0\\)$/.test(css)) return css;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  document.querySelectorAll('details').forEach((fold) => { fold.open = true; });
+  const found = [];
+  for (const node of document.querySelectorAll('body *:not(svg *, script, .skip)')) {
+    const own = [...node.childNodes].some((c) => c.nodeType === 3 && c.textContent.trim());
+    if (!own || !node.checkVisibility()) continue;
+    const [a, b] = [light(getComputedStyle(node).color), light(ground(node))].sort((x, y) => y - x);
+    const contrast = (a + 0.05) / (b + 0.05);
+    if (contrast < 4.5) found.push([contrast.toFixed(2), node.className, node.textContent]);
+  }
+  return found;
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
@@ -116,6 +143,13 @@ def test_another_facet_is_unpacked_and_the_address_restores_it(browser: Any, add
     again = opened(browser, address + page.evaluate("location.hash"))
     again.wait_for_function("t => document.getElementById('verdict').textContent === t", arg=after)
     assert again.errors == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read(browser: Any, address: str, scheme: str) -> None:
+    page = opened(browser, address, color_scheme=scheme)
+    page.locator("#legend button").first.click()
+    assert page.evaluate(TOO_FAINT) == []
 
 
 def test_time_can_start_at_zero_and_the_address_restores_it(browser: Any, address: str) -> None:

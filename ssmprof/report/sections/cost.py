@@ -57,7 +57,7 @@ def _decode(run: Run, analysis: Analysis, facet: Facet) -> Part:
     )
     title = "Decode: time per token"
     svg = to_svg(curves.draw_single(drawing), "decode", title, said.text)
-    return Picture("decode", svg, said.text, times(comparison, "token"), title)
+    return Picture("decode", svg, said.text, times(comparison, "decoded token"), title)
 
 
 def _answers(prefill: Comparison, decode: Comparison) -> Table:

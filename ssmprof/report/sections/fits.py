@@ -71,13 +71,15 @@ def _pictures(run: Run, analysis: Analysis, facet: Facet) -> list[Part]:
     key = f"memory-{facet.phase}"
     title = f"Peak memory, {facet.phase}"
     lines = to_svg(curves.draw_single(drawing), key, title, reading)
-    found: list[Part] = [Picture(key, lines, reading, rows.times(comparison, "call"), title)]
+    found: list[Part] = [
+        Picture(key, lines, reading, rows.times(comparison, f"{facet.phase} call"), title)
+    ]
     panels = [panel for block in run.scenario.blocks if (panel := _panel(points, block.name))]
     if panels:
         text = _most(panels)
         stack = to_svg(chart.draw(panels, capacity), f"{key}-parts", f"{title}, by owner", text)
         fills = f"What fills it, {facet.phase}"
-        found.append(Picture(f"{key}-parts", stack, text, _owners(panels), fills))
+        found.append(Picture(f"{key}-parts", stack, text, _owners(panels, facet.phase), fills))
     return found
 
 
@@ -92,7 +94,7 @@ def _most(panels: list[chart.Panel]) -> str:
     return f"The largest owner: {', '.join(said)}."
 
 
-def _owners(panels: list[chart.Panel]) -> Table:
+def _owners(panels: list[chart.Panel], phase: str) -> Table:
     """Bytes per owner at both ends of each contender's range."""
     rows = tuple(
         {"block": panel.title, "context_tokens": at, **panel.parts[at]}
@@ -105,7 +107,7 @@ def _owners(panels: list[chart.Panel]) -> Table:
         Column("context_tokens", "context", format_context, numeric=True),
         *(Column(owner, owner, format_bytes, numeric=True) for owner in owners),
     )
-    return Table("Memory by owner, at the shortest and the longest length", columns, rows)
+    return Table(f"Memory by owner, {phase}, at the shortest and the longest length", columns, rows)
 
 
 def _panel(points: list[MemoryPoint], block: str) -> chart.Panel | None:

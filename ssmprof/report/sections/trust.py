@@ -34,12 +34,13 @@ def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
         Prose(_stop(warning.text) + (f" Try: {warning.fix}" if warning.fix else ""), "note")
         for warning in analysis.warnings
     ]
-    for machine in run.environments.values():
+    for number, machine in enumerate(run.environments.values(), start=1):
+        name = "the machine" if len(run.environments) == 1 else f"machine {number}"
         parts.append(_environment(machine, identifiers=identifiers))
         if machine.calibration and machine.calibration.checks:
-            parts.append(_checks(machine.calibration.checks))
+            parts.append(_checks(machine.calibration.checks, name))
         if machine.missing:
-            parts.append(_missing(machine.missing))
+            parts.append(_missing(machine.missing, name))
     failures = _failures(run)
     if failures.rows:
         parts.append(Listing(failures, folded=len(failures.rows) > 6))
@@ -93,24 +94,24 @@ def _environment(machine: Environment, *, identifiers: bool) -> Facts:
     return Facts(tuple(rows))
 
 
-def _checks(checks: tuple[Check, ...]) -> Listing:
+def _checks(checks: tuple[Check, ...], name: str) -> Listing:
     rows = tuple(
         {"state": MARKS[one.level], "check": one.name, "found": one.text, "fix": one.fix}
         for one in checks
     )
     columns = (
-        Column("state", ""),
+        Column("state", "state"),
         Column("check", "check"),
         Column("found", "found"),
         Column("fix", "mend"),
     )
-    return Listing(Table("Checks of the machine", columns, rows))
+    return Listing(Table(f"Checks of {name}", columns, rows))
 
 
-def _missing(missing: dict[str, str]) -> Listing:
+def _missing(missing: dict[str, str], name: str) -> Listing:
     rows = tuple({"reading": name, "why": why} for name, why in sorted(missing.items()))
     columns = (Column("reading", "reading"), Column("why", "why it is missing"))
-    return Listing(Table("Readings this machine cannot give", columns, rows), folded=True)
+    return Listing(Table(f"Readings {name} cannot give", columns, rows), folded=True)
 
 
 def _failures(run: Run) -> Table:

@@ -79,7 +79,8 @@ def _picture(run: Run, analysis: Analysis, facet: Facet, of: str) -> Picture | N
     if missing:
         text += f" {missing} points are left out: their parts were not taken or miss the whole."
     title = f"Share of {_OF[of]} by kernel family, {facet.phase}"
-    return Picture(key, to_svg(chart.draw(panels), key, title, text), text, _table(found), title)
+    svg = to_svg(chart.draw(panels), key, title, text)
+    return Picture(key, svg, text, _table(found, f"{title}: numbers"), title)
 
 
 def _halves(found: list[Dominance]) -> str:
@@ -105,7 +106,7 @@ def _half(one: Dominance) -> str:
     return ""
 
 
-def _table(found: list[Share]) -> Table:
+def _table(found: list[Share], caption: str) -> Table:
     families = list(dict.fromkeys(share.family for share in found))
     table: dict[tuple[str, int], dict[str, object]] = {}
     for share in found:
@@ -117,7 +118,7 @@ def _table(found: list[Share]) -> Table:
         Column("context_tokens", "context", format_context, numeric=True),
         *(Column(family, family, percent, numeric=True) for family in families),
     )
-    return Table("Share of time per kernel family", columns, tuple(table.values()))
+    return Table(caption, columns, tuple(table.values()))
 
 
 def _strip(run: Run, analysis: Analysis) -> Grid | None:
