@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import collections
+import gc
 import itertools
 import math
 import os
 import pathlib
 import statistics
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import timing
@@ -118,8 +120,16 @@ def _time_ms(case: Case, truth: torch.Tensor | None) -> float | None:
         return None
 
 
-def tune(op: str, table: dict[str, Any], limit: int) -> dict[str, tuple[Meta, float]]:
-    """Best meta-parameters and their time in milliseconds for every bucket the cells reach."""
+def tune(
+    op: str, table: dict[str, Any], limit: int, only: Collection[str] = ()
+) -> dict[str, tuple[Meta, float]]:
+    """Best meta-parameters and their time in milliseconds for every bucket the cells reach.
+
+    Args:
+        op, table: the operation, and shapes.toml.
+        limit: first candidates only; 0 is all.
+        only: patterns of cell names (`plan.cells`).
+    """
     forced = Forced(op)
     candidates = CANDIDATES[op][:limit] if limit else CANDIDATES[op]
     times: dict[str, dict[str, list[float | None]]] = collections.defaultdict(
@@ -127,7 +137,7 @@ def tune(op: str, table: dict[str, Any], limit: int) -> dict[str, tuple[Meta, fl
     )
     launch.pick = forced
     try:
-        for cell in cells(table, [op]):
+        for cell in cells(table, [op], only):
             case = build(cell)
             forced.meta = None
             case.restore()
@@ -139,6 +149,8 @@ def tune(op: str, table: dict[str, Any], limit: int) -> dict[str, tuple[Meta, fl
             print(
                 f"{op} {case.shape} {case.length} x{case.batch}: bucket {forced.bucket}", flush=True
             )
+            # The cell's tensors hang in reference cycles of its closures.
+            gc.collect()
     finally:
         launch.pick = forced._pick
     found = {}
@@ -158,6 +170,9 @@ def main() -> int:
     parser.add_argument("--folder", type=pathlib.Path, help="where the table is written")
     parser.add_argument("--ship", action="store_true", help="write the package's own table")
     parser.add_argument("--limit", type=int, default=0, help="first N candidates only")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="CELL", help="patterns of op/shape/length/batch"
+    )
     args = parser.parse_args()
     unknown = [op for op in args.ops if op not in CANDIDATES]
     if unknown:
@@ -171,7 +186,7 @@ def main() -> int:
         return 2
     table = tomllib.loads(pathlib.Path(__file__).with_name("shapes.toml").read_text("utf-8"))
     for op in args.ops or CANDIDATES:
-        for bucket, (meta, ms) in tune(op, table, args.limit).items():
+        for bucket, (meta, ms) in tune(op, table, args.limit, args.only).items():
             path = launch.write(op, bucket, meta, ms, folder=folder)
             print(f"{op} {bucket}: {meta} {ms:.4f} ms -> {path}", flush=True)
     return 0

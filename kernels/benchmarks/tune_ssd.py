@@ -15,6 +15,7 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -93,6 +94,14 @@ def bucket(shape: Shape) -> str:
     return f"bfloat16,P64,N128,{launch.length_bucket(shape[1])}"
 
 
+def present(shape: Shape) -> dict[str, Any]:
+    """Meta-parameters in force on the current device, tiles and times, without a forced cut."""
+    batch, length, heads, _ = shape
+    device = torch.device("cuda", torch.cuda.current_device())
+    meta = ssd_plan.choose((batch, length, heads, 64), 128, torch.bfloat16, device).meta
+    return {name: value for name, value in meta.items() if name != "S"}
+
+
 def measure(shape: Shape, counts: tuple[int, ...]) -> dict[int, float]:
     """Microseconds per number of segments, forced through a table that only this process reads."""
     from ssmprof_kernels import ssd_scan
@@ -108,12 +117,13 @@ def measure(shape: Shape, counts: tuple[int, ...]) -> dict[int, float]:
     }
     rest = {"D": torch.randn(heads, device="cuda"), "dt_softplus": True}
     found = {}
+    meta = present(shape)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SSMPROF_KERNELS_CONFIGS"] = folder
         try:
             for count in counts:
-                meta = {**ssd_plan.DEFAULT, "S": count}
-                launch.write("ssd_scan", bucket(shape), meta, 0.0, folder=pathlib.Path(folder))
+                forced = {**meta, "S": count}
+                launch.write("ssd_scan", bucket(shape), forced, 0.0, folder=pathlib.Path(folder))
                 found[count] = 1e3 * graph_ms(lambda: ssd_scan(**given, **rest))
         finally:
             del os.environ["SSMPROF_KERNELS_CONFIGS"]
@@ -121,23 +131,33 @@ def measure(shape: Shape, counts: tuple[int, ...]) -> dict[int, float]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> int:
+    """Command line; 0 if a model was fitted, 2 where nothing can be measured."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ship", action="store_true", help="write the shipped table")
-    ship = parser.parse_args().ship
+    parser.add_argument("--limit", type=int, help="first N shapes only")
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("Tuning needs a CUDA device; this machine has none.", file=sys.stderr)
+        return 2
     facts = launch.facts(torch.device("cuda", torch.cuda.current_device()))
-    observed = {shape: measure(shape, counts) for shape, counts in CANDIDATES.items()}
-    chunk = ssd_plan.DEFAULT["Q"]
-    start = ssd_plan.Times(*(ssd_plan.DEFAULT[name] for name in ssd_plan.Times._fields))
+    asked = list(CANDIDATES.items())[: args.limit]
+    observed = {shape: measure(shape, counts) for shape, counts in asked}
+    meta = present(asked[0][0])
+    chunk = int(meta["Q"])
+    start = ssd_plan.Times(*(meta[name] for name in ssd_plan.Times._fields))
     t = fit(observed, chunk, facts.sm_count, start)
     print(t)
     for shape, seen in observed.items():
         pick = chosen(shape, seen, chunk, facts.sm_count, t)
         print(f"{shape}: {pick} segments, {seen[pick]:.1f} us; best {min(seen.values()):.1f} us")
-        if ship:
-            meta = {**ssd_plan.DEFAULT, **t._asdict()}
-            launch.write("ssd_scan", bucket(shape), meta, seen[pick] / 1e3, shape=str(shape))
+        if args.ship:
+            fitted = {**present(shape), **t._asdict()}
+            launch.write("ssd_scan", bucket(shape), fitted, seen[pick] / 1e3, shape=str(shape))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,7 +19,7 @@ def tune(monkeypatch):
     import tune
 
     yield tune
-    for name in ("tune", "cases", "timing", "verdicts"):
+    for name in ("tune", "cases", "plan", "timing", "verdicts"):
         sys.modules.pop(name, None)
 
 
@@ -50,3 +50,45 @@ def test_candidates_carry_exactly_the_parameters_of_the_defaults(tune):
         default = OPS[op].kernel.__globals__["DEFAULT"]
         assert candidates
         assert all(set(c) == set(default) for c in candidates), op
+
+
+def test_a_bucket_keeps_the_fastest_candidate_of_those_that_compute_the_same(tune, monkeypatch):
+    from cases import Case
+    from ssmprof_kernels import OPS
+
+    x, weight, op = torch.randn(1, 2, 64), torch.randn(64), OPS["gated_rmsnorm"]
+    seen = []
+
+    def call():
+        pick = launch.pick("gated_rmsnorm", "64", x.device, {"ELEMENTS": 0, "PER_WARP": 0})
+        seen.append(pick.meta)
+        y = op.kernel(x, weight, z=x, group_size=64)
+        return y + 1 if pick.meta["ELEMENTS"] == 4096 else y
+
+    def build(cell):
+        return Case(
+            "gated_rmsnorm", "m", 2, 1, 64, {}, [call],
+            lambda: op.plain(x, weight, z=x, group_size=64), 1.0, 1.0, 1.0,
+        )  # fmt: skip
+
+    class Timer:
+        def __init__(self, call):
+            call()
+            self.ms = 1.0 / (seen[-1]["ELEMENTS"] + seen[-1]["PER_WARP"])
+
+        def sample_ms(self):
+            return self.ms
+
+    table = {"gated_rmsnorm": [{"models": [{"name": "m"}], "lengths": [2, 4], "batches": [1]}]}
+    monkeypatch.setitem(
+        tune.CANDIDATES,
+        "gated_rmsnorm",
+        [{"ELEMENTS": e, "PER_WARP": p} for e in (1024, 2048, 4096) for p in (256, 512)],
+    )
+    monkeypatch.setattr(tune, "build", build)
+    monkeypatch.setattr(tune.timing, "ColdTimer", Timer)
+    # 4096 answers wrongly, so that the largest of the others wins.
+    found = tune.tune("gated_rmsnorm", table, 0, ["*/2/1"])
+    assert found == {"64": ({"ELEMENTS": 2048, "PER_WARP": 512}, pytest.approx(1 / 2560))}
+    assert tune.tune("gated_rmsnorm", table, 0, ["*/8/1"]) == {}
+    launch.forget()
