@@ -43,45 +43,54 @@ def load_peers() -> None:
     peers.load()
 
 
-def tuned_cells(found: Iterable[Cell]) -> list[Cell]:
-    """The shapes peers choose on: one per operation, model and batch of `found`, middle first.
+def tuned_cells(found: Iterable[Cell], table: dict[str, Any]) -> list[Cell]:
+    """The shapes peers choose on: one per operation, model and batch of `found`.
 
-    The first one counts for all choices that depend on nothing but the head or state size.
+    The first of an operation is the middle model of the table at its smallest batch, whatever
+    `found` holds: it counts for all choices that depend on nothing but the head or state size.
     """
-    shapes: dict[tuple[str, int, str], Cell] = {}
-    for cell in found:
-        if cell.op in {op for op, _ in peers.TUNED}:
-            at = cell.op, cell.batch, cell.model["name"]
-            length = max(1, TUNED_TOKENS // cell.batch)
-            shapes.setdefault(at, Cell(cell.op, cell.model, cell.batch, length))
-    groups: dict[tuple[str, int], list[Cell]] = {}
-    for cell in sorted(shapes.values(), key=lambda c: c.batch):
-        groups.setdefault((cell.op, cell.batch), []).append(cell)
-    return [c for g in groups.values() for c in g[len(g) // 2 :] + g[: len(g) // 2]]
+    wanted = {(cell.op, cell.model["name"], cell.batch) for cell in found}
+    shapes = []
+    for op in sorted({op for op, _, _ in wanted} & {op for op, _ in peers.TUNED}):
+        for grid in table[op]:
+            models, batches = grid["models"], sorted(grid["batches"])
+            middle_first = models[len(models) // 2 :] + models[: len(models) // 2]
+            shapes += [
+                Cell(op, model, batch, max(1, TUNED_TOKENS // batch))
+                for batch in batches
+                for model in middle_first
+                if (op, model["name"], batch) in wanted
+                or (model is middle_first[0] and batch == batches[0])
+            ]
+    return shapes
 
 
-def tune(found: Iterable[Cell]) -> list[str]:
-    """Let the peers make, or read from disk, the choices for `found`; what failed, in words."""
+def tune(shapes: Iterable[Cell]) -> list[str]:
+    """Let the peers make, or read from disk, their choices on `shapes`; what failed, in words."""
     failed = []
     timer = functools.partial(testing.do_bench, warmup=TUNING_MS[0], rep=TUNING_MS[1])
     with mock.patch.object(driver.active, "get_benchmarker", return_value=timer):
-        for cell in tuned_cells(found):
+        for cell in shapes:
             failed += _call_each(cell, _triton_peers)
             torch.cuda.synchronize()
     return failed
 
 
-def compile_all(found: list[Cell], processes: int) -> list[str]:
-    """Compile for `found` in `processes` processes, tuning the peers in between; what failed."""
+def compile_all(found: list[Cell], shapes: list[Cell], processes: int) -> list[str]:
+    """Compile for `found` in `processes` processes; the peers choose on `shapes` in between.
+
+    Returns:
+        What failed, one line each.
+    """
     context = multiprocessing.get_context("spawn")
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in found:
         groups.setdefault((cell.op, cell.model["name"], cell.batch), []).append(cell)
     longest_first = sorted(groups.values(), key=lambda g: (g[0].op != "ssd_scan", -len(g)))
     with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
-        slots = [(tuned_cells(found), slot, processes) for slot in range(processes)]
+        slots = [(shapes, slot, processes) for slot in range(processes)]
         failed = [line for lines in pool.map(_compile_candidates, slots) for line in lines]
-        failed += tune(found)
+        failed += tune(shapes)
         failed += [line for lines in pool.map(_compile_cells, longest_first) for line in lines]
     return failed
 

@@ -51,7 +51,8 @@ def main() -> int:
     asked = plan.cells(table, args.ops or BUILDERS, args.only)
     if args.prepare:
         prepare.load_peers()
-        for line in prepare.compile_all(asked, args.prepare):
+        shapes = prepare.tuned_cells(asked, table)
+        for line in prepare.compile_all(asked, shapes, args.prepare):
             print(f"not compiled: {line}")
         print(f"{len(asked)} cells compiled after {time.monotonic() - started:.0f} s")
         return 0
@@ -70,7 +71,8 @@ def main() -> int:
     todo = [cell for cell in plan.spread(asked) if cell.key not in done]
     print(f"{len(todo)} of {len(asked)} cells to measure", flush=True)
     kept.drop({cell.key for cell in todo})
-    _measure(kept, todo, table, out, args, started)
+    if todo:
+        _measure(kept, todo, table, out, args, started)
     show.totals(verdicts.judge(kept.rows, table))
     show.missing(kept.rows)
     print(f"written: {out}/bench.csv, bench.json, totals.json")
@@ -133,7 +135,7 @@ def _measure(
         flush=True,
     )
     with clock.stage("peers' choices"):
-        for line in prepare.tune(todo):
+        for line in prepare.tune(prepare.tuned_cells(todo, table)):
             print(f"peer not tuned: {line}", flush=True)
     name = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     run = {

@@ -106,21 +106,22 @@ def test_a_tuner_without_a_choice_is_not_made_to_choose(prepare, compiled, monke
     assert compiled == []
 
 
-def test_peers_choose_once_per_operation_batch_and_model_middle_sizes_first(prepare):
-    from plan import Cell
+def test_peers_choose_once_per_operation_batch_and_model_middle_size_first(prepare):
+    from plan import cells
 
-    models = [{"name": name} for name in "abc"]
-    found = [
-        Cell(op, model, batch, length)
-        for op in ("ssd_scan", "attention_decode")
-        for model in models
-        for batch in (1, 8)
-        for length in (512, 2048)
-    ]
-    assert [c.name for c in prepare.tuned_cells(found)] == [
+    grid = {
+        "models": [{"name": name} for name in "abc"], "batches": [1, 8], "lengths": [512, 2048],
+    }  # fmt: skip
+    table = {"ssd_scan": [grid], "attention_decode": [grid]}
+    names = [c.name for c in prepare.tuned_cells(cells(table, table), table)]
+    assert names == [
         "ssd_scan/b/8192/1", "ssd_scan/c/8192/1", "ssd_scan/a/8192/1",
         "ssd_scan/b/1024/8", "ssd_scan/c/1024/8", "ssd_scan/a/1024/8",
     ]  # fmt: skip
+    # The choices that all shapes share are made on the same one, also for a part of the cells.
+    part = prepare.tuned_cells(cells(table, table, ["*/a/512/8"]), table)
+    assert [c.name for c in part] == ["ssd_scan/b/8192/1", "ssd_scan/a/1024/8"]
+    assert prepare.tuned_cells(cells(table, ["attention_decode"]), table) == []
 
 
 def test_a_call_that_fails_is_a_line_and_the_others_go_on(prepare, monkeypatch):
