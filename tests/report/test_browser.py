@@ -162,7 +162,7 @@ def test_time_can_start_at_zero_and_the_address_restores_it(browser: Any, addres
     assert page.locator("#scale").get_attribute("aria-pressed") == "true"
     assert not page.locator("#hero0-series-mamba1").is_visible()
     page.select_option("#facet", "1")
-    page.wait_for_function("document.querySelector('#hero1-series-mamba2') !== null")
+    page.wait_for_function("location.hash.includes('f=1')")
     assert "0" in page.evaluate(ticks)
     again = opened(browser, address + page.evaluate("location.hash"))
     again.wait_for_function("document.querySelector('#hero1-series-mamba2') !== null")

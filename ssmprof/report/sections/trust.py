@@ -22,18 +22,14 @@ _SHOWN = (
 def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
     """Always there: a number without its conditions means nothing."""
     trust = analysis.trust
-    parts: list[Part] = [
-        Prose(
-            f"Trust {trust.grade}. " + (" ".join(map(_stop, trust.reasons)) or "All checks pass."),
-            "warning" if trust.grade in "CD" else "plain",
-        )
-    ]
+    first = _stop(trust.reasons[0]) if trust.reasons else "All checks pass."
+    weight = "warning" if trust.grade in "CD" else "plain"
+    parts: list[Part] = [Prose(f"Trust {trust.grade}. {first}", weight)]
+    found = _found(analysis)
+    if found.rows:
+        parts.append(Listing(found))
     if trust.limits:
         parts.append(Prose("The rules of the grade: " + "; ".join(trust.limits) + ".", "note"))
-    parts += [
-        Prose(_stop(warning.text) + (f" Try: {warning.fix}" if warning.fix else ""), "note")
-        for warning in analysis.warnings
-    ]
     for number, machine in enumerate(run.environments.values(), start=1):
         name = "the machine" if len(run.environments) == 1 else f"machine {number}"
         parts.append(_environment(machine, identifiers=identifiers))
@@ -50,6 +46,15 @@ def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
         svg = to_svg(telemetry.draw(run.telemetry), "telemetry", title, text)
         parts.append(Picture("telemetry", svg, text, title=title))
     return Section("trust", "Trust", "How far can this be believed?", tuple(parts))
+
+
+def _found(analysis: Analysis) -> Table:
+    """Every reason and warning once, in the order of the grade's reasons, with what mends it."""
+    fixes = {warning.text: warning.fix for warning in analysis.warnings}
+    texts = dict.fromkeys((*analysis.trust.reasons, *fixes))
+    rows = tuple({"found": text, "fix": fixes.get(text)} for text in texts)
+    columns = (Column("found", "found in this run"), Column("fix", "to mend it"))
+    return Table("What the grade is made of", columns, rows)
 
 
 def _beside(samples: tuple[TelemetrySample, ...]) -> str:
