@@ -158,17 +158,17 @@ def test_time_can_start_at_zero_and_the_address_restores_it(browser: Any, addres
     assert "0" not in page.evaluate(ticks)
     page.locator("#legend button", has_text="mamba1").click()
     page.locator("#scale").click()
-    page.wait_for_function(f"{ticks}.includes('0')")
+    page.wait_for_function(f"() => {ticks}.includes('0')")
     assert page.locator("#scale").get_attribute("aria-pressed") == "true"
     assert not page.locator("#hero0-series-mamba1").is_visible()
     page.select_option("#facet", "1")
-    page.wait_for_function("location.hash.includes('f=1')")
+    page.wait_for_function("() => location.hash.includes('f=1')")
     assert "0" in page.evaluate(ticks)
     again = opened(browser, address + page.evaluate("location.hash"))
-    again.wait_for_function("document.querySelector('#hero1-series-mamba2') !== null")
+    again.wait_for_function("() => document.querySelector('#hero1-series-mamba2') !== null")
     assert "0" in again.evaluate(ticks)
     again.locator("#scale").click()
-    again.wait_for_function(f"!{ticks}.includes('0')")
+    again.wait_for_function(f"() => !{ticks}.includes('0')")
     assert again.errors == []
 
 
