@@ -23,6 +23,7 @@ from msgspec import Struct, structs
 from ssmprof.measure.attribution import cupti, graph_events
 from ssmprof.measure.attribution.intervals import short_name, total_s
 from ssmprof.measure.attribution.mark_cost import mark_cost
+from ssmprof.measure.attribution.thinning import Turn
 from ssmprof.measure.spin import ClockSpan
 from ssmprof.records import median
 
@@ -63,7 +64,8 @@ class OpRow(Struct, frozen=True, kw_only=True):
 class Comparison(Struct, frozen=True, kw_only=True):
     """One call by both instruments. `closure` is |whole - sum of ops| / whole of the events.
 
-    `event_hz` and `cupti_hz` are the mean SM clocks of the whole call's replays of either.
+    `event_hz` and `cupti_hz` are the mean SM clocks of the replays of either; `turns_ns` holds the
+    raw intervals of every graph in nanoseconds (see `thinning.Turn`), `kinds` what they begin with.
     """
 
     block: str
@@ -76,6 +78,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     marks: int
     event_hz: float | None = None
     cupti_hz: float | None = None
+    kinds: tuple[str, ...] = ()
+    turns_ns: tuple[dict[str, Any], ...] = ()
     problem: str | None = None
 
 
@@ -111,6 +115,7 @@ def compare(
         )
         during_hz, pace.clocks_hz = pace.clocks_hz, []
         traced.sample(turns - turns // 2)
+    kinds = traced.kinds()
     intervals, whole_s, _ = traced.finish(mark_cost())
     problem = cupti.join(intervals, seen)
     summed = total_s(intervals)
@@ -141,6 +146,8 @@ def compare(
         marks=len(traced.marked.marker.events),
         event_hz=_median_or_none(before_hz + pace.clocks_hz),
         cupti_hz=_median_or_none(during_hz),
+        kinds=tuple(short_name(kind) for kind in kinds),
+        turns_ns=tuple(_nanoseconds(turn) for turn in traced.turns),
         problem=problem,
     )
 
@@ -167,6 +174,12 @@ class _Pace:
         """Rest between replays of a call this long."""
         if call_s > _LONG_S:
             self._rest_s = min(_LONGEST_REST_S, _RESTS * call_s)
+
+
+def _nanoseconds(turn: Turn) -> dict[str, Any]:
+    """A turn in whole nanoseconds; events resolve 32 of them."""
+    lists = {name: [round(s * 1e9) for s in getattr(turn, name)] for name in turn._fields[:-1]}
+    return {**lists, "whole": round(turn.whole_s * 1e9)}
 
 
 def _median_or_none(values: Sequence[float]) -> float | None:

@@ -34,11 +34,10 @@ from ssmprof.measure.attribution.mark_cost import MarkCost
 from ssmprof.measure.attribution.marks import (
     THROWN_AWAY,
     Ends,
-    Marker,
     Thinned,
     kernels_between_marks,
 )
-from ssmprof.measure.attribution.thinning import mark_costs_s
+from ssmprof.measure.attribution.thinning import Turn, mark_costs_s
 from ssmprof.measure.attribution.tracer import Op
 from ssmprof.records import Attribution, median
 
@@ -320,54 +319,64 @@ def _marked(marker, names):
 
 
 @pytest.mark.parametrize(
-    ("names", "even", "odd"),
-    [("abcd", ["a", "c", "d"], ["b", "d"]), ("abcde", ["a", "c", "e"], ["b", "d", "e"])],
+    ("names", "even", "odd", "runs"),
+    [
+        ("abcd", ["a", "c", "d"], ["b", "d"], ["d"]),
+        ("abcde", ["a", "c", "e"], ["b", "d", "e"], ["d", "e"]),
+    ],
 )
-def test_a_thinned_graph_lacks_every_other_mark_and_keeps_its_end(names, even, odd):
-    assert _marked(Thinned(_Event, odd=False), names) == (even, len(even) + 1)
-    assert _marked(Thinned(_Event, odd=True), names) == (odd, len(odd) + 1)
+def test_a_thinned_graph_lacks_marks_and_keeps_its_end(names, even, odd, runs):
+    for (every, first), ops in (((2, 0), even), ((2, 1), odd), ((4, 3), runs)):
+        assert _marked(Thinned(_Event, every=every, first=first), names) == (ops, len(ops) + 1)
     assert _marked(Ends(_Event), names) == (["whole"], 2)
 
 
-def _replayed(durations, costs, noise, seed=0):
-    """Raw intervals of the three graphs, over turns, of ops whose marks cost `costs`."""
+def _replay(durations, costs, kept, residue, noise):
+    """Raw intervals of a graph: ops whose marks cost, and less where the one before is left out."""
+    intervals, pending, run = [], 0.0, 0
+    for place, (duration, cost) in enumerate(zip(durations, costs, strict=True)):
+        there = place == 0 or kept(place - 1)
+        pending += duration + random.gauss(0, noise)
+        if there:
+            pending += cost
+            run = 0
+        else:
+            # The first kernel after a mark starts late: a run saves less than its number of marks.
+            pending += residue if run == 0 else 0.0
+            run += 1
+        if kept(place) or place == len(durations) - 1:
+            intervals.append(pending)
+            pending = 0.0
+    return intervals
+
+
+def _turns(durations, costs, noise=0.0, residue=0.0, number=10, seed=0):
     random.seed(seed)
-    marker = {"parts": Marker(_Event), "even": Thinned(_Event, odd=False)}
-    marker["odd"] = Thinned(_Event, odd=True)
-    turns = {name: [] for name in marker}
-    for _ in range(10):
-        for name, kind in (("parts", None), ("even", 0), ("odd", 1)):
-            intervals, pending = [], 0.0
-            for place, (duration, cost) in enumerate(zip(durations, costs, strict=True)):
-                # The mark before an op costs what it costs, if it is there.
-                before = place - 1
-                there = kind is None or place == 0 or before % 2 == kind
-                pending += duration + cost * there + random.gauss(0, noise)
-                after_there = kind is None or place % 2 == kind or place == len(durations) - 1
-                if after_there:
-                    intervals.append(pending)
-                    pending = 0.0
-            turns[name].append(intervals)
-    return turns["parts"], turns["even"], turns["odd"]
+    graphs = [lambda p: True, lambda p: p % 2 == 0, lambda p: p % 2 == 1, lambda p: p % 4 == 3]
+    return [
+        Turn(*(_replay(durations, costs, kept, residue, noise) for kept in graphs), whole_s=0.0)
+        for _ in range(number)
+    ]
 
 
-@pytest.mark.parametrize("ops", [7, 8])
-def test_graphs_without_every_other_mark_tell_what_each_mark_costs(ops):
+@pytest.mark.parametrize("ops", [7, 8, 13])
+@pytest.mark.parametrize("residue", [0.0, 0.4e-6])
+def test_graphs_without_some_marks_tell_what_each_mark_costs(ops, residue):
     durations = [5e-6 * (1 + place % 3) for place in range(ops)]
     kinds = ["first", *("gemm" if place % 2 else "fill" for place in range(1, ops))]
-    true = {"first": 2.55e-6, "gemm": 2.3e-6, "fill": -0.4e-6}
+    true = {"first": 2.55e-6, "gemm": 2.6e-6, "fill": -0.1e-6}
     costs = [true[kind] for kind in kinds]
-    replayed = _replayed(durations, costs, noise=0.05e-6)
-    found = mark_costs_s(*replayed, kinds, [2.55e-6] * ops)
-    assert found == pytest.approx(costs, abs=0.1e-6)
+    turns = _turns(durations, costs, noise=0.05e-6, residue=residue)
+    found = mark_costs_s(turns, kinds, [2.55e-6] * ops)
+    assert found == pytest.approx(costs, abs=0.12e-6)
 
 
 def test_marks_between_ops_that_scatter_keep_the_calibrated_cost():
-    costs = [2.3e-6] * 6
-    replayed = _replayed([7e-4] * 6, costs, noise=1e-5)
-    assert mark_costs_s(*replayed, ["gemm"] * 6, [2.55e-6] * 6) == [2.55e-6] * 6
-    one_turn = tuple(rows[:1] for rows in _replayed([1e-5] * 6, costs, noise=0.0))
-    assert mark_costs_s(*one_turn, ["gemm"] * 6, [2.55e-6] * 6) == [2.55e-6] * 6
+    costs = [2.3e-6] * 8
+    scattered = _turns([7e-4] * 8, costs, noise=1e-5)
+    assert mark_costs_s(scattered, ["gemm"] * 8, [2.55e-6] * 8) == [2.55e-6] * 8
+    once = _turns([1e-5] * 5, costs[:5], number=1)
+    assert mark_costs_s(once, ["gemm"] * 5, [2.55e-6] * 5) == [2.55e-6] * 5
 
 
 def _captured(monkeypatch, raws):
@@ -421,7 +430,7 @@ def test_the_marks_of_a_short_call_are_paid_for_as_its_own_graphs_show(monkeypat
     traced.sample(6)
     calibrated = MarkCost(kernel_s=2.5e-6, fill_s=0.5e-6, empty_s=1.25e-6, chain_s=2.2e-6)
     intervals, _, _ = traced.finish(calibrated)
-    assert turns[-4:] == ["Marker", "Thinned", "Thinned", "Ends"]
+    assert turns[-5:] == ["Marker", "Thinned", "Thinned", "Thinned", "Ends"]
     # Odd pairs (0, 1): 12.5 + 8.2 - 18.0 us. Even pairs (1, 2): 8.2 + 33.4 - 33.4 us.
     assert [interval.times_s[0] for interval in intervals] == pytest.approx(
         [10.0e-6, 5.5e-6, 25.2e-6]

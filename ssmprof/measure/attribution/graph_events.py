@@ -2,8 +2,8 @@
 
 Python runs at capture only; on replay nothing of this costs host time. A second graph of the same
 call with marks at its two ends only gives the whole, on the same clock and in turns with the parts,
-so that a drift of clocks hits both alike. Of calls short enough for it to matter, two more graphs
-with every other mark tell what each mark costs.
+so that a drift of clocks hits both alike. Of calls short enough for it to matter, three more graphs
+with some of the marks tell what each mark costs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import gc
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -26,7 +26,7 @@ from ssmprof.measure.attribution.marks import (
     external_event,
     kernels_between_marks,
 )
-from ssmprof.measure.attribution.thinning import mark_costs_s
+from ssmprof.measure.attribution.thinning import RUN, Turn, mark_costs_s
 from ssmprof.measure.attribution.tracer import Tracer
 from ssmprof.records import median
 
@@ -161,17 +161,8 @@ class Prefix(Ends):
             raise _Stop
 
 
-class Turn(NamedTuple):
-    """Raw seconds of one replay of each graph: intervals, those of the thinned, and the whole."""
-
-    parts: list[float]
-    even: list[float]
-    odd: list[float]
-    whole_s: float
-
-
 class Traced:
-    """A call captured marked at every op, at its two ends only, and, if short, at every other op.
+    """A call captured marked at every op, at its two ends only, and, if short, at some of its ops.
 
     `sample` replays them in turns, `finish` gives the intervals their corrected seconds.
     """
@@ -190,13 +181,18 @@ class Traced:
         pool = self.marked.graph.pool()
         self.ends = capture(call, Ends(external_event), pool=pool)
         self._flush = flush
-        self._turns: list[Turn] = []
+        self.turns: list[Turn] = []
         self._thinned: list[Captured] = []
         whole_s = self.turn().whole_s  # the first replay uploads the graphs
         if len(self.marked.intervals) > 1 and whole_s < _THINNED_BELOW_S:
             self._thinned = [
-                capture(call, Thinned(external_event, odd=odd), module=module, pool=pool)
-                for odd in (False, True)
+                capture(
+                    call,
+                    Thinned(external_event, every=every, first=first),
+                    module=module,
+                    pool=pool,
+                )
+                for every, first in ((2, 0), (2, 1), (RUN, RUN - 1))
             ]
             self.turn()
 
@@ -206,7 +202,7 @@ class Traced:
         `flush` runs before each replay (it empties the L2 cache for cold times).
         """
         parts = self._replay_s(self.marked)
-        thinned = [self._replay_s(graph) for graph in self._thinned] or [[], []]
+        thinned = [self._replay_s(graph) for graph in self._thinned] or [[], [], []]
         return Turn(parts, *thinned, whole_s=sum(self._replay_s(self.ends)))
 
     def _replay_s(self, captured: Captured) -> list[float]:
@@ -216,7 +212,12 @@ class Traced:
 
     def sample(self, replays: int) -> None:
         """Take so many turns."""
-        self._turns += [self.turn() for _ in range(replays)]
+        self.turns += [self.turn() for _ in range(replays)]
+
+    def kinds(self) -> list[str]:
+        """What each interval begins with: its first kernel, as far as the driver tells."""
+        intervals = self.marked.intervals
+        return [i.kernels[0] if i.kernels else i.op.op for i in intervals]
 
     def finish(self, calibrated: MarkCost) -> tuple[list[Interval], float, float]:
         """Intervals with corrected seconds per turn, the median of the whole, a mark's usual cost.
@@ -224,21 +225,12 @@ class Traced:
         Each mark's cost is the one measured in this graph, or the calibrated one.
         """
         intervals = self.marked.intervals
-        parts = [turn.parts for turn in self._turns]
+        parts = [turn.parts for turn in self.turns]
         costs = [calibrated.of(interval.kernels) for interval in intervals]
         first_s = costs[0]
         if self._thinned:
-            costs = mark_costs_s(
-                parts,
-                [turn.even for turn in self._turns],
-                [turn.odd for turn in self._turns],
-                [
-                    interval.kernels[0] if interval.kernels else interval.op.op
-                    for interval in intervals
-                ],
-                costs,
-            )
+            costs = mark_costs_s(self.turns, self.kinds(), costs)
         for place, (interval, cost) in enumerate(zip(intervals, costs, strict=True)):
             interval.times_s = tuple(part[place] - cost for part in parts)
-        whole_s = median(turn.whole_s for turn in self._turns) - first_s
+        whole_s = median(turn.whole_s for turn in self.turns) - first_s
         return intervals, whole_s, median(costs)

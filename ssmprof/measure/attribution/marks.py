@@ -120,24 +120,27 @@ class Ends(Marker):
 
 
 class Thinned(Marker):
-    """Marks every other boundary, from the first one (`odd` False) or the second, and the end."""
+    """Marks one boundary of `every`, beginning with number `first`, and the end."""
 
-    def __init__(self, new_event: Callable[[], torch.cuda.Event], *, odd: bool) -> None:
+    def __init__(
+        self, new_event: Callable[[], torch.cuda.Event], *, every: int, first: int
+    ) -> None:
         super().__init__(new_event)
-        self._boundaries = int(odd)
+        self._every, self._first = every, first
+        self._boundaries = 0
         self._pending: Op | None = None
 
     def after(self, op: Op) -> None:
         if not self.worked():
             return
-        self._boundaries += 1
-        if self._boundaries % 2:
-            self._pending = None
+        self._pending = None
+        if self._boundaries % self._every == self._first:
             super().after(op)
         else:
             self._pending = op
             if self.capture is not None:
                 self._seen = self.capture.count()
+        self._boundaries += 1
 
     def finish(self) -> None:
         super().finish()
