@@ -56,9 +56,12 @@ def main() -> int:
             print(f"not compiled: {line}")
         print(f"{len(asked)} cells compiled after {time.monotonic() - started:.0f} s")
         return 0
-    device = torch.cuda.get_device_name()
+    clock = contest.Clock()
+    with clock.stage("device"):
+        device = torch.cuda.get_device_name()
     out = args.out or pathlib.Path("runs") / f"kernels-{device.lower().replace(' ', '-')}"
-    prepare.load_peers()
+    with clock.stage("imports"):
+        prepare.load_peers()
     environment = _environment(device)
     try:
         kept = record.continued(out, environment) if args.resume else record.Record(environment)
@@ -72,7 +75,7 @@ def main() -> int:
     print(f"{len(todo)} of {len(asked)} cells to measure", flush=True)
     kept.drop({cell.key for cell in todo})
     if todo:
-        _measure(kept, todo, table, out, args, started)
+        _measure(kept, todo, table, out, args, clock, started)
     show.totals(verdicts.judge(kept.rows, table))
     show.missing(kept.rows)
     print(f"written: {out}/bench.csv, bench.json, totals.json")
@@ -121,11 +124,11 @@ def _measure(
     table: dict[str, Any],
     out: pathlib.Path,
     args: argparse.Namespace,
+    clock: contest.Clock,
     started: float,
 ) -> None:
     random.seed(0)
     torch.manual_seed(0)
-    clock = contest.Clock()
     with clock.stage("ceilings"):
         limits = ceilings.measure()
     print(
@@ -167,7 +170,8 @@ def _measure(
         with clock.stage("memory"):
             gc.collect()
         if time.monotonic() - written > WRITE_EVERY:
-            kept.write(out, verdicts.judge(kept.rows, table))
+            with clock.stage("files"):
+                kept.write(out, verdicts.judge(kept.rows, table))
             written = time.monotonic()
     gc.enable()
     kept.write(out, verdicts.judge(kept.rows, table))
