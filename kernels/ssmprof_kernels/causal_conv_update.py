@@ -16,7 +16,7 @@ import triton.language as tl
 from ssmprof_kernels import door, launch, recorded, replay
 from ssmprof_kernels.causal_conv import check_filter
 from ssmprof_kernels.causal_conv_kernels import activate, load_weights
-from ssmprof_kernels.overlap import await_previous, let_next_start, prefetch
+from ssmprof_kernels.overlap import let_next_start, possible
 from ssmprof_kernels.reference import conv as reference
 
 DEFAULT = {"BLOCK_D": 128, "num_warps": 4}
@@ -29,9 +29,9 @@ def _update_kernel(
     stride_yb, stride_yl, stride_yd,
     W: tl.constexpr, ROOM: tl.constexpr, SILU: tl.constexpr, HAS_BIAS: tl.constexpr,
     GATHERED: tl.constexpr, RING: tl.constexpr, ONE: tl.constexpr, BLOCK_D: tl.constexpr,
-    OVERLAP: tl.constexpr, AHEAD: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
-    let_next_start(OVERLAP)
+    let_next_start(EARLY)
     pid = tl.program_id(0)
     n_d = tl.cdiv(dim, BLOCK_D)
     row = (pid // n_d).to(tl.int64)
@@ -40,14 +40,6 @@ def _update_kernel(
     d = d.to(tl.int64)
     x_row = x_ptr + row * stride_xb + d * stride_xd
     y_row = y_ptr + row * stride_yb + d * stride_yd
-    if AHEAD:
-        prefetch(tl.where(mask, w_ptr + d * stride_wd, w_ptr))
-        if HAS_BIAS:
-            prefetch(tl.where(mask, bias_ptr + d, bias_ptr))
-        if not GATHERED:
-            old_ptr = state_ptr + row * stride_sb
-            prefetch(tl.where(mask, old_ptr + d * stride_sd, old_ptr))
-    await_previous(OVERLAP)
     slot = row
     if GATHERED:
         slot = tl.load(index_ptr + row).to(tl.int64)
@@ -172,20 +164,16 @@ def _record(
         strides[f"stride_{letter}l"] = t.stride(1) if t.ndim == 3 else 0
         strides[f"stride_{letter}d"] = t.stride(-1)
     names = ("x", "state", "w", "bias", "index", "at", "y")
-    overlap = bool(meta.get("OVERLAP")) and launch.facts(x.device).sm >= 90
     recording = replay.Recording(len(tensors))
     recording.add(
         _update_kernel,
         batch * -(-dim // meta["BLOCK_D"]),
-        {
-            "num_warps": meta["num_warps"], "enable_fp_fusion": True,
-            **({"launch_pdl": True} if overlap else {}),
-        },
+        {"num_warps": meta["num_warps"], "enable_fp_fusion": True},
         **{f"{name}_ptr": replay.Arg(i) for i, name in enumerate(names)},
         length=length, dim=dim, pad_index=pad_index, **strides,
         W=weight.shape[1], ROOM=state.shape[2], SILU=silu, HAS_BIAS=bias is not None,
         GATHERED=index is not None, RING=at is not None, ONE=length == 1,
-        BLOCK_D=meta["BLOCK_D"], OVERLAP=overlap, AHEAD=overlap and bool(meta.get("AHEAD")),
+        BLOCK_D=meta["BLOCK_D"], EARLY=possible(x.device),
     )  # fmt: skip
     return recording
 

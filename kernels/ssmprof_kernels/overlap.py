@@ -1,9 +1,10 @@
 """How a kernel begins while its predecessor ends (programmatic dependent launch, from sm_90 on).
 
-A kernel launched with `launch_pdl` first calls `gdc_launch_dependents`, then `await_previous`, and
-touches no memory in between: whatever it reads, weights too, the predecessor may have written, and
-what it writes the predecessor may still read. Every program waits, so that the end of one kernel
-implies the end of all before it. A predecessor that knows nothing of this is simply waited for.
+A kernel that is launched with `launch_pdl` calls `await_previous` before it touches memory:
+whatever it reads, weights too, the predecessor may have written, and what it writes the predecessor
+may still read. Every program waits, so that the end of one kernel implies the end of all before it.
+The predecessor lets it take its place early by `let_next_start`, the first thing that the decode
+kernels do; one that knows nothing of this is simply waited for.
 
 The one thing allowed before the wait is a prefetch into L2, the place where all multiprocessors
 agree on what memory holds: it brings lines nearer and hands no value to anybody.
@@ -12,14 +13,22 @@ agree on what memory holds: it brings lines nearer and hands no value to anybody
 # Kernel parameters and launch options are not what a type checker takes them for.
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 
+import torch
 import triton
 import triton.language as tl
 
+from ssmprof_kernels import door, launch
+
+
+def possible(device: torch.device) -> bool:
+    """Whether kernels on `device` can overlap: Hopper and later, not in Triton's interpreter."""
+    return launch.facts(device).sm >= 90 and not door.interpreted()
+
 
 @triton.jit
-def let_next_start(OVERLAP: tl.constexpr):
+def let_next_start(EARLY: tl.constexpr):
     """Let the next kernel's programs take their places; they wait in `await_previous`."""
-    if OVERLAP:
+    if EARLY:
         tl.extra.cuda.gdc_launch_dependents()
 
 
@@ -37,13 +46,4 @@ def prefetch_span(first, BYTES: tl.constexpr):
         "{ .reg .pred one; .reg .b32 at; mov.u32 at, %tid.x; setp.eq.u32 one, at, 0;"
         " @one cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0; }",
         "=r,l,r", [first.to(tl.int64), BYTES], dtype=tl.int32, is_pure=False, pack=1,
-    )  # fmt: skip
-
-
-@triton.jit
-def prefetch(ptrs):
-    """Bring what `ptrs` point at into L2."""
-    tl.inline_asm_elementwise(
-        "{ prefetch.global.L2 [$1]; mov.u32 $0, 0; }",
-        "=r,l", [ptrs.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1,
     )  # fmt: skip

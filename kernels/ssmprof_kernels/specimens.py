@@ -75,23 +75,24 @@ def _selective_scan() -> Iterator[tuple[str, Call]]:
     )
 
 
-def _heads(batch: int, H: int = 80) -> Any:
+def _heads(batch: int, H: int = 80, **options: Any) -> Any:
     P, N = 64, 128
     x, dt = _t(batch, H, P), _t(batch, H).unsqueeze(-1).expand(batch, H, P)
     A = _f(H).view(H, 1, 1).expand(H, P, N)
     skip = _f(H).unsqueeze(-1).expand(H, P)
     BC = _t(batch, 1, N)
     return OPS["selective_state_update"].kernel(
-        _t(batch, H, P, N), x, dt, A, BC, BC, D=skip, dt_bias=skip, dt_softplus=True
+        _t(batch, H, P, N), x, dt, A, BC, BC, D=skip, dt_bias=skip, dt_softplus=True, **options
     )
 
 
-def _channels(batch: int, D: int = 5120) -> Any:
+def _channels(batch: int, D: int = 5120, **options: Any) -> Any:
     N = 16
     x, BC = _t(batch, D), _t(batch, N)
     return OPS["selective_state_update"].kernel(
-        _f(batch, D, N), x, x, _f(D, N), BC, BC, D=_f(D), z=x, dt_bias=_f(D), dt_softplus=True
-    )
+        _f(batch, D, N), x, x, _f(D, N), BC, BC, D=_f(D), z=x, dt_bias=_f(D), dt_softplus=True,
+        **options,
+    )  # fmt: skip
 
 
 def _state_update() -> Iterator[tuple[str, Call]]:
@@ -100,6 +101,10 @@ def _state_update() -> Iterator[tuple[str, Call]]:
         yield f"mamba2 x{batch}", lambda batch=batch: _heads(batch)
     for batch in (1, 8, 64):
         yield f"mamba1 x{batch}", lambda batch=batch: _channels(batch)
+    yield "mamba2 x8, overlap", lambda: _heads(8, overlap=True)
+    yield "mamba1 x8, overlap", lambda: _channels(8, overlap=True)
+    index = {"state_indices": _i(8), "overlap": True}
+    yield "mamba2 x8, slots, overlap", lambda: _heads(8, **index)
 
 
 def _conv(length: int, batch: int = 1, **options: Any) -> Any:

@@ -1,9 +1,8 @@
 """Device code of the decode step of Mamba-1 and Mamba-2: a tile of one head's state, in place.
 
 Promises: each state element is read and written once, all loads are issued before the first use,
-a row whose index is `pad_index` changes nothing. A program serves `ROWS` rows of the batch, which
-share A. With `OVERLAP` it waits for the kernel before (see `overlap`). Formula and shapes:
-`state_update`.
+a row whose index is `pad_index` changes nothing. With `OVERLAP` it waits for the kernel before, and
+brings its tile of the state into L2 until then (see `overlap`). Formula and shapes: `state_update`.
 """
 
 # Kernel parameters and launch options are not what a type checker takes them for.
@@ -14,18 +13,14 @@ share A. With `OVERLAP` it waits for the kernel before (see `overlap`). Formula 
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.overlap import await_previous, let_next_start, prefetch, prefetch_span
+from ssmprof_kernels.overlap import await_previous, let_next_start, prefetch_span
 from ssmprof_kernels.pointwise import silu, softplus
 
 
 @triton.jit
-def _get(ptrs, mask, MASKED: tl.constexpr, STREAM: tl.constexpr = False):
-    """Load, 0 where masked; `STREAM` for what is not read again soon."""
-    if STREAM and MASKED:
-        value = tl.load(ptrs, mask=mask, other=0.0, eviction_policy="evict_first")
-    elif STREAM:
-        value = tl.load(ptrs, eviction_policy="evict_first")
-    elif MASKED:
+def _get(ptrs, mask, MASKED: tl.constexpr):
+    """Load, 0 where masked."""
+    if MASKED:
         value = tl.load(ptrs, mask=mask, other=0.0)
     else:
         value = tl.load(ptrs)
@@ -33,13 +28,9 @@ def _get(ptrs, mask, MASKED: tl.constexpr, STREAM: tl.constexpr = False):
 
 
 @triton.jit
-def _put(ptrs, value, mask, MASKED: tl.constexpr, STREAM: tl.constexpr = False):
+def _put(ptrs, value, mask, MASKED: tl.constexpr):
     value = value.to(ptrs.dtype.element_ty)
-    if STREAM and MASKED:
-        tl.store(ptrs, value, mask=mask, eviction_policy="evict_first")
-    elif STREAM:
-        tl.store(ptrs, value, eviction_policy="evict_first")
-    elif MASKED:
+    if MASKED:
         tl.store(ptrs, value, mask=mask)
     else:
         tl.store(ptrs, value)
@@ -69,10 +60,10 @@ def _state_update_kernel(
     H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, PER_GROUP: tl.constexpr,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_INDEX: tl.constexpr, ZERO_PADS: tl.constexpr, TIED: tl.constexpr, ASM: tl.constexpr,
-    OVERLAP: tl.constexpr, AHEAD: tl.constexpr, STREAM: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
+    EARLY: tl.constexpr, OVERLAP: tl.constexpr, AHEAD: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    let_next_start(OVERLAP)
+    let_next_start(EARLY)
     # Sizes are constants, so that the divisions below are multiplications; so are the strides
     # inside a row. Those between rows may change with the length of what a row is cut out of.
     TILES: tl.constexpr = (P + BLOCK_P - 1) // BLOCK_P
@@ -82,7 +73,7 @@ def _state_update_kernel(
     pid = tl.program_id(0)
     tile = pid % TILES
     head = ((pid // TILES) % H).to(tl.int64)
-    first = (pid // (TILES * H)).to(tl.int64) * ROWS
+    row = (pid // (TILES * H)).to(tl.int64)
     group = head // PER_GROUP
     p = tile * BLOCK_P + tl.arange(0, BLOCK_P)
     n = tl.arange(0, BLOCK_N)
@@ -90,102 +81,67 @@ def _state_update_kernel(
     m_n = n < N
     m = m_p[:, None] & m_n[None, :]
     state_ptr += head * s_sh
-    A_ptr += head * s_ah
-    D_ptrs = D_ptr
-    bias_ptrs = bias_ptr
-    if HAS_D:
-        D_ptrs = D_ptr + head * s_dh + p * s_dp
-    if HAS_BIAS:
-        bias_ptrs = bias_ptr + head * s_ih + p * s_ip
-    if AHEAD > 0:
-        corner = (tile * BLOCK_P).to(tl.int64) * N
-        for r in tl.static_range(ROWS):
-            prefetch_span(
-                state_ptr + (first + r) * s_ss + corner,
-                BLOCK_P * N * state_ptr.dtype.element_ty.primitive_bitwidth // 8,
-            )
-    if AHEAD > 1:
-        # Weights are as cold as the state in a model that is larger than the L2.
-        if not TIED:
-            prefetch_span(
-                A_ptr + corner, BLOCK_P * N * A_ptr.dtype.element_ty.primitive_bitwidth // 8
-            )
-        if HAS_D:
-            prefetch(D_ptrs)
-        if HAS_BIAS:
-            prefetch(bias_ptrs)
+    if AHEAD:
+        prefetch_span(
+            state_ptr + row * s_ss + (tile * BLOCK_P).to(tl.int64) * N,
+            BLOCK_P * N * state_ptr.dtype.element_ty.primitive_bitwidth // 8,
+        )
     await_previous(OVERLAP)
     # All loads come before the first use: at small batches the step is one memory latency.
-    slots = ()
-    lives = ()
-    for r in tl.static_range(ROWS):
-        slot = first + r
-        live = True
-        if HAS_INDEX:
-            index = tl.load(index_ptr + slot)
-            live = index != pad_index
-            slot = index.to(tl.int64)
-        slots = slots + (slot,)
-        lives = lives + (live,)
-    at = p[:, None].to(tl.int64) * s_sp + n[None, :] * s_sn
-    states = ()
-    for r in tl.static_range(ROWS):
-        ptrs = state_ptr + slots[r] * s_ss + at
-        states = states + (_get(ptrs, m & lives[r], RAGGED or HAS_INDEX, STREAM),)
+    slot = row
+    live = True
+    if HAS_INDEX:
+        index = tl.load(index_ptr + row)
+        live = index != pad_index
+        slot = index.to(tl.int64)
+    ptrs = state_ptr + slot * s_ss + p[:, None].to(tl.int64) * s_sp + n[None, :] * s_sn
+    state = _get(ptrs, m & live, RAGGED or HAS_INDEX)
     # Where A, dt and the bias are tied over a head (Mamba-2) one scalar decay serves its tile.
+    A_ptr += head * s_ah
     if TIED:
         A = tl.load(A_ptr)
     else:
         A = _get(A_ptr + p[:, None] * s_ap + n[None, :] * s_an, m, RAGGED)
-    xs = ()
-    dts = ()
-    zs = ()
-    Bs = ()
-    Cs = ()
-    for r in tl.static_range(ROWS):
-        row = first + r
-        xs = xs + (_get(x_ptr + row * s_xb + head * s_xh + p * s_xp, m_p, RAGGED_P),)
-        dt_row = dt_ptr + row * s_tb + head * s_th
-        if TIED:
-            dts = dts + (tl.load(dt_row),)
-        else:
-            dts = dts + (_get(dt_row + p * s_tp, m_p, RAGGED_P),)
-        Bs = Bs + (_get(B_ptr + row * s_bb + group * s_bg + n * s_bn, m_n, RAGGED_N),)
-        Cs = Cs + (_get(C_ptr + row * s_cb + group * s_cg + n * s_cn, m_n, RAGGED_N),)
-        if HAS_Z:
-            zs = zs + (_get(z_ptr + row * s_zb + head * s_zh + p * s_zp, m_p, RAGGED_P),)
+    x = _get(x_ptr + row * s_xb + head * s_xh + p * s_xp, m_p, RAGGED_P)
+    dt_ptr += row * s_tb + head * s_th
+    if TIED:
+        dt = tl.load(dt_ptr)
+    else:
+        dt = _get(dt_ptr + p * s_tp, m_p, RAGGED_P)
+    B = _get(B_ptr + row * s_bb + group * s_bg + n * s_bn, m_n, RAGGED_N)
+    C = _get(C_ptr + row * s_cb + group * s_cg + n * s_cn, m_n, RAGGED_N)
+    if HAS_Z:
+        z = _get(z_ptr + row * s_zb + head * s_zh + p * s_zp, m_p, RAGGED_P)
     if HAS_D:
-        D = _get(D_ptrs, m_p, RAGGED_P).to(tl.float32)
+        D = _get(D_ptr + head * s_dh + p * s_dp, m_p, RAGGED_P).to(tl.float32)
     if HAS_BIAS:
+        bias_ptr += head * s_ih
         if TIED:
-            bias = tl.load(bias_ptr + head * s_ih).to(tl.float32)
+            bias = tl.load(bias_ptr).to(tl.float32)
         else:
-            bias = _get(bias_ptrs, m_p, RAGGED_P).to(tl.float32)
+            bias = _get(bias_ptr + p * s_ip, m_p, RAGGED_P).to(tl.float32)
     A = A.to(tl.float32)
-    for r in tl.static_range(ROWS):
-        row = first + r
-        dt = dts[r].to(tl.float32)
-        x = xs[r].to(tl.float32)
-        if HAS_BIAS:
-            dt += bias
-        if SOFTPLUS:
-            dt = softplus(dt, ASM)
-        dx = dt * x
-        exponent = dt * 1.4426950408889634
-        if TIED:
-            decay = _exp2(exponent * A, ASM)
-        else:
-            decay = _exp2(exponent[:, None] * A, ASM)
-        new = states[r].to(tl.float32) * decay + dx[:, None] * Bs[r].to(tl.float32)[None, :]
-        ptrs = state_ptr + slots[r] * s_ss + at
-        _put(ptrs, new, m & lives[r], RAGGED or HAS_INDEX, STREAM)
-        y = tl.sum(new * Cs[r].to(tl.float32)[None, :], 1)
-        if HAS_D:
-            y += D * x
-        if HAS_Z:
-            y *= silu(zs[r].to(tl.float32), ASM)
-        y_ptrs = y_ptr + row * s_yb + head * s_yh + p * s_yp
-        if HAS_INDEX and ZERO_PADS:
-            _put(y_ptrs, tl.where(lives[r], y, 0.0), m_p, RAGGED_P)
-        else:
-            _put(y_ptrs, y, m_p & lives[r], RAGGED_P or HAS_INDEX)
+    dt = dt.to(tl.float32)
+    x = x.to(tl.float32)
+    if HAS_BIAS:
+        dt += bias
+    if SOFTPLUS:
+        dt = softplus(dt, ASM)
+    dx = dt * x
+    exponent = dt * 1.4426950408889634
+    if TIED:
+        decay = _exp2(exponent * A, ASM)
+    else:
+        decay = _exp2(exponent[:, None] * A, ASM)
+    new = state.to(tl.float32) * decay + dx[:, None] * B.to(tl.float32)[None, :]
+    _put(ptrs, new, m & live, RAGGED or HAS_INDEX)
+    y = tl.sum(new * C.to(tl.float32)[None, :], 1)
+    if HAS_D:
+        y += D * x
+    if HAS_Z:
+        y *= silu(z.to(tl.float32), ASM)
+    y_ptrs = y_ptr + row * s_yb + head * s_yh + p * s_yp
+    if HAS_INDEX and ZERO_PADS:
+        _put(y_ptrs, tl.where(live, y, 0.0), m_p, RAGGED_P)
+    else:
+        _put(y_ptrs, y, m_p & live, RAGGED_P or HAS_INDEX)

@@ -88,6 +88,8 @@ class Mamba2(nn.Module):
             z, xbc, dt = self._split(self.in_proj(x))
         u, B, C = self._groups(self.conv.step(xbc, cache))
         z = z.unflatten(-1, (heads, width))
+        # Nothing but views lies between the two, and our convolution lets its successor start.
+        overlap = self.conv.update_op.name == "ssmprof"
         with scope("scan", "scan"):
             y = self.update_op(
                 cache.ssm,
@@ -100,6 +102,7 @@ class Mamba2(nn.Module):
                 z=None if self.norm else z,
                 dt_bias=self.step_bias,
                 dt_softplus=True,
+                overlap=overlap,
             )
         y = self._gate(y.flatten(-2), z.flatten(-2))
         with scope("out_proj"):

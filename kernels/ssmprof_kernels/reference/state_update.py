@@ -73,8 +73,10 @@ def selective_state_update(
     state_indices: Tensor | None = None,
     pad_index: int = -1,
     out: Tensor | None = None,
+    overlap: bool = False,
 ) -> Tensor:
-    """All rows at once, with the signature and the results of the kernel."""
+    """All rows at once, with the signature and the results of the kernel; `overlap` is nothing."""
+    del overlap
     y = torch.zeros_like(x) if out is None else out
     compute = torch.promote_types(x.dtype, torch.float32)
     args: list[Any] = [

@@ -106,7 +106,10 @@ def _with_state(out: Any, wanted: bool | torch.dtype) -> Any:
     return y, state.to(torch.float32 if wanted is True else wanted)
 
 
-def _state_update(call: Callable[..., Any], state: Tensor, *args: Tensor, **options: Any) -> Tensor:
+def _state_update(
+    call: Callable[..., Any], state: Tensor, *args: Tensor, overlap: bool = False, **options: Any
+) -> Tensor:
+    del overlap  # it always waits for the kernel before
     return call(state, *args, **options)
 
 
