@@ -8,7 +8,7 @@ that change a state in place get as many state sets as exceed twice the L2.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import timing
@@ -21,7 +21,8 @@ Call = Callable[[], Any]
 
 @dataclass
 class Case:
-    """One cell. `calls` holds one call, or one per state set where `rotated`."""
+    """One cell. `calls` holds one call, or one per state set where `rotated`; `others` further
+    forms of ours, shown beside it under names of their own."""
 
     op: str
     shape: str
@@ -35,6 +36,7 @@ class Case:
     flops: float
     exps: float
     rotated: bool = False
+    others: dict[str, list[Call]] = field(default_factory=dict)
 
     def restore(self) -> None:
         """Put the first state set back to random values that depend on nothing but its shape."""
@@ -139,8 +141,8 @@ def _update(model: dict[str, Any], batch: int, length: int) -> Case:
     options = {"D": skip, "dt_bias": bias, "dt_softplus": True}
     op = OPS["selective_state_update"]
 
-    def call(state: torch.Tensor) -> Call:
-        return lambda: op.kernel(state, x, dt, A, B, C, **options)
+    def call(state: torch.Tensor, overlap: bool) -> Call:
+        return lambda: op.kernel(state, x, dt, A, B, C, **options, overlap=overlap)
 
     def plain() -> torch.Tensor:
         return op.plain(states[0].clone(), x, dt, A, B, C, **options)
@@ -152,12 +154,13 @@ def _update(model: dict[str, Any], batch: int, length: int) -> Case:
         batch,
         D,
         {"states": states, "x": x, "dt": dt, "A": A, "B": B, "C": C} | options,
-        [call(s) for s in states],
+        [call(s, True) for s in states],
         plain,
         2 * nbytes + 2 * batch * D * 2,
         batch * D * N * 6,
         exps,
         rotated=True,
+        others={"ssmprof-alone": [call(s, False) for s in states]},
     )
 
 

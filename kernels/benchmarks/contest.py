@@ -110,7 +110,7 @@ def cell(
 
 def _providers(chosen: Cell) -> tuple[Case, dict[str, list[Call] | peers.Missing]]:
     case = build(chosen)
-    providers: dict[str, list[Call] | peers.Missing] = {verdicts.OWN: case.calls}
+    providers: dict[str, list[Call] | peers.Missing] = {verdicts.OWN: case.calls, **case.others}
     try:
         providers |= peers.calls(case)
     except torch.OutOfMemoryError:
@@ -141,7 +141,7 @@ def _errors(case: Case, outputs: dict[str, torch.Tensor]) -> dict[str, float]:
         if case.plain is not None:
             truth = case.plain().float()
         else:
-            others = [n for n in outputs if n != verdicts.OWN]
+            others = [n for n in outputs if n != verdicts.OWN and n not in case.others]
             truth = outputs[others[0]].float() if others else None
         if truth is None:
             return {}

@@ -36,8 +36,10 @@ MODULES = {
     "fla.modules.causal_conv1d": "fla",
 }
 
-#: What a reader must know of a peer's row, by operation and provider.
+#: What a reader must know of a row, by operation and provider.
 NOTES = {
+    ("selective_state_update", "ssmprof"): "behind its own call, which it overlaps",
+    ("selective_state_update", "ssmprof-alone"): "begins when the call before has ended",
     ("ssd_scan", "fla"): "without D skip, step bias and softplus, hence its error; q, k per head",
     ("attention_decode", "sdpa-cudnn"): "head-first cache",
     ("attention_decode", "sdpa-flash"): "head-first cache",

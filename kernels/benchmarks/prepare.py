@@ -103,6 +103,10 @@ def _triton_peers(case: Case) -> dict[str, Callable[[], Any]]:
     }
 
 
+def _own(case: Case) -> dict[str, Callable[[], Any]]:
+    return {"own": case.calls[0]} | {name: calls[0] for name, calls in case.others.items()}
+
+
 def _call_each(cell: Cell, chosen: Callable[[Case], dict[str, Callable[[], Any]]]) -> Iterator[str]:
     """Call what `chosen` gives for the case of a cell; one line per call that failed."""
     calls: dict[str, Callable[[], Any]] = {}
@@ -189,5 +193,5 @@ def _compile_cells(found: list[Cell]) -> list[str]:
     failed = []
     with pretended(), mock.patch.object(Autotuner, "_bench", _untuned):
         for cell in found:
-            failed += _call_each(cell, lambda case: {"own": case.calls[0]} | _triton_peers(case))
+            failed += _call_each(cell, lambda case: _own(case) | _triton_peers(case))
     return failed

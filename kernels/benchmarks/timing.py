@@ -17,6 +17,9 @@ import torch
 
 Op = Callable[[], object]
 
+#: Calls in a graph of rotating buffers, at least.
+CALLS = 100
+
 _flush_buffers: dict[int, torch.Tensor] = {}
 _flush_graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
 _side_streams: dict[int, torch.cuda.Stream] = {}
@@ -119,10 +122,13 @@ class RotatedTimer:
 
     Args:
         ops: one call per buffer set; together the sets should exceed 2 x L2.
-        passes: how often one graph walks over all of them.
+        passes: how often one graph walks over all of them; by default until it holds about
+            `CALLS` calls, so that what starting a graph takes counts little.
     """
 
-    def __init__(self, ops: Sequence[Op], *, passes: int = 1) -> None:
+    def __init__(self, ops: Sequence[Op], *, passes: int | None = None) -> None:
+        if passes is None:
+            passes = -(-CALLS // len(ops))
         self.k = len(ops) * passes
         self._graph = capture(list(ops) * passes, warm_up=1)
         replay_ms(self._graph)
@@ -138,7 +144,7 @@ def graph_ms(op: Op, *, k: int | None = None, reps: int = 15) -> float:
     return statistics.median(timer.sample_ms() for _ in range(reps))
 
 
-def rotated_ms(ops: Sequence[Op], *, passes: int = 1, reps: int = 15) -> float:
+def rotated_ms(ops: Sequence[Op], *, passes: int | None = None, reps: int = 15) -> float:
     """Median device time per call in milliseconds over rotating buffers (see `RotatedTimer`)."""
     timer = RotatedTimer(ops, passes=passes)
     return statistics.median(timer.sample_ms() for _ in range(reps))
