@@ -159,3 +159,19 @@ def test_a_prefill_of_4096_tokens_takes_seconds_on_a_cpu():
         model = blocks.build(make.block(name), "cpu", "float32")
         work = blocks.workload(model, make.point(name, context=4096))
         assert torch.isfinite(work.call()).all()
+
+
+@pytest.mark.parametrize(("provider", "overlap"), [("reference", False), ("ssmprof", True)])
+def test_a_mamba2_step_overlaps_a_convolution_of_ours_only(provider: str, overlap: bool) -> None:
+    model, tokens = built(spec("mamba2", ("mamba2",)))
+    mixer = next(module for module in model.modules() if isinstance(module, MIXERS["mamba2"]))
+    seen = []
+
+    def update(*args: Tensor, **options: object) -> Tensor:
+        seen.append(options["overlap"])
+        return real(*args, **options)
+
+    real, mixer.update_op = mixer.update_op, update
+    mixer.conv.update_op.name = provider
+    model.step(tokens[:, 0], model.new_cache(BATCH, TOKENS), "last")
+    assert seen == [overlap]

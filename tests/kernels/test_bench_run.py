@@ -143,3 +143,33 @@ def test_without_resume_a_folder_starts_anew(bench):
     _, found, measured = bench("--only", CELLS[2])
     assert measured == ["ssd_scan/130m/1024/1"]
     assert {r["length"] for r in found["rows"]} == {1024}
+
+
+def test_another_form_of_ours_has_rows_of_its_own_and_is_no_peer(bench, monkeypatch, capsys):
+    import contest
+
+    build = contest.build
+
+    def with_alone(cell):
+        case = build(cell)
+        case.others["ssmprof-alone"] = [lambda: torch.full((2,), 3.0)]
+        return case
+
+    monkeypatch.setattr(contest, "build", with_alone)
+    _, found, _ = bench("--only", CELLS[1])
+    rows = {r["provider"]: r for r in found["rows"] if r["mode"] == "graph"}
+    assert rows["ssmprof-alone"]["ms"] == 3.0
+    assert rows["ssmprof-alone"]["ratio"] == 3.0
+    assert rows["ssmprof-alone"]["config"] is None
+    assert "mamba_ssm           graph    1 cells    1.50" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("sets", "calls"), [(400, 400), (100, 100), (81, 162), (3, 102)])
+def test_a_graph_of_rotating_buffers_holds_about_a_hundred_calls(bench, monkeypatch, sets, calls):
+    import timing
+
+    captured = []
+    monkeypatch.setattr(timing, "capture", lambda ops, warm_up: captured.extend(ops))
+    monkeypatch.setattr(timing, "replay_ms", lambda graph: 7.0 * calls)
+    timer = timing.RotatedTimer([object()] * sets)
+    assert (len(captured), timer.sample_ms()) == (calls, 7.0)
