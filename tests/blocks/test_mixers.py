@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssmprof import blocks
+from ssmprof.blocks.mamba2 import Mamba2
 from ssmprof.blocks.model import Model
 from ssmprof.blocks.stack import MIXERS
 from ssmprof.errors import ConfigError
@@ -164,7 +165,7 @@ def test_a_prefill_of_4096_tokens_takes_seconds_on_a_cpu():
 @pytest.mark.parametrize(("provider", "overlap"), [("reference", False), ("ssmprof", True)])
 def test_a_mamba2_step_overlaps_a_convolution_of_ours_only(provider: str, overlap: bool) -> None:
     model, tokens = built(spec("mamba2", ("mamba2",)))
-    mixer = next(module for module in model.modules() if isinstance(module, MIXERS["mamba2"]))
+    mixer = next(module for module in model.modules() if isinstance(module, Mamba2))
     seen = []
 
     def update(*args: Tensor, **options: object) -> Tensor:
