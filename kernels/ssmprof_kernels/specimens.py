@@ -101,10 +101,10 @@ def _state_update() -> Iterator[tuple[str, Call]]:
         yield f"mamba2 x{batch}", lambda batch=batch: _heads(batch)
     for batch in (1, 8, 64):
         yield f"mamba1 x{batch}", lambda batch=batch: _channels(batch)
-    yield "mamba2 x8, overlap", lambda: _heads(8, overlap=True)
-    yield "mamba1 x8, overlap", lambda: _channels(8, overlap=True)
+    yield "mamba2 overlap", lambda: _heads(8, overlap=True)
+    yield "mamba1 overlap", lambda: _channels(8, overlap=True)
     index = {"state_indices": _i(8), "overlap": True}
-    yield "mamba2 x8, slots, overlap", lambda: _heads(8, **index)
+    yield "slots overlap", lambda: _heads(8, **index)
 
 
 def _conv(length: int, batch: int = 1, **options: Any) -> Any:
