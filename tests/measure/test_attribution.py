@@ -37,7 +37,7 @@ from ssmprof.measure.attribution.marks import (
     Thinned,
     kernels_between_marks,
 )
-from ssmprof.measure.attribution.thinning import Turn, mark_costs_s
+from ssmprof.measure.attribution.thinning import Turn, mark_costs_s, run_length
 from ssmprof.measure.attribution.tracer import Op
 from ssmprof.records import Attribution, median
 
@@ -352,14 +352,17 @@ def _replay(durations, costs, kept, residue, noise):
 
 def _turns(durations, costs, noise=0.0, residue=0.0, number=10, seed=0):
     random.seed(seed)
-    graphs = [lambda p: True, lambda p: p % 2 == 0, lambda p: p % 2 == 1, lambda p: p % 4 == 3]
+    run = run_length(len(durations))
+    graphs = [
+        lambda p: True, lambda p: p % 2 == 0, lambda p: p % 2 == 1, lambda p: p % run == run - 1
+    ]  # fmt: skip
     return [
         Turn(*(_replay(durations, costs, kept, residue, noise) for kept in graphs), whole_s=0.0)
         for _ in range(number)
     ]
 
 
-@pytest.mark.parametrize("ops", [7, 8, 13])
+@pytest.mark.parametrize("ops", [7, 8, 13, 20])
 @pytest.mark.parametrize("residue", [0.0, 0.4e-6])
 def test_graphs_without_some_marks_tell_what_each_mark_costs(ops, residue):
     durations = [5e-6 * (1 + place % 3) for place in range(ops)]

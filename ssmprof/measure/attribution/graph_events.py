@@ -26,7 +26,7 @@ from ssmprof.measure.attribution.marks import (
     external_event,
     kernels_between_marks,
 )
-from ssmprof.measure.attribution.thinning import RUN, Turn, mark_costs_s
+from ssmprof.measure.attribution.thinning import Turn, mark_costs_s, run_length
 from ssmprof.measure.attribution.tracer import Tracer
 from ssmprof.records import median
 
@@ -184,7 +184,9 @@ class Traced:
         self.turns: list[Turn] = []
         self._thinned: list[Captured] = []
         whole_s = self.turn().whole_s  # the first replay uploads the graphs
-        if len(self.marked.intervals) > 1 and whole_s < _THINNED_BELOW_S:
+        ops = len(self.marked.intervals)
+        if ops > 1 and whole_s < _THINNED_BELOW_S:
+            run = run_length(ops)
             self._thinned = [
                 capture(
                     call,
@@ -192,7 +194,7 @@ class Traced:
                     module=module,
                     pool=pool,
                 )
-                for every, first in ((2, 0), (2, 1), (RUN, RUN - 1))
+                for every, first in ((2, 0), (2, 1), (run, run - 1))
             ]
             self.turn()
 

@@ -5,11 +5,11 @@ intervals by what that mark costs there: its two hops, the start of a kernel or 
 or hides, and the overlap with an early launched successor (programmatic dependent launch) that it
 prevents. Two graphs that lack every other mark tell this for each mark.
 
-The first kernel after a mark that stays still starts late, so a run of k marks left out saves k
-times the cost of a mark less a residue: 2.2 us per mark for runs of one and 2.65 for the whole of a
-short call (H100). A graph that keeps one mark of four tells the residue. What is then left of an
-interval is what its op adds to the call without marks. The whole takes no part in this; the
-closure stays a test.
+The first kernels after a mark that stays still start late, so a run of k marks left out saves k
+times the cost of a mark less a residue: on an H100 2.1 to 2.3 us per mark alone, 2.35 to 2.5 in
+runs of three, 2.65 to 2.8 for all of a short call. A graph that keeps one mark of eight tells the
+residue. What is then left of an interval is what its op adds to the call without marks. The whole
+takes no part in this; the closure stays a test.
 
 Marks before the same kernel cost the same, so they are pooled: layers repeat. Where the readings of
 a kernel scatter too much (long ops at moving clocks), its marks keep the calibrated cost.
@@ -28,14 +28,18 @@ _FEWEST = 6
 _PRECISE_S = 0.25e-6
 # Standard error of a median of normal values, per median absolute deviation.
 _MEDIAN_ERROR = 1.2533 * 1.4826
-RUN = 4  # ops between two marks of the graph that tells the residue
+
+
+def run_length(ops: int) -> int:
+    """Ops between two marks of the graph that tells the residue; never most of a call."""
+    return 8 if ops >= 16 else 4
 
 
 class Turn(NamedTuple):
     """Raw seconds of one replay of each graph of a call.
 
     `parts` has the interval of every op, `even` those of (0), (1, 2), (3, 4), ..., `odd` those of
-    (0, 1), (2, 3), ..., `runs` those of RUN ops each; what is left over at the end is an interval
+    (0, 1), (2, 3), ..., `runs` those of `run_length` ops each; what is left over at the end is an interval
     of its own. All three are empty where only whole and parts were replayed.
     """
 
@@ -81,15 +85,16 @@ def _saved_s(turn: Turn, place: int) -> float:
 def _residue_s(turns: Sequence[Turn], alone_s: Sequence[float]) -> float:
     """What a run of left-out marks saves less than their number times a mark's cost, in seconds.
 
-    With c the saving of one mark alone and r the residue a mark costs c + r, so RUN - 1 marks in a
-    row save the sum of their c and RUN - 2 times r. Zero where it cannot be told.
+    With c the saving of one mark alone and r the residue a mark costs c + r, so the k marks within
+    a run save the sum of their c and k - 1 times r. Zero where it cannot be told.
     """
+    length = run_length(len(alone_s))
     found: list[float] = []
-    for first in range(0, len(alone_s) - RUN + 1, RUN):
-        alone = sum(alone_s[first + 1 : first + RUN])
+    for first in range(0, len(alone_s) - length + 1, length):
+        alone = sum(alone_s[first + 1 : first + length])
         for turn in turns:
-            saved = sum(turn.parts[first : first + RUN]) - turn.runs[first // RUN]
-            found.append((saved - alone) / (RUN - 2))
+            saved = sum(turn.parts[first : first + length]) - turn.runs[first // length]
+            found.append((saved - alone) / (length - 2))
     return max(0.0, _precise(found) or 0.0)
 
 
