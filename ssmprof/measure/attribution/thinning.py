@@ -39,8 +39,8 @@ class Turn(NamedTuple):
     """Raw seconds of one replay of each graph of a call.
 
     `parts` has the interval of every op, `even` those of (0), (1, 2), (3, 4), ..., `odd` those of
-    (0, 1), (2, 3), ..., `runs` those of `run_length` ops each; what is left over at the end is an interval
-    of its own. All three are empty where only whole and parts were replayed.
+    (0, 1), (2, 3), ..., `runs` those of `run_length` ops each; what is left over at the end is an
+    interval of its own. All three are empty where only whole and parts were replayed.
     """
 
     parts: list[float]
