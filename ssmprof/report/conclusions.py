@@ -53,14 +53,18 @@ def _of_comparable(run: Run, facet: Facet, analysis: Analysis) -> Verdict:
 
 
 def _clocked(said: Verdict, found: list[ClockCheck]) -> Verdict:
-    """A verdict that other clocks could have turned says so, with both figures."""
+    """A verdict that other clocks could have turned says so, and notes both figures."""
     if said.envelope is None:
         return said
     best = said.envelope.ties
     for one in found:
         mine = {one.block, one.other}
         if not one.contexts or any(mine & set(best.get(at, ())) for at in one.contexts):
-            return replace(said, sentence=f"{said.sentence} Depends on clocks: {one.text}.")
+            return replace(
+                said,
+                sentence=f"{said.sentence} This depends on clocks.",
+                notes=(one.text, *said.notes),
+            )
     return said
 
 

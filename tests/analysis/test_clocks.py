@@ -17,6 +17,7 @@ from ssmprof.analysis.decide import decide
 from ssmprof.analysis.findings import ClockCheck
 from ssmprof.records import Calibration, Clocks, Measurement, Outcome, Run, Spread
 from ssmprof.report.conclusions import verdicts
+from ssmprof.report.verdict import Verdict
 from ssmprof.spec import Budget
 
 CONTEXTS = tuple(512 * 2**step for step in range(7))
@@ -56,9 +57,9 @@ def only(analysis: Analysis) -> ClockCheck:
     return found
 
 
-def said(run: Run, analysis: Analysis) -> str:
+def said(run: Run, analysis: Analysis) -> Verdict:
     (found,) = verdicts(run, analysis).values()
-    return found.sentence
+    return found
 
 
 def test_a_winner_by_its_clock_alone_is_flagged_with_both_figures():
@@ -73,7 +74,8 @@ def test_a_winner_by_its_clock_alone_is_flagged_with_both_figures():
     assert "attention is 1.10x faster in seconds" in found.text
     assert "mamba2 is 1.2" in found.text
     assert "attention 1,980 and mamba2 1,485" in found.text
-    assert said(run, analysis).endswith(f"Depends on clocks: {found.text}.")
+    assert said(run, analysis).sentence.endswith(" This depends on clocks.")
+    assert found.text in said(run, analysis).notes
     assert analysis.trust.grade == "C"
     assert any("1 of 1 comparisons depend on clocks" in text for text in analysis.trust.reasons)
     (warning,) = (one for one in analysis.warnings if one.kind == DEPENDS)
@@ -108,7 +110,7 @@ def test_equal_clocks_decide_nothing(laws, factor: float):
     analysis = analyze(run)
     assert only(analysis).verdict == "agree"
     assert only(analysis).text == ""
-    assert "clocks" not in said(run, analysis)
+    assert "clocks" not in said(run, analysis).text
     assert not [one for one in analysis.warnings if "clocks" in one.kind]
     assert analysis.trust.grade == "A"
     assert not any(one.notes for one in (*analysis.ratios, *analysis.crossovers))
@@ -151,7 +153,7 @@ def test_a_switch_that_moves_with_the_clock_is_flagged_with_both_places():
     )
     slowed = 7.85 * 0.85
     assert slowed == pytest.approx(6.67, abs=0.01)
-    assert "Depends on clocks" in said(run, analysis)
+    assert "depends on clocks" in said(run, analysis).sentence
 
 
 def test_without_clocks_nothing_is_claimed_and_the_reason_is_told():
@@ -161,7 +163,7 @@ def test_without_clocks_nothing_is_claimed_and_the_reason_is_told():
     assert (found.verdict, found.text) == ("unknown", "NotSupported: clock")
     assert found.cycles == {}
     assert all(one.cycles is None and one.notes == () for one in analysis.ratios)
-    assert "clocks" not in said(run, analysis)
+    assert "clocks" not in said(run, analysis).text
     assert analysis.trust.grade == "B"
     assert any("seconds alone: NotSupported" in text for text in analysis.trust.reasons)
 
