@@ -8,6 +8,7 @@ import pytest
 from ssmprof.measure import accuracy
 from ssmprof.measure.accuracy import Bench, Quantity
 from ssmprof.measure.accuracy.bench import point
+from ssmprof.measure.accuracy.resources import overhead
 from ssmprof.measure.compare_cupti import (
     Comparison,
     OpRow,
@@ -130,3 +131,13 @@ def test_every_quantity_of_the_acceptance_is_there():
 def test_points_of_a_bench_are_layers_only():
     found = point(_block(), 1000, "decode")
     assert (found.context, found.phase, found.logits) == (1000, "decode", "none")
+
+
+def test_an_overhead_is_told_with_the_interval_that_its_pairs_resolve():
+    off = [1.0, 2.0] * 20
+    on = [1.004 + 1e-4 * index for index in range(20) for _ in range(2)]
+    on = [seconds * without for seconds, without in zip(on, off, strict=True)]
+    signed, (low, high) = overhead(off, on)
+    assert signed == pytest.approx(0.00495)
+    assert 0.004 < low < signed < high < 0.0059
+    assert overhead([1.0, 1.0], [1.07, 0.93])[1] == pytest.approx((-0.07, 0.07))
