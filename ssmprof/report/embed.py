@@ -87,8 +87,9 @@ def _redacted(value: Any) -> Any:
     return value
 
 
-def _step(count: int, most: int = 400) -> int:
-    return max(1, count // most)
+def _step(count: int, most: int = 300) -> int:
+    """Every how many readings of the telemetry keep at most so many: a figure shows no more."""
+    return max(1, -(-count // most))
 
 
 def _measurement(one: Measurement) -> Measurement:
