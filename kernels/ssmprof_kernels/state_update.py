@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ssmprof_kernels import door, launch, reference, replay
 from ssmprof_kernels.overlap import possible
+from ssmprof_kernels.state_update_arguments import Arguments
 from ssmprof_kernels.state_update_kernel import _state_update_kernel
 
-_MAX_STATES = 256
 _INTERPRETED = door.interpreted()
 #: Recorded launches by everything a compiled kernel may depend on; a sweep uses a few dozen.
 _recordings: dict[Any, tuple[replay.Recording, tuple[Any, ...], dict[str, Any]]] = {}
@@ -84,7 +84,7 @@ def selective_state_update(
     """
     tensors = (state, x, dt, A, B, C, D, z, dt_bias, state_indices, out)
     if not x.is_cuda and not _INTERPRETED:
-        _check(*_expand(*tensors))
+        Arguments(*tensors).expanded().check()
         return reference.selective_state_update(
             state,
             x,
@@ -106,11 +106,11 @@ def selective_state_update(
     key = (replay.facts_of(tensors), devices, dt_softplus, pad_index, overlap)
     known = _recordings.get(key)
     if known is None or launch.pick(*known[1]).meta is not known[2]:
-        full = _expand(*tensors)
-        _check(*full)
+        full = Arguments(*tensors).expanded()
+        full.check()
         if len(_recordings) >= _MOST_RECORDINGS:
             _recordings.clear()
-        known = _recordings[key] = _record(_as_heads(*full), dt_softplus, pad_index, overlap)
+        known = _recordings[key] = _record(full.as_heads(), dt_softplus, pad_index, overlap)
     y = torch.empty_like(x) if out is None else out
     # What was expanded or unflattened begins where the tensor that was given begins.
     call = (state, x, dt, A, B, C, D, z, dt_bias, state_indices, y)
@@ -137,16 +137,11 @@ def default(states: int) -> dict[str, Any]:
 
 
 def _record(
-    full: tuple[Tensor | None, ...], dt_softplus: bool, pad_index: int, overlap: bool
+    full: Arguments, dt_softplus: bool, pad_index: int, overlap: bool
 ) -> tuple[replay.Recording, tuple[Any, ...], dict[str, Any]]:
     """The launch for these tensors, in the order of `_NAMES`, and how its blocks were picked."""
     given: dict[str, Tensor | None] = dict(zip(_NAMES, full, strict=True))
     state, x, dt, A, B, _, D, z, bias, index, out = full
-    assert state is not None
-    assert x is not None
-    assert dt is not None
-    assert A is not None
-    assert B is not None
     batch, heads, width = x.shape
     groups, states = B.shape[1:]
     bias_tied = bias is None or bias.stride(1) == 0
@@ -213,119 +208,3 @@ def _is_span(tensor: Tensor, rows: int) -> bool:
 
 def _power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
-
-
-def _expand(
-    state: Tensor,
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-    state_indices: Tensor | None,
-    out: Tensor | None,
-) -> tuple[Any, ...]:
-    """The arguments with a group axis, and what was given per head as views (stride 0)."""
-    if B.dim() == 2:
-        B = B.unsqueeze(1)
-    if C.dim() == 2:
-        C = C.unsqueeze(1)
-    if state.dim() == 4 and x.dim() == 3:
-        width, states = state.shape[2:]
-        if dt.dim() == 2:
-            dt = dt.unsqueeze(2).expand(-1, -1, width)
-        if A.dim() == 1:
-            A = A[:, None, None].expand(-1, width, states)
-        if D is not None and D.dim() == 1:
-            D = D.unsqueeze(1).expand(-1, width)
-        if dt_bias is not None and dt_bias.dim() == 1:
-            dt_bias = dt_bias.unsqueeze(1).expand(-1, width)
-    return state, x, dt, A, B, C, D, z, dt_bias, state_indices, out
-
-
-def _as_heads(
-    state: Tensor,
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-    state_indices: Tensor | None,
-    out: Tensor | None,
-) -> tuple[Tensor | None, ...]:
-    """The channels form as heads form: a group of channels is a head as wide as the group."""
-    if state.dim() == 4:
-        return state, x, dt, A, B, C, D, z, dt_bias, state_indices, out
-    groups = B.shape[1]
-
-    def split(tensor: Tensor | None, axis: int) -> Tensor | None:
-        return None if tensor is None else tensor.unflatten(axis, (groups, -1))
-
-    return (
-        split(state, 1), split(x, 1), split(dt, 1), split(A, 0), B, C, split(D, 0), split(z, 1),
-        split(dt_bias, 0), state_indices, split(out, 1),
-    )  # fmt: skip
-
-
-def _check(
-    state: Tensor,
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-    state_indices: Tensor | None,
-    out: Tensor | None,
-) -> None:
-    """ValueError for the first argument that does not fit."""
-    if state.dim() not in (3, 4) or min(state.shape) < 1 or state.shape[-1] > _MAX_STATES:
-        raise ValueError(
-            "state must have shape (slots, H, P, N) or (slots, D, N) with N in "
-            f"1..{_MAX_STATES}, got {tuple(state.shape)}"
-        )
-    inner, states = tuple(state.shape[1:-1]), state.shape[-1]
-    batch = x.shape[0] if x.dim() > 0 else 0
-    if batch < 1:
-        raise ValueError(f"x must have at least one row, got shape {tuple(x.shape)}")
-    groups = B.shape[1] if B.dim() == 3 else 0
-    if groups < 1 or inner[0] % groups:
-        raise ValueError(
-            f"B must have shape (B, N) or (B, G, N) with G a divisor of {inner[0]}, "
-            f"got {tuple(B.shape)}"
-        )
-    wide = "(H,P) or (D)"
-    for name, tensor, shape, letters in (
-        ("state", state, state.shape, ""),
-        ("x", x, (batch, *inner), "(B,H,P) or (B,D)"),
-        ("dt", dt, x.shape, "(B,H,P) or (B,D)"),
-        ("A", A, (*inner, states), "(H,P,N) or (D,N)"),
-        ("B", B, (batch, groups, states), "(B,G,N)"),
-        ("C", C, B.shape, "(B,G,N)"),
-        ("D", D, inner, wide),
-        ("z", z, x.shape, "(B,H,P) or (B,D)"),
-        ("dt_bias", dt_bias, inner, wide),
-        ("out", out, x.shape, "(B,H,P) or (B,D)"),
-    ):
-        if tensor is not None:
-            door.shape(name, tensor, shape, letters)
-            door.dtype(name, tensor, door.FLOATS)
-    if state_indices is not None:
-        door.shape("state_indices", state_indices, (batch,), "(B)")
-        door.dtype("state_indices", state_indices, (torch.int32,))
-    elif batch > state.shape[0]:
-        raise ValueError(
-            f"state must have a slot for each of the {batch} rows of x, got {tuple(state.shape)}"
-        )
-    door.same_device(
-        x, state=state, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias,
-        state_indices=state_indices, out=out,
-    )  # fmt: skip
