@@ -3,7 +3,7 @@
 Both instruments time the same captured call: events in graphs marked at ops, CUPTI in the graph
 that carries no mark inside. Half of the events are taken before the profiled replays and half after
 them, in the same turns. Long calls rest between replays: at the power limit the clocks of one
-second differ by several per cent from those of the next, and what would be compared is the weather.
+second differ by several per cent from those of the next, and clocks would be compared, not tools.
 The mean clock of either is kept beside the times. CUPTI widens the gaps between the kernels of one
 op, so such an op agrees if it lies between the sum of its kernels and their span.
 """

@@ -4,11 +4,12 @@ A mark between two kernels adds two node-to-node hops, and an empty pair of mark
 is held against a chain of kernels with and without marks between them, and never fitted on the
 graph whose closure it judges, for that closure would be zero by construction.
 
-On an H100 e = 1.27 us; chains of small kernels give 2.1 to 2.4 us instead of 2.55, and in graphs of
-real calls marks cost 2.3 to 2.7 us. Where that difference matters each graph pays for its own marks
-(`thinning`); the cost found here serves for long calls and for other routes. A fill node takes
-microseconds to start after a kernel, which a mark between them hides: an op that begins with one
-costs that much less, and this difference is measured on chains too; it may be negative.
+On an H100 e = 1.27 us; a chain of small kernels gives 2.26 us instead of 2.54, and in graphs of
+real calls nine of ten marks cost 2.0 to 3.0 us (`reports/accuracy-h100-80gb-hbm3/turns.json`).
+Where that difference matters each graph pays for its own marks (`thinning`); the cost found here
+serves for long calls and for other routes. A fill node takes a microsecond or two to start after a
+kernel, which a mark between them hides: an op that begins with one costs that much less, and this
+difference is measured on chains too.
 """
 
 from __future__ import annotations
