@@ -8,7 +8,7 @@ name says bytes; contexts are tokens; durations are seconds.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,11 +17,15 @@ Positive = Annotated[int, Meta(ge=1)]
 Phase = Literal["prefill", "decode"]
 Execution = Literal["graph", "eager"]
 Logits = Literal["none", "last", "all"]
-Dtype = Literal["bfloat16", "float16", "float32"]
-MixerKind = Literal["attention", "mamba1", "mamba2"]
+Dtype = Literal["bfloat16", "float16", "float32"]  # a call computes in one of these
+# Weights, caches and states may be kept in fewer bits; such bytes are counted, not yet run.
+StoredDtype = Literal["bfloat16", "float16", "float32", "float8", "int8", "int4"]
 Architecture = Literal["transformer", "ssm", "hybrid"]
 
-DTYPE_BYTES: dict[str, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
+DTYPE_BYTES: dict[Dtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
+STORED_BITS: dict[StoredDtype, int] = {
+    "bfloat16": 16, "float16": 16, "float32": 32, "float8": 8, "int8": 8, "int4": 4,
+}  # fmt: skip
 # Sub-layers that mix tokens, and whether their memory grows with the context.
 MIXERS: dict[str, Literal["attention", "state"]] = {
     "attention": "attention",
@@ -148,14 +152,19 @@ class Refine(_Spec, frozen=True, kw_only=True):
 class Sweep(_Spec, frozen=True, kw_only=True):
     """The axes: every combination is a point.
 
-    Beyond `eager_up_to` tokens eager calls are left out where graphs are asked for as well: a long
-    call hides its launches, and the time is better spent elsewhere.
+    `weights_dtype` and `cache_dtype` are `dtype`, and `state_dtype` is what the block says, unless
+    something else is asked for; bytes of those are counted, calls with them refused. Beyond
+    `eager_up_to` tokens eager calls are left out where graphs are asked for as well: a long call
+    hides its launches, and the time is better spent elsewhere.
     """
 
     contexts: Annotated[tuple[Positive, ...], Meta(min_length=1)]
     batch: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (1,)
     phase: Annotated[tuple[Phase, ...], Meta(min_length=1)] = ("prefill",)
     dtype: Dtype = "bfloat16"
+    weights_dtype: StoredDtype | None = None
+    cache_dtype: StoredDtype | None = None
+    state_dtype: StoredDtype | None = None
     execution: Annotated[tuple[Execution, ...], Meta(min_length=1)] = ("graph", "eager")
     eager_up_to: Positive | None = None
     logits: Logits = "none"
@@ -208,4 +217,10 @@ def digest(spec: Struct) -> str:
 
     Fields at their default are left out, so a new field with a default keeps old digests.
     """
-    return hashlib.sha256(msgspec.json.encode(spec, order="deterministic")).hexdigest()[:12]
+    return digest_of(spec)
+
+
+def digest_of(value: Struct | dict[str, Any]) -> str:
+    """12 hex digits of a value as JSON; keys of a table in it count in their order."""
+    data = msgspec.json.encode(value, order=None if isinstance(value, dict) else "deterministic")
+    return hashlib.sha256(data).hexdigest()[:12]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ssmprof.records import (
+    WORKLOADS,
     Attribution,
     Environment,
     Failure,
@@ -67,12 +68,12 @@ def block(name: str = "mamba2", **changes: Any) -> BlockSpec:
 
 
 def point(block_name: str = "mamba2", context: int = 1024, **changes: Any) -> Point:
-    """A prefill point of the tiny block of that name, in float32 and eager execution."""
+    """A point of the tiny block of that name: prefill in float32, eager, unless told otherwise."""
+    phase = changes.pop("phase", "prefill")
     values: dict[str, Any] = {
         "block": block_name,
         "block_digest": digest(block(block_name)),
-        "phase": "prefill",
-        "context": context,
+        "workload": WORKLOADS[phase](context=context),
         "dtype": "float32",
         "execution": "eager",
     }
@@ -216,8 +217,7 @@ def jobs(asked: Scenario) -> tuple[Job, ...]:
             point=Point(
                 block=subject.name,
                 block_digest=digest(subject),
-                phase=phase,
-                context=context,
+                workload=WORKLOADS[phase](context=context),
                 batch=batch,
                 dtype=axes.dtype,
                 execution=execution,

@@ -13,12 +13,13 @@ from ssmprof.records import (
     Measurement,
     Outcome,
     Point,
+    Prefill,
     encode,
     median,
 )
 from ssmprof.spec import AttentionSpec, BlockSpec, MlpSpec, StateSpec, digest
 
-POINT = Point(block="mamba2", block_digest="0123456789ab", phase="prefill", context=8192)
+POINT = Point(block="mamba2", block_digest="0123456789ab", workload=Prefill(context=8192))
 
 
 def test_a_point_keeps_its_key_from_release_to_release() -> None:
@@ -28,7 +29,7 @@ def test_a_point_keeps_its_key_from_release_to_release() -> None:
 
 def test_a_field_at_its_default_does_not_change_a_key() -> None:
     spelled_out = Point(
-        block="mamba2", block_digest="0123456789ab", phase="prefill", context=8192, batch=1,
+        block="mamba2", block_digest="0123456789ab", workload=Prefill(context=8192), batch=1,
         dtype="bfloat16", seed=0, execution="graph", logits="none",
     )  # fmt: skip
     assert spelled_out.key == POINT.key

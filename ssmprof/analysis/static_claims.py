@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ssmprof.costs import footprint
-from ssmprof.records import Point
+from ssmprof.records import Point, Prefill
 from ssmprof.spec import AttentionSpec, BlockSpec, Dtype, StateSpec
 
 CLOSE = 0.01  # recomputed values agree with the published ones to the digits printed there
@@ -34,7 +34,7 @@ def _mamba2(d_inner: int, groups: int, layers: int, state: Dtype) -> BlockSpec:
 
 
 def _cache_bytes(block: BlockSpec, context: int) -> int:
-    point = Point(block=block.name, block_digest="", phase="prefill", context=context)
+    point = Point(block=block.name, block_digest="", workload=Prefill(context=context))
     return footprint(block, point).cache_bytes
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssmprof.cli.asking import asked
-from ssmprof.cli.options import bytes_type, emit, say, table_options
+from ssmprof.cli.options import bytes_type, emit, say, stored_options, table_options
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
 
 if TYPE_CHECKING:
     from ssmprof.measure.client import Client
+    from ssmprof.measure.fit import Fit
     from ssmprof.records import Job
     from ssmprof.spec import BlockSpec
 
@@ -24,20 +25,22 @@ if TYPE_CHECKING:
 @click.option("--most", metavar="TOKENS", default="1M", show_default=True)
 @click.option("--step", metavar="TOKENS", default="1K", show_default=True)
 @click.option("--device", type=click.Choice(["any", "cuda", "cpu"]), default="any")
+@stored_options
 @table_options
 def command(
     what: tuple[str, ...], cap: int | None, phase: str, batch: int, most: str, step: str,
-    device: str, form: str | None, output: str | None,
+    device: str, form: str | None, output: str | None, **stored: str | None,
 ) -> int:  # fmt: skip
     """The longest context of each contender that runs, each try in a process of its own.
 
     With --cap torch's allocator hands out SIZE and no more, as on a smaller card: for memory only.
+    With weights, caches or states in a dtype of their own the answer is predicted, not tried.
     Example: ssmprof fit llama-3.2-1b mamba2-780m --cap 8GiB
     """
     from ssmprof.devices import detect
     from ssmprof.devices.jetson.device import guard_of
     from ssmprof.measure.client import Client
-    from ssmprof.measure.fit import fit
+    from ssmprof.measure.fit import Fit, fit, predicted_longest
     from ssmprof.planning import feasible
     from ssmprof.report.tables import Column, Table
     from ssmprof.spec import BlockSpec
@@ -60,29 +63,27 @@ def command(
     for block in scenario.blocks:
         if not isinstance(block, BlockSpec):
             raise ConfigError(f"{block.name}: what it needs cannot be predicted from shapes")
+
+        def needed(at: int, block: BlockSpec = block) -> int:
+            return feasible.peak_bytes(_job(block, at, phase, batch, cap, stored), machine) or 0
+
+        if any(stored.values()):
+            guess = predicted_longest(needed, limit, longest)
+            rows.append(_row(block, Fit(longest=None, failed=None, predicted=guess, attempts=())))
+            continue
         with Client(
             opened.kind, watch=guard, predict=lambda job: feasible.peak_bytes(job, machine)
         ) as client:
             found = fit(
-                lambda at, block=block: (
-                    feasible.peak_bytes(_job(block, at, phase, batch, cap), machine) or 0
-                ),
+                needed,
                 lambda at, block=block, client=client: _fits(
-                    client, _job(block, at, phase, batch, cap), cap
+                    client, _job(block, at, phase, batch, cap, stored), cap
                 ),
                 cap_bytes=limit,
                 most=longest,
                 step=grain,
             )
-        rows.append(
-            {
-                "block": block.name,
-                "longest_tokens": found.longest,
-                "failed_tokens": found.failed,
-                "predicted_tokens": found.predicted,
-                "tries": len(found.attempts),
-            }
-        )
+        rows.append(_row(block, found))
     columns = (
         Column("block", "contender"),
         Column("longest_tokens", "longest that runs", format_context, numeric=True),
@@ -91,18 +92,34 @@ def command(
         Column("tries", "tries", numeric=True),
     )
     emit(Table("What fits", columns, tuple(rows)), form, output)
+    if any(stored.values()):
+        say("PREDICTED from shapes: calls with weights, caches or states of their own dtype.")
+        return EXIT_DONE if all(row["predicted_tokens"] for row in rows) else EXIT_FINDING
     return EXIT_DONE if all(row["longest_tokens"] for row in rows) else EXIT_FINDING
 
 
-def _job(block: BlockSpec, context: int, phase: Any, batch: int, cap: int | None) -> Job:
+def _row(block: BlockSpec, found: Fit) -> dict[str, Any]:
+    return {
+        "block": block.name,
+        "longest_tokens": found.longest,
+        "failed_tokens": found.failed,
+        "predicted_tokens": found.predicted,
+        "tries": len(found.attempts),
+    }
+
+
+def _job(
+    block: BlockSpec, context: int, phase: Any, batch: int, cap: int | None, stored: dict[str, Any]
+) -> Job:
     """One eager call, weighed and not timed with care."""
-    from ssmprof.records import Job, Point
+    from ssmprof.records import WORKLOADS, Job, Point
     from ssmprof.spec import Budget, Passes, digest
 
     return Job(
         point=Point(
-            block=block.name, block_digest=digest(block), phase=phase, context=context,
-            batch=batch, execution="eager", logits="last" if block.vocab else "none",
+            block=block.name, block_digest=digest(block),
+            workload=WORKLOADS[phase](context=context), batch=batch, execution="eager",
+            logits="last" if block.vocab else "none", **stored,
         ),
         subject=block,
         round=0,

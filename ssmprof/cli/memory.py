@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from ssmprof.cli.options import bytes_type, contexts_type, emit, load_run, say, table_options
+from ssmprof.cli.options import (
+    bytes_type,
+    contexts_type,
+    emit,
+    load_run,
+    say,
+    stored_options,
+    table_options,
+)
 from ssmprof.errors import ConfigError
 
 _CONTEXTS = tuple(2**power for power in range(10, 18))
@@ -20,10 +28,11 @@ _CONTEXTS = tuple(2**power for power in range(10, 18))
 @click.option("--phase", type=click.Choice(["prefill", "decode"]), default="prefill")
 @click.option("--logits", type=click.Choice(["none", "last", "all"]), default="last")
 @click.option("--cap", metavar="SIZE", callback=bytes_type, help="Such as 8GiB: what fits?")
+@stored_options
 @table_options
 def command(
     what: str | None, law: bool, contexts: tuple[int, ...] | None, batch: int, phase: str,
-    logits: str, cap: int | None, form: str | None, output: str | None,
+    logits: str, cap: int | None, form: str | None, output: str | None, **stored: str | None,
 ) -> None:  # fmt: skip
     """Bytes by owner over context: measured, from a RUN; predicted from shapes, for a MODEL.
 
@@ -34,7 +43,7 @@ def command(
     if law:
         _law(what, contexts or _CONTEXTS, cap, form, output)
     elif what in zoo():
-        _predicted(what, contexts or _CONTEXTS, batch, phase, logits, cap, form, output)
+        _predicted(what, contexts or _CONTEXTS, batch, phase, logits, stored, cap, form, output)
     else:
         _measured(what, form, output)
 
@@ -51,12 +60,12 @@ def _columns(*owners: tuple[str, str]) -> Any:
 
 
 def _predicted(
-    name: str, contexts: tuple[int, ...], batch: int, phase: Any, logits: Any, cap: int | None,
-    form: str | None, output: str | None,
+    name: str, contexts: tuple[int, ...], batch: int, phase: Any, logits: Any,
+    stored: dict[str, Any], cap: int | None, form: str | None, output: str | None,
 ) -> None:  # fmt: skip
     from ssmprof.costs import footprint
     from ssmprof.planning.models import preset
-    from ssmprof.records import Point
+    from ssmprof.records import WORKLOADS, Point
     from ssmprof.report.tables import Table
     from ssmprof.spec import digest
 
@@ -64,8 +73,9 @@ def _predicted(
     rows = []
     for context in contexts:
         point = Point(
-            block=name, block_digest=digest(spec), phase=phase, context=context, batch=batch,
-            logits=logits,
+            block=name, block_digest=digest(spec),
+            workload=WORKLOADS[phase](context=context), batch=batch, logits=logits,
+            **stored,
         )  # fmt: skip
         found = footprint(spec, point)
         rows.append(
@@ -85,7 +95,8 @@ def _predicted(
         ("logits_bytes", "logits"), ("activation_bytes", "activations"), ("peak_bytes", "peak"),
     )  # fmt: skip
     emit(Table("Predicted memory", columns, tuple(rows)), form, output)
-    say(f"{name}, {phase}, batch {batch}, bf16, {logits} logits. PREDICTED from shapes.")
+    kept = "".join(f", {key.replace('_dtype', '')} {kind}" for key, kind in stored.items() if kind)
+    say(f"{name}, {phase}, batch {batch}, bf16{kept}, {logits} logits. PREDICTED from shapes.")
 
 
 def _law(

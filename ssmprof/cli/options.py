@@ -153,6 +153,18 @@ def bytes_type(_ctx: Any, _param: Any, value: str | None) -> int | None:
     return _parsed(parse_bytes, value)
 
 
+def stored_options(command: Function) -> Function:
+    """In which dtype weights, caches and states are kept: counted, not run."""
+    kept = click.Choice(["bfloat16", "float16", "float32", "float8", "int8", "int4"])
+    for name, text in (
+        ("--state-dtype", "Of recurrent states; what the model says by default."),
+        ("--cache-dtype", "Of keys, values and convolution windows; bfloat16 by default."),
+        ("--weights-dtype", "Of weights; bfloat16 by default."),
+    ):
+        command = click.option(name, type=kept, help=text)(command)
+    return command
+
+
 def duration_type(_ctx: Any, _param: Any, value: str | None) -> float | None:
     """Callback of a duration: `20m`, `500ms`."""
     from ssmprof.units import parse_duration

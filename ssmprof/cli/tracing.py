@@ -19,7 +19,7 @@ def trace_model(name: str, tokens: int, phase: Any, device: Any, output: str | N
     """
     from ssmprof.devices import detect
     from ssmprof.measure.client import Client
-    from ssmprof.records import Job, Measurement, Point
+    from ssmprof.records import WORKLOADS, Job, Measurement, Point
     from ssmprof.spec import BlockSpec, Budget, Passes, digest
 
     subject = asked((name,)).blocks[0]
@@ -29,8 +29,8 @@ def trace_model(name: str, tokens: int, phase: Any, device: Any, output: str | N
     logits = "last" if isinstance(subject, BlockSpec) and subject.vocab else "none"
     job = Job(
         point=Point(
-            block=subject.name, block_digest=digest(subject), phase=phase, context=tokens,
-            execution="eager", logits=logits,
+            block=subject.name, block_digest=digest(subject),
+            workload=WORKLOADS[phase](context=tokens), execution="eager", logits=logits,
         ),
         subject=subject,
         round=0,

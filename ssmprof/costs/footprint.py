@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ssmprof.costs.attention import rows
 from ssmprof.costs.state_space import conv_channels, dt_rank, state_elements
-from ssmprof.costs.weights import weight_bytes, weights
+from ssmprof.costs.weights import stored_bytes, weight_bytes, weights
 from ssmprof.costs.whole import ID_BYTES, call_tokens, logit_rows
 from ssmprof.records import Point
 from ssmprof.spec import DTYPE_BYTES, BlockSpec
@@ -60,24 +60,32 @@ def allocated(size: int) -> int:
 
 
 def footprint(spec: BlockSpec, point: Point, *, hopper: bool = True) -> Footprint:
-    """Bytes by owner of one call; `hopper` is compute capability 9.0 or newer."""
+    """Bytes by owner of one call; `hopper` is compute capability 9.0 or newer.
+
+    Weights, caches and states count in the dtypes that the point keeps them in; activations are of
+    `point.dtype`.
+    """
     b = DTYPE_BYTES[point.dtype]
+    cache_dtype = point.cache_dtype or point.dtype
     kv = conv = ssm = slack = 0
     for mixer in ("mamba1", "mamba2"):
         if count := spec.count(mixer):
             assert spec.state is not None
-            window = conv_channels(spec.state, mixer) * spec.state.d_conv * b * point.batch
-            held = state_elements(spec.state) * DTYPE_BYTES[spec.state.state_dtype] * point.batch
+            columns = conv_channels(spec.state, mixer) * spec.state.d_conv * point.batch
+            window = stored_bytes(columns, cache_dtype)
+            state_dtype = point.state_dtype or spec.state.state_dtype
+            held = stored_bytes(state_elements(spec.state) * point.batch, state_dtype)
             conv += count * window
             ssm += count * held
             slack += count * (allocated(window) - window + allocated(held) - held)
     if count := spec.count("attention"):
         assert spec.attention is not None
         a = spec.attention
-        one = point.batch * rows(a, point) * a.kv_heads * a.head_dim * b
+        one = stored_bytes(point.batch * rows(a, point) * a.kv_heads * a.head_dim, cache_dtype)
         kv = 2 * count * one
         slack += 2 * count * (allocated(one) - one)
-    tensors = [weight_bytes(weight, point.dtype) for weight in weights(spec)]
+    weights_dtype = point.weights_dtype or point.dtype
+    tensors = [weight_bytes(weight, weights_dtype) for weight in weights(spec)]
     slack += sum(allocated(size) - size for size in tensors)
     logits = logit_rows(point) * (spec.vocab or 0) * b
     layers, head = _layer_peak(spec, point), _head_peak(spec, point)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ssmprof.costs.state_space import conv_channels, dt_rank
-from ssmprof.spec import DTYPE_BYTES, SUBLAYERS, BlockSpec, Dtype
+from ssmprof.spec import STORED_BITS, SUBLAYERS, BlockSpec, StoredDtype
 
 
 class Weight(NamedTuple):
@@ -70,6 +70,11 @@ def parameters(spec: BlockSpec) -> int:
     return sum(weight.elements for weight in weights(spec))
 
 
-def weight_bytes(weight: Weight, dtype: Dtype) -> int:
-    """Bytes of one parameter tensor."""
-    return weight.elements * (4 if weight.float32 else DTYPE_BYTES[dtype])
+def weight_bytes(weight: Weight, dtype: StoredDtype) -> int:
+    """Bytes of one parameter tensor; scales of a quantised one are not counted."""
+    return stored_bytes(weight.elements, "float32" if weight.float32 else dtype)
+
+
+def stored_bytes(elements: int, dtype: StoredDtype) -> int:
+    """Bytes of so many elements, the last byte begun counted whole."""
+    return -(-elements * STORED_BITS[dtype] // 8)

@@ -16,7 +16,8 @@ from typing import Literal
 
 import msgspec
 
-from ssmprof.records import Job, Point
+from ssmprof.errors import ConfigError
+from ssmprof.records import WORKLOADS, Job, Point
 from ssmprof.spec import BlockSpec, Execution, Passes, Scenario, Subject, digest
 
 # Shares of time need three rounds for an interval; more would buy little for their cost.
@@ -40,6 +41,7 @@ def jobs(
     A CPU has no graphs: execution "graph" is left out there, and "eager" takes its place where it
     was the only one.
     """
+    _refuse_unrunnable(scenario)
     lengths = tuple(contexts)
     wanted = None if blocks is None else set(blocks)
     chosen = [block for block in scenario.blocks if wanted is None or block.name in wanted]
@@ -50,6 +52,20 @@ def jobs(
         for block in order if turn % 2 == 0 else reversed(order):
             found.extend(_block_round(scenario, block, turn, lengths, device))
     return tuple(found)
+
+
+def _refuse_unrunnable(scenario: Scenario) -> None:
+    """Raise ConfigError for storage that no kernel here reads: better than to time another one."""
+    sweep = scenario.sweep
+    for name in ("weights_dtype", "cache_dtype", "state_dtype"):
+        asked = getattr(sweep, name)
+        if asked is not None and (asked != sweep.dtype or name == "state_dtype"):
+            raise ConfigError(
+                f"sweep.{name}: {asked} cannot be run, only counted",
+                cause="blocks run with weights and caches of sweep.dtype and states of their own",
+                fix=f"leave it out, or count its bytes: ssmprof memory MODEL --{name[:-6]}-dtype "
+                f"{asked}",
+            )
 
 
 def _block_round(
@@ -65,10 +81,12 @@ def _block_round(
                         point=Point(
                             block=block.name,
                             block_digest=digest(block),
-                            phase=phase,
-                            context=context,
+                            workload=WORKLOADS[phase](context=context),
                             batch=batch,
                             dtype=sweep.dtype,
+                            weights_dtype=sweep.weights_dtype,
+                            cache_dtype=sweep.cache_dtype,
+                            state_dtype=sweep.state_dtype,
                             seed=scenario.seed,
                             execution=execution,
                             logits=sweep.logits if _has_head(block) else "none",

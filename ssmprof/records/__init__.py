@@ -29,14 +29,23 @@ from ssmprof.records.outcomes import (
     Memory,
     Note,
     Outcome,
-    Point,
     Route,
     Run,
 )
+from ssmprof.records.point import (
+    WORKLOADS,
+    Axis,
+    Conditions,
+    Decode,
+    Point,
+    Prefill,
+    Workload,
+)
 
 __all__ = [
-    "Attribution", "Calibration", "Check", "Clocks", "Cost", "Energy", "Environment", "Failure",
-    "FailureReason", "Family", "Host", "Job", "KernelTime", "Level", "Measurement", "Memory",
-    "Note", "Outcome", "Point", "Route", "Run", "Spread", "TelemetrySample", "Violations",
-    "content_hash", "encode", "median",
+    "WORKLOADS", "Attribution", "Axis", "Calibration", "Check", "Clocks", "Conditions", "Cost",
+    "Decode", "Energy", "Environment", "Failure", "FailureReason", "Family", "Host", "Job",
+    "KernelTime", "Level", "Measurement", "Memory", "Note", "Outcome", "Point", "Prefill", "Route",
+    "Run", "Spread", "TelemetrySample", "Violations", "Workload", "content_hash", "encode",
+    "median",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What came out: points, measurements, failures, and the run that holds them."""
+"""What came out: measurements, failures, and the run that holds them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Literal
 
 from ssmprof.records.base import Record, median
 from ssmprof.records.machine import Clocks, Environment, TelemetrySample
-from ssmprof.spec import Budget, Dtype, Execution, Logits, Passes, Phase, Scenario, Subject, digest
+from ssmprof.records.point import Point
+from ssmprof.spec import Budget, Passes, Scenario, Subject
 
 FailureReason = Literal["out-of-memory", "timeout", "crash", "unsupported", "skipped"]
 Route = Literal["graph-events", "stream-events", "cupti", "prefix-replay", "wall-clock"]
@@ -15,29 +16,6 @@ Family = Literal[
     "scan", "conv", "attention", "gemm", "norm", "elementwise", "copy", "rope", "moe",
     "embedding", "other", "launch-gap",
 ]  # fmt: skip
-
-
-class Point(Record, frozen=True, kw_only=True):
-    """One thing to measure. `key` is the same on every machine and in every release."""
-
-    block: str
-    block_digest: str
-    phase: Phase
-    context: int
-    batch: int = 1
-    dtype: Dtype = "bfloat16"
-    seed: int = 0
-    execution: Execution = "graph"
-    logits: Logits = "none"
-
-    @property
-    def key(self) -> str:
-        """12 hex digits that name the point."""
-        return digest(self)
-
-    def label(self) -> str:
-        """`mamba2 prefill 8192 b1 graph`, for progress lines and messages."""
-        return f"{self.block} {self.phase} {self.context} b{self.batch} {self.execution}"
 
 
 class Job(Record, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from ssmprof.records import Attribution, Environment, KernelTime, Measurement, Run, encode, median
 from ssmprof.report.columns import from_columns, to_columns
 from ssmprof.report.redact import redact
+from ssmprof.store import schema
 
 _COLUMNS = ("outcomes", "telemetry")
 KERNELS = 20
@@ -43,7 +44,7 @@ def compact(run: Run, *, identifiers: bool) -> Run:
 
 def encoded(run: Run) -> bytes:
     """A run as JSON, outcomes and telemetry in columns, with short numbers."""
-    plain = _shorten(msgspec.json.decode(encode(run)))
+    plain = {"format": schema.FORMAT, **_shorten(msgspec.json.decode(encode(run)))}
     for name in _COLUMNS:
         if plain.get(name):
             plain[name] = to_columns(plain[name])
@@ -57,6 +58,8 @@ def decoded(data: bytes) -> Run:
         for name in _COLUMNS:
             if isinstance(plain.get(name), dict):
                 plain[name] = from_columns(plain[name])
+        found = plain.pop("format", 1)
+        plain["outcomes"] = [schema.upgrade(line, found) for line in plain["outcomes"]]
     except (AttributeError, IndexError, KeyError, StopIteration, TypeError) as error:
         raise ValueError(f"its columns do not fit together: {error}") from error
     return msgspec.convert(plain, Run)

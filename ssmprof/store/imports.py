@@ -17,6 +17,7 @@ from ssmprof.records import (
     Measurement,
     Memory,
     Point,
+    Prefill,
     Run,
 )
 from ssmprof.spec import (
@@ -124,8 +125,7 @@ def _measurement(
     point = Point(
         block=subject.name,
         block_digest=digest(subject),
-        phase="prefill",
-        context=context,
+        workload=Prefill(context=context),
         dtype=dtype,
         execution="eager",
         logits="all",

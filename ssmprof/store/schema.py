@@ -6,6 +6,7 @@ are refused with one clear error; nothing is ever rewritten in place.
 History
 1   run.json, environments/<fingerprint>.json, outcomes.jsonl (one Measurement or Failure per line),
     telemetry.jsonl, log.txt. Samples carry 6 significant digits, other numbers 8.
+2   A point holds its workload, {"phase": "prefill", "context": 512}, where it had both as fields.
 """
 
 from __future__ import annotations
@@ -29,11 +30,20 @@ from ssmprof.records import (
 )
 from ssmprof.spec import BlockSpec, Scenario
 
-FORMAT = 1
+FORMAT = 2
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def _workload(line: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 to 2: phase and context of a point become its workload."""
+    point = dict(line["point"])
+    workload = {name: point.pop(name) for name in ("phase", "context")}
+    return {**line, "point": {**point, "workload": workload}}
+
+
 # Format of an outcome line -> function that turns it into the next format.
-UPGRADES: dict[int, Upgrade] = {}
+UPGRADES: dict[int, Upgrade] = {1: _workload}
 
 RECORDS: dict[str, Any] = {
     "block": BlockSpec,

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from ssmprof.cli import main
 from ssmprof.records import Calibration, Run
-from ssmprof.store import folder
+from ssmprof.store import folder, schema
 
 ROOT = Path(__file__).parents[2]
 CHECKED = make.environment(calibration=Calibration(repeat_noise=0.004))
@@ -240,7 +240,7 @@ def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
 def test_a_newer_run_folder_and_a_torn_line_say_what_to_do(ssmprof, run: Path) -> None:
     header = run / "run.json"
     text = header.read_text()
-    header.write_text(text.replace('"format": 1', '"format": 99'))
+    header.write_text(text.replace(f'"format": {schema.FORMAT}', '"format": 99'))
     said = ssmprof("crossover", run)
     assert said.code == 2
     assert "99" in said.err

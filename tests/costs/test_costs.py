@@ -11,6 +11,7 @@ from ssmprof import blocks
 from ssmprof.costs import COSTS, breakdown, cost, footprint, parameters
 from ssmprof.costs.attention import pairs
 from ssmprof.costs.footprint import allocated
+from ssmprof.costs.weights import weights
 from ssmprof.spec import SUBLAYERS, AttentionSpec, BlockSpec, MlpSpec, StateSpec
 
 MATMULS = ("qkv_proj", "out_proj", "in_proj", "x_proj", "dt_proj", "up", "down", "head")
@@ -130,3 +131,20 @@ def test_the_allocator_rounds_as_documented():
     assert allocated(11 * mib) == 12 * mib  # exactly 1 MiB over: the segment is not split
     assert allocated(11 * mib - 512) == 11 * mib - 512
     assert allocated(12 * mib + 1) == 12 * mib + 512
+
+
+def test_bytes_count_in_the_dtype_that_keeps_them():
+    spec = make.block("hybrid")
+    plain = footprint(spec, make.point("hybrid", 1000, dtype="bfloat16"))
+    small = footprint(
+        spec,
+        make.point(
+            "hybrid", 1000, dtype="bfloat16", weights_dtype="int4", cache_dtype="float8",
+            state_dtype="bfloat16",
+        ),
+    )  # fmt: skip
+    assert small.kv_bytes * 2 == plain.kv_bytes
+    assert small.conv_state_bytes * 2 == plain.conv_state_bytes
+    assert small.ssm_state_bytes * 2 == plain.ssm_state_bytes
+    float32 = sum(4 * one.elements for one in weights(spec) if one.float32)
+    assert (small.weights_bytes - float32) * 4 == plain.weights_bytes - float32

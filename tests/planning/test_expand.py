@@ -2,8 +2,10 @@
 
 from itertools import groupby
 
+import pytest
 from make import scenario
 
+from ssmprof.errors import ConfigError
 from ssmprof.planning.expand import expand, jobs
 from ssmprof.spec import Budget, Passes
 
@@ -70,6 +72,17 @@ def test_passes_that_repeat_themselves_run_once():
     assert {job.round for job in found if job.passes.parts} == {0, 1, 2}
     assert {job.point.execution for job in found if job.passes.parts} == {"graph"}
     assert all(job.passes.parts for job in expand(ASKED, device="cpu") if job.round == 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("weights_dtype", "int4"), ("cache_dtype", "float8"), ("state_dtype", "bfloat16")],
+)
+def test_storage_that_no_kernel_reads_is_refused_and_not_timed_as_another(name, kept):
+    with pytest.raises(ConfigError, match=f"sweep.{name}: {kept} cannot be run") as refused:
+        expand(scenario(**{name: kept}))
+    assert f"--{name.replace('_', '-')} {kept}" in (refused.value.fix or "")
+    assert expand(scenario(weights_dtype="float32", cache_dtype="float32"))  # their dtype is asked
 
 
 def test_what_a_pass_is_limited_by_reaches_every_job():

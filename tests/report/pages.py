@@ -16,6 +16,7 @@ from ssmprof.records import (
     Job,
     Note,
     Outcome,
+    Prefill,
     Run,
     TelemetrySample,
 )
@@ -113,7 +114,9 @@ def hostile() -> Run:
                 notes=(Note(kind=evil, text=evil),),
             )  # fmt: skip
         yield make.failure(
-            point=replace(job.point, context=8192), environment=machine.fingerprint, detail=evil
+            point=replace(job.point, workload=Prefill(context=8192)),
+            environment=machine.fingerprint,
+            detail=evil,
         )
 
     return make.run(

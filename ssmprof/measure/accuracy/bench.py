@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ssmprof.records import Point
+from ssmprof.records import WORKLOADS, Point
 from ssmprof.spec import BlockSpec, Phase, digest
 
 LENGTHS = (512, 1000, 4096, 8192, 16_384, 32_768)
@@ -55,4 +55,6 @@ def keep(bench: Bench, name: str, raw: Any) -> None:
 
 def point(spec: BlockSpec, context: int, phase: Phase = "prefill") -> Point:
     """The point of a block at a context; layers only, batch 1, bf16."""
-    return Point(block=spec.name, block_digest=digest(spec), phase=phase, context=context)
+    return Point(
+        block=spec.name, block_digest=digest(spec), workload=WORKLOADS[phase](context=context)
+    )

@@ -221,7 +221,7 @@
       return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
     };
     const rows = run.outcomes.map((one) => {
-      const p = { batch: 1, dtype: "bfloat16", execution: "graph", logits: "none", ...one.point };
+      const p = { batch: 1, dtype: "bfloat16", execution: "graph", logits: "none", ...one.point, ...one.point.workload };
       const found = {
         ...p, round: one.round, status: one.reason || "ok",
         time_s: one.times_s ? middle(one.times_s) : "",
