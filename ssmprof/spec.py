@@ -172,7 +172,10 @@ class Sweep(_Spec, frozen=True, kw_only=True):
 
 
 class Budget(_Spec, frozen=True, kw_only=True):
-    """How long and how precisely to measure. Durations in seconds, noise as a ratio."""
+    """How long and how precisely to measure. Durations in seconds, noise and tie as ratios.
+
+    Contenders that differ by less than `tie` are equal for whoever decides.
+    """
 
     rounds: Positive = 5
     min_samples: Positive = 10
@@ -181,6 +184,7 @@ class Budget(_Spec, frozen=True, kw_only=True):
     point_s: Annotated[float, Meta(gt=0)] = 10.0
     timeout_s: Annotated[float, Meta(gt=0)] = 180.0
     sweep_s: Annotated[float, Meta(gt=0)] | None = None
+    tie: Annotated[float, Meta(gt=0, lt=1)] = 0.02
 
 
 class Passes(_Spec, frozen=True, kw_only=True):

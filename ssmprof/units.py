@@ -40,15 +40,26 @@ def format_bytes(count: float) -> str:
 
 
 def format_context(tokens: float) -> str:
-    """Tokens as the field writes them: `8192` -> `8K`, `9300` -> `9.1K`, `512` -> `512`."""
-    if tokens < 1024:
-        return f"{tokens:.0f}"
+    """Tokens as the field writes them: `8192` -> `8K`, `512` -> `512`, and `9300` -> `9,300`.
+
+    K and M are powers of two, so only their multiples are written with them.
+    """
+    whole = round(tokens)
     for unit, suffix in ((2**20, "M"), (2**10, "K")):
-        if tokens >= unit:
-            scaled = tokens / unit
-            text = f"{scaled:.0f}" if scaled >= 100 else f"{scaled:.3g}"
-            return text + suffix
-    raise AssertionError("unreachable: 1024 tokens and more have a suffix")
+        if whole >= unit and whole % unit == 0:
+            return f"{whole // unit}{suffix}"
+    return f"{whole:,}"
+
+
+def format_zone(low: float | None, high: float | None, one: float | None = None) -> str:
+    """`4,352-4,480`, or the one number a narrow zone is printed as; an open end is a word."""
+    if one is not None:
+        return format_context(one)
+    if low is None or high is None:
+        known = low if high is None else high
+        side = "above" if high is None else "below"
+        return "nowhere" if known is None else f"{side} {format_context(known)}"
+    return f"{format_context(low)}-{format_context(high)}"
 
 
 def format_duration(seconds: float) -> str:

@@ -1,7 +1,11 @@
 """Outcomes -> findings: pure functions of a run, with the uncertainty of each number.
 
-`analyze(run)` runs every finder in FINDERS; each is a function of the run's groups that fills one
-field of `Analysis`. Nothing here imports torch, and libraries for numbers only where they are used.
+    compare/   who wins where, and how sure
+    explain/   why: shares, launches, ceilings, memory, energy
+    decide/    what follows: choices, projections, differences, claims, advice, trust
+
+`analyze(run)` finds everything once; pages, tables and commands read it and compare nothing. No
+part imports torch, and libraries for numbers only where they are used.
 """
 
 from __future__ import annotations
@@ -11,25 +15,72 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ssmprof.analysis import (
-    advise,
-    claims,
-    clocks,
-    crossover,
-    dominance,
-    energy,
-    health,
-    launch,
-    memory,
-    roofline,
-)
-from ssmprof.analysis.curves import curves, facets
-from ssmprof.analysis.findings import Analysis, ClockCheck, CurvePoint, Facet, Share, Trust, Warning
-from ssmprof.analysis.stats import estimate
-from ssmprof.analysis.tags import tags
-from ssmprof.records import Measurement, Outcome, Run, median
+from msgspec.structs import replace
 
-__all__ = ["FINDERS", "Analysis", "analyze"]
+from ssmprof import limits
+from ssmprof.analysis.compare.answer import Answer, Limit
+from ssmprof.analysis.compare.build import answers
+from ssmprof.analysis.compare.conditions import Groups, by_conditions
+from ssmprof.analysis.decide import advise, claims, trust
+from ssmprof.analysis.explain import dominance, energy, launch, memory, roofline
+from ssmprof.analysis.findings import (
+    Advice,
+    ClaimCheck,
+    EnergyPoint,
+    Finding,
+    Grade,
+    Launch,
+    MemoryLaw,
+    MemoryPoint,
+    RooflinePoint,
+    Share,
+)
+from ssmprof.records import Conditions, Outcome, Run
+
+__all__ = ["Analysis", "analyze"]
+
+
+class Analysis(Finding, frozen=True, kw_only=True, dict=True):
+    """Everything found in a run. `answers` come in the order of a page, latency first."""
+
+    answers: tuple[Answer, ...] = ()
+    shares: tuple[Share, ...] = ()
+    launches: tuple[Launch, ...] = ()
+    roofline: tuple[RooflinePoint, ...] = ()
+    memory: tuple[MemoryPoint, ...] = ()
+    memory_laws: tuple[MemoryLaw, ...] = ()
+    energy: tuple[EnergyPoint, ...] = ()
+    claims: tuple[ClaimCheck, ...] = ()
+    advice: tuple[Advice, ...] = ()
+
+    @cached_property
+    def conditions(self) -> list[Conditions]:
+        """Every set of conditions of the run, in the order of a page."""
+        return list(dict.fromkeys(one.conditions for one in self.answers))
+
+    def answer(self, conditions: Conditions, metric: str = "latency") -> Answer | None:
+        """The answer for one metric under one set of conditions."""
+        return self._answers.get((conditions, metric))
+
+    @cached_property
+    def _answers(self) -> dict[tuple[Conditions, str], Answer]:
+        return {(one.conditions, one.metric): one for one in self.answers}
+
+    @cached_property
+    def latencies(self) -> list[Answer]:
+        """The answers for latency, the one of the heading first."""
+        return [one for one in self.answers if one.metric == "latency"]
+
+    @property
+    def grade(self) -> Grade:
+        """The worst grade of any answer: what a gate looks at."""
+        found: list[Grade] = [one.grade for one in self.answers]
+        return max(found) if found else "D"
+
+    @property
+    def withheld(self) -> Limit | None:
+        """Why the heading gives no verdict; None where it gives one."""
+        return self.latencies[0].withheld if self.latencies else None
 
 
 @dataclass(frozen=True)
@@ -39,114 +90,88 @@ class Material:
     run: Run
 
     @cached_property
-    def groups(self) -> dict[Facet, list[Outcome]]:
+    def groups(self) -> Groups:
         """Outcomes by the conditions within which they may be compared."""
-        return facets(self.run.outcomes, self.run.environments)
+        return by_conditions(self.run.outcomes, self.run.environments)
 
     @cached_property
-    def facet_of(self) -> dict[str, Facet]:
-        """Point key -> facet."""
-        return {one.point.key: facet for facet, group in self.groups.items() for one in group}
+    def conditions_of(self) -> dict[str, Conditions]:
+        """Point key -> conditions."""
+        return {one.point.key: found for found, group in self.groups.items() for one in group}
 
     @cached_property
-    def shares(self) -> list[Share]:
-        """Shares of every family at every point whose parts add up."""
+    def answers(self) -> list[Answer]:
+        """Who wins where, with the dominance and the trust of each answer."""
+        found = answers(
+            self.groups,
+            self.run.environments,
+            self.run.scenario.budget.tie,
+            least_context=self.run.comparable_from,
+        )
+        owned = dominance.dominances(self.measured_shares)
+        told: list[Answer] = []
+        for one in found:
+            evidence = trust.Evidence(
+                self.run, one.conditions, self.groups[one.conditions], one.pairs
+            )
+            grade, facts = trust.limits_of(evidence)
+            mine = [each for each in owned if each.conditions == one.conditions]
+            told.append(replace(one, grade=grade, limits=facts, dominance=tuple(mine)))
+        return told
+
+    @cached_property
+    def measured_shares(self) -> list[dominance.Shares]:
+        """Shares of every family and process at every point whose parts add up."""
         sound = [
             one
             for one in self.run.measurements()
-            if one.attribution is None or one.attribution.closure <= health.CLOSURE_WITHHOLDS
+            if one.attribution is None or one.attribution.closure <= limits.CLOSURE_WITHHOLDS
         ]
-        found = dominance.shares(sound, self.facet_of)
+        found = dominance.measured(sound, self.conditions_of)
         # Published tables hold device time and no wall time to divide it by.
-        return found if self._walls else [share for share in found if share.of == "device"]
+        return found if self._walls else [one for one in found if one.of == "device"]
+
+    @cached_property
+    def shares(self) -> list[Share]:
+        """The mean share of every family at every point."""
+        return dominance.shares(self.measured_shares)
 
     @property
     def _walls(self) -> bool:
         return self.run.origin == "measured"
 
     @cached_property
-    def curves(self) -> list[Any]:
-        """Every metric of every contender at every context."""
-        return self.each(_curve_points)
-
-    @cached_property
-    def crossovers(self) -> list[Any]:
-        """Of every pair, in every metric."""
-        return clocks.tagged(self._in_seconds, self.clocks)
-
-    @cached_property
-    def _in_seconds(self) -> list[Any]:
-        return self.each(crossover.find)
-
-    @cached_property
-    def clocks(self) -> list[ClockCheck]:
-        """Seconds against cycles, for every pair."""
-        found = self._in_seconds
-        return self.each(lambda f, g: clocks.check(f, g, [one for one in found if one.facet == f]))
-
-    @cached_property
-    def ratios(self) -> list[Any]:
-        """Of every pair at every common context, in every metric."""
-        return clocks.tagged(self.each(crossover.ratio_points), self.clocks)
-
-    @cached_property
-    def launches(self) -> list[Any]:
+    def launches(self) -> list[Launch]:
         """Launch-bound or not, per point."""
         measured = list(self.run.measurements()) if self._walls else []
-        return launch.launches(measured, self.facet_of)
+        return launch.launches(measured, self.conditions_of)
 
     @cached_property
-    def roofline(self) -> list[Any]:
+    def roofline(self) -> list[RooflinePoint]:
         """Calls and ops against their ceilings."""
         run = self.run
-        return self.each(lambda f, g: roofline.points(f, g, run.scenario, run.environments))
+        return self.each(lambda c, g: roofline.points(c, g, run.scenario, run.environments))
 
     @cached_property
-    def memory(self) -> list[Any]:
-        """Memory by facet and point."""
+    def memory(self) -> list[MemoryPoint]:
+        """Memory by conditions and point."""
         return self.each(memory.points)
 
     @cached_property
-    def memory_laws(self) -> list[Any]:
+    def memory_laws(self) -> list[MemoryLaw]:
         """The law behind the peaks of every block."""
         environments = self.run.environments
-        return self.each(lambda f, g: memory.laws(memory.points(f, g), g, environments))
+        return self.each(lambda c, g: memory.laws(memory.points(c, g), g, environments))
 
-    @cached_property
-    def warnings(self) -> list[Warning]:
-        """What a reader must know."""
-        return health.warnings(self.run, self.clocks)
-
-    def each(self, find: Callable[[Facet, list[Outcome]], Iterable[Any]]) -> list[Any]:
-        """What `find` finds in each facet, in one list."""
-        return [one for facet, group in self.groups.items() for one in find(facet, group)]
+    def each(self, find: Callable[[Conditions, list[Outcome]], Iterable[Any]]) -> list[Any]:
+        """What `find` finds under each set of conditions, in one list."""
+        return [one for found, group in self.groups.items() for one in find(found, group)]
 
 
-def _curve_points(facet: Facet, group: list[Outcome]) -> Iterable[CurvePoint]:
-    notes: dict[tuple[str, int], dict[str, None]] = {}
-    for outcome in group:
-        if isinstance(outcome, Measurement):
-            key = (outcome.point.block, outcome.point.context)
-            notes.setdefault(key, {}).update(dict.fromkeys(tags(outcome)))
-    for metric in crossover.METRICS:
-        for block, curve in curves(group, metric).items():
-            for context, rounds in curve.items():
-                yield CurvePoint(
-                    facet=facet,
-                    metric=metric,
-                    block=block,
-                    context=context,
-                    estimate=estimate([median(values) for values in rounds.values()]),
-                    samples=sum(len(values) for values in rounds.values()),
-                    notes=tuple(notes[block, context]),
-                )
-
-
-def _claims(material: Material) -> Iterable[Any]:
+def _claims(material: Material) -> Iterable[ClaimCheck]:
     evidence = claims.Evidence(
         run=material.run,
-        curves=material.curves,
-        crossovers=material.crossovers,
+        answers=material.answers,
         shares=material.shares,
         launches=material.launches,
         memory=material.memory,
@@ -154,20 +179,16 @@ def _claims(material: Material) -> Iterable[Any]:
     return claims.check(evidence)
 
 
-def _advice(material: Material) -> Iterable[Any]:
+def _advice(material: Material) -> Iterable[Advice]:
     return advise.advise(
-        material.launches, material.roofline, material.crossovers, material.memory_laws
+        material.launches, material.roofline, material.answers, material.memory_laws
     )
 
 
 # Field of Analysis -> the function that fills it.
 FINDERS: dict[str, Callable[[Material], Iterable[Any]]] = {
-    "curves": lambda m: m.curves,
-    "ratios": lambda m: m.ratios,
-    "crossovers": lambda m: m.crossovers,
-    "clocks": lambda m: m.clocks,
+    "answers": lambda m: m.answers,
     "shares": lambda m: m.shares,
-    "dominances": lambda m: dominance.dominances(m.shares),
     "launches": lambda m: m.launches,
     "roofline": lambda m: m.roofline,
     "memory": lambda m: m.memory,
@@ -175,14 +196,10 @@ FINDERS: dict[str, Callable[[Material], Iterable[Any]]] = {
     "energy": lambda m: m.each(energy.points),
     "claims": _claims,
     "advice": _advice,
-    "warnings": lambda m: m.warnings,
 }
 
 
 def analyze(run: Run) -> Analysis:
     """Everything found in a run. Pure: the same run gives the same findings."""
     material = Material(run)
-    trust: Trust = health.trust(run, material.warnings)
-    return Analysis(
-        trust=trust, **{field: tuple(find(material)) for field, find in FINDERS.items()}
-    )
+    return Analysis(**{field: tuple(find(material)) for field, find in FINDERS.items()})

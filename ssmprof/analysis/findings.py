@@ -1,7 +1,7 @@
 """What the analysis finds: frozen values, each with its uncertainty and its conditions.
 
-Seconds, bytes, joules, tokens. An interval covers 95 %; it is None for fewer than three rounds
-(processes), and `spread` then says what was seen.
+Seconds, bytes, joules, tokens. The interval of an estimate covers 95 %; it is None for fewer than
+three processes, and `spread` then says what was seen.
 """
 
 from __future__ import annotations
@@ -10,37 +10,21 @@ from typing import Literal
 
 from msgspec import Struct
 
-from ssmprof.spec import Dtype, Execution, Logits, Phase
+from ssmprof.records import Conditions
 
 Metric = Literal["latency", "hot-latency", "energy", "memory"]
-CrossoverKind = Literal["at", "band", "never", "unresolved", "only-one-fits"]
+DominanceKind = Literal["from", "up-to", "throughout", "never", "several", "unresolved"]
 Denominator = Literal["device", "graph-wall", "eager-wall"]
 Grade = Literal["A", "B", "C", "D"]
 Interval = tuple[float, float]
 
 
-class _Finding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Finding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all findings."""
 
 
-class Facet(_Finding, frozen=True, kw_only=True, order=True):
-    """Conditions within which contenders may be compared."""
-
-    device: str
-    phase: Phase
-    batch: int
-    dtype: Dtype
-    execution: Execution
-    logits: Logits
-
-    def label(self) -> str:
-        """`prefill, batch 1, bfloat16, graph`."""
-        head = "" if self.logits == "none" else f", {self.logits} logits"
-        return f"{self.phase}, batch {self.batch}, {self.dtype}, {self.execution}{head}"
-
-
-class Estimate(_Finding, frozen=True, kw_only=True):
-    """A value over `rounds` processes: geometric mean of their medians, 95 % interval, spread."""
+class Estimate(Finding, frozen=True, kw_only=True):
+    """A value over so many processes: geometric mean of their medians, 95 % interval, spread."""
 
     value: float
     rounds: int
@@ -49,10 +33,10 @@ class Estimate(_Finding, frozen=True, kw_only=True):
     method: str
 
 
-class CurvePoint(_Finding, frozen=True, kw_only=True):
+class CurvePoint(Finding, frozen=True, kw_only=True):
     """One contender at one context: what a latency, energy or memory chart draws."""
 
-    facet: Facet
+    conditions: Conditions
     metric: Metric
     block: str
     context: int
@@ -61,84 +45,10 @@ class CurvePoint(_Finding, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-class RatioPoint(_Finding, frozen=True, kw_only=True):
-    """Metric of `block` over that of `other` at one context, from medians of the same rounds.
-
-    `certain` is the sign of the difference: -1 `block` is lower, 1 it is higher, 0 a tie. `cycles`
-    is the same ratio of latencies in SM cycles, where the clocks are known.
-    """
-
-    facet: Facet
-    metric: Metric
-    block: str
-    other: str
-    context: int
-    estimate: Estimate
-    certain: Literal[-1, 0, 1]
-    cycles: Estimate | None = None
-    notes: tuple[str, ...] = ()
-
-
-class Crossover(_Finding, frozen=True, kw_only=True):
-    """Where one contender overtakes another.
-
-    at             `winner` is lower from `context` on; `low` and `high` are the nearest measured
-                   contexts at which the lower one is certain; `interval` that of the root
-    band           no difference from `low` to `high`; `ahead_below` and `ahead_above` say who is
-                   lower outside, where anything was measured there
-    never          `winner` is lower at every context from `low` to `high`
-    only-one-fits  `loser` fits up to `low` and failed at `high`, where `winner` still ran
-    unresolved     no answer; `why` says what is missing
-    A pair with several sign changes has several records; `crossings` counts them."""
-
-    metric: Metric
-    facet: Facet
-    winner: str
-    loser: str
-    kind: CrossoverKind
-    context: float | None = None
-    low: float | None = None
-    high: float | None = None
-    interval: Interval | None = None
-    spread: Interval | None = None
-    ahead_below: str | None = None
-    ahead_above: str | None = None
-    crossings: int = 1
-    rounds: int = 0
-    step: str | None = None
-    why: str | None = None
-    providers: dict[str, dict[str, str]] = {}
-    notes: tuple[str, ...] = ()
-
-    @property
-    def wide(self) -> bool:
-        """Whether the bracket is wider than a factor of two: say "between", not a number."""
-        return self.low is None or self.high is None or self.high > 2 * self.low
-
-
-class ClockCheck(_Finding, frozen=True, kw_only=True):
-    """Two contenders' latencies in seconds against the same in SM cycles.
-
-    agree              both name the same winners, and switches within each other's intervals
-    depends-on-clocks  they do not: at `contexts` (none where only the switch moves), and `text`
-                       holds both figures
-    unknown            the clock of some samples is not known; `text` says why
-    `cycles` holds the ratio `block` over `other` in cycles, by context.
-    """
-
-    facet: Facet
-    block: str
-    other: str
-    verdict: Literal["agree", "depends-on-clocks", "unknown"]
-    text: str = ""
-    contexts: tuple[int, ...] = ()
-    cycles: dict[int, Estimate] = {}
-
-
-class Share(_Finding, frozen=True, kw_only=True):
+class Share(Finding, frozen=True, kw_only=True):
     """Share of one kernel family in one block's time at one context."""
 
-    facet: Facet
+    conditions: Conditions
     block: str
     context: int
     family: str
@@ -148,36 +58,35 @@ class Share(_Finding, frozen=True, kw_only=True):
     interval: Interval | None
 
 
-class Dominance(_Finding, frozen=True, kw_only=True):
-    """Where a family exceeds half of the time of a block.
+class Dominance(Finding, frozen=True, kw_only=True):
+    """Where a family (or "custom": all kernels of their own) owns more than half of the time.
 
-    from         above `context` (bracket `low`, `high`), up to the end of what was measured
-    up-to        below `context`, from the start of what was measured
-    throughout   at every context measured
-    not-reached  at none; `peak_share` is the most it takes
-    several      more than one change
+    from        above the zone from `low_tokens` to `high_tokens`, to the end of what was measured
+    up-to       below that zone, from the start of what was measured
+    throughout  at every length measured
+    never       at none; `peak_share` is the most it takes, at `peak_tokens`
+    several     it passes one half more than once, between `low_tokens` and `high_tokens`
+    unresolved  no length is certain on one of the sides
     """
 
-    facet: Facet
+    conditions: Conditions
     block: str
     family: str
     of: Denominator
-    kind: Literal["from", "up-to", "throughout", "not-reached", "several"]
+    kind: DominanceKind
     peak_share: float
-    peak_context: int
-    context: float | None = None
-    low: int | None = None
-    high: int | None = None
-    interval: Interval | None = None
+    peak_tokens: int
+    low_tokens: int | None = None
+    high_tokens: int | None = None
 
 
-class Launch(_Finding, frozen=True, kw_only=True):
+class Launch(Finding, frozen=True, kw_only=True):
     """Whether the device waits for the host (measurement.md, section 7).
 
     `gap` = 1 - graph/eager (device/eager where no graph exists), `busy` = kernels/eager.
     """
 
-    facet: Facet
+    conditions: Conditions
     block: str
     context: int
     eager_s: float
@@ -189,10 +98,10 @@ class Launch(_Finding, frozen=True, kw_only=True):
     host_s_per_launch: float | None = None
 
 
-class RooflinePoint(_Finding, frozen=True, kw_only=True):
+class RooflinePoint(Finding, frozen=True, kw_only=True):
     """A call, or one of its ops, against its ceilings."""
 
-    facet: Facet
+    conditions: Conditions
     block: str
     context: int
     scope: str
@@ -219,10 +128,10 @@ class RooflinePoint(_Finding, frozen=True, kw_only=True):
         return self.floor_s / self.time_s
 
 
-class MemoryPoint(_Finding, frozen=True, kw_only=True):
+class MemoryPoint(Finding, frozen=True, kw_only=True):
     """Peak memory of one block at one context, by owner, or the failure at it."""
 
-    facet: Facet
+    conditions: Conditions
     block: str
     context: int
     fits: bool
@@ -232,13 +141,13 @@ class MemoryPoint(_Finding, frozen=True, kw_only=True):
     detail: str | None = None
 
 
-class MemoryLaw(_Finding, frozen=True, kw_only=True):
+class MemoryLaw(Finding, frozen=True, kw_only=True):
     """peak = fixed + per token * context, fitted over the contexts measured.
 
     `fits_up_to`, where the law meets the capacity, is a prediction; None if the peak is constant.
     """
 
-    facet: Facet
+    conditions: Conditions
     block: str
     fixed_bytes: float
     bytes_per_token: float
@@ -249,10 +158,10 @@ class MemoryLaw(_Finding, frozen=True, kw_only=True):
     failed_at: int | None
 
 
-class EnergyPoint(_Finding, frozen=True, kw_only=True):
+class EnergyPoint(Finding, frozen=True, kw_only=True):
     """Energy of one call; per token read in prefill, per token made in decode."""
 
-    facet: Facet
+    conditions: Conditions
     block: str
     context: int
     energy_j: Estimate
@@ -263,28 +172,7 @@ class EnergyPoint(_Finding, frozen=True, kw_only=True):
     scope: str
 
 
-class Warning(_Finding, frozen=True, kw_only=True):
-    """Something a reader must know: `kind` is for programs, `fix` mends it."""
-
-    kind: str
-    text: str
-    points: int = 0
-    fix: str | None = None
-
-
-class Trust(_Finding, frozen=True, kw_only=True):
-    """How far the run can be believed.
-
-    `limits` are the rules applied, to be printed beside the grade; D withholds the verdict.
-    """
-
-    grade: Grade
-    reasons: tuple[str, ...]
-    limits: tuple[str, ...]
-    withheld: str | None = None
-
-
-class ClaimCheck(_Finding, frozen=True, kw_only=True):
+class ClaimCheck(Finding, frozen=True, kw_only=True):
     """A published claim against this run."""
 
     claim: str
@@ -296,29 +184,9 @@ class ClaimCheck(_Finding, frozen=True, kw_only=True):
     why: str
 
 
-class Advice(_Finding, frozen=True, kw_only=True):
+class Advice(Finding, frozen=True, kw_only=True):
     """What could be changed: the finding, the evidence, and at most how much it gains (a ratio)."""
 
     finding: str
     evidence: str
     at_most: float | None = None
-
-
-class Analysis(_Finding, frozen=True, kw_only=True):
-    """Everything found in a run."""
-
-    curves: tuple[CurvePoint, ...] = ()
-    ratios: tuple[RatioPoint, ...] = ()
-    crossovers: tuple[Crossover, ...] = ()
-    clocks: tuple[ClockCheck, ...] = ()
-    shares: tuple[Share, ...] = ()
-    dominances: tuple[Dominance, ...] = ()
-    launches: tuple[Launch, ...] = ()
-    roofline: tuple[RooflinePoint, ...] = ()
-    memory: tuple[MemoryPoint, ...] = ()
-    memory_laws: tuple[MemoryLaw, ...] = ()
-    energy: tuple[EnergyPoint, ...] = ()
-    claims: tuple[ClaimCheck, ...] = ()
-    advice: tuple[Advice, ...] = ()
-    warnings: tuple[Warning, ...] = ()
-    trust: Trust

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ssmprof.measure.stopping import Stopping
+from ssmprof.limits import THROTTLED_CLOCK
 from ssmprof.records import Clocks, Note, median
 
 Clock = Callable[[], float]
@@ -21,7 +22,6 @@ Clock = Callable[[], float]
 # the times no longer fall.
 _SETTLED = 0.1
 _LONG_CALL_S = 0.25  # one repetition shows that a call this long has settled well enough
-_THROTTLED = 0.75  # of the highest clock: a boost clock alone is no throttling
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,13 @@ def throttle_notes(clocks: Clocks, highest_hz: float | None) -> tuple[Note, ...]
     spread = clocks.sm_clock_hz
     seen = (clocks.sm_before_hz, clocks.sm_after_hz, spread.median if spread else None)
     lowest = min((hz for hz in seen if hz), default=None)
-    slow = lowest is not None and highest_hz is not None and lowest < _THROTTLED * highest_hz
+    slow = lowest is not None and highest_hz is not None and lowest < THROTTLED_CLOCK * highest_hz
     if not clocks.throttle and not slow:
         return ()
     reasons = list(clocks.throttle)
     if lowest is not None and highest_hz is not None:
         reasons.append(f"SM clock at {lowest / 1e6:.0f} of {highest_hz / 1e6:.0f} MHz")
     capped = not slow and set(clocks.throttle) == {"power cap"}
-    return (Note(kind="power-cap" if capped else "throttled", text="; ".join(reasons)),)
+    share = lowest / highest_hz if lowest is not None and highest_hz is not None else None
+    kind = "power-cap" if capped else "throttled"
+    return (Note(kind=kind, text="; ".join(reasons), value=share),)

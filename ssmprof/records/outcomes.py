@@ -33,11 +33,23 @@ class Job(Record, frozen=True, kw_only=True):
         return f"{self.point.key}-{self.round}"
 
 
-class Note(Record, frozen=True, kw_only=True):
-    """A tag on a result: `kind` for programs (noisy, throttled, closure), `text` for people."""
+# Every kind of tag a point may carry; who reads runs looks at the kind, never at the text.
+NoteKind = Literal[
+    "noisy", "throttled", "power-cap", "clock", "warm-up", "compiled", "swapped", "below-timer",
+    "closure", "route", "unnamed", "memory", "energy", "host", "broken-pass", "provider",
+]  # fmt: skip
 
-    kind: str
+
+class Note(Record, frozen=True, kw_only=True):
+    """A tag on a result: `kind` for programs, `text` for people.
+
+    `value` is the number behind it: the lowest SM clock over the highest (throttled, power-cap),
+    the share missed (closure) or without a family (unnamed).
+    """
+
+    kind: NoteKind
     text: str
+    value: float | None = None
 
 
 class KernelTime(Record, frozen=True, kw_only=True):
@@ -149,6 +161,8 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     only for published results. `launches` counts kernel launches of one call.
     `wall_s` is everything this point took, `measuring_s` the part of it spent in timed samples and
     in the passes beside them: building, warming up and capturing are not in it.
+    `beside` is the contender it took turns with in one process: `times_s[i]` of both are one turn.
+    `mode` tells cold calls from windows under sustained load.
     """
 
     point: Point
@@ -168,6 +182,8 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     clocks: Clocks = Clocks()
     providers: dict[str, str] = {}
     notes: tuple[Note, ...] = ()
+    beside: str | None = None
+    mode: Literal["cold", "sustained"] = "cold"
     started_unix_s: float = 0.0
     wall_s: float = 0.0
     measuring_s: float = 0.0
@@ -207,7 +223,10 @@ Outcome = Measurement | Failure
 
 
 class Run(Record, frozen=True, kw_only=True):
-    """A whole run: what was asked, where, and every outcome of it."""
+    """A whole run: what was asked, where, and every outcome of it.
+
+    Lengths below `comparable_from` tokens are shown and decide nothing (some published runs).
+    """
 
     scenario: Scenario
     environments: dict[str, Environment]
@@ -217,6 +236,7 @@ class Run(Record, frozen=True, kw_only=True):
     command: str | None = None
     origin: Literal["measured", "published"] = "measured"
     source: str | None = None
+    comparable_from: int = 0
     dropped_lines: int = 0
 
     def measurements(self) -> Iterator[Measurement]:

@@ -68,13 +68,13 @@ class Conditions(Record, frozen=True, kw_only=True):
         return "".join(f", {what} {found}" for what, found, usual in stored if found != usual)
 
     def order(self) -> tuple[object, ...]:
-        """A fixed order of conditions: prefill before decode, small batches and graphs first."""
+        """A fixed order of conditions: prefill before decode, then graphs, then small batches."""
         return (
             self.device,
             self.phase != "prefill",
+            self.execution != "graph",
             self.batch or 0,
             self.context or 0,
-            self.execution != "graph",
             self.dtype,
             self.logits,
             self.weights_dtype,

@@ -41,6 +41,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     command: str | None = None
     origin: Literal["measured", "published"] = "measured"
     source: str | None = None
+    comparable_from: int = 0
 
 
 class _Versioned(msgspec.Struct):
@@ -101,6 +102,7 @@ def create(
     command: str | None = None,
     origin: Literal["measured", "published"] = "measured",
     source: str | None = None,
+    comparable_from: int = 0,
 ) -> RunFolder:
     """Make a new run folder. Raises StoreError where anything is already there."""
     header = Header(
@@ -110,6 +112,7 @@ def create(
         command=command,
         origin=origin,
         source=source,
+        comparable_from=comparable_from,
     )
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -185,6 +188,7 @@ def load(path: Path) -> Run:
         command=header.command,
         origin=header.origin,
         source=header.source,
+        comparable_from=header.comparable_from,
         dropped_lines=contents.dropped_lines,
     )
 
@@ -220,7 +224,12 @@ def merge(runs: Iterable[Run], *, allow_different: bool = False) -> Run:
 def write(path: Path, run: Run) -> None:
     """Store a whole run as a new folder (imports of published results, samples for tests)."""
     with create(
-        path, run.scenario, command=run.command, origin=run.origin, source=run.source
+        path,
+        run.scenario,
+        command=run.command,
+        origin=run.origin,
+        source=run.source,
+        comparable_from=run.comparable_from,
     ) as folder:
         for environment in run.environments.values():
             folder.add_environment(environment)

@@ -84,6 +84,7 @@ def ssm_scope(folder: Path = FOLDER) -> Run:
         outcomes=outcomes,
         origin="published",
         source=SOURCE,
+        comparable_from=COMPARABLE_FROM,
     )
 
 

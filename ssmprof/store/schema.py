@@ -7,10 +7,13 @@ History
 1   run.json, environments/<fingerprint>.json, outcomes.jsonl (one Measurement or Failure per line),
     telemetry.jsonl, log.txt. Samples carry 6 significant digits, other numbers 8.
 2   A point holds its workload, {"phase": "prefill", "context": 512}, where it had both as fields.
+    The tag `throttled` is a low clock or a reason beyond the power limit; `power-cap` that limit
+    at a high clock. A tag may carry its number (`value`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,15 +38,33 @@ FORMAT = 2
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def _workload(line: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 to 2: phase and context of a point become its workload."""
+_CLOCK = re.compile(r"SM clock at (\d+) of (\d+) MHz")
+
+
+def _format_2(line: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 to 2: phase and context become the workload, the numbers of tags their value."""
     point = dict(line["point"])
     workload = {name: point.pop(name) for name in ("phase", "context")}
-    return {**line, "point": {**point, "workload": workload}}
+    lifted = {**line, "point": {**point, "workload": workload}}
+    if line.get("notes"):
+        lifted["notes"] = [_note(one, line) for one in line["notes"]]
+    return lifted
+
+
+def _note(note: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
+    """Early runs called a power limit at any clock throttled; later ones said the clock in words."""
+    if note["kind"] not in ("throttled", "power-cap"):
+        return note
+    clock = _CLOCK.search(note["text"])
+    if clock is not None:
+        return {**note, "value": int(clock[1]) / int(clock[2])}
+    slow = any(_CLOCK.search(one["text"]) for one in line["notes"])
+    alone = line.get("clocks", {}).get("throttle") == ["power cap"]
+    return {**note, "kind": "power-cap"} if alone and not slow else note
 
 
 # Format of an outcome line -> function that turns it into the next format.
-UPGRADES: dict[int, Upgrade] = {1: _workload}
+UPGRADES: dict[int, Upgrade] = {1: _format_2}
 
 RECORDS: dict[str, Any] = {
     "block": BlockSpec,

@@ -18,6 +18,7 @@ from typing import Any, get_args
 import torch
 
 from ssmprof.errors import SsmprofError, nearest
+from ssmprof import limits
 from ssmprof.measure.attribution import (
     cupti,
     graph_events,
@@ -35,11 +36,6 @@ from ssmprof.measure.attribution.intervals import (
 )
 from ssmprof.measure.attribution.mark_cost import mark_cost
 from ssmprof.records import Attribution, Note, Route
-
-# Beyond these the shares still stand, but are tagged; beyond the last no verdict is built on them.
-CLOSURE_TARGET: dict[str, float] = {"graph-events": 0.02}
-CLOSURE_TARGET_ELSE = 0.05
-CLOSURE_LIMIT = 0.10
 
 
 @dataclass(slots=True)
@@ -193,14 +189,16 @@ def attribute(
 def notes(attribution: Attribution) -> tuple[Note, ...]:
     """Tags a result earns: closure above target, a fallback, time without a family."""
     found: list[Note] = []
-    target = CLOSURE_TARGET.get(attribution.route, CLOSURE_TARGET_ELSE)
+    target = limits.closure_target(attribution.route)
     if attribution.closure > target:
-        verdict = "; who dominates is withheld" if attribution.closure > CLOSURE_LIMIT else ""
+        withheld = attribution.closure > limits.CLOSURE_WITHHOLDS
+        verdict = "; who dominates is withheld" if withheld else ""
         found.append(
             Note(
                 kind="closure",
                 text=f"parts miss the whole by {attribution.closure:.1%} "
                 f"(target {target:.0%}){verdict}",
+                value=attribution.closure,
             )
         )
     if attribution.fallback:

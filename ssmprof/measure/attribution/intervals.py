@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ssmprof.families import family_of
+from ssmprof.limits import UNNAMED
 from ssmprof.measure.attribution.tracer import Op
 from ssmprof.records import Family, KernelTime, Note, median
 
 # Names longer than this are template noise; the family was decided on the whole name.
 _NAME_LENGTH = 120
-OTHER_LIMIT = 0.02
 
 
 class Untraceable(RuntimeError):
@@ -172,11 +172,12 @@ def unnamed_note(kernels: Sequence[KernelTime]) -> Note | None:
     whole = sum(median(row.times_s) for row in kernels)
     other = [row for row in kernels if row.family == "other"]
     share = sum(median(row.times_s) for row in other) / whole if whole else 0.0
-    if share <= OTHER_LIMIT:
+    if share <= UNNAMED:
         return None
     other.sort(key=lambda row: -median(row.times_s))
     names = ", ".join(dict.fromkeys(row.kernel or row.op for row in other[:5]))
     return Note(
         kind="unnamed",
         text=f"{share:.1%} of device time has no kernel family: {names}",
+        value=share,
     )

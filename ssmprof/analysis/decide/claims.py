@@ -16,11 +16,12 @@ from typing import Literal, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from ssmprof.analysis import static_claims
-from ssmprof.analysis.findings import ClaimCheck, Crossover, CurvePoint, Launch, MemoryPoint, Share
+from ssmprof.analysis.compare.answer import Answer
+from ssmprof.analysis.decide import static_claims
+from ssmprof.analysis.findings import ClaimCheck, Launch, MemoryPoint, Share
 from ssmprof.records import Run
 from ssmprof.spec import BlockSpec
-from ssmprof.units import format_context
+from ssmprof.units import format_context, format_zone
 
 NEAR = 0.15  # lengths this close to the claim's count as its length
 MARGIN = 0.10  # a value this close to the claimed one holds
@@ -64,11 +65,20 @@ class Evidence(NamedTuple):
     """What a check may look at."""
 
     run: Run
-    curves: Sequence[CurvePoint]
-    crossovers: Sequence[Crossover]
+    answers: Sequence[Answer]
     shares: Sequence[Share]
     launches: Sequence[Launch]
     memory: Sequence[MemoryPoint]
+
+    def of(self, metric: str) -> list[Answer]:
+        """Answers for prefill at batch 1 in a metric."""
+        return [
+            one
+            for one in self.answers
+            if one.metric == metric
+            and one.conditions.phase == "prefill"
+            and one.conditions.batch == 1
+        ]
 
     def names(self, architecture: str) -> set[str]:
         """Blocks of one architecture (transformer, ssm, hybrid)."""
@@ -77,7 +87,7 @@ class Evidence(NamedTuple):
         }
 
 
-Answer = tuple[str, Verdict, str]  # what was seen here, the verdict, why
+Seen = tuple[str, Verdict, str]  # what was seen here, the verdict, why
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,7 +105,7 @@ def check(evidence: Evidence) -> list[ClaimCheck]:
     """One line per claim."""
     found: list[ClaimCheck] = []
     for claim in ledger():
-        answer: Answer
+        answer: Seen
         if claim.id in static_claims.CHECKS:
             here, holds = static_claims.CHECKS[claim.id]()
             answer = here, "holds" if holds else "not-here", "recomputed from shapes"
@@ -123,14 +133,12 @@ def _ratios(evidence: Evidence, metric: str = "latency") -> dict[int, float]:
     """Context -> best transformer over best pure SSM, prefill at batch 1, graph before eager."""
     kinds = {"transformer": evidence.names("transformer"), "ssm": evidence.names("ssm")}
     best: dict[tuple[str, int, str], float] = {}
-    for point in evidence.curves:
-        if point.metric != metric or point.facet.phase != "prefill" or point.facet.batch != 1:
-            continue
-        for kind, names in kinds.items():
-            if point.block in names:
-                key = (point.facet.execution, point.context, kind)
-                value = point.estimate.value
-                best[key] = min(value, best.get(key, math.inf))
+    for one in evidence.of(metric):
+        for point in one.curves:
+            for kind, names in kinds.items():
+                if point.block in names:
+                    key = (one.conditions.execution, point.context, kind)
+                    best[key] = min(point.estimate.value, best.get(key, math.inf))
     execution = "graph" if any(key[0] == "graph" for key in best) else "eager"
     return {
         context: best[execution, context, "transformer"] / best[execution, context, "ssm"]
@@ -141,11 +149,11 @@ def _ratios(evidence: Evidence, metric: str = "latency") -> dict[int, float]:
     }
 
 
-def _missing(what: str) -> Answer:
+def _missing(what: str) -> Seen:
     return "-", "not-testable", f"this run holds no {what}"
 
 
-def _up_to(value: float, claimed: float, where: str, caveat: str = "") -> Answer:
+def _up_to(value: float, claimed: float, where: str, caveat: str = "") -> Seen:
     """A claim "up to x times": holds near x, holds more strongly above, not below."""
     verdict: Verdict = "not-here"
     if value >= claimed * (1 - MARGIN):
@@ -153,7 +161,7 @@ def _up_to(value: float, claimed: float, where: str, caveat: str = "") -> Answer
     return f"{value:.2f}x at {where}", verdict, caveat or "ratio of this run's best contenders"
 
 
-def _short(evidence: Evidence) -> Answer:
+def _short(evidence: Evidence) -> Seen:
     ratios = {c: 1 / r for c, r in _ratios(evidence).items() if 1024 <= c <= 8192}
     if not ratios:
         return _missing("transformer and SSM prefill from 1K to 8K")
@@ -163,7 +171,7 @@ def _short(evidence: Evidence) -> Answer:
     return _up_to(ratios[context], 1.9, format_context(context))
 
 
-def _long(evidence: Evidence) -> Answer:
+def _long(evidence: Evidence) -> Seen:
     ratios = {c: r for c, r in _ratios(evidence).items() if abs(c / 57_344 - 1) <= NEAR}
     if not ratios:
         return _missing("transformer and SSM prefill near 57,344 tokens")
@@ -171,37 +179,43 @@ def _long(evidence: Evidence) -> Answer:
     return _up_to(ratios[context], 4.0, format_context(context))
 
 
-def _crossover_8k(evidence: Evidence) -> Answer:
+def _crossover_8k(evidence: Evidence) -> Seen:
+    """From which length some SSM is faster than some transformer: their pairs' own crossings."""
     transformers, ssms = evidence.names("transformer"), evidence.names("ssm")
-    found = [
-        one
-        for one in evidence.crossovers
-        if one.metric == "latency"
-        and one.facet.phase == "prefill"
-        and one.facet.batch == 1
-        and {one.winner, one.loser} & transformers
-        and {one.winner, one.loser} & ssms
-        and one.kind != "only-one-fits"
+    every = evidence.of("latency")
+    graphs = [one for one in every if one.conditions.execution == "graph"] or every
+    pairs = [
+        (one, pair)
+        for one in graphs
+        for pair in one.pairs
+        if {pair.block, pair.other} & transformers and {pair.block, pair.other} & ssms
     ]
-    if not found:
+    if not pairs:
         return _missing("transformer and SSM in prefill")
-    graphs = [one for one in found if one.facet.execution == "graph"] or found
-    points = [one for one in graphs if one.kind == "at" and one.winner in ssms and one.context]
-    if not points:
-        return "no crossover in range", "not-here", graphs[0].facet.label()
-    seen = ", ".join(f"{one.winner} at {format_context(one.context or 0)}" for one in points)
-    near = any(one.context and 4096 <= one.context <= 16384 for one in points)
+    zones = [
+        crossing
+        for _, pair in pairs
+        for crossing in pair.crossings
+        if crossing.kind == "zone" and crossing.after in ssms
+    ]
+    if not zones:
+        return "no crossing in range", "not-here", pairs[0][0].conditions.label()
+    seen = ", ".join(
+        f"{one.after} {format_zone(one.low_tokens, one.high_tokens, one.context_tokens)}"
+        for one in zones
+    )
+    near = any((one.low_tokens or 0) <= 16_384 and (one.high_tokens or 0) >= 4096 for one in zones)
     return seen, "holds" if near else "not-here", "within a factor of two of 8K"
 
 
-def _exponents(evidence: Evidence) -> Answer:
+def _exponents(evidence: Evidence) -> Seen:
     wanted = {"scan": 1.0, "attention": 2.0}
     seen: dict[str, float] = {}
     for family in wanted:
         points = {
             share.context: share.time_s
             for share in evidence.shares
-            if (share.family, share.of, share.facet.phase) == (family, "device", "prefill")
+            if (share.family, share.of, share.conditions.phase) == (family, "device", "prefill")
             and share.block in evidence.names("ssm" if family == "scan" else "transformer")
             and share.context >= 8192
         }
@@ -215,7 +229,7 @@ def _exponents(evidence: Evidence) -> Answer:
     return here, "holds" if holds else "not-here", "slope of log time over log context from 8K on"
 
 
-def _edge_share(evidence: Evidence) -> Answer:
+def _edge_share(evidence: Evidence) -> Seen:
     if not any(machine.unified_memory for machine in evidence.run.environments.values()):
         return "-", "not-testable", "not an edge device"
     ours = [
@@ -233,13 +247,14 @@ def _edge_share(evidence: Evidence) -> Answer:
     return here, "holds" if peak.share > 0.55 else "not-here", why
 
 
-def _state_is_constant(evidence: Evidence) -> Answer:
+def _state_is_constant(evidence: Evidence) -> Seen:
     pure = evidence.names("ssm")
     caches: dict[str, set[int]] = {}
     for point in evidence.memory:
         if point.fits and point.block in pure:
             held = sum(point.parts.get(owner, 0) for owner in ("kv", "conv_state", "ssm_state"))
-            key = f"{point.block} {point.facet.batch} {point.facet.phase} {point.facet.dtype}"
+            under = point.conditions
+            key = f"{point.block} {under.batch} {under.phase} {under.dtype}"
             caches.setdefault(key, set()).add(held)
     lengths = {point.context for point in evidence.memory if point.fits and point.block in pure}
     if len(lengths) < 2:
@@ -249,11 +264,13 @@ def _state_is_constant(evidence: Evidence) -> Answer:
     return here, "holds" if constant else "not-here", "bytes of the caches of the pure SSMs"
 
 
-def _decode_host_bound(evidence: Evidence) -> Answer:
+def _decode_host_bound(evidence: Evidence) -> Seen:
     decode = [
         launch
         for launch in evidence.launches
-        if launch.facet.phase == "decode" and launch.facet.batch == 1 and launch.context <= 24_576
+        if launch.conditions.phase == "decode"
+        and launch.conditions.batch == 1
+        and launch.context <= 24_576
     ]
     if not decode:
         return _missing("eager and graph decode up to 24,576 tokens")
@@ -262,10 +279,10 @@ def _decode_host_bound(evidence: Evidence) -> Answer:
     return here, "holds" if bound == len(decode) else "not-here", "eager against graph, batch 1"
 
 
-def _all_logits(metric: str, claimed: float) -> Callable[[Evidence], Answer]:
+def _all_logits(metric: str, claimed: float) -> Callable[[Evidence], Seen]:
     """Saving of the SSM near 57,344 tokens with logits of every position, in percent."""
 
-    def check(evidence: Evidence) -> Answer:
+    def check(evidence: Evidence) -> Seen:
         if evidence.run.scenario.sweep.logits != "all" or not _whole_models(evidence.run):
             return "-", "not-testable", "needs whole models with all logits (scenario paper-57k)"
         ratios = {c: r for c, r in _ratios(evidence, metric).items() if abs(c / 57_344 - 1) <= NEAR}
@@ -286,7 +303,7 @@ def _whole_models(run: Run) -> bool:
 
 
 # Claim -> its check against a run.
-CHECKS: dict[str, Callable[[Evidence], Answer]] = {
+CHECKS: dict[str, Callable[[Evidence], Seen]] = {
     "scope-short-19x": _short,
     "scope-long-4x": _long,
     "crossover-8k": _crossover_8k,

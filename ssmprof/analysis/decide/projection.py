@@ -12,13 +12,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from ssmprof.analysis.curves import curves, facets, round_medians
-from ssmprof.analysis.decide import at
-from ssmprof.analysis.findings import Facet, Interval
-from ssmprof.analysis.stats import estimate
-from ssmprof.records import Measurement, Run
+from ssmprof.analysis.compare.conditions import by_conditions
+from ssmprof.analysis.compare.curve import between, contenders
+from ssmprof.analysis.findings import Interval
+from ssmprof.records import Conditions, Measurement, Run
 
 LEAST_POINTS = 6
 HELD_OUT = 2
@@ -32,7 +31,7 @@ class Projection(Struct, frozen=True, kw_only=True):
     """Beyond what was measured; never a measurement. `refused` says why there is no value."""
 
     device: str
-    facet: Facet
+    conditions: Conditions
     block: str
     context: int
     value_s: float | None
@@ -43,12 +42,14 @@ class Projection(Struct, frozen=True, kw_only=True):
 
 
 def longer(run: Run, contexts: Iterable[int]) -> list[Projection]:
-    """Every block of every facet at contexts beyond its longest measured one."""
+    """Every block under every set of conditions at contexts beyond its longest measured one."""
     wanted = sorted(contexts)
     found: list[Projection] = []
-    for facet, outcomes in facets(run.outcomes, run.environments).items():
-        for block, curve in curves(outcomes).items():
-            values = {c: estimate(list(r.values())).value for c, r in round_medians(curve).items()}
+    for conditions, outcomes in by_conditions(run.outcomes, run.environments).items():
+        for block, one in contenders(outcomes).items():
+            values = one.medians()
+            if not values:
+                continue
             beyond = [context for context in wanted if context > max(values)]
             providers = {
                 context: one.providers
@@ -56,12 +57,14 @@ def longer(run: Run, contexts: Iterable[int]) -> list[Projection]:
                 if isinstance(one, Measurement) and one.point.block == block
                 for context in (one.point.context,)
             }
-            found.extend(_longer(facet, block, values, providers, context) for context in beyond)
+            found.extend(
+                _longer(conditions, block, values, providers, context) for context in beyond
+            )
     return found
 
 
 def _longer(
-    facet: Facet,
+    conditions: Conditions,
     block: str,
     values: Mapping[int, float],
     providers: Mapping[int, dict[str, str]],
@@ -69,8 +72,8 @@ def _longer(
 ) -> Projection:
     def refuse(why: str) -> Projection:
         return Projection(
-            device=facet.device,
-            facet=facet,
+            device=conditions.device,
+            conditions=conditions,
             block=block,
             context=context,
             value_s=None,
@@ -97,8 +100,8 @@ def _longer(
     seen = math.log2(held[-1] / known[-1])
     margin = error * max(1.0, math.log2(context / lengths[-1]) / seen)
     return Projection(
-        device=facet.device,
-        facet=facet,
+        device=conditions.device,
+        conditions=conditions,
         block=block,
         context=context,
         value_s=value,
@@ -127,26 +130,26 @@ def _value(law: Law, context: float) -> float:
 def elsewhere(run: Run, anchor: Run, blocks: Sequence[str] | None = None) -> list[Projection]:
     """Points of `run` on the device of `anchor`, for blocks and contexts `anchor` has not measured.
 
-    Facets are matched by everything but the device.
+    Conditions are matched by everything but the device.
     """
     here, there = _by_conditions(run), _by_conditions(anchor)
     found: list[Projection] = []
-    for conditions, (facet, values) in here.items():
-        target = there.get(conditions)
+    for common, (conditions, values) in here.items():
+        target = there.get(common)
         for block, curve in values.items():
             if blocks is not None and block not in blocks:
                 continue
             for context, value in curve.items():
                 if target is None:
-                    found.append(_not_calibrated(facet, block, context, anchor))
+                    found.append(_not_calibrated(conditions, block, context, anchor))
                 elif block not in target[1] or context not in target[1][block]:
-                    found.append(_scaled(facet, target, values, block, context, value))
+                    found.append(_scaled(conditions, target, values, block, context, value))
     return found
 
 
 def _scaled(
-    facet: Facet,
-    target: tuple[Facet, dict[str, dict[int, float]]],
+    conditions: Conditions,
+    target: tuple[Conditions, dict[str, dict[int, float]]],
     values: Mapping[str, Mapping[int, float]],
     block: str,
     context: int,
@@ -155,16 +158,16 @@ def _scaled(
     there, measured = target
     ratios: list[float] = []
     for other, curve in measured.items():
-        ours, theirs = at(values.get(other, {}), context), at(curve, context)
+        ours, theirs = between(values.get(other, {}), context), between(curve, context)
         if ours is not None and theirs is not None:
             ratios.append(theirs / ours)
     if not ratios:
         why = f"no block was measured on both devices around {context} tokens"
-        return _refused(there.device, facet, block, context, why)
+        return _refused(there.device, conditions, block, context, why)
     scale = math.exp(math.fsum(math.log(ratio) for ratio in ratios) / len(ratios))
     return Projection(
         device=there.device,
-        facet=facet,
+        conditions=conditions,
         block=block,
         context=context,
         value_s=value * scale,
@@ -173,16 +176,16 @@ def _scaled(
     )
 
 
-def _not_calibrated(facet: Facet, block: str, context: int, anchor: Run) -> Projection:
+def _not_calibrated(conditions: Conditions, block: str, context: int, anchor: Run) -> Projection:
     names = sorted({machine.device for machine in anchor.environments.values()})
     why = "not calibrated: no common conditions were measured there"
-    return _refused(", ".join(names), facet, block, context, why)
+    return _refused(", ".join(names), conditions, block, context, why)
 
 
-def _refused(device: str, facet: Facet, block: str, context: int, why: str) -> Projection:
+def _refused(device: str, conditions: Conditions, block: str, context: int, why: str) -> Projection:
     return Projection(
         device=device,
-        facet=facet,
+        conditions=conditions,
         block=block,
         context=context,
         value_s=None,
@@ -192,19 +195,12 @@ def _refused(device: str, facet: Facet, block: str, context: int, why: str) -> P
     )
 
 
-def _by_conditions(
-    run: Run,
-) -> dict[tuple[object, ...], tuple[Facet, dict[str, dict[int, float]]]]:
-    found: dict[tuple[object, ...], tuple[Facet, dict[str, dict[int, float]]]] = {}
-    for facet, outcomes in facets(run.outcomes, run.environments).items():
-        conditions = (facet.phase, facet.batch, facet.dtype, facet.execution, facet.logits)
-        found[conditions] = (
-            facet,
-            {
-                block: {
-                    c: estimate(list(r.values())).value for c, r in round_medians(curve).items()
-                }
-                for block, curve in curves(outcomes).items()
-            },
+def _by_conditions(run: Run) -> dict[Conditions, tuple[Conditions, dict[str, dict[int, float]]]]:
+    """Conditions without their device -> those with it, and every contender's times."""
+    return {
+        structs.replace(conditions, device=""): (
+            conditions,
+            {block: one.medians() for block, one in contenders(outcomes).items()},
         )
-    return found
+        for conditions, outcomes in by_conditions(run.outcomes, run.environments).items()
+    }

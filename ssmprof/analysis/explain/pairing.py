@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ssmprof.analysis.findings import Facet
-from ssmprof.records import Measurement, Outcome
+from ssmprof.records import Conditions, Measurement, Outcome
 
 
 @dataclass
@@ -17,8 +16,8 @@ class Cell:
 
     block: str
     context: int
-    graph_facet: Facet | None = None
-    eager_facet: Facet | None = None
+    graph_conditions: Conditions | None = None
+    eager_conditions: Conditions | None = None
     graph: dict[int, Measurement] = field(default_factory=dict[int, Measurement])
     eager: dict[int, Measurement] = field(default_factory=dict[int, Measurement])
 
@@ -28,19 +27,19 @@ class Cell:
         return sorted(self.graph.keys() | self.eager.keys())
 
 
-def cells(outcomes: Iterable[Outcome], facet_of: Mapping[str, Facet]) -> list[Cell]:
+def cells(outcomes: Iterable[Outcome], conditions_of: Mapping[str, Conditions]) -> list[Cell]:
     """Measurements paired by everything but execution, in order of block and context."""
-    found: dict[tuple[Facet, str, int], Cell] = {}
+    found: dict[tuple[Conditions, str, int], Cell] = {}
     for outcome in outcomes:
         if not isinstance(outcome, Measurement):
             continue
-        facet, point = facet_of[outcome.point.key], outcome.point
-        common = msgspec.structs.replace(facet, execution="graph")
+        conditions, point = conditions_of[outcome.point.key], outcome.point
+        common = msgspec.structs.replace(conditions, execution="graph")
         cell = found.setdefault(
             (common, point.block, point.context), Cell(block=point.block, context=point.context)
         )
         if point.execution == "graph":
-            cell.graph_facet, cell.graph[outcome.round] = facet, outcome
+            cell.graph_conditions, cell.graph[outcome.round] = conditions, outcome
         else:
-            cell.eager_facet, cell.eager[outcome.round] = facet, outcome
+            cell.eager_conditions, cell.eager[outcome.round] = conditions, outcome
     return sorted(found.values(), key=lambda cell: (cell.block, cell.context))

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ssmprof.analysis.findings import Facet, MemoryLaw, MemoryPoint
-from ssmprof.records import Environment, Failure, Measurement, Memory, Outcome
+from ssmprof.analysis.findings import MemoryLaw, MemoryPoint
+from ssmprof.records import Conditions, Environment, Failure, Measurement, Memory, Outcome
 
 OWNERS = ("weights", "kv", "conv_state", "ssm_state", "logits", "activation_peak", "slack")
 
 
-def points(facet: Facet, outcomes: Sequence[Outcome]) -> list[MemoryPoint]:
-    """One point per block and context of a facet: the peak by owner, or why it did not fit."""
+def points(conditions: Conditions, outcomes: Sequence[Outcome]) -> list[MemoryPoint]:
+    """One point per block and context: the peak by owner, or why it did not fit."""
     found: dict[tuple[str, int], MemoryPoint] = {}
     for outcome in outcomes:
         key = (outcome.point.block, outcome.point.context)
         if isinstance(outcome, Failure):
             if outcome.reason in ("out-of-memory", "skipped") and key not in found:
                 found[key] = MemoryPoint(
-                    facet=facet,
+                    conditions=conditions,
                     block=key[0],
                     context=key[1],
                     fits=False,
@@ -34,7 +34,7 @@ def points(facet: Facet, outcomes: Sequence[Outcome]) -> list[MemoryPoint]:
                 )
         elif outcome.memory is not None and (key not in found or not found[key].fits):
             found[key] = MemoryPoint(
-                facet=facet,
+                conditions=conditions,
                 block=key[0],
                 context=key[1],
                 fits=True,
@@ -72,7 +72,7 @@ def laws(
         worst = max(abs(fixed + slope * context - peak) / peak for context, peak in peaks)
         laws.append(
             MemoryLaw(
-                facet=mine[0].facet,
+                conditions=mine[0].conditions,
                 block=block,
                 fixed_bytes=fixed,
                 bytes_per_token=slope,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssmprof.analysis.findings import EnergyPoint, Facet
-from ssmprof.analysis.stats import estimate
-from ssmprof.records import Energy, Measurement, Outcome, median
+from ssmprof.analysis.compare.estimate import estimate
+from ssmprof.analysis.findings import EnergyPoint
+from ssmprof.records import Conditions, Energy, Measurement, Outcome, median
 
 
-def points(facet: Facet, outcomes: Sequence[Outcome]) -> list[EnergyPoint]:
+def points(conditions: Conditions, outcomes: Sequence[Outcome]) -> list[EnergyPoint]:
     """One point per block and context whose energy could be read; the rest is absent, never 0.
 
     A single round's windows of one process are no replication: such an estimate has a range only.
@@ -19,10 +19,14 @@ def points(facet: Facet, outcomes: Sequence[Outcome]) -> list[EnergyPoint]:
         if isinstance(outcome, Measurement) and outcome.energy is not None:
             key = (outcome.point.block, outcome.point.context)
             found.setdefault(key, {})[outcome.round] = outcome.energy
-    return [_point(facet, *key, list(rounds.values())) for key, rounds in sorted(found.items())]
+    return [
+        _point(conditions, *key, list(rounds.values())) for key, rounds in sorted(found.items())
+    ]
 
 
-def _point(facet: Facet, block: str, context: int, rounds: Sequence[Energy]) -> EnergyPoint:
+def _point(
+    conditions: Conditions, block: str, context: int, rounds: Sequence[Energy]
+) -> EnergyPoint:
     joules = estimate([_joules(energy) for energy in rounds])
     above = [energy.above_idle_j for energy in rounds if energy.above_idle_j is not None]
     gaps = [
@@ -30,9 +34,9 @@ def _point(facet: Facet, block: str, context: int, rounds: Sequence[Energy]) -> 
         for energy in rounds
         if energy.integral_j is not None and energy.energy_j > 0
     ]
-    tokens = facet.batch * (context if facet.phase == "prefill" else 1)
+    tokens = (conditions.batch or 1) * (context if conditions.phase == "prefill" else 1)
     return EnergyPoint(
-        facet=facet,
+        conditions=conditions,
         block=block,
         context=context,
         energy_j=joules,

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ssmprof.analysis.findings import Facet, RooflinePoint
+from ssmprof.analysis.findings import RooflinePoint
 from ssmprof.chips import chips, find_chip
-from ssmprof.records import Cost, Environment, Measurement, Outcome, Point, median
+from ssmprof.records import Conditions, Cost, Environment, Measurement, Outcome, Point, median
 from ssmprof.spec import BlockSpec, Scenario
 
 # One layer, or equal layers taken together.
@@ -63,7 +63,7 @@ def ceilings(machine: Environment, dtype: str) -> Ceilings | None:
 
 
 def points(
-    facet: Facet,
+    conditions: Conditions,
     outcomes: Sequence[Outcome],
     scenario: Scenario,
     environments: Mapping[str, Environment],
@@ -80,14 +80,14 @@ def points(
         subject, machine = subjects.get(block), environments.get(group[0].environment)
         if not isinstance(subject, BlockSpec) or machine is None:
             continue
-        limits = ceilings(machine, facet.dtype)
+        limits = ceilings(machine, conditions.dtype)
         if limits is None:
             continue
         for scope, cost, time_s in _timed(subject, group):
             floor_s, bound = limits.floor(cost)
             found.append(
                 RooflinePoint(
-                    facet=facet,
+                    conditions=conditions,
                     block=block,
                     context=group[0].point.context,
                     scope=scope,

@@ -13,12 +13,13 @@ from typing import Literal
 
 from msgspec import Struct
 
-from ssmprof.analysis.clocks import differ, sm_hz
-from ssmprof.analysis.curves import samples
-from ssmprof.analysis.dominance import family_times
+from ssmprof.analysis.compare.clocks import sm_hz
+from ssmprof.analysis.compare.curve import samples
+from ssmprof.analysis.compare.estimate import student
+from ssmprof.analysis.explain.dominance import family_times
 from ssmprof.analysis.findings import Estimate, Interval, Metric
-from ssmprof.analysis.stats import LEAST_ROUNDS, student
 from ssmprof.errors import ConfigError
+from ssmprof.limits import LEAST_PROCESSES
 from ssmprof.records import Measurement, Point, Run, median
 from ssmprof.units import format_ratio
 
@@ -97,7 +98,7 @@ def _medians(run: Run, metric: Metric) -> dict[str, _Rounds]:
     found: dict[str, _Rounds] = {}
     for one in run.measurements():
         values = samples(one, metric)
-        if values:
+        if values and one.mode == "cold":
             point = one.point
             name = f"{point.label()} {point.dtype} logits {point.logits}"
             rounds = found.setdefault(name, _Rounds(point, [], []))
@@ -111,7 +112,7 @@ def _change(before: _Rounds, after: _Rounds, gate: float, metric: Metric) -> Cha
     ours, theirs = _cycles(before, metric), _cycles(after, metric)
     cycles = _estimate(ours, theirs) if ours and theirs else None
     verdict, note = _judged(found, gate), None
-    if cycles and differ(found, cycles, lambda ratio: _judged(ratio, gate)):
+    if cycles and _depends_on_clocks(found, cycles, gate):
         said = _judged(cycles, gate)
         note = (
             f"depends on clocks: {format_ratio(found.value)} in seconds ({verdict}), "
@@ -130,6 +131,15 @@ def _change(before: _Rounds, after: _Rounds, gate: float, metric: Metric) -> Cha
         cycles_ratio=cycles.value if cycles else None,
         note=note,
     )
+
+
+def _depends_on_clocks(seconds: Estimate, cycles: Estimate, gate: float) -> bool:
+    """Whether seconds and cycles are judged differently, each outside of the other's interval."""
+    if _judged(seconds, gate) == _judged(cycles, gate):
+        return False
+    pairs = ((seconds, cycles), (cycles, seconds))
+    spans = [(one.interval or one.spread, other.value) for one, other in pairs]
+    return not any(low <= value <= high for (low, high), value in spans)
 
 
 def _judged(ratio: Estimate, gate: float) -> Verdict:
@@ -170,7 +180,7 @@ def _welch(before: Sequence[float], after: Sequence[float]) -> tuple[float, Inte
     logs = [[math.log(value) for value in values] for values in (before, after)]
     means = [math.fsum(values) / len(values) for values in logs]
     difference = means[1] - means[0]
-    if min(len(values) for values in logs) < LEAST_ROUNDS:
+    if min(len(values) for values in logs) < LEAST_PROCESSES:
         return difference, None
     errors = [
         math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values)

@@ -9,24 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ssmprof.analysis.dominance import family_times
-from ssmprof.analysis.findings import Facet, Launch
-from ssmprof.analysis.pairing import Cell, cells
-from ssmprof.records import Measurement, Outcome, median
-
-# Share of the eager time that a graph (or the kernels alone) would not need.
-LAUNCH_BOUND = 0.5
-MIXED = 0.1
+from ssmprof.analysis.explain.dominance import family_times
+from ssmprof.analysis.explain.pairing import Cell, cells
+from ssmprof.analysis.findings import Launch
+from ssmprof.limits import LAUNCH_BOUND, MIXED
+from ssmprof.records import Conditions, Measurement, Outcome, median
 
 
-def launches(outcomes: Sequence[Outcome], facet_of: Mapping[str, Facet]) -> list[Launch]:
+def launches(outcomes: Sequence[Outcome], conditions_of: Mapping[str, Conditions]) -> list[Launch]:
     """A verdict for every point timed eagerly on a device whose own time is known apart."""
-    found = [_launch(cell) for cell in cells(outcomes, facet_of)]
+    found = [_launch(cell) for cell in cells(outcomes, conditions_of)]
     return [launch for launch in found if launch is not None]
 
 
 def _launch(cell: Cell) -> Launch | None:
-    if cell.eager_facet is None:
+    if cell.eager_conditions is None:
         return None
     eager_s = median(one.time_s for one in cell.eager.values())
     graph_s = median(one.time_s for one in cell.graph.values()) if cell.graph else None
@@ -38,7 +35,7 @@ def _launch(cell: Cell) -> Launch | None:
     counts = [one.launches for one in cell.eager.values() if one.launches]
     counts += [one.launches for one in cell.graph.values() if one.launches]
     return Launch(
-        facet=cell.eager_facet,
+        conditions=cell.eager_conditions,
         block=cell.block,
         context=cell.context,
         eager_s=eager_s,

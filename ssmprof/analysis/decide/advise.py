@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ssmprof.analysis.findings import Advice, Crossover, Launch, MemoryLaw, RooflinePoint
+from ssmprof.analysis.compare.answer import Answer
+from ssmprof.analysis.findings import Advice, Launch, MemoryLaw, RooflinePoint
 from ssmprof.units import format_context, format_time
 
 WORTH = 1.05  # gains below are within what a verdict calls a tie, or near it
@@ -17,11 +18,11 @@ WORTH = 1.05  # gains below are within what a verdict calls a tie, or near it
 def advise(
     launches: Sequence[Launch],
     roofline: Sequence[RooflinePoint],
-    crossovers: Sequence[Crossover],
+    answers: Sequence[Answer],
     laws: Sequence[MemoryLaw],
 ) -> list[Advice]:
     """All advice, the largest gain first, then what has no number."""
-    found = [*_graphs(launches), *_slow_ops(roofline), *_capacity(crossovers), *_growth(laws)]
+    found = [*_graphs(launches), *_slow_ops(roofline), *_capacity(answers), *_growth(laws)]
     return sorted(found, key=lambda advice: -(advice.at_most or 0.0))
 
 
@@ -30,8 +31,9 @@ def _graphs(launches: Sequence[Launch]) -> Iterable[Advice]:
     groups: dict[tuple[str, str, int], list[Launch]] = {}
     for launch in launches:
         if launch.verdict == "launch-bound" and launch.graph_s is not None:
-            facet = launch.facet
-            groups.setdefault((launch.block, facet.phase, facet.batch), []).append(launch)
+            conditions = launch.conditions
+            key = (launch.block, conditions.phase, conditions.batch or 1)
+            groups.setdefault(key, []).append(launch)
     for (block, phase, batch), mine in groups.items():
         worst = max(mine, key=lambda launch: launch.gap)
         longest = max(launch.context for launch in mine)
@@ -49,43 +51,47 @@ def _slow_ops(roofline: Sequence[RooflinePoint]) -> Iterable[Advice]:
     """The op of each block, at its longest context, whose ceiling would save the most."""
     best: dict[tuple[str, str], tuple[int, float, Advice]] = {}
     wholes = {
-        (point.facet, point.block, point.context): point.time_s
+        (point.conditions, point.block, point.context): point.time_s
         for point in roofline
         if point.scope == "whole"
     }
     for point in roofline:
-        whole = wholes.get((point.facet, point.block, point.context))
-        if point.scope == "whole" or whole is None or point.facet.execution != "graph":
+        whole = wholes.get((point.conditions, point.block, point.context))
+        if point.scope == "whole" or whole is None or point.conditions.execution != "graph":
             continue
         saved = max(point.time_s - point.floor_s, 0.0)
         gain = whole / (whole - saved) if saved < whole else 1.0
         if gain < WORTH:
             continue
         advice = Advice(
-            finding=f"{point.block} {point.facet.phase} at {format_context(point.context)}: "
+            finding=f"{point.block} {point.conditions.phase} at {format_context(point.context)}: "
             f"{point.scope} is at {point.of_ceiling:.0%} of its {point.bound} ceiling",
             evidence=f"{format_time(point.time_s)} of {format_time(whole)}; at the ceiling "
             f"{format_time(point.floor_s)} (rates: {point.source})",
             at_most=gain,
         )
-        key = (point.block, point.facet.phase)
+        key = (point.block, point.conditions.phase)
         if key not in best or (point.context, gain) > best[key][:2]:
             best[key] = (point.context, gain, advice)
     return [advice for _, _, advice in best.values()]
 
 
-def _capacity(crossovers: Sequence[Crossover]) -> Iterable[Advice]:
-    groups: dict[tuple[str, str, int], list[Crossover]] = {}
-    for one in crossovers:
-        if one.kind == "only-one-fits":
-            facet = one.facet
-            groups.setdefault((one.loser, facet.phase, facet.batch), []).append(one)
-    for (loser, phase, batch), mine in groups.items():
-        winners = sorted({one.winner for one in mine})
-        failed = min(one.high for one in mine if one.high is not None)
+def _capacity(answers: Sequence[Answer]) -> Iterable[Advice]:
+    """Who does not fit, from which length on, and who does; once per phase and batch."""
+    found: dict[tuple[str, str, int], tuple[int, set[str]]] = {}
+    for one in answers:
+        if one.metric != "latency":
+            continue
+        for standing in one.standings:
+            fits = {point.block for point in one.curves if point.context == standing.context}
+            for block in standing.absent:
+                key = (block, one.conditions.phase, one.conditions.batch or 1)
+                shortest, others = found.get(key, (standing.context, set[str]()))
+                found[key] = min(shortest, standing.context), others | fits
+    for (block, phase, batch), (shortest, others) in found.items():
         yield Advice(
-            finding=f"{loser} does not fit at {format_context(failed)} "
-            f"({phase}, batch {batch}): use {' or '.join(winners)}",
+            finding=f"{block} does not fit at {format_context(shortest)} "
+            f"({phase}, batch {batch}): use {' or '.join(sorted(others))}",
             evidence="measured there, or predicted from the memory law where it was not tried",
         )
 
@@ -95,8 +101,8 @@ def _growth(laws: Sequence[MemoryLaw]) -> Iterable[Advice]:
     for law in laws:
         if law.fits_up_to and law.failed_at is None and law.fits_up_to > law.measured_up_to:
             yield Advice(
-                finding=f"{law.block} {law.facet.phase}, batch {law.facet.batch}, is predicted to "
-                f"fit up to {format_context(law.fits_up_to)}",
+                finding=f"{law.block} {law.conditions.phase}, batch {law.conditions.batch}, is "
+                f"predicted to fit up to {format_context(law.fits_up_to)}",
                 evidence=f"a line through measured peaks (worst miss {law.worst_residual:.1%}); "
                 f"measured up to {format_context(law.measured_up_to)}",
             )

@@ -1,0 +1,4 @@
+"""Who wins where, and how sure: outcomes -> conditions, curves, signs, zones, the lower envelope.
+
+Nothing outside of this folder compares two contenders.
+"""

@@ -1,0 +1,130 @@
+"""Outcomes as curves: one contender's metric over context, replicate by replicate.
+
+A replicate is a process: a round of the grid, or a visit in which two contenders took turns. Curves
+are `context -> replicate -> samples`; standard library only, since planning reads them, too.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ssmprof.analysis.findings import Metric
+from ssmprof.records import Failure, Measurement, Outcome, median
+
+Curve = dict[int, dict[int, tuple[float, ...]]]
+METRICS: tuple[Metric, ...] = ("latency", "hot-latency", "energy", "memory")
+# Reasons for which a contender is absent from a length on, as opposed to merely unmeasured.
+TOO_BIG = ("out-of-memory", "skipped")
+
+
+class Contender(NamedTuple):
+    """One contender under one set of conditions: its curve, and beside whom each value was taken.
+
+    `beside` maps (context, replicate) to the contender it took turns with; `failures` holds the
+    contexts that no replicate could measure.
+    """
+
+    name: str
+    curve: Curve
+    beside: dict[tuple[int, int], str]
+    failures: dict[int, Failure]
+
+    def absent(self, context: int) -> bool:
+        """Whether it does not fit there: too big at that context or at a shorter one."""
+        if context in self.curve:
+            return False
+        gone = [at for at, one in self.failures.items() if one.reason in TOO_BIG]
+        return bool(gone) and min(gone) <= context
+
+    def medians(self) -> dict[int, float]:
+        """Context -> geometric mean over the replicates of their medians."""
+        return {
+            context: math.exp(
+                math.fsum(math.log(median(values)) for values in rounds.values()) / len(rounds)
+            )
+            for context, rounds in self.curve.items()
+        }
+
+
+def samples(measurement: Measurement, metric: Metric) -> tuple[float, ...]:
+    """A measurement's samples of a metric: seconds, joules or bytes of one call; () without any."""
+    if metric == "latency":
+        return measurement.times_s
+    if metric == "hot-latency":
+        return measurement.hot_times_s
+    if metric == "energy":
+        energy = measurement.energy
+        return () if energy is None else energy.windows_j or (energy.energy_j,)
+    memory = measurement.memory
+    return () if memory is None else (float(memory.allocator_peak_bytes),)
+
+
+def contenders(
+    outcomes: Iterable[Outcome], metric: Metric = "latency", least_context: int = 0
+) -> dict[str, Contender]:
+    """Every contender with an outcome, for outcomes of equal conditions; contexts ascend.
+
+    Lengths below `least_context` are left out. Sustained windows are no part of a curve.
+    """
+    found: dict[str, Contender] = {}
+    for outcome in sorted(outcomes, key=lambda one: (one.point.context, one.round)):
+        context = outcome.point.context
+        if context < least_context:
+            continue
+        name = outcome.point.block
+        mine = found.setdefault(name, Contender(name, {}, {}, {}))
+        if isinstance(outcome, Failure):
+            mine.failures[context] = outcome
+        elif outcome.mode == "cold" and (values := samples(outcome, metric)):
+            mine.curve.setdefault(context, {})[outcome.round] = values
+            if outcome.beside is not None:
+                mine.beside[context, outcome.round] = outcome.beside
+    for mine in found.values():
+        for context in mine.curve.keys() & mine.failures.keys():
+            del mine.failures[context]
+    return found
+
+
+class Ratio(NamedTuple):
+    """log(a / b) of one replicate at one length; `turns` where both took turns in one process."""
+
+    log: float
+    turns: bool
+
+
+def log_ratios(a: Contender, b: Contender) -> dict[int, dict[int, Ratio]]:
+    """Context -> replicate -> log(a / b), from samples in turn or from medians of one round."""
+    found: dict[int, dict[int, Ratio]] = {}
+    for context in sorted(a.curve.keys() & b.curve.keys()):
+        ours, theirs = a.curve[context], b.curve[context]
+        for replicate in sorted(ours.keys() & theirs.keys()):
+            key = (context, replicate)
+            if a.beside.get(key, b.name) != b.name or b.beside.get(key, a.name) != a.name:
+                continue  # one of them took turns with somebody else
+            turns = a.beside.get(key) == b.name and b.beside.get(key) == a.name
+            found.setdefault(context, {})[replicate] = Ratio(
+                _log(ours[replicate], theirs[replicate], turns), turns
+            )
+    return found
+
+
+def _log(ours: tuple[float, ...], theirs: tuple[float, ...], turns: bool) -> float:
+    if turns and len(ours) == len(theirs):
+        return median(math.log(x / y) for x, y in zip(ours, theirs, strict=True))
+    return math.log(median(ours) / median(theirs))
+
+
+def between(curve: Mapping[int, float], context: int) -> float | None:
+    """Value between measured contexts, linear on log axes; None outside of them."""
+    if context in curve:
+        return curve[context]
+    lengths = sorted(curve)
+    right = bisect.bisect(lengths, context)
+    if right in (0, len(lengths)):
+        return None
+    low, high = lengths[right - 1], lengths[right]
+    share = math.log(context / low) / math.log(high / low)
+    return math.exp((1 - share) * math.log(curve[low]) + share * math.log(curve[high]))

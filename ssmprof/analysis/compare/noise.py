@@ -1,0 +1,167 @@
+"""How much log ratios vary between processes: by component, pooled where that is sound.
+
+A process is one replicate for all of its lengths and moves neighbouring ones together. So the
+deviation of a replicate from the mean over replicates has three parts: a level, a slope over log
+context, and residuals of single lengths. Each is a mean square with degrees of freedom of its own;
+the variance at a length is their sum, and its degrees of freedom are Satterthwaite's (Biometrics
+Bulletin 2, 1946). Mean squares are pooled over the pairs and conditions of a run that share device
+and execution, unless Bartlett's test (Proc. R. Soc. A 160, 1937) says that their noise differs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+from ssmprof import limits
+from ssmprof.analysis.compare.curve import Ratio
+
+Logs = Mapping[int, Mapping[int, Ratio]]
+_SLOPE_LENGTHS = 4  # fewer lengths of a process carry no slope apart from their residuals
+_FARTHEST = 4.0  # a slope counts at most so many times its typical square beyond the lengths seen
+
+
+class Square(NamedTuple):
+    """A mean square and its degrees of freedom."""
+
+    value: float
+    df: float
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Variance of one replicate of a log ratio, by component; over log contexts around `centre`.
+
+    `level` and `slope` are what a process moves together, `residual` the rest, each at a typical
+    length; `spread` is the mean square of log context around the centre, `lengths` their number.
+    """
+
+    level: Square
+    slope: Square
+    residual: Square
+    centre: float
+    spread: float
+    lengths: int
+
+    def at(self, context: int) -> Square:
+        """Variance of one replicate at a length, with Satterthwaite's degrees of freedom."""
+        away = (math.log(context) - self.centre) ** 2
+        tilt = min(away / self.spread, _FARTHEST) if self.spread else 0.0
+        fitted = 2 if self.slope.df else 1
+        hat = 1 / self.lengths + (tilt / self.lengths if self.slope.df else 0.0)
+        usual = 1 - fitted / self.lengths
+        rest = max(0.0, 1 - hat) / usual if usual > 0 else 1.0
+        return total(
+            (self.level, Square(self.slope.value * tilt, self.slope.df),
+             Square(self.residual.value * rest, self.residual.df))
+        )  # fmt: skip
+
+    @property
+    def typical(self) -> Square:
+        """Variance of one replicate at a typical length."""
+        return total((self.level, self.slope, self.residual))
+
+
+def total(parts: Iterable[Square]) -> Square:
+    """Sum of mean squares with Satterthwaite's degrees of freedom."""
+    known = [part for part in parts if part.df > 0]
+    value = math.fsum(part.value for part in known)
+    if value <= 0:
+        return Square(0.0, max((part.df for part in known), default=0.0))
+    return Square(value, value**2 / math.fsum(part.value**2 / part.df for part in known))
+
+
+def noise_of(logs: Logs, turns: bool) -> Noise | None:
+    """Noise of one pair from its replicates of one kind; None with fewer than two of them."""
+    import numpy as np
+
+    kept = {
+        context: {replicate: one.log for replicate, one in rounds.items() if one.turns == turns}
+        for context, rounds in logs.items()
+    }
+    kept = {context: rounds for context, rounds in kept.items() if len(rounds) > 1}
+    replicates = sorted(set(chain.from_iterable(kept.values())))
+    if not kept or len(replicates) < 2:
+        return None
+    rows: list[list[float]] = [
+        [rounds.get(replicate, math.nan) for rounds in kept.values()] for replicate in replicates
+    ]
+    table: Any = np.array(rows)
+    away: Any = table - np.nanmean(table, axis=0)
+    x: Any = np.log(np.array(list(kept), dtype=float))
+    centre, count = float(x.mean()), len(x)
+    x = x - centre
+    spread = float((x**2).mean())
+    sloped = count >= _SLOPE_LENGTHS
+    levels: list[float] = []
+    slopes: list[float] = []
+    residuals, observed = 0.0, 0
+    for row in away:
+        seen = np.isfinite(row)
+        if not seen.any():
+            continue
+        observed += int(seen.sum())
+        level = float(row[seen].mean())
+        mine = x[seen] - x[seen].mean()
+        square = float((mine**2).sum())
+        slope = float((mine * row[seen]).sum()) / square if sloped and square > 0 else 0.0
+        levels.append(level)
+        slopes.append(slope)
+        residuals += float(((row[seen] - level - slope * mine) ** 2).sum())
+    free = len(levels) - 1
+    fitted = 2 if sloped else 1
+    left = max(0, observed - count - free * fitted)
+    share = 1 - fitted / count
+    return Noise(
+        level=Square(math.fsum(one**2 for one in levels) / free, free),
+        slope=Square(spread * math.fsum(one**2 for one in slopes) / free, free if sloped else 0),
+        residual=Square(share * residuals / left if left else 0.0, left),
+        centre=centre,
+        spread=spread,
+        lengths=count,
+    )
+
+
+def pooled(mine: Noise, others: Sequence[tuple[Noise, float]]) -> Noise:
+    """The shape of `mine` with mean squares pooled over `others`, weighted by their information.
+
+    A weight below 1 is for pairs that share contenders, whose noise is not independent.
+    """
+
+    def pool(part: str) -> Square:
+        squares = [(getattr(one, part), weight) for one, weight in others]
+        df = math.fsum(square.df * weight for square, weight in squares)
+        if df <= 0:
+            return Square(0.0, 0.0)
+        value = math.fsum(square.value * square.df * weight for square, weight in squares) / df
+        return Square(value, df)
+
+    return Noise(
+        level=pool("level"),
+        slope=pool("slope") if mine.slope.df else Square(0.0, 0.0),
+        residual=pool("residual"),
+        centre=mine.centre,
+        spread=mine.spread,
+        lengths=mine.lengths,
+    )
+
+
+def alike(squares: Sequence[Square]) -> bool:
+    """Bartlett's test: whether these variances may be one."""
+    known = [one for one in squares if one.df > 0]
+    if len(known) < 2:
+        return True
+    if any(one.value <= 0 for one in known):
+        return all(one.value <= 0 for one in known)
+    from scipy.special import chdtrc  # pyright: ignore[reportMissingTypeStubs]
+
+    df = math.fsum(one.df for one in known)
+    mean = math.fsum(one.value * one.df for one in known) / df
+    excess = df * math.log(mean) - math.fsum(one.df * math.log(one.value) for one in known)
+    groups = len(known) - 1
+    scale = 1 + (math.fsum(1 / one.df for one in known) - 1 / df) / (3 * groups)
+    chance: Any = chdtrc(groups, max(0.0, excess / scale))
+    return float(chance) >= limits.HOMOGENEOUS

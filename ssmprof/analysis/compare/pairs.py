@@ -1,0 +1,124 @@
+"""Two contenders by themselves: readings at each length, their stretches and crossings.
+
+Noise is known per pair and pooled over the pairs and conditions of a run that share device,
+execution and metric, where it is alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from ssmprof import limits
+from ssmprof.analysis.compare.curve import Contender, Ratio, log_ratios
+from ssmprof.analysis.compare.noise import Noise, Square, alike, noise_of, pooled
+from ssmprof.analysis.compare.sign import ONE_MODE, Modes, Reading, exact, modes, readings
+from ssmprof.analysis.compare.sign import within_modes as within
+
+Key = tuple[str, str]
+
+
+@dataclass
+class Compared:
+    """One pair under one set of conditions, before and after its readings are known."""
+
+    a: Contender
+    b: Contender
+    logs: dict[int, dict[int, Ratio]]
+    ways: dict[bool, Modes] = field(default_factory=dict[bool, Modes])
+    noises: dict[bool, Noise | None] = field(default_factory=dict[bool, "Noise | None"])
+    readings: dict[int, Reading] = field(default_factory=dict[int, Reading])
+
+
+def compared(known: Mapping[str, Contender]) -> dict[Key, Compared]:
+    """Every pair that shares a length, with the noise of its own replicates."""
+    found: dict[Key, Compared] = {}
+    for a, b in combinations(known, 2):
+        logs = log_ratios(known[a], known[b])
+        if not logs:
+            continue
+        one = Compared(known[a], known[b], logs)
+        for turns in (False, True):
+            one.ways[turns] = modes(logs, turns)
+            one.noises[turns] = noise_of(within(logs, one.ways[turns]), turns)
+        found[a, b] = one
+    return found
+
+
+def read(pairs: Iterable[Mapping[Key, Compared]], tie: float, floor: float) -> None:
+    """Fill in the readings of pairs that may pool their noise: one mapping per conditions."""
+    groups = list(pairs)
+    for turns in (False, True):
+        facets = [_Facet(group, turns) for group in groups]
+        shared = alike([one.typical for one in facets if one.typical.df > 0])
+        for facet in facets:
+            others = facets if shared else [facet]
+            for key, one in facet.group.items():
+                one.noises[turns] = facet.noise(key, others)
+    for group in groups:
+        for one in group.values():
+            found = readings(one.logs, one.noises, one.ways, tie, floor)
+            one.readings = {reading.context: reading for reading in found}
+
+
+def read_exact(group: Mapping[Key, Compared], tie: float) -> None:
+    """Fill in the readings of a metric without noise (bytes)."""
+    for one in group.values():
+        one.ways = dict.fromkeys((False, True), ONE_MODE)
+        one.readings = {reading.context: reading for reading in exact(one.logs, tie)}
+
+
+class _Facet:
+    """The pairs of one set of conditions and their common noise, for one kind of replicates."""
+
+    def __init__(self, group: Mapping[Key, Compared], turns: bool) -> None:
+        self.group = group
+        known = {key: one.noises.get(turns) for key, one in group.items()}
+        self.known = {key: one for key, one in known.items() if one is not None}
+        names = {name for key in self.known for name in key}
+        # Rounds of k contenders hold k - 1 independent ratios, however many pairs they make.
+        pairs = max(len(self.known), 1)
+        self.weight = 1.0 if turns else min(1.0, (len(names) - 1) / pairs)
+        self.typical = _typical(list(self.known.values()), self.weight)
+
+    def noise(self, key: Key, facets: Sequence[_Facet]) -> Noise | None:
+        """The pair's noise, pooled with what is alike; its shape is its own where it has one."""
+        rest = [
+            (noise, facet.weight)
+            for facet in facets
+            for other, noise in facet.known.items()
+            if facet is not self or other != key
+        ]
+        mine = self.known.get(key)
+        if mine is None:
+            shape = max((noise for noise, _ in rest), key=lambda one: one.lengths, default=None)
+            return None if shape is None else pooled(_around(shape, self.group[key]), rest)
+        theirs = _typical([noise for noise, _ in rest], self.weight)
+        if not rest or not alike([mine.typical, theirs]):
+            return mine
+        return pooled(mine, [(mine, self.weight), *rest])
+
+
+def _typical(noises: Sequence[Noise], weight: float) -> Square:
+    """Mean of typical variances, with their degrees of freedom summed."""
+    known = [one.typical for one in noises]
+    df = math.fsum(one.df for one in known)
+    if df <= 0:
+        return Square(0.0, 0.0)
+    return Square(math.fsum(one.value * one.df for one in known) / df, df * weight)
+
+
+def _around(shape: Noise, pair: Compared) -> Noise:
+    """Another pair's shape around this pair's own lengths."""
+    logs = [math.log(context) for context in pair.logs]
+    centre = math.fsum(logs) / len(logs)
+    return Noise(
+        level=shape.level,
+        slope=shape.slope,
+        residual=shape.residual,
+        centre=centre,
+        spread=max(shape.spread, math.fsum((x - centre) ** 2 for x in logs) / len(logs)),
+        lengths=max(shape.lengths, limits.LEAST_PROCESSES),
+    )

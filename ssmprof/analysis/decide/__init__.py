@@ -1,0 +1,1 @@
+"""What follows: choices, projections, differences between runs, claims, advice, trust."""
