@@ -193,6 +193,11 @@ class Answer(Finding, frozen=True, kw_only=True, dict=True):
     limits: tuple[Limit, ...] = ()
 
     @property
+    def key(self) -> tuple[Conditions, Metric]:
+        """What tells one answer of a run from another."""
+        return self.conditions, self.metric
+
+    @property
     def withheld(self) -> Limit | None:
         """Why no verdict is given; None where one is."""
         return next((one for one in self.limits if one.grade == "D"), None)
