@@ -14,6 +14,7 @@ JAG = math.sqrt(2)  # a return to the other winner shorter than half an octave i
 ASIDE = (
     1.10  # a contender this much slower on both sides of a length was rightly not measured there
 )
+UNKNOWN_NOISE = 0.10  # assumed of processes that nobody repeated: ten times a quiet machine's
 MODE_JUMP = 0.01  # a process this far from the others may run in another mode ...
 MODE_SPREADS = 6.0  # ... where it is also this many spreads of the others away
 HOMOGENEOUS = 0.01  # chance at which noise of two groups counts as different: they are not pooled

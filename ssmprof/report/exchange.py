@@ -75,8 +75,8 @@ class Ratio(Struct, frozen=True, kw_only=True):
 
     context_tokens: int
     ratio: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     status: Literal["faster", "equal", "not-resolved"]
     processes: int
 
@@ -170,8 +170,8 @@ def _pair(one: Any) -> Pair:
             Ratio(
                 context_tokens=each.context,
                 ratio=each.ratio,
-                low=each.interval[0] if each.interval else None,
-                high=each.interval[1] if each.interval else None,
+                low=each.interval[0],
+                high=each.interval[1],
                 status=each.status,
                 processes=each.processes,
             )

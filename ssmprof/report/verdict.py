@@ -61,6 +61,8 @@ def verdict(view: View, others: Sequence[View] = ()) -> Verdict:
         return Verdict(_nothing(answer))
     if len(view.lines) == 1:
         return Verdict("Only one contender was measured; nothing to compare.")
+    if not answer.segments and answer.least_context > max(answer.contexts):
+        return Verdict(_too_short(answer))
     if not answer.segments:
         return Verdict("No common length was measured; nothing to compare.")
     first, more = _sentences(view)
@@ -127,14 +129,16 @@ def _from_length(answer: Answer, text: str) -> str:
 
 def _nothing(answer: Answer) -> str:
     reasons = sorted({reason for found in answer.failures.values() for reason in found.values()})
-    if answer.least_context and not reasons:
-        return (
-            f"No finding: every length was shorter than {format_context(answer.least_context)} "
-            "tokens, where these times do not compare."
-        )
     if reasons:
         return f"Nothing was measured: every point ended in {' or '.join(reasons)}."
     return "Nothing was measured yet."
+
+
+def _too_short(answer: Answer) -> str:
+    return (
+        f"No finding: every length was shorter than {format_context(answer.least_context)} tokens, "
+        "where these times do not compare."
+    )
 
 
 def _sentences(view: View) -> tuple[str, list[str]]:

@@ -59,8 +59,6 @@ def time_with_interval(found: Estimate) -> str:
 
 def ratio_with_interval(found: RatioPoint) -> str:
     """`6.8x [6.7, 6.9]`: the interval is the one that decides the sign."""
-    if found.interval is None:
-        return f"{format_ratio(found.ratio)} (noise not known)"
     low, high = (format_ratio(bound)[:-1] for bound in found.interval)
     return f"{format_ratio(found.ratio)} [{low}, {high}]"
 

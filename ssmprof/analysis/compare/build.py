@@ -71,7 +71,8 @@ def read_groups(
     found: list[Group] = []
     for conditions, outcomes in groups.items():
         known = contenders(outcomes, metric, least_context)
-        if metric == "latency" or any(one.curve for one in known.values()):
+        shown = contenders(outcomes, metric) if least_context else known
+        if metric == "latency" or any(one.curve for one in shown.values()):
             found.append(Group(conditions, metric, outcomes, known, compared(known)))
     if metric == "memory":
         for group in found:

@@ -77,18 +77,18 @@ def _spending(share: float) -> float:
 
 @cache
 def _tail(t: float, df: float) -> float:
-    from scipy.special import stdtr  # pyright: ignore[reportMissingTypeStubs]
+    from scipy.special import ndtr, stdtr  # pyright: ignore[reportMissingTypeStubs]
 
-    found: Any = stdtr(df, -t)
+    found: Any = ndtr(-t) if math.isinf(df) else stdtr(df, -t)
     return float(found)
 
 
 @cache
 def _quantile(chance: float, df: float) -> float:
     """Student's t with this chance above it."""
-    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs]
+    from scipy.special import ndtri, stdtrit  # pyright: ignore[reportMissingTypeStubs]
 
-    found: Any = stdtrit(df, 1 - chance)
+    found: Any = ndtri(1 - chance) if math.isinf(df) else stdtrit(df, 1 - chance)
     return float(found)
 
 
@@ -211,7 +211,7 @@ def _mean(
     looks = sum(ratio.turns == turns for ratio in rounds.values())
     alpha = spent(looks) if turns else limits.END_ERROR
     if one.df <= 0:
-        return _Mean(context, mean, math.inf, 1.0, count, turns, alpha)
+        one = Square(max(floor, math.log1p(limits.UNKNOWN_NOISE)) ** 2, math.inf)
     return _Mean(context, mean, math.sqrt(one.value / count), one.df, count, turns, alpha)
 
 
@@ -234,17 +234,13 @@ def _judged(means: Sequence[_Mean], tie: float) -> Iterable[Reading]:
         if going:
             level = 1.0 / (len(order) - step)
         going = going and one.chance <= level * one.alpha
-        half = _half(one, level * one.alpha)
+        half = one.error * _quantile(level * one.alpha, one.df)
         low, high = one.log - half, one.log + half
         sign = 0 if not going else 1 if one.log > 0 else -1
         yield Reading(
             one.context, one.log, low, high, sign,
             -edge <= low and high <= edge, one.replicates, one.turns,
         )  # fmt: skip
-
-
-def _half(one: _Mean, alpha: float) -> float:
-    return one.error * _quantile(alpha, one.df) if one.error < math.inf else math.inf
 
 
 def _over_modes(found: Sequence[Reading]) -> Reading:

@@ -283,10 +283,7 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
 
 
 def gains(view: View, base: str, block: str) -> dict[int, tuple[float, float, float]]:
-    """Context -> how many times faster than `base` a contender is, with the interval's ends.
-
-    Where the noise is not known the value stands alone.
-    """
+    """Context -> how many times faster than `base` a contender is, with the interval's ends."""
     pair = view.answer.pair(base, block)
     if pair is None or base == block:
         return {}
@@ -294,7 +291,7 @@ def gains(view: View, base: str, block: str) -> dict[int, tuple[float, float, fl
 
 
 def _gains(one: RatioPoint, over: bool) -> tuple[float, float, float]:
-    low, high = one.interval or (one.ratio, one.ratio)
+    low, high = one.interval
     return (one.ratio, low, high) if over else (1 / one.ratio, 1 / high, 1 / low)
 
 
