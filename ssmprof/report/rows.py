@@ -68,7 +68,7 @@ def pairs(answers: Iterable[Answer]) -> Table:
         for pair in one.pairs:
             found = _crossings(one, pair.crossings)
             rows += found or [_without(one, pair)]
-    return Table("Every pair by itself", _CROSSING, tuple(rows))
+    return Table("Pairs by themselves", _CROSSING, tuple(rows))
 
 
 def _crossings(answer: Answer, found: Iterable[Crossing]) -> list[dict[str, Any]]:

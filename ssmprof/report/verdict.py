@@ -65,7 +65,8 @@ def verdict(view: View, others: Sequence[View] = ()) -> Verdict:
         return Verdict(_too_short(answer))
     if not answer.segments:
         return Verdict("No common length was measured; nothing to compare.")
-    first, more = _sentences(view)
+    found, more = _sentences(view)
+    first = _fitting(found, view)
     extras = [*more, *(text for other in others if (text := _elsewhere(view, other)))]
     if any(one.kind == "depends-on-clocks" for one in answer.limits):
         extras.append("This depends on clocks.")
@@ -77,6 +78,13 @@ def verdict(view: View, others: Sequence[View] = ()) -> Verdict:
         else:
             rest.append(_lower(text).rstrip("."))
     return Verdict(sentence, (*rest, *_notes(view)))
+
+
+def _fitting(found: Sequence[str], view: View) -> str:
+    """The first of several wordings that is short enough for a heading, the fullest first."""
+    room = MOST_CHARACTERS - (24 if view.answer.least_context else 0)
+    short = [one for one in found if len(one) <= room]
+    return short[0] if short else "The winner changes with the length: the zones below say where."
 
 
 def dominance(found: Iterable[Dominance], names: Names) -> str:
@@ -141,8 +149,8 @@ def _too_short(answer: Answer) -> str:
     )
 
 
-def _sentences(view: View) -> tuple[str, list[str]]:
-    """The main sentence, and what may follow it."""
+def _sentences(view: View) -> tuple[list[str], list[str]]:
+    """Wordings of the main sentence, the fullest first, and what may follow it."""
     answer = view.answer
     more: list[str] = []
     segments, crossings = list(answer.segments), list(answer.crossings)
@@ -152,16 +160,17 @@ def _sentences(view: View) -> tuple[str, list[str]]:
         more.append(f"Only {who} fits above {format_context(limit)} tokens on this device.")
         segments, crossings = _below(segments, crossings, limit)
     if not segments:
-        return more[0], more[1:]
+        return more[:1], more[1:]
     switches = [one for one in crossings if one.kind != "unresolved"]
     if len(segments) > 3:
         changes = len(switches)
         if changes > 2:
-            return f"No simple rule: the winner changes {changes} times.", more
-        return "No simple rule: over much of the range no winner is certain.", more
+            return [f"No simple rule: the winner changes {changes} times."], more
+        return ["No simple rule: over much of the range no winner is certain."], more
     if len(segments) == 1:
         return _one_segment(view, segments[0]), more
-    return _several(view, segments, crossings), more
+    told, tail = _several(view, segments, crossings)
+    return [f"Use {told}{tail}.", f"Use {told}."], more
 
 
 def _below(
@@ -176,25 +185,33 @@ def _below(
     return kept, cut
 
 
-def _one_segment(view: View, segment: Segment) -> str:
+def _one_segment(view: View, segment: Segment) -> list[str]:
     answer = view.answer
     low, high = segment.low_tokens, segment.high_tokens
     reach = f"({format_context(low)} to {format_context(high)})"
     names = [view.names[block] for block in segment.winners]
     if low == high:
-        return _one_context(view, segment)
+        return [_one_context(view, segment), "The zones below say who is ahead."]
     if segment.equal:
-        who = _count(len(names), view)
-        who = listed([name.phrase for name in names]) if who is None else who
-        return f"No difference: {who} are within {answer.tie:.0%} at every length measured {reach}."
+        counted = _count(len(names), view)
+        who = listed([name.phrase for name in names]) if counted is None else counted
+        rest = f"are within {answer.tie:.0%} at every length measured {reach}."
+        many = f"{len(names)} contenders"
+        return [f"No difference: {who} {rest}", f"No difference: {many} {rest}"]
     if len(names) > 1:
-        return f"Not resolved: noise hides who is {_BEST[answer.metric]} {reach}."
-    best = _BEST[answer.metric]
+        return [f"Not resolved: noise hides who is {_BEST[answer.metric]} {reach}."]
+    best, opening = _BEST[answer.metric], names[0].opening
     if segment.unsure:
         at = listed([format_context(one) for one in segment.unsure[:3]])
         more = "" if len(segment.unsure) <= 3 else " and more"
-        return f"{names[0].opening} is {best} {reach}; at {at}{more} that is not certain."
-    return f"{names[0].opening} is {best} at every length measured {reach}."
+        return [
+            f"{opening} is {best} {reach}; at {at}{more} that is not certain.",
+            f"{opening} is {best} {reach}; at {len(segment.unsure)} lengths not certainly.",
+        ]
+    return [
+        f"{opening} is {best} at every length measured {reach}.",
+        f"{opening} is {best} {reach}.",
+    ]
 
 
 def _count(number: int, view: View) -> str | None:
@@ -223,8 +240,10 @@ def _one_context(view: View, segment: Segment) -> str:
     )
 
 
-def _several(view: View, segments: Sequence[Segment], crossings: Sequence[Crossing]) -> str:
-    """Two or three segments. Ends that are equal or not resolved are said as such."""
+def _several(
+    view: View, segments: Sequence[Segment], crossings: Sequence[Crossing]
+) -> tuple[str, str]:
+    """Two or three segments, and a tail: ends without one winner, or why a zone is wide."""
     names = view.names
     parts: list[str] = []
     tail = ""
@@ -251,12 +270,13 @@ def _several(view: View, segments: Sequence[Segment], crossings: Sequence[Crossi
             parts.append(f"{who} {_from(segment, before)}{unit}")
         else:
             start, end = _edge(before, segment.low_tokens, 1), _edge(after, segment.high_tokens, 0)
-            parts.append(f"{who} from {start} to {end}{unit}")
+            reach = f"at {start}" if start == end else f"from {start} to {end}"
+            parts.append(f"{who} {reach}{unit}")
     wide = [one for one in zones if one.kind == "zone" and one.context_tokens is None]
     if len(zones) == 1 and wide and not tail:
         tail = _why(view, wide[0])
     joined = " and ".join(parts) if len(parts) == 2 and wide else ", ".join(parts)
-    return f"Use {joined}{tail}."
+    return joined, tail
 
 
 def _between_segments(

@@ -12,7 +12,7 @@ from ssmprof.analysis.explain.dominance import family_times
 from ssmprof.cli import main
 from ssmprof.errors import ConfigError
 from ssmprof.records import Run
-from ssmprof.report.page import Grid, Listing
+from ssmprof.report.page import Grid
 from ssmprof.report.sections import where
 from ssmprof.report.verdicts import verdicts_of
 from ssmprof.store import folder, ssm_scope
@@ -165,14 +165,13 @@ def test_the_heading_is_drawn_from_lengths_that_compare_only(run: Run) -> None:
 def test_shorter_lengths_are_shown_without_a_winner(run: Run) -> None:
     section = where.section(run, analyze(run))
     assert section is not None
-    grid, crossovers = section.parts
+    (grid,) = section.parts
     assert isinstance(grid, Grid)
-    assert isinstance(crossovers, Listing)
     least = grid.heads.index("4K")
     for _, cells in grid.rows:
         assert not [c for c in cells[:least] if c.css.startswith(("win-", "pair-"))]
-    assert [c.css for c in grid.rows[0][1][least + 1 :]] == ["win-ssm"] * 3
-    assert [row["crossover"] for row in crossovers.table.rows] == ["tie at 4K"]
+    # One profile per length: 3 to 19 % are no more than processes may differ.
+    assert [cell.text for cell in grid.rows[0][1][least:]] == ["? M2 M1"] * 4
 
 
 @pytest.mark.parametrize(

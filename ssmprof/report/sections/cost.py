@@ -92,7 +92,8 @@ def _energy(run: Run, analysis: Analysis) -> list[Part]:
         if answer.metric != "energy" or not answer.curves:
             continue
         conditions = answer.conditions
-        read = {(one.scope, one.source) for one in analysis.energy if one.conditions == conditions}
+        mine = [one for one in analysis.energy if one.conditions == conditions]
+        read = {origin for one in mine for origin in one.origins}
         if len({scope for scope, _ in read}) > 1:
             text = "; ".join(f"{source} covers the {scope}" for scope, source in sorted(read))
             return [Prose(f"Energy: not drawn, two scopes share no axis ({text}).", "warning")]

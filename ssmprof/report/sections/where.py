@@ -11,6 +11,7 @@ from ssmprof.records import Run
 from ssmprof.report import rows
 from ssmprof.report.lines import View
 from ssmprof.report.page import Cell, Grid, Listing, Part, Section
+from ssmprof.report.tables import Table
 from ssmprof.report.theme import WINNER_EDGES
 from ssmprof.report.verdicts import views_of
 from ssmprof.units import format_context, format_ratio
@@ -51,9 +52,21 @@ def section(run: Run, analysis: Analysis) -> Section | None:
         _legend(views),
     )
     parts: list[Part] = [grid]
-    tables = (rows.crossings(analysis.latencies), rows.pairs(analysis.latencies))
+    every = rows.pairs(analysis.latencies)
+    crossing = replace(every, rows=tuple(row for row in every.rows if row["kind"] != "none"))
+    tables = [_of_latency(one) for one in (rows.crossings(analysis.latencies), crossing)]
     parts += [Listing(one, folded=len(one.rows) > _MOST_FOLDED) for one in tables if one.rows]
     return Section("where", "Where", "Where does each one win?", tuple(parts))
+
+
+def _of_latency(table: Table) -> Table:
+    """Without the metric, which is the same in every row, and without empty columns."""
+    columns = tuple(
+        column
+        for column in table.columns
+        if column.key != "metric" and any(row.get(column.key) is not None for row in table.rows)
+    )
+    return replace(table, columns=columns)
 
 
 def _pale(cell: Cell, withheld: bool) -> Cell:

@@ -15,6 +15,7 @@ from ssmprof.report.words import percent
 from ssmprof.units import format_context, format_time, format_zone
 
 TOP = 8
+_SMALL = 0.02  # a family that never takes more than this is left out of the words
 _LEAST_GAP = 0.02  # below, the wall of an eager call says what the device time says
 _OF = {
     "device": "device time",
@@ -77,12 +78,13 @@ def _picture(run: Run, analysis: Analysis, conditions: Conditions, of: str) -> P
     missing = len(measured - {(share.block, share.context) for share in found})
     key = f"shares-{of}-{conditions.phase}"
     owned = [one for one in answer.dominance if one.of == of] if answer else []
-    text = _halves(owned)
+    text = _halves(owned) or "No family is certain to own half of the time anywhere."
     if missing:
         text += f" {missing} points are left out: their parts were not taken or miss the whole."
     title = f"Share of {_OF[of]} by kernel family, {conditions.phase}"
     svg = to_svg(chart.draw(panels), key, title, text)
-    return Picture(key, svg, text, _table(found, f"{title}: numbers"), title)
+    families = [one for one in found if one.family != CUSTOM]  # counted in its families
+    return Picture(key, svg, text, _table(families, f"{title}: numbers"), title)
 
 
 def _halves(found: list[Dominance]) -> str:
@@ -106,9 +108,11 @@ def _half(one: Dominance) -> str:
         return f"{what} is more than half up to {zone} tokens"
     if one.kind == "several":
         return f"{what} passes half several times, at {zone} tokens"
-    if one.kind == "never" and one.peak_share > 0.02:
-        at = format_context(one.peak_tokens)
-        return f"{what} does not reach half (at most {one.peak_share * 100:.0f} % at {at})"
+    most = f"at most {one.peak_share * 100:.0f} % at {format_context(one.peak_tokens)}"
+    if one.kind == "never" and one.peak_share > _SMALL:
+        return f"{what} does not reach half ({most})"
+    if one.kind == "unresolved" and one.peak_share > _SMALL:
+        return f"{what} takes {most}; where it passes half is not resolved"
     return ""
 
 
