@@ -54,7 +54,8 @@ def command(
     if pairs:
         tables.append(rows.pairs(answers))
     if dominance:
-        tables.append(rows.dominances(each for one in answers for each in one.dominance))
+        owned = [each for one in answers for each in one.dominance if each.of == "device"]
+        tables.append(rows.dominances(owned))
     if form == "json":
         write(exchange.to_json(exchange.crossover(loaded, analysis, answers)), output)
     elif form is not None:

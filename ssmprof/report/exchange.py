@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from ssmprof.analysis import Analysis
 from ssmprof.analysis.compare.answer import Answer, CrossingKind, Why
+from ssmprof.analysis.decide.trust import SHOWN
 from ssmprof.analysis.findings import Denominator, DominanceKind, Grade, Metric
 from ssmprof.records import Run
 from ssmprof.report.verdicts import verdicts_of
@@ -145,7 +146,7 @@ def _facet(one: Answer, verdict: str) -> Facet:
         metric=one.metric,
         verdict=verdict,
         grade=one.grade,
-        limits=tuple(_picked(Limit, each) for each in one.limits),
+        limits=tuple(_picked(Limit, each) for each in one.limits[:SHOWN]),
         segments=tuple(_picked(Segment, each) for each in one.segments),
         crossings=tuple(_picked(Crossing, each) for each in one.crossings),
         dominance=tuple(

@@ -98,7 +98,7 @@ def _halves(found: list[Dominance]) -> str:
 
 
 def _half(one: Dominance) -> str:
-    what = "all kernels of their own" if one.family == CUSTOM else one.family
+    what = "the sum of custom kernels" if one.family == CUSTOM else one.family
     zone = format_zone(one.low_tokens, one.high_tokens)
     if one.kind == "throughout":
         return f"{what} is more than half at every length"
