@@ -20,7 +20,7 @@ from ssmprof.costs.whole import ends, norms
 from ssmprof.records import Cost, Point
 from ssmprof.spec import BlockSpec
 
-__all__ = ["COSTS", "Footprint", "breakdown", "cost", "footprint", "parameters"]
+__all__ = ["COSTS", "Footprint", "breakdown", "cost", "footprint", "parameters", "total"]
 
 # Sub-layer -> its parts for one call of one layer.
 COSTS: dict[str, Callable[[BlockSpec, Point], Parts]] = {

@@ -46,6 +46,8 @@ def answers(
         least_context: lengths below it decide nothing (tokens).
     """
     found: list[Answer] = []
+    ops = {conditions: _ops(outcomes) for conditions, outcomes in groups.items()}
+    costs = {conditions: Costs(outcomes) for conditions, outcomes in groups.items()}
     for metric in metrics:
         seconds = read_groups(groups, environments, tie, metric, least_context)
         cycles = []
@@ -54,7 +56,15 @@ def answers(
             cycles = read_groups(counted_in, environments, tie, metric, least_context)
         counted = {group.conditions: group for group in cycles}
         found += [
-            _answer(group, counted.get(group.conditions), tie, least_context) for group in seconds
+            _answer(
+                group,
+                counted.get(group.conditions),
+                ops[group.conditions],
+                costs[group.conditions],
+                tie,
+                least_context,
+            )
+            for group in seconds
         ]
     order = {conditions: index for index, conditions in enumerate(groups)}
     return sorted(found, key=lambda one: (order[one.conditions], METRICS.index(one.metric)))
@@ -105,12 +115,17 @@ def process_noise(environments: Mapping[str, Environment], device: str) -> float
     )
 
 
-def _answer(group: Group, cycles: Group | None, tie: float, least_context: int) -> Answer:
-    ops = _ops(group.outcomes)
+def _answer(
+    group: Group,
+    cycles: Group | None,
+    ops: Mapping[str, Mapping[int, Ops]],
+    costs: Costs,
+    tie: float,
+    least_context: int,
+) -> Answer:
     # Lengths that decide nothing are shown all the same.
     shown = contenders(group.outcomes, group.metric) if least_context else group.known
     field = Field(group.known, group.pairs, ops)
-    costs = Costs(group.outcomes)
     segments, crossings = envelope.answer(field, costs.of)
     pairs = [_pair(one, ops, costs, cycles, group.outcomes, tie) for one in group.pairs.values()]
     return Answer(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import combinations
 
 from ssmprof import limits
@@ -16,7 +17,7 @@ from ssmprof.analysis.compare.answer import Standing as Told
 from ssmprof.analysis.compare.crossing import Ops, crossing
 from ssmprof.analysis.compare.curve import Contender, between
 from ssmprof.analysis.compare.pairs import Compared, Key
-from ssmprof.analysis.compare.sign import Reading
+from ssmprof.analysis.compare.sign import Reading, turned
 from ssmprof.analysis.compare.zone import Change, Names, Standing, Stretch, changes
 
 # (before, after, low, high) -> seconds that deciding a zone would take, None where not known.
@@ -36,23 +37,18 @@ class Field:
         self.pairs = pairs
         self.ops = ops
         self.medians = {name: one.medians() for name, one in known.items()}
+        self._readings: dict[Key, Mapping[int, Reading]] = {}
+        for (block, other), one in pairs.items():
+            self._readings[block, other] = one.readings
+            self._readings[other, block] = {at: turned(r) for at, r in one.readings.items()}
 
     def reading(self, block: str, other: str, context: int) -> Reading | None:
         """The pair at a length, as block over other."""
-        one = self.pairs.get((block, other))
-        if one is not None:
-            return one.readings.get(context)
-        turned = self.pairs.get((other, block))
-        found = turned.readings.get(context) if turned else None
-        if found is None:
-            return None
-        return found._replace(log=-found.log, low=-found.high, high=-found.low, sign=-found.sign)
+        return self._readings.get((block, other), {}).get(context)
 
     def between_two(self, block: str, other: str) -> dict[int, Reading]:
         """All readings of a pair, as block over other."""
-        lengths = sorted(self.medians[block].keys() & self.medians[other].keys())
-        found = {at: self.reading(block, other, at) for at in lengths}
-        return {at: one for at, one in found.items() if one is not None}
+        return dict(self._readings.get((block, other), {}))
 
     def standing(self, context: int) -> Standing | None:
         """Who may be best at a length; None where somebody who may be was not measured there."""
@@ -81,11 +77,16 @@ class Field:
         found = [self.reading(a, b, context) for a, b in combinations(sorted(names), 2)]
         return bool(found) and all(one is not None and one.equal for one in found)
 
-    def standings(self) -> list[Standing]:
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Every length at which somebody was measured."""
+        return sorted({context for values in self.medians.values() for context in values})
+
+    @cached_property
+    def standings(self) -> dict[int, Standing]:
         """The standing at every length that has one."""
-        lengths = sorted({context for values in self.medians.values() for context in values})
-        found = [self.standing(context) for context in lengths]
-        return [one for one in found if one is not None]
+        found = {context: self.standing(context) for context in self.lengths}
+        return {context: one for context, one in found.items() if one is not None}
 
     def ranked(self, names: Iterable[str], contexts: Sequence[int]) -> tuple[str, ...]:
         """Best first, by geometric mean over the lengths that all of them have."""
@@ -101,7 +102,7 @@ class Field:
 
 def answer(field: Field, cost_s: CostOf) -> tuple[list[Segment], list[Crossing]]:
     """Segments and crossings of all contenders."""
-    standings = field.standings()
+    standings = list(field.standings.values())
     if not standings:
         return [], []
     if whole := _all_equal(field, standings):
@@ -239,13 +240,12 @@ def _crossing(
 def standings_told(field: Field) -> list[Told]:
     """Winners, lead and absent contenders at every length somebody was measured at."""
     found: list[Told] = []
-    lengths = sorted({context for values in field.medians.values() for context in values})
-    for context in lengths:
+    for context in field.lengths:
         here = sorted(
             (name for name, values in field.medians.items() if context in values),
             key=lambda name: field.medians[name][context],
         )
-        standing = field.standing(context)
+        standing = field.standings.get(context)
         lead = field.reading(here[1], here[0], context) if len(here) > 1 else None
         found.append(
             Told(
@@ -280,7 +280,7 @@ def alone(field: Field) -> tuple[str, int] | None:
     if len(field.known) < 2:
         return None
     found: tuple[str, int] | None = None
-    lengths = sorted({context for values in field.medians.values() for context in values})
+    lengths = field.lengths
     for index in range(len(lengths) - 1, 0, -1):
         context = lengths[index]
         here = [name for name, values in field.medians.items() if context in values]

@@ -21,7 +21,7 @@ from ssmprof.analysis.compare.curve import Contender, Ratio, between
 from ssmprof.analysis.compare.estimate import estimate
 from ssmprof.analysis.compare.noise import Noise, Square
 from ssmprof.analysis.compare.pairs import Compared
-from ssmprof.analysis.compare.sign import ONE_MODE, Reading, readings
+from ssmprof.analysis.compare.sign import ONE_MODE, Reading, readings, turned
 from ssmprof.analysis.explain.memory import points as memory_points
 from ssmprof.analysis.findings import Estimate
 from ssmprof.errors import ConfigError
@@ -93,7 +93,7 @@ class _Mix:
         if pair is None:
             return None
         if len(self.weights) == 1 and (at := next(iter(self.weights))) in pair.readings:
-            return _turned(pair.readings[at], sign)
+            return pair.readings[at] if sign > 0 else turned(pair.readings[at])
         ours, theirs = self.expected(pair.a.name), self.expected(pair.b.name)
         shared = sorted(ours.keys() & theirs.keys())
         if not shared:
@@ -112,7 +112,8 @@ class _Mix:
         missed = _interpolation_error(pair) if self._between(pair) else 0.0
         noises = {kind: _widened(noise, missed, len(shared)) for kind, noise in pair.noises.items()}
         ways = dict.fromkeys((False, True), ONE_MODE)
-        return _turned(readings(logs, noises, ways, self.tie, self.floor)[0], sign)
+        found = readings(logs, noises, ways, self.tie, self.floor)[0]
+        return found if sign > 0 else turned(found)
 
     def _pair(self, block: str, other: str) -> tuple[Compared | None, int]:
         pairs = self.group.pairs
@@ -190,12 +191,6 @@ def _refuse_unmeasured(
                 cause=f"this run holds {have} for {conditions.label()}",
                 fix=f"ssmprof sweep ... --contexts {context}",
             )
-
-
-def _turned(one: Reading, sign: int) -> Reading:
-    if sign > 0:
-        return one
-    return one._replace(log=-one.log, low=-one.high, high=-one.low, sign=-one.sign)
 
 
 def _widened(noise: Noise | None, missed: float, count: int) -> Noise | None:

@@ -108,8 +108,8 @@ def dominances(found: Sequence[Shares]) -> list[Dominance]:
 def _asked(points: Sequence[Shares]) -> list[str]:
     present = {family for one in points for table in one.rounds.values() for family in table}
     over = {
-        share.family for one in points for share in _means(one) if share.share > HALF
-    } - {CUSTOM}  # fmt: skip
+        family for one in points for family in present - {CUSTOM} if _mean_share(one, family) > HALF
+    }
     asked = [family for family in ASKED if family in present]
     if "scan" in present:
         asked.append(CUSTOM)
@@ -147,11 +147,7 @@ def _dominance(
         for context, reading in one.readings.items()
     ]
     kind, low, high = _passes(standings)
-    peaks = {
-        point.context: math.fsum(table.get(family, 0.0) for table in point.rounds.values())
-        / len(point.rounds)
-        for point in points
-    }
+    peaks = {point.context: _mean_share(point, family) for point in points}
     peak = max(peaks, key=lambda context: peaks[context])
     return Dominance(
         conditions=conditions,
@@ -213,6 +209,11 @@ def _whole(one: Measurement) -> float:
     if one.attribution is not None:
         return one.attribution.whole_s
     return median(one.hot_times_s or one.times_s)
+
+
+def _mean_share(one: Shares, family: str) -> float:
+    tables = one.rounds.values()
+    return math.fsum(table.get(family, 0.0) for table in tables) / len(tables)
 
 
 def _means(one: Shares) -> Iterable[Share]:

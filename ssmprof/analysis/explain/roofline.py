@@ -105,15 +105,15 @@ def points(
 def _timed(subject: BlockSpec, group: Sequence[Measurement]) -> list[tuple[str, Cost, float]]:
     """(scope without the layer, its work, its seconds) of one call; "whole" is the call itself."""
     point: Point = group[0].point
-    from ssmprof.costs import breakdown, cost
+    from ssmprof.costs import breakdown, total
 
-    found = [("whole", cost(subject, point), median(one.time_s for one in group))]
+    work = breakdown(subject, point)
+    found = [("whole", total(work.values()), median(one.time_s for one in group))]
     by_scope: dict[str, list[float]] = {}
     for one in group:
         if one.attribution is not None:
             for scope, time_s in _scope_times(one).items():
                 by_scope.setdefault(scope, []).append(time_s)
-    work = breakdown(subject, point) if by_scope else {}
     found.extend(
         (scope, work[scope], median(times))
         for scope, times in by_scope.items()
