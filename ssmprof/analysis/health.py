@@ -46,8 +46,10 @@ def warnings(run: Run, clocks: Sequence[ClockCheck] = ()) -> list[Warning]:
     found = [*_clocks(clocks)] if run.origin == "measured" else []
     found += [*_noted(measured), *_closure(measured), *_unnamed(measured), *_failures(failed)]
     if run.dropped_lines:
-        text = "the journal's last line was torn and dropped; its point is missing"
-        found.append(Warning(kind="torn-line", text=text, points=1, fix="ssmprof sweep --resume"))
+        lost = run.dropped_lines
+        text = f"{lost} line(s) of the journal could not be read; their points are missing"
+        fix = "ssmprof sweep --resume"
+        found.append(Warning(kind="torn-line", text=text, points=lost, fix=fix))
     for machine in run.environments.values():
         found.extend(_machine(machine))
     return found

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 RUN_PARENTS = ("reports", "runs")
+_MOST_DROPPED = 10  # lines named on stderr
 
 
 def say(text: str) -> None:
@@ -82,8 +83,12 @@ def load_run(run: str | None) -> Run:
 
     folder = run_folder(run)
     loaded = load(folder)
+    for dropped in loaded.dropped[:_MOST_DROPPED]:
+        say(f"! {folder}: left out {dropped}")
+    if len(loaded.dropped) > _MOST_DROPPED:
+        say(f"! {folder}: left out {len(loaded.dropped) - _MOST_DROPPED} more")
     if loaded.dropped_lines:
-        say(f"! {folder}: {loaded.dropped_lines} torn line at the end dropped; --resume repeats it")
+        say(f"! {folder}: {loaded.dropped_lines} points are missing; sweep --resume repeats them")
     return loaded
 
 
