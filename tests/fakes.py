@@ -30,6 +30,7 @@ from ssmprof.records import Environment, Job, Measurement
 
 RUNNER = "fakes:FakeRunner"
 FAULTS_FILE = "SSMPROF_TEST_FAULTS"
+NAP = "SSMPROF_TEST_NAP_S"  # seconds each measurement takes, so that a sweep can be hit
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRON = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT / "tests", ROOT, ROOT / "kernels")))}
 OUT_OF_MEMORY = (
@@ -254,6 +255,7 @@ class FakeRunner:
     def measure(self, asked: wire.Measure, stage: Stage) -> Measurement:
         job = asked.job
         stage("latency")
+        time.sleep(float(os.environ.get(NAP, "0")))
         fault = self.faults.get(job.key)
         if fault == "wrong":
             return formula(make.job("attention", 77))

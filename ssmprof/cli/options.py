@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ssmprof.errors import ConfigError
+from ssmprof.cli.streams import tell
+from ssmprof.errors import ConfigError, cannot_write
 
 if TYPE_CHECKING:
     from ssmprof.records import Run
@@ -24,10 +25,10 @@ _MOST_DROPPED = 10  # lines named on stderr
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr; nothing with --quiet."""
+    """A line for people, on stderr; nothing with --quiet, or where nobody can read it."""
     context = click.get_current_context(silent=True)
     if not (context and (context.find_root().obj or {}).get("quiet")):
-        click.echo(text, err=True)
+        tell(text)
 
 
 def run_argument(command: Function) -> Function:
@@ -121,7 +122,7 @@ def write(text: str, output: str | None) -> None:
     try:
         Path(output).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
+        raise cannot_write(output, error) from None
     say(f"wrote {output}")
 
 

@@ -1,4 +1,4 @@
-"""Fresh processes answer, raise, die or hang; whichever they do, nothing waits for them for ever."""
+"""Fresh processes answer, raise, die or hang; nothing waits for them for ever."""
 
 from __future__ import annotations
 
