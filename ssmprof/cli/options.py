@@ -84,13 +84,18 @@ def load_run(run: str | None) -> Run:
 
     folder = run_folder(run)
     loaded = load(folder)
+    say_dropped(folder, loaded)
+    return loaded
+
+
+def say_dropped(folder: object, loaded: Run) -> None:
+    """What could not be read of a run, on stderr."""
     for dropped in loaded.dropped[:_MOST_DROPPED]:
         say(f"! {folder}: left out {dropped}")
     if len(loaded.dropped) > _MOST_DROPPED:
         say(f"! {folder}: left out {len(loaded.dropped) - _MOST_DROPPED} more")
     if loaded.dropped_lines:
         say(f"! {folder}: {loaded.dropped_lines} points are missing; sweep --resume repeats them")
-    return loaded
 
 
 def table_options(command: Function) -> Function:

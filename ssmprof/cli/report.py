@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ssmprof.cli.options import run_folder, say
+from ssmprof.cli.options import run_folder, say, say_dropped
 from ssmprof.errors import EXIT_DONE, EXIT_WITHHELD, ConfigError
 
 # Budgets of the page: past these a browser or a mail server stops being comfortable.
@@ -37,6 +37,8 @@ def command(
     paths = [Path(run) if run.endswith(".html") else run_folder(run) for run in runs]
     paths = paths or [run_folder(None)]
     loaded = [load_any(path) for path in paths]
+    for path, one in zip(paths, loaded, strict=True):
+        say_dropped(path, one)
     run = loaded[0] if len(loaded) == 1 else merge(loaded, allow_different=True)
     target = Path(output) if output else _beside(paths)
     data = to_html(run, identifiers=include_identifiers).encode()
