@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ssmprof.cli.options import run_folder, say, say_dropped
-from ssmprof.errors import EXIT_DONE, EXIT_WITHHELD, ConfigError
+from ssmprof.errors import EXIT_DONE, EXIT_WITHHELD, ConfigError, cannot_write
 
 # Budgets of the page: past these a browser or a mail server stops being comfortable.
 _WARN_BYTES, _MOST_BYTES = 2_000_000, 20_000_000
@@ -50,9 +50,7 @@ def command(
     try:
         target.write_bytes(data)
     except OSError as error:
-        raise ConfigError(
-            f"{target}: cannot be written: {error.strerror}", fix="choose another file with -o"
-        ) from None
+        raise cannot_write(target, error, fix="choose another file with -o") from None
     click.echo(target)
     size = f"{len(data) / 1000:,.0f} KB"
     big = "; large: fewer points would load faster" if len(data) > _WARN_BYTES else ""
