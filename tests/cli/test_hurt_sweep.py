@@ -13,6 +13,7 @@ from pathlib import Path
 
 import fakes
 import pytest
+from virtual import POINTS, Sweep
 
 from ssmprof.errors import (
     EXIT_INTERNAL,
@@ -21,65 +22,6 @@ from ssmprof.errors import (
     EXIT_WITHHELD,
 )
 from ssmprof.store import folder
-
-SCENARIO = """
-name = "virtual"
-question = "Which is faster?"
-device = "cpu"
-[sweep]
-contexts = "64-1K+64"
-execution = ["eager"]
-dtype = "float32"
-[budget]
-rounds = 2
-[passes]
-parts = false
-memory = "off"
-energy = false
-host = false
-cupti = false
-[[blocks]]
-preset = "mamba2-130m"
-"""
-POINTS = 32
-
-
-class Sweep:
-    """A sweep of formula workers in a folder of its own, its temporary files included."""
-
-    def __init__(self, path: Path, nap_s: float = 0.0, **environ: str) -> None:
-        self.path = path
-        self.run = path / "run"
-        self.scratch = path / "tmp"
-        self.scratch.mkdir(exist_ok=True)
-        (path / "asked.toml").write_text(SCENARIO)
-        self.tag = f"tag-{os.getpid()}-{path.name}"
-        self.environ = {
-            **os.environ, **fakes.ENVIRON, "TMPDIR": str(self.scratch), fakes.NAP: str(nap_s),
-            "SSMPROF_TEST_TAG": self.tag, **environ,
-        }  # fmt: skip
-
-    def start(self, *arguments: str, **streams: object) -> subprocess.Popen[str]:
-        asked = arguments or ("asked.toml", "-o", "run")
-        values = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE} | streams
-        return subprocess.Popen(
-            [sys.executable, "-m", "virtual", "sweep", *asked, "--no-doctor"],
-            cwd=self.path, env=self.environ, text=True, start_new_session=True, **values,
-        )  # fmt: skip
-
-    def wait_for(self, lines: int) -> None:
-        end = time.monotonic() + 60.0
-        file = self.run / "outcomes.jsonl"
-        while not file.exists() or file.read_bytes().count(b"\n") < lines:
-            assert time.monotonic() < end, "the sweep does not get going"
-            time.sleep(0.01)
-
-    def is_whole(self) -> bool:
-        found = folder.load(self.run)
-        return len(found.outcomes) == POINTS and not found.dropped
-
-    def leaves_nothing(self) -> bool:
-        return fakes.gone(self.tag) == [] and list(self.scratch.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
