@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: sweep test lint test-gpu bench clean
+.PHONY: sweep test lint faults test-gpu bench clean
 
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -26,6 +26,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+# Hundreds of deaths and errors, injected into real sweeps: about two minutes on two cores.
+faults: $(READY)
+	PYTHONPATH=.:kernels:tests $(BIN)/python tests/faults/run.py --output reports/faults/faults.json
 
 # On a machine with a CUDA device, with the Python that holds its torch: make test-gpu GPU_PYTHON=...
 GPU_PYTHON ?= python3

@@ -1,11 +1,13 @@
 """Errors a user can act on.
 
 Every error carries what went wrong, where, and how to mend it, and knows its exit code. They are
-caught in one place (`ssmprof.cli`); anything else that escapes is a bug and keeps its traceback.
+caught in one place (`ssmprof.cli`); anything else that escapes is a bug of ours (exit code 70).
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,12 @@ EXIT_USAGE = 2
 EXIT_NO_DEVICE = 3
 EXIT_PARTIAL = 4
 EXIT_WITHHELD = 5
+EXIT_INTERNAL = 70  # as sysexits.h has it: a bug of ours
+EXIT_NOT_KEPT = 74  # as sysexits.h has it: an input/output error
 EXIT_INTERRUPTED = 130
+
+# What says that the medium refused, and not that the user named a wrong place.
+_MEDIUM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE}
 
 
 class SsmprofError(Exception):
@@ -49,6 +56,12 @@ class StoreError(SsmprofError):
     """A run folder that cannot be read or written."""
 
 
+class NotKeptError(StoreError):
+    """A result that cannot be kept: the disk is full or fails, or its file is not ours any more."""
+
+    exit_code = EXIT_NOT_KEPT
+
+
 class NoDeviceError(SsmprofError):
     """No usable device or driver."""
 
@@ -59,6 +72,24 @@ class WithheldError(SsmprofError):
     """The data cannot carry the verdict that was asked for."""
 
     exit_code = EXIT_WITHHELD
+
+
+def cannot_write(
+    file: object, error: OSError, *, cause: str | None = None, fix: str | None = None
+) -> StoreError:
+    """The error of a file that cannot be written: wrong use, or a full or failing disk."""
+    kind = NotKeptError if error.errno in _MEDIUM else StoreError
+    return kind(f"{file}: cannot be written: {reason(error)}", cause=cause, fix=fix)
+
+
+def is_of_the_medium(error: OSError) -> bool:
+    """Whether a disk is full or failing, which no option mends."""
+    return error.errno in _MEDIUM
+
+
+def reason(error: OSError) -> str:
+    """What the system says of an error, in words."""
+    return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

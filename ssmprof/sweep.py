@@ -2,7 +2,8 @@
 
 `measure` is a parameter: a worker on this machine, a fleet, or a formula in a test. Every outcome
 is on the disk before the next point begins, so nothing that was measured is lost, however a sweep
-ends, and a resumed sweep measures nothing twice.
+ends, and a resumed sweep measures nothing twice. What failed because a process was killed from
+outside is not done for good: a resumed sweep measures it again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ Refine = Callable[[Scenario, Sequence[Outcome]], Iterable[Job]]
 
 
 class Journal(Protocol):
-    """Where outcomes are kept; `append` returns when they are on the disk."""
+    """Where outcomes are kept; `append` returns when they are on the disk.
+
+    `done` names the jobs that no sweep needs to measure again.
+    """
 
     outcomes: list[Outcome]
     done: set[str]
@@ -43,14 +47,15 @@ def sweep(
 ) -> End:
     """Measure every job of the scenario that the journal lacks, then what would narrow the answer.
 
-    Ctrl-C lets the point in flight finish and be kept; a second one stops at once. The time budget
-    of the scenario is looked at between points. Raises StoreError where an outcome cannot be kept:
-    what cannot be kept is not measured.
+    Ctrl-C, SIGTERM and SIGHUP let the point in flight finish and be kept; a second one stops at
+    once. The time budget of the scenario is looked at between points. Raises StoreError where an
+    outcome cannot be kept: what cannot be kept is not measured.
     """
     end = clock() + (scenario.budget.sweep_s or float("inf"))
+    answered: set[str] = set()  # in this session, for better or for worse
 
     def missing(jobs: Iterable[Job]) -> list[Job]:
-        return [job for job in jobs if job.key not in journal.done]
+        return [job for job in jobs if job.key not in journal.done and job.key not in answered]
 
     with _interruptible() as interrupted:
         todo = missing(expand(scenario))
@@ -58,6 +63,7 @@ def sweep(
             with closing(_closable(measure(todo))) as outcomes:
                 for outcome in outcomes:
                     journal.append(outcome)
+                    answered.add(outcome.key)
                     on_outcome(outcome)
                     if interrupted():
                         return "interrupted"
@@ -74,18 +80,26 @@ def _closable(outcomes: Iterator[Outcome]) -> Generator[Outcome, None, None]:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into an answer to the question, the second into KeyboardInterrupt."""
+    """Turn the first request to end into an answer to the question, the second into an exception.
+
+    SIGHUP stays ignored where it was (nohup): that sweep is meant to outlive its terminal.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     asked = threading.Event()
+    ends = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ends.append(signal.SIGHUP)
 
     def first(number: int, frame: object) -> None:
         asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each in ends:
+            signal.signal(each, signal.default_int_handler)
 
-    before = signal.signal(signal.SIGINT, first)
+    before = {number: signal.signal(number, first) for number in ends}
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,18 +1,21 @@
 """A runner without torch or device, for workers that are measured by formula and die on command.
 
-`SSMPROF_TEST_FAULTS` names a JSON file of job key -> fault; a fault happens each time its job runs.
+`SSMPROF_TEST_FAULTS` names a JSON file of job key -> fault; a fault happens each time its job runs,
+or as often as a number behind its name says ("kill 2"), in whatever processes.
 Times are a function of the job's key alone, so any two runs of a job agree.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +30,7 @@ from ssmprof.records import Environment, Job, Measurement
 
 RUNNER = "fakes:FakeRunner"
 FAULTS_FILE = "SSMPROF_TEST_FAULTS"
+NAP = "SSMPROF_TEST_NAP_S"  # seconds each measurement takes, so that a sweep can be hit
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRON = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT / "tests", ROOT, ROOT / "kernels")))}
 OUT_OF_MEMORY = (
@@ -139,6 +143,33 @@ def _nap() -> None:
     time.sleep(1.2)
 
 
+def _compiling() -> None:
+    """A compiler is running when the launcher dies, in the middle of a pass."""
+    subprocess.Popen(["sleep", "1000"])
+    time.sleep(1000)
+
+
+def _real_time_signal() -> None:
+    os.kill(os.getpid(), 40)
+
+
+def _litter() -> None:
+    """A compiler's temporary file is there when the process is killed."""
+    Path(tempfile.gettempdir(), "litter").write_text("half a kernel")
+    _kill()
+
+
+def _refuse() -> None:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+# Not every test can wait for these, so they are no part of FAULTS.
+RARE: dict[str, Callable[[], None]] = {
+    "compiling": _compiling,
+    "real-time-signal": _real_time_signal,
+    "litter": _litter,
+    "refuse": _refuse,
+}
 FAULTS: dict[str, Callable[[], None]] = {
     "kill": _kill,
     "segfault": _segfault,
@@ -172,14 +203,45 @@ EXPECTED: dict[str, str | None] = {
 }
 
 
+def _asked() -> dict[str, str]:
+    """Faults by where they happen."""
+    file = os.environ.get(FAULTS_FILE)
+    return json.loads(Path(file).read_text()) if file else {}
+
+
+def suffer(where: str) -> None:
+    """Let the fault of this place happen, unless it has happened as often as it should."""
+    fault, _, times = _asked().get(where, "").partition(" ")
+    if not fault:
+        return
+    if times:
+        happened = Path(os.environ[FAULTS_FILE] + "." + where.replace("/", "-"))
+        with happened.open("ab") as file:
+            if file.tell() >= int(times):
+                return
+            file.write(b".")
+    (FAULTS | RARE)[fault]()
+
+
+def _forking(fork: Callable[[], int]) -> Callable[[], int]:
+    def faulty() -> int:
+        suffer("fork")
+        return fork()
+
+    return faulty
+
+
+if os.environ.get(FAULTS_FILE) and "ssmprof.measure.launcher" in sys.orig_argv:
+    suffer("import")
+    os.fork = _forking(os.fork)
+
+
 class FakeRunner:
     """Answers by formula; its environment is the virtual device's."""
 
     def __init__(self, kind: str) -> None:
-        file = os.environ.get(FAULTS_FILE)
-        self.faults = json.loads(Path(file).read_text()) if file else {}
-        if "start" in self.faults:
-            FAULTS[self.faults["start"]]()
+        self.faults = _asked()
+        suffer("start")
 
     def environment(self) -> Environment:
         return make.ENVIRONMENT
@@ -193,25 +255,22 @@ class FakeRunner:
     def measure(self, asked: wire.Measure, stage: Stage) -> Measurement:
         job = asked.job
         stage("latency")
+        time.sleep(float(os.environ.get(NAP, "0")))
         fault = self.faults.get(job.key)
         if fault == "wrong":
             return formula(make.job("attention", 77))
-        if fault:
-            FAULTS[fault]()
+        suffer(job.key)
         stage.keep(formula(job))
         for name in ("parts", "energy"):
             asked = "cupti" if name == "parts" and job.passes.cupti else name
             if getattr(job.passes, name):
                 stage(name)
-                if fault := self.faults.get(f"{asked} of all"):
-                    FAULTS[fault]()
+                suffer(f"{asked} of all")
         return formula(job)
 
     def weigh(self, job: Job, stage: Stage) -> wire.Weighed:
         stage("memory")
-        fault = self.faults.get(f"memory {job.key}")
-        if fault:
-            FAULTS[fault]()
+        suffer(f"memory {job.key}")
         text = make.memory(job.point.context, process_used_bytes=os.getpid())
         return wire.Weighed(key=job.key, memory=text, cold_s=1.5, measuring_s=0.1)
 

@@ -14,6 +14,7 @@ from ssmprof.planning.expand import expand
 from ssmprof.planning.refine import refine
 from ssmprof.records import Failure
 from ssmprof.spec import Refine
+from ssmprof.store.journal import Journal
 from ssmprof.sweep import sweep
 
 ONE_ROUND = structs.replace(make.QUICK, rounds=1)
@@ -122,26 +123,59 @@ def test_the_time_budget_ends_a_sweep_between_points():
     assert len(journal.outcomes) == 5
 
 
-def test_the_first_interrupt_saves_the_point_in_flight_and_stops():
+ENDS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_the_first_request_to_end_saves_the_point_in_flight_and_stops(number):
     def measure(jobs):
-        for number, outcome in enumerate(make.power_law(**LAWS)(jobs)):
-            if number == 2:
-                os.kill(os.getpid(), signal.SIGINT)
+        for turn, outcome in enumerate(make.power_law(**LAWS)(jobs)):
+            if turn == 2:
+                os.kill(os.getpid(), number)
             yield outcome
 
-    before = signal.getsignal(signal.SIGINT)
+    before = [signal.getsignal(each) for each in ENDS]
     end, journal = swept(make.scenario(), measure)
     assert end == "interrupted"
     assert len(journal.outcomes) == 3
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(each) for each in ENDS] == before
 
 
-def test_the_second_interrupt_stops_at_once():
+def test_a_point_that_failed_in_passing_is_measured_again_by_a_resume_and_not_before(tmp_path):
+    scenario = make.scenario(budget=ONE_ROUND)
+    first = make.jobs(scenario)[0]
+    asked = []
+
+    def measure(jobs):
+        for job in jobs:
+            asked.append(job.key)
+            lost = job.key == first.key and asked.count(first.key) == 1
+            yield (
+                make.failure(point=job.point, reason="crash", transient=True)
+                if lost
+                else next(make.power_law(**LAWS)([job]))
+            )
+
+    def again(scenario, outcomes):
+        return make.jobs(scenario)
+
+    with Journal(tmp_path / "j") as journal:
+        assert swept(scenario, measure, journal, refine=again)[0] == "done"
+        assert len(asked) == len(set(asked)) == 8
+        assert journal.outcomes[0].reason == "crash"
+    with Journal(tmp_path / "j") as journal:
+        assert swept(scenario, measure, journal)[0] == "done"
+        assert asked[8:] == [first.key]
+        assert all(not isinstance(outcome, Failure) for outcome in journal.outcomes)
+
+
+@pytest.mark.parametrize("second", ENDS)
+def test_the_second_request_to_end_stops_at_once(second):
     def measure(jobs):
         for number, outcome in enumerate(make.power_law(**LAWS)(jobs)):
             if number == 2:
-                os.kill(os.getpid(), signal.SIGINT)
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), second)
             yield outcome
 
     journal = MemoryJournal()

@@ -9,12 +9,32 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
-from ssmprof.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, SsmprofError, nearest
+from ssmprof.cli import streams
+from ssmprof.errors import (
+    EXIT_DONE,
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    EXIT_NO_DEVICE,
+    EXIT_NOT_KEPT,
+    EXIT_USAGE,
+    SsmprofError,
+    is_of_the_medium,
+    nearest,
+    reason,
+)
+
+# What --exit-zero does not turn into 0: nothing came out of it.
+_KEPT_CODES = (EXIT_USAGE, EXIT_NO_DEVICE, EXIT_INTERNAL, EXIT_NOT_KEPT)
 
 # Group -> command -> module in this package; the order is that of the help page.
 COMMANDS: dict[str, dict[str, str]] = {
@@ -56,6 +76,7 @@ MODULES = {name: module for group in COMMANDS.values() for name, module in group
 
 def _dress() -> bool:
     """Let rich-click draw help and errors of everything defined from here on."""
+    streams.ensure()
     if not (sys.stdout.isatty() and sys.stderr.isatty()):
         return False
     from rich_click import rich_click
@@ -114,7 +135,7 @@ class LazyGroup(click.Group):
 )
 @click.option("--config", metavar="FILE", help="Settings file instead of ./ssmprof.toml.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option("--exit-zero", is_flag=True, help="Exit 0 for every outcome but wrong use.")
+@click.option("--exit-zero", is_flag=True, help="Exit 0 for every outcome but 2, 3, 70 and 74.")
 @click.version_option(None, "--version", package_name="ssmprof", message="ssmprof %(version)s")
 @click.pass_context
 def cli(
@@ -143,24 +164,67 @@ def cli(
 def main(args: list[str] | None = None) -> None:
     """Entry point of `ssmprof`: runs a command and exits with its code (help exit-codes)."""
     arguments = sys.argv[1:] if args is None else args
+    debug = "--debug" in arguments
     try:
-        code = cli.main(args=arguments, prog_name="ssmprof", standalone_mode=False)
+        with _ended_as_by_ctrl_c():
+            code = cli.main(args=arguments, prog_name="ssmprof", standalone_mode=False)
     except SsmprofError as error:
-        if "--debug" in arguments:
-            raise
-        click.echo(f"error: {error}", err=True)
-        code = error.exit_code
+        code = _fail(f"error: {error}", error.exit_code, debug)
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError, ValueError):
+            error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        code = EXIT_INTERRUPTED
+        code = _fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of a pipe (head, less) has seen enough; a second error at exit helps nobody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.mute(1)
         code = EXIT_DONE
+    except OSError as error:
+        if is_of_the_medium(error):
+            streams.mute(1)
+            where = error.filename or "output"
+            code = _fail(f"error: {where}: {reason(error)}", EXIT_NOT_KEPT, debug)
+        else:
+            code = _internal(error, debug)
+    except Exception as error:
+        code = _internal(error, debug)
     code = code if isinstance(code, int) else EXIT_DONE
-    if "--exit-zero" in arguments and code not in (EXIT_USAGE, 3):
+    if "--exit-zero" in arguments and code not in _KEPT_CODES:
         code = EXIT_DONE
     sys.exit(code)
+
+
+def _fail(text: str, code: int, debug: bool = False) -> int:
+    """Say what went wrong, with where if that was asked for, and give the code back."""
+    if debug:
+        streams.tell(traceback.format_exc().rstrip())
+    streams.tell(text)
+    return code
+
+
+def _internal(error: Exception, debug: bool) -> int:
+    """A bug of ours, in one line."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(last.filename)}:{last.lineno}"
+    said = " ".join(str(error).split())[:300]
+    text = f"internal error: {type(error).__name__}: {said} (at {where}); a bug of ssmprof"
+    return _fail(text if debug else f"{text}, --debug shows where", EXIT_INTERNAL, debug)
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM and SIGHUP clean up as Ctrl-C does; under nohup SIGHUP stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ssmprof.cli.options import load_run, run_argument, say
-from ssmprof.errors import ConfigError, nearest
+from ssmprof.errors import ConfigError, cannot_write, nearest
 
 
 @click.command("export", short_help="csv, jsonl, sqlite, parquet, traces, figures, metrics.")
@@ -38,7 +38,7 @@ def command(run: str | None, forms: str, output: str, force: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         written = [path for name in names for path in EXPORTS[name](loaded, folder)]
     except OSError as error:
-        raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
+        raise cannot_write(output, error) from None
     for path in written:
         click.echo(path)
     viewers = {"trace.json": "ui.perfetto.dev", "run.speedscope.json": "speedscope.app"}

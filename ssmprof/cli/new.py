@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ssmprof.cli.options import say
-from ssmprof.errors import ConfigError
+from ssmprof.errors import ConfigError, cannot_write
 
 
 @click.command("new", short_help="Write a commented scenario to start from.")
@@ -26,5 +26,5 @@ def command(file: str, force: bool) -> None:
     try:
         path.write_text(starter(), encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be written: {error.strerror}") from None
+        raise cannot_write(file, error) from None
     say(f"wrote {file} (every key explained). Next: ssmprof plan {file}")

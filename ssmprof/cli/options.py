@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ssmprof.errors import ConfigError
+from ssmprof.cli.streams import tell
+from ssmprof.errors import ConfigError, cannot_write
 
 if TYPE_CHECKING:
     from ssmprof.records import Run
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 RUN_PARENTS = ("reports", "runs")
+_MOST_DROPPED = 10  # lines named on stderr
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr; nothing with --quiet."""
+    """A line for people, on stderr; nothing with --quiet, or where nobody can read it."""
     context = click.get_current_context(silent=True)
     if not (context and (context.find_root().obj or {}).get("quiet")):
-        click.echo(text, err=True)
+        tell(text)
 
 
 def run_argument(command: Function) -> Function:
@@ -82,9 +84,18 @@ def load_run(run: str | None) -> Run:
 
     folder = run_folder(run)
     loaded = load(folder)
-    if loaded.dropped_lines:
-        say(f"! {folder}: {loaded.dropped_lines} torn line at the end dropped; --resume repeats it")
+    say_dropped(folder, loaded)
     return loaded
+
+
+def say_dropped(folder: object, loaded: Run) -> None:
+    """What could not be read of a run, on stderr."""
+    for dropped in loaded.dropped[:_MOST_DROPPED]:
+        say(f"! {folder}: left out {dropped}")
+    if len(loaded.dropped) > _MOST_DROPPED:
+        say(f"! {folder}: left out {len(loaded.dropped) - _MOST_DROPPED} more")
+    if loaded.dropped_lines:
+        say(f"! {folder}: {loaded.dropped_lines} points are missing; sweep --resume repeats them")
 
 
 def table_options(command: Function) -> Function:
@@ -116,7 +127,7 @@ def write(text: str, output: str | None) -> None:
     try:
         Path(output).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{output}: cannot be written: {error.strerror}") from None
+        raise cannot_write(output, error) from None
     say(f"wrote {output}")
 
 

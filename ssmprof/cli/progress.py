@@ -1,18 +1,19 @@
 """Progress on stderr: a line per point with the time left; a bar on a terminal only.
 
 Without a terminal there is at most one line per ten seconds, besides failures, which are always
-said: a log should not drown in points, and must not hide what did not work.
+said: a log should not drown in points, and must not hide what did not work. Where nobody can be
+told any more (a closed terminal, a full disk, a reader that left), the sweep goes on in silence.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
+from ssmprof.cli.streams import mute, tell
 from ssmprof.records import Failure, Job, Measurement, Outcome
 from ssmprof.units import format_bytes, format_context, format_duration, format_time
 
@@ -40,20 +41,34 @@ class Reporter:
 
     def __enter__(self) -> Reporter:
         if sys.stderr.isatty() and not self._quiet:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-            self._bar = Progress(
-                BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
-                console=Console(stderr=True), transient=True,
-            )  # fmt: skip
-            self._bar.start()
-            self._task = self._bar.add_task("starting", total=None)
+            with self._heard():
+                self._start()
         return self
+
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._bar = Progress(
+            BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
+            console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        self._bar.start()
+        self._task = self._bar.add_task("starting", total=None)
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with self._heard():
+                self._bar.stop()
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Say something; whoever cannot be told is not told again."""
+        try:
+            yield
+        except (OSError, ValueError):
+            self._quiet, self._bar = True, None
+            mute(2)
 
     def expect(self, jobs: Iterable[Job]) -> list[Job]:
         """Add jobs to what is to be done; returns them."""
@@ -82,12 +97,16 @@ class Reporter:
         if self._quiet:
             return
         if self._bar is not None and self._task is not None:
-            self._bar.update(
-                self._task, completed=self._finished, total=self._total, description=left.strip()
-            )
-            self._bar.console.print(line, highlight=False, markup=False)
+            with self._heard():
+                self._bar.update(
+                    self._task,
+                    completed=self._finished,
+                    total=self._total,
+                    description=left.strip(),
+                )
+                self._bar.console.print(line, highlight=False, markup=False)
         elif self._every or isinstance(outcome, Failure) or now - self._said >= QUIET_S:
-            click.echo(line + left, err=True)
+            tell(line + left)
             self._said = now
 
     def left_s(self) -> float:
@@ -107,7 +126,9 @@ def describe(outcome: Outcome) -> str:
         tags = [_WARN[note.kind] for note in outcome.notes if note.kind in _WARN]
         return f"{where}  {format_time(outcome.time_s)}{_noise(outcome)} {' '.join(tags)}".rstrip()
     asked = f" (asked for {format_bytes(outcome.asked_bytes)})" if outcome.asked_bytes else ""
-    return f"! {where}: {outcome.reason}{asked}: {outcome.detail.splitlines()[0][:160]}"
+    detail = next(iter(outcome.detail.splitlines()), "")[:160]
+    again = " (--resume measures it again)" if outcome.transient else ""
+    return f"! {where}: {outcome.reason}{asked}: {detail}{again}"
 
 
 def _noise(measured: Measurement) -> str:

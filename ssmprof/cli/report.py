@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ssmprof.cli.options import run_folder, say
-from ssmprof.errors import EXIT_DONE, EXIT_WITHHELD, ConfigError
+from ssmprof.cli.options import run_folder, say, say_dropped
+from ssmprof.errors import EXIT_DONE, EXIT_WITHHELD, ConfigError, cannot_write
 
 # Budgets of the page: past these a browser or a mail server stops being comfortable.
 _WARN_BYTES, _MOST_BYTES = 2_000_000, 20_000_000
@@ -37,6 +37,8 @@ def command(
     paths = [Path(run) if run.endswith(".html") else run_folder(run) for run in runs]
     paths = paths or [run_folder(None)]
     loaded = [load_any(path) for path in paths]
+    for path, one in zip(paths, loaded, strict=True):
+        say_dropped(path, one)
     run = loaded[0] if len(loaded) == 1 else merge(loaded, allow_different=True)
     target = Path(output) if output else _beside(paths)
     analysis = analyze(run)
@@ -49,9 +51,7 @@ def command(
     try:
         target.write_bytes(data)
     except OSError as error:
-        raise ConfigError(
-            f"{target}: cannot be written: {error.strerror}", fix="choose another file with -o"
-        ) from None
+        raise cannot_write(target, error, fix="choose another file with -o") from None
     click.echo(target)
     size = f"{len(data) / 1000:,.0f} KB"
     big = "; large: fewer points would load faster" if len(data) > _WARN_BYTES else ""

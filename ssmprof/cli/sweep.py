@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssmprof.cli.asking import asked, axis_options
-from ssmprof.cli.options import say
+from ssmprof.cli.options import say, write
+from ssmprof.cli.streams import mute
 from ssmprof.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -75,6 +76,7 @@ def command(
     if rerun_noisy and not resume:
         raise click.UsageError("--rerun-noisy goes with --resume RUN")
     device = detect(scenario.device)
+    opened: RunFolder | None = None
     try:
         if resume:
             opened = store.resume(Path(resume))
@@ -82,10 +84,17 @@ def command(
             path = Path(output) if output else _new_folder(scenario, device)
             opened = store.create(path, scenario, command=_command_line())
         with opened as run_folder:
+            if not run_folder.locked:
+                say(f"! {opened.path}: no locks on this file system; let nothing else write there")
+            for dropped in run_folder.journal.dropped:
+                say(f"! {opened.path}: {dropped}; its point is measured again")
             talk = ctx.find_root().obj or {}
             end = _measure(
                 scenario, run_folder, device, talk, examine=not no_doctor, again=rerun_noisy
             )
+    except KeyboardInterrupt:
+        say(f"stopped; go on with: {_resume(opened.path)}" if opened else "stopped")
+        return EXIT_INTERRUPTED
     finally:
         device.close()
     if pack and end == "done":
@@ -176,6 +185,10 @@ def _new_folder(scenario: Scenario, device: Device) -> Path:
     return path
 
 
+def _resume(path: Path) -> str:
+    return shlex.join(["ssmprof", "sweep", "--resume", str(path)])
+
+
 def _command_line() -> str:
     return shlex.join(["ssmprof", *sys.argv[1:]])
 
@@ -188,16 +201,26 @@ def _conclude(path: Path, end: End, min_trust: str) -> int:
 
     run = load(path)
     if end == "interrupted":
-        say(f"interrupted; {len(run.outcomes)} outcomes saved. Resume: sweep --resume {path}")
+        say(f"interrupted; {len(run.outcomes)} outcomes saved. Resume: {_resume(path)}")
         return EXIT_INTERRUPTED
     if end == "out-of-time":
-        say(f"time budget used up. Resume: ssmprof sweep --resume {path}")
+        say(f"time budget used up. Resume: {_resume(path)}")
+    if transient := sum(failure.transient for failure in run.failures()):
+        say(f"! processes of {transient} points were killed. Measure them again: {_resume(path)}")
     analysis = analyze(run)
-    click.echo(summary(run, analysis), nl=False)
+    _print(summary(run, analysis))
     say(f"Next: ssmprof report {path}")
     if analysis.withheld or analysis.grade > min_trust:
         return EXIT_WITHHELD
     return EXIT_PARTIAL if end == "out-of-time" or _partial(run) else EXIT_DONE
+
+
+def _print(text: str) -> None:
+    """Data that nobody can read any more: the exit code still tells how the measurement ended."""
+    try:
+        write(text, None)
+    except (OSError, ValueError):
+        mute(1)
 
 
 def _partial(run: Run) -> bool:

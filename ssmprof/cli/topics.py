@@ -14,8 +14,10 @@ TOPICS: dict[str, str] = {
   3   no usable device or driver
   4   partial: time budget used up, a point crashed or timed out, a contender without measurement
   5   trust grade below --min-trust; verdict withheld
-130   interrupted, data saved
---exit-zero turns all but 2 and 3 into 0.""",
+ 70   internal error, a bug of ssmprof (--debug shows where)
+ 74   a result could not be kept: disk full or failing, run folder changed by something else
+130   interrupted (Ctrl-C, SIGTERM, SIGHUP), data saved
+--exit-zero turns all but 2, 3, 70 and 74 into 0.""",
     "environment": """\
 Every option has a variable SSMPROF_<COMMAND>_<OPTION>, such as SSMPROF_SWEEP_MIN_TRUST=B.
 Precedence: flag, environment, ./ssmprof.toml or [tool.ssmprof] of ./pyproject.toml, the user's
@@ -25,6 +27,7 @@ NO_COLOR turns colour off. SSMPROF_CHROMIUM names the browser that the tests use
     "formats": """\
 A run folder holds run.json (scenario), environments/, outcomes.jsonl (one Measurement or Failure
 per line), telemetry.jsonl and log.txt: append-only, one sync per point, resumable, diffable.
+An outcome line begins with "crc", the CRC-32 of the same line without that field, in hex.
 ssmprof schema RECORD prints the JSON Schema of each record. Times are seconds, sizes bytes,
 energies joules; the unit is in the name. Tables also come as --json, --jsonl, --csv and --md.""",
     "scenarios": """\

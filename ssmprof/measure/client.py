@@ -3,6 +3,7 @@
 A worker serves one block in one round and is replaced after a failure. Memory is weighed before, in
 a fresh process per point, so that the history of a worker and the room it takes change nothing.
 Whatever happens to a worker, the job yields exactly one outcome, and no process outlives `close`.
+What was ended from outside is tried again in a fresh process, and is marked where that fails, too.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Literal
 
 from msgspec import structs
 
+from ssmprof.errors import SsmprofError
 from ssmprof.measure import environment, wire
 from ssmprof.measure.board import suspected
 from ssmprof.measure.limits import Limits, Spared
 from ssmprof.measure.pool import Pool, living
 from ssmprof.measure.process import LostError, Watch, Worker
+from ssmprof.measure.retry import Remains, persistently
 from ssmprof.measure.worker import BROKEN
 from ssmprof.records import Environment, Failure, Job, Measurement, Note, Outcome
 from ssmprof.units import format_bytes
@@ -79,6 +82,7 @@ class Client:
         self._environ = environ
         self._pool: Pool | None = None
         self._pool_round = -1
+        self._launched = False
         self._worker: Worker | None = None
         self._group: Group | None = None
         self._fingerprint: str | None = None
@@ -118,15 +122,13 @@ class Client:
         verdict = self._limits.verdict(job.point, predicted) or self._cramped(predicted)
         if verdict is not None:
             return self._failure(job, LostError("skipped", verdict), started, clock, predicted)
+        request = wire.Measure(job=self._spared.of(job), chosen=self._chosen, folder=self._folder)
+        remains = Remains()
         try:
-            asked = self._spared.of(job)
-            request = wire.Measure(job=asked, chosen=self._chosen, folder=self._folder)
-            reply = self._serving(job).ask(request, self._deadline_s(job))
+            reply = persistently(lambda: self._attempt(request, remains))
         except LostError as lost:
-            kept, stage = self._remains()
-            self._end_worker()
-            if kept is not None and kept.key == job.key:
-                return self._without(kept, stage, lost, job)
+            if remains.kept is not None:
+                return self._without(remains.kept, remains.stages, lost, job)
             return self._failure(job, lost, started, clock, predicted)
         if not isinstance(reply, wire.Answer) or reply.outcome.key != job.key:
             self._end_worker(kill=True)
@@ -140,6 +142,19 @@ class Client:
         if any(note.kind == BROKEN for note in reply.outcome.notes):
             self._end_worker(kill=True)
         return self._with_memory(reply.outcome, job)
+
+    def _attempt(self, request: wire.Measure, remains: Remains) -> wire.Reply:
+        """The worker's answer. Raises LostError, what the worker left behind then noted."""
+        job = request.job
+        first = job.point.block_digest not in self._called
+        try:
+            return self._serving(job).ask(request, self._deadline_s(job))
+        except LostError as lost:
+            remains.add(self._worker, job)
+            self._end_worker()
+            if first and lost.transient:
+                self._called.discard(job.point.block_digest)
+            raise
 
     def _cramped(self, predicted: int | None) -> str | None:
         """Why a point is too large for the memory that was free before its worker started."""
@@ -159,6 +174,7 @@ class Client:
             reason=lost.reason,
             detail=lost.detail,
             predicted_bytes=predicted,
+            transient=lost.transient,
             started_unix_s=started,
             wall_s=time.monotonic() - clock,
         )
@@ -181,14 +197,16 @@ class Client:
     def _stage(self) -> str:
         return self._worker.stage if self._worker is not None else ""
 
-    def _remains(self) -> tuple[Measurement | None, str]:
-        """What the worker had kept before it died, and the pass it died in."""
-        return (None, "") if self._worker is None else (self._worker.kept, self._worker.stage)
+    def _without(
+        self, kept: Measurement, stages: list[str], lost: LostError, job: Job
+    ) -> Measurement:
+        """A pass killed the worker: its latency stands, and the pass is not asked for again.
 
-    def _without(self, kept: Measurement, stage: str, lost: LostError, job: Job) -> Measurement:
-        """A pass killed the worker: its latency stands, and the pass is not asked for again."""
-        self._spared.blame(stage, job)
-        note = Note(kind=BROKEN, text=f"{lost.reason} in pass {stage}: {lost.detail}")
+        Where several attempts died, each in another pass, no pass is to blame.
+        """
+        if len(set(stages)) == 1:
+            self._spared.blame(stages[0], job)
+        note = Note(kind=BROKEN, text=f"{lost.reason} in pass {stages[-1]}: {lost.detail}")
         return self._with_memory(structs.replace(kept, notes=(*kept.notes, note)), job)
 
     def _start(self, turn: int) -> Worker:
@@ -218,9 +236,21 @@ class Client:
             self._pool.close()
             self._pool = None
         if self._pool is None:
-            self._pool = Pool(self._runner, self.device, self._environ, self._watch)
+            self._pool = self._new_pool()
             self._pool_round = turn
         return self._pool
+
+    def _new_pool(self) -> Pool:
+        """A launcher. Raises SsmprofError where none has ever started: that is for the user."""
+        try:
+            pool = Pool(self._runner, self.device, self._environ, self._watch)
+        except SsmprofError as error:
+            if not self._launched:
+                raise
+            text = f"{error.what}: {error.cause}"
+            raise LostError("crash", text, transient=True) from error
+        self._launched = True
+        return pool
 
     def _meet(self, found: Environment) -> str:
         fingerprint = found.fingerprint
@@ -256,18 +286,21 @@ class Client:
 
     def _weigh_one(self, job: Job) -> wire.Weighed:
         clock = time.monotonic()
+        request = wire.Weigh(job=job, chosen=self._chosen)
         try:
-            worker = self._start(job.round)
-            try:
-                request = wire.Weigh(job=job, chosen=self._chosen)
-                reply = worker.ask(request, self._deadline_s(job))
-            finally:
-                worker.end()
+            reply = persistently(lambda: self._weighing(request))
         except LostError as lost:
             reply = wire.Weighed(key=job.key, missing=f"{lost.reason}: {lost.detail}")
         if not isinstance(reply, wire.Weighed):
             reply = wire.Weighed(key=job.key, missing="crash: answered rubbish")
         return structs.replace(reply, wall_s=time.monotonic() - clock)
+
+    def _weighing(self, request: wire.Weigh) -> wire.Reply:
+        worker = self._start(request.job.round)
+        try:
+            return worker.ask(request, self._deadline_s(request.job))
+        finally:
+            worker.end()
 
     def _with_memory(self, measured: Measurement, job: Job) -> Measurement:
         weighed = self._weighed.get(job.point.key)

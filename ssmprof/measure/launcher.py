@@ -2,12 +2,14 @@
 
 Importing torch takes seconds and a sweep needs a worker per block, round and weighed context, so
 the imports are paid once per launcher and a worker costs a fork. The parent talks to it over one
-socket: `fork` (with the worker's three file descriptors), `kill`; back come `forked`, `exited`.
-When the socket ends, however the parent died, every worker's process group is killed.
+socket: `fork` (with the worker's three file descriptors), `kill`; back come `forked` or `refused`,
+and `exited`. When the socket ends, however the parent died, every worker's process group is killed;
+signals meant for the whole job are left to the parent, which lets the point in flight finish.
 """
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import selectors
@@ -22,11 +24,14 @@ from ssmprof.measure import environment, worker
 from ssmprof.measure.preload import device_touched
 
 PACKET = 4096
+FDS = 3  # of a worker: requests, answers, output
 
 
 def main(arguments: list[str]) -> None:
     """`launcher SOCKET-FD MODULE:RUNNER DEVICE [--plain]`."""
     fd, runner, device, *plain = arguments
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     make = worker.load(runner)
     environment.prepare()
     prepare = getattr(make, "prepare", None)
@@ -58,7 +63,6 @@ class Launcher:
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.wake = (wake_read, wake_write)
         with selectors.DefaultSelector() as selector:
             selector.register(self.control, selectors.EVENT_READ)
@@ -77,7 +81,7 @@ class Launcher:
 
     def _obey(self) -> bool:
         try:
-            data, fds, _, _ = socket.recv_fds(self.control, PACKET, 3, socket.MSG_CMSG_CLOEXEC)
+            data, fds, _, _ = socket.recv_fds(self.control, PACKET, FDS, socket.MSG_CMSG_CLOEXEC)
         except OSError:
             return False
         if not data:
@@ -90,19 +94,28 @@ class Launcher:
         return True
 
     def _fork(self, fds: list[int]) -> None:
-        pid = os.fork()
-        if pid == 0:
-            self._become_worker(*fds)
+        try:
+            if len(fds) != FDS:
+                raise OSError(errno.EMFILE, "file descriptors were lost on the way")
+            mine = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                self._become_worker(mine, *fds)
+        except OSError as error:
+            self._tell(f"refused {error.errno or errno.EAGAIN}")
+            return
+        finally:
+            for fd in fds:
+                os.close(fd)
         with suppress(OSError):
             os.setpgid(pid, pid)  # in parent and child: whoever comes first
-        for fd in fds:
-            os.close(fd)
         self.children.add(pid)
         self._tell(f"forked {pid}")
 
-    def _become_worker(self, requests: int, answers: int, output: int) -> None:
+    def _become_worker(self, launcher: int, requests: int, answers: int, output: int) -> None:
         status = 1
         try:
+            worker.die_with(launcher)
             with suppress(OSError):
                 os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)

@@ -1,11 +1,14 @@
-"""The parent's end of the launcher: start it, have it fork workers, end everything it started.
+"""One launcher and the workers it forks: started, handed out, and ended with all they started.
 
-The parent imports no torch and touches no device.
+The parent imports no torch and touches no device. Each arrow points one way: a pool hands out
+workers (`process`), and both talk to the launcher through `control`.
 """
 
 from __future__ import annotations
 
+import getpass
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,11 +18,15 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from ssmprof.errors import SsmprofError
+from ssmprof.errors import SsmprofError, reason
 from ssmprof.measure.autopsy import last_line
-from ssmprof.measure.process import FAREWELL_S, LostError, Watch, Worker
+from ssmprof.measure.control import Control
+from ssmprof.measure.kin import kill_session
+from ssmprof.measure.process import FAREWELL_S, LostError, Watch, Worker, signal_name
+from ssmprof.measure.scratch import Scratch
 
 IMPORT_S = 180.0  # importing torch from a cold disk on a small board
+KILLED_S = 10.0  # until a killed process is gone; one inside a driver may never be
 
 living: set[int] = set()  # process ids of launchers, for the leak check of the tests
 
@@ -34,25 +41,24 @@ class Pool:
         environ: Mapping[str, str] | None = None,
         watch: Watch | None = None,
     ) -> None:
-        self.watch = watch
-        self.scratch = tempfile.TemporaryDirectory(prefix="ssmprof-", ignore_cleanup_errors=True)
-        self.exits: dict[int, int] = {}
-        self.forks = 0
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.control = mine
-        self.output = Path(self.scratch.name, "launcher.out")
-        with theirs, self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ssmprof.measure.launcher", str(theirs.fileno()), runner,
-                 device],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=self.scratch.name,
-                env=_environ(environ or {}),
-                start_new_session=True,
-            )  # fmt: skip
+        """Start a launcher.
+
+        Raises LostError where it was ended from outside or the host has no room for a process, and
+        SsmprofError where it ends by itself or gives no sign of life.
+        """
+        self._watch = watch
+        self._forks = 0
+        try:
+            self._scratch = Scratch()
+        except OSError as error:
+            raise _unstarted(reason(error)) from error
+        self._output = self._scratch.path / "launcher.out"
+        try:
+            self.process, link = self._started(runner, device, environ or {})
+        except OSError as error:
+            self._scratch.close()
+            raise _unstarted(reason(error)) from error
+        self._control = Control(link, self.process.pid)
         living.add(self.process.pid)
         try:
             self._await_launcher()
@@ -60,84 +66,99 @@ class Pool:
             self.close()
             raise
 
-    def _await_launcher(self) -> None:
-        self.control.settimeout(IMPORT_S)
+    def _started(
+        self, runner: str, device: str, environ: Mapping[str, str]
+    ) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        arguments = [str(theirs.fileno()), runner, device]
         try:
-            ready = self.control.recv(64)
+            with theirs, self._output.open("wb") as output:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "ssmprof.measure.launcher", *arguments],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    cwd=self._scratch.path,
+                    env=_environ(environ, self._scratch.path),
+                    start_new_session=True,
+                )
+        except BaseException:
+            mine.close()
+            raise
+        return process, mine
+
+    def _await_launcher(self) -> None:
+        try:
+            if self._control.await_ready(IMPORT_S):
+                return
+            said = ""
         except TimeoutError:
-            ready = b""
-        self.control.settimeout(None)
-        if ready != b"ready":
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(FAREWELL_S)
-            raise SsmprofError(
-                "the measuring process does not start",
-                cause=last_line(self.output) or f"no sign of life within {IMPORT_S:.0f} s",
-                fix="ssmprof doctor",
-            )
+            said = f"no sign of life within {IMPORT_S:.0f} s"
+        with suppress(subprocess.TimeoutExpired):
+            status = self.process.wait(FAREWELL_S)
+            if status < 0:
+                raise _unstarted(f"killed by {signal_name(-status)}")
+        raise SsmprofError(
+            "the measuring process does not start",
+            cause=last_line(self._output) or said or "it closed its socket",
+            fix="ssmprof doctor",
+        )
 
     def fork(self) -> Worker:
-        """Start a worker. Raises LostError where the launcher is gone."""
-        self.forks += 1
-        output = Path(self.scratch.name, f"worker-{self.forks}.out")
-        request_read, request_write = os.pipe()
-        answer_read, answer_write = os.pipe()
-        sink = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        theirs = [request_read, answer_write, sink]
+        """Start a worker. Raises LostError where the launcher is gone or cannot fork."""
+        self._forks += 1
+        output = self._scratch.path / f"worker-{self._forks}.out"
+        fds: list[int] = []
         try:
-            socket.send_fds(self.control, [b"fork"], theirs)
-            worker = Worker(self, request_write, answer_read, output)
-            worker.pid = self._forked()
+            fds += os.pipe()
+            fds += os.pipe()
+            fds.append(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            request_read, request_write, answer_read, answer_write, sink = fds
+            pid = self._control.fork([request_read, answer_write, sink])
         except OSError as error:
-            os.close(request_write)
-            os.close(answer_read)
-            raise LostError("crash", f"the launcher of workers is gone: {error}") from error
-        finally:
-            for fd in theirs:
+            for fd in fds:
                 os.close(fd)
-        return worker
-
-    def _forked(self) -> int:
-        while True:
-            verb, numbers = self.hear()
-            if verb == "forked":
-                return numbers[0]
-
-    def hear(self) -> tuple[str, list[int]]:
-        """The launcher's next word; an exit is also noted. Raises OSError where it is gone."""
-        data = self.control.recv(256)
-        if not data:
-            raise ConnectionResetError("its socket was closed")
-        verb, *numbers = data.decode().split()
-        found = [int(number) for number in numbers]
-        if verb == "exited":
-            self.exits[found[0]] = found[1]
-        return verb, found
-
-    def kill(self, pid: int) -> None:
-        """Kill a worker's process group; nothing happens to one that is gone."""
-        with suppress(OSError):
-            self.control.send(f"kill {pid}".encode())
+            gone = self._control.broken
+            text = "the launcher of workers is gone" if gone else "no worker could be started"
+            raise LostError("crash", f"{text}: {reason(error)}", transient=True) from error
+        for fd in (request_read, answer_write, sink):
+            os.close(fd)
+        return Worker(self._control, pid, (request_write, answer_read), output, self._watch)
 
     def alive(self) -> bool:
-        """Whether the launcher runs."""
-        return self.process.poll() is None
+        """Whether the launcher runs and answers."""
+        return not self._control.broken and self.process.poll() is None
 
     def close(self) -> None:
         """End the launcher and everything it started."""
-        self.control.close()
+        self._control.close()
         try:
-            self.process.wait(FAREWELL_S)
+            ended = self.process.wait(0 if self._control.broken else FAREWELL_S) == 0
         except subprocess.TimeoutExpired:
+            ended = False
             self.process.kill()
-            self.process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(KILLED_S)
+        if not ended:
+            kill_session(self.process.pid)
         living.discard(self.process.pid)
-        self.scratch.cleanup()
+        self._scratch.close()
 
 
-def _environ(more: Mapping[str, str]) -> dict[str, str]:
-    """The parent's environment; a checkout that is not installed is put on the path."""
+def _unstarted(why: str) -> LostError:
+    return LostError("crash", f"no measuring process could be started: {why}", transient=True)
+
+
+def _environ(more: Mapping[str, str], scratch: Path) -> dict[str, str]:
+    """The parent's environment; a checkout that is not installed is put on the path.
+
+    Temporary files of workers and their compilers go to the scratch folder, and so go with it; but
+    what torch caches for other runs stays where it is.
+    """
     environ = {**os.environ, "PYTHONSAFEPATH": "1", **more}
+    environ.setdefault("TORCHINDUCTOR_CACHE_DIR", _inductor_cache())
+    environ["TMPDIR"] = str(scratch)
     try:
         metadata.distribution("ssmprof")
     except metadata.PackageNotFoundError:
@@ -145,3 +166,12 @@ def _environ(more: Mapping[str, str]) -> dict[str, str]:
         paths = [str(root), str(root / "kernels"), environ.get("PYTHONPATH", "")]
         environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     return environ
+
+
+def _inductor_cache() -> str:
+    """Where torch keeps compiled graphs unless it is told otherwise."""
+    try:
+        user = re.sub(r'[\\/:*?"<>|]', "_", getpass.getuser())
+    except (KeyError, OSError):  # a user id without a name
+        user = str(os.getuid())
+    return str(Path(tempfile.gettempdir()) / f"torchinductor_{user}")

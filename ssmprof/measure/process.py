@@ -13,29 +13,29 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
 from ssmprof.devices.jetson.memory import out_of_memory_rule
 from ssmprof.measure import wire
 from ssmprof.measure.autopsy import last_line, last_words, oom_kills, stack_of
+from ssmprof.measure.control import Control
 from ssmprof.records import FailureReason, Measurement
 
-if TYPE_CHECKING:
-    from ssmprof.measure.pool import Pool
-
 FAREWELL_S = 3.0  # a worker told to end frees its device memory and goes
+_PATIENCE = 3  # farewells; a process inside a driver cannot be killed at once, or at all
 _LONGEST_LINE = 64 * 2**20  # an answer is a few kilobytes; more is not an answer
 
 
 class LostError(Exception):
-    """A worker that gave no answer, and why."""
+    """A worker that gave no answer, and why; `transient` where it was ended from outside."""
 
-    def __init__(self, reason: FailureReason, detail: str) -> None:
+    def __init__(self, reason: FailureReason, detail: str, *, transient: bool = False) -> None:
         super().__init__(detail)
         self.reason: FailureReason = reason
         self.detail = detail
+        self.transient = transient
 
 
 class Watch(Protocol):
@@ -49,33 +49,48 @@ class Watch(Protocol):
 class Worker:
     """One measured process, asked one thing at a time."""
 
-    def __init__(self, pool: Pool, requests: int, answers: int, output: Path) -> None:
-        self.pool = pool
-        self.pid = 0
+    def __init__(
+        self, control: Control, pid: int, pipes: tuple[int, int], output: Path, watch: Watch | None
+    ) -> None:
+        """`pipes` are the ends of this process: requests out, answers in."""
+        self.control = control
+        self.pid = pid
         self.output = output
         self.stage = "start"
         self.busy = False
         self.kept: Measurement | None = None
-        self._requests = requests
-        self._answers = answers
+        self._watch = watch
+        self._requests, self._answers = pipes
         self._buffer = bytearray()
         self._oom_kills = oom_kills()
+        os.set_blocking(self._requests, False)
 
     def ask(self, message: wire.Request, timeout_s: float) -> wire.Reply:
         """Send a request and wait for its answer. Raises LostError."""
         self.busy, self.kept = True, None
+        deadline = time.monotonic() + timeout_s
         with suppress(BrokenPipeError):  # dead already: its exit says why
-            os.write(self._requests, wire.line(message))
-        answer = self.hear(timeout_s)
+            self._send(wire.line(message), deadline, timeout_s)
+        answer = self._reply(deadline, timeout_s)
         self.busy = False
         return answer
+
+    def _send(self, data: bytes, deadline: float, timeout_s: float) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._requests, selectors.EVENT_WRITE)
+            while data:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise self._overdue(timeout_s)
+                data = data[os.write(self._requests, data) :]
 
     def hear(self, timeout_s: float) -> wire.Reply:
         """The next answer proper; stages and what is kept are noted.
 
         Raises LostError, the process group then dead.
         """
-        deadline = time.monotonic() + timeout_s
+        return self._reply(time.monotonic() + timeout_s, timeout_s)
+
+    def _reply(self, deadline: float, timeout_s: float) -> wire.Reply:
         while True:
             data = self._line(deadline, timeout_s)
             try:
@@ -94,7 +109,7 @@ class Worker:
     def _line(self, deadline: float, timeout_s: float) -> bytes:
         with selectors.DefaultSelector() as selector:
             selector.register(self._answers, selectors.EVENT_READ)
-            selector.register(self.pool.control, selectors.EVENT_READ)
+            selector.register(self.control, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 if len(self._buffer) > _LONGEST_LINE:
                     self.kill()
@@ -102,7 +117,7 @@ class Worker:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise self._overdue(timeout_s)
-                watch = self.pool.watch
+                watch = self._watch
                 ready = selector.select(min(left, watch.period_s) if watch else left)
                 if any(key.fileobj == self._answers for key, _ in ready):
                     self._read()
@@ -123,53 +138,55 @@ class Worker:
         self._buffer += data
 
     def _note_exit(self) -> None:
+        """News of the launcher: the exit of this worker, or its own end."""
         try:
-            self.pool.hear()
+            self.control.hear(FAREWELL_S)
         except OSError as error:
-            raise LostError("crash", self._tell(f"the launcher died: {error}")) from error
-        if self.pid in self.pool.exits:
-            os.set_blocking(self._answers, False)
-            with suppress(BlockingIOError):  # what it said before it died still counts
-                while data := os.read(self._answers, 2**16):
-                    self._buffer += data
-            if b"\n" not in self._buffer:
-                raise self._death()
+            if self._has_answered():
+                return
+            self.control.give_up()
+            text = self._tell(f"the launcher died: {error}")
+            raise LostError("crash", text, transient=True) from error
+        if self.pid in self.control.exits and not self._has_answered():
+            raise self._death()
+
+    def _has_answered(self) -> bool:
+        """Whether there is a whole answer: what a process said before it died still counts."""
+        os.set_blocking(self._answers, False)
+        with suppress(BlockingIOError):
+            while data := os.read(self._answers, 2**16):
+                self._buffer += data
+        os.set_blocking(self._answers, True)
+        return b"\n" in self._buffer
 
     def _await_exit(self) -> None:
-        """Wait for the exit of a worker that closed its pipe; one that lingers is killed."""
-        self.pool.control.settimeout(FAREWELL_S)
-        patience = 6  # a process stuck inside a driver cannot be killed at once, or at all
-        with suppress(OSError):  # where the launcher is gone, its workers are too
-            while self.pid not in self.pool.exits and patience:
-                if not self._hears():
-                    self.pool.kill(self.pid)
-                    patience -= 1
-        self.pool.control.settimeout(None)
-        self.pool.exits.setdefault(self.pid, -signal.SIGKILL)
+        """Wait for the exit of a worker that closed its pipe; one that lingers is killed.
 
-    def _hears(self) -> bool:
-        try:
-            self.pool.hear()
-        except TimeoutError:
-            return False
-        return True
+        A launcher that tells nothing of it is stopped or stuck, and is ended with all it started.
+        """
+        for _ in range(_PATIENCE):
+            if self.control.await_exit(self.pid, FAREWELL_S):
+                return
+            self.control.kill(self.pid)
+        self.control.give_up()
+        self.control.exits.setdefault(self.pid, -signal.SIGKILL)
 
     def _death(self) -> LostError:
-        status = self.pool.exits.get(self.pid, 0)
+        status = self.control.exits.get(self.pid, 0)
         if status >= 0:
             return self._ended(f"ended with exit status {status}")
-        name = signal.Signals(-status).name
+        name = signal_name(-status)
         before, after = self._oom_kills, oom_kills()
         if name == "SIGKILL" and before is not None and after is not None and after > before:
             text = "killed by the host, which had run out of memory (oom_kill rose)"
             return LostError("out-of-memory", self._tell(text))
-        return self._ended(f"killed by {name}")
+        return self._ended(f"killed by {name}", transient=True)
 
-    def _ended(self, text: str) -> LostError:
+    def _ended(self, text: str, *, transient: bool = False) -> LostError:
         """A death whose cause is in what the process said last, if anywhere."""
         rule = out_of_memory_rule(last_words(self.output))
         if rule is None:
-            return LostError("crash", self._tell(text))
+            return LostError("crash", self._tell(text), transient=transient)
         return LostError("out-of-memory", self._tell(f"{text}, out of memory ({rule})"))
 
     def _overdue(self, timeout_s: float) -> LostError:
@@ -184,7 +201,7 @@ class Worker:
 
     def kill(self) -> None:
         """Kill the process group and wait until it is gone."""
-        self.pool.kill(self.pid)
+        self.control.kill(self.pid)
         self._await_exit()
 
     def end(self) -> None:
@@ -192,8 +209,16 @@ class Worker:
         with suppress(OSError):
             os.close(self._requests)
         if self.busy:
-            self.pool.kill(self.pid)  # nobody waits for its answer any more
-        if self.pid not in self.pool.exits:
+            self.control.kill(self.pid)  # nobody waits for its answer any more
+        if self.pid not in self.control.exits:
             self._await_exit()
         with suppress(OSError):
             os.close(self._answers)
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; the number of one that has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

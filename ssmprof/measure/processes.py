@@ -7,9 +7,11 @@ show. Children are forked from a server that has imported torch and touched no d
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from ssmprof.records import Check, Level, median
@@ -17,6 +19,7 @@ from ssmprof.records import Check, Level, median
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 _TIMEOUT_S = 120.0
+_FAREWELL_S = 3.0
 PROCESSES = 5
 
 # Calls of about 20 µs, 200 µs and milliseconds: rows of a (rows, 4096) bf16 softmax on a GPU and of
@@ -34,12 +37,46 @@ def fresh(
 ) -> Result:
     """Run `function` (importable, arguments picklable) in a process that has run nothing else.
 
-    Raises what it raises, BrokenProcessPool if the process dies, TimeoutError after two minutes.
+    Raises what it raises, BrokenProcessPool if the process dies, TimeoutError after two minutes;
+    the process is gone then.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "ssmprof.measure.doctor_device"])
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(function, *args, **kwargs).result(timeout=_TIMEOUT_S)
+    mine, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_answer, args=(theirs, function, args, kwargs), daemon=True)
+    with mine:
+        child.start()
+        theirs.close()
+        try:
+            if not mine.poll(_TIMEOUT_S):
+                raise TimeoutError(f"no answer of a fresh process within {_TIMEOUT_S:.0f} s")
+            worked, found = mine.recv()
+        except EOFError:
+            raise BrokenProcessPool("the process died before it answered") from None
+        finally:
+            _end(child)
+    if not worked:
+        raise found
+    return found
+
+
+def _answer(answers: Connection, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    try:
+        found = (True, function(*args, **kwargs))
+    except Exception as error:
+        found = (False, error)
+    try:
+        answers.send(found)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        answers.send((False, RuntimeError(f"an answer that cannot be sent: {error}")))
+
+
+def _end(child: BaseProcess) -> None:
+    """Wait a little for the end of a process that has answered, and kill one that has not."""
+    child.join(_FAREWELL_S)
+    if child.is_alive():
+        child.kill()
+        child.join(_FAREWELL_S)
 
 
 def softmax_median_s(kind: Literal["cuda", "cpu"], rows: int) -> float:

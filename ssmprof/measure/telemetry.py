@@ -15,6 +15,7 @@ from ssmprof.records import TelemetrySample
 
 DEFAULT_HZ = 2.0
 _MOST_HZ = 10.0
+_FAREWELL_S = 5.0
 
 
 class Telemetry:
@@ -46,10 +47,10 @@ class Telemetry:
         self.close()
 
     def close(self) -> None:
-        """Stop sampling and wait for the thread."""
+        """Stop sampling and wait for the thread, but not for a driver that does not answer."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_FAREWELL_S)
 
     @property
     def share_busy(self) -> float:

@@ -89,6 +89,15 @@ def load(runner: str) -> Callable[[Literal["cuda", "cpu"]], Runner]:
     return getattr(importlib.import_module(module), name)
 
 
+def die_with(launcher: int) -> None:
+    """Have the kernel kill this process when its launcher dies; at once where it has already."""
+    with suppress(OSError, AttributeError):
+        libc: Any = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher:
+        os._exit(1)
+
+
 def serve(requests: int, answers: int, make: Callable[[], Runner]) -> None:
     """Answer requests from one file descriptor on another until the first one ends."""
     _settle()
@@ -175,11 +184,10 @@ def _free(text: str) -> int | None:
 
 
 def _settle() -> None:
-    """Become what the parent relies on: killed with the launcher, first to go, open to py-spy."""
+    """Become what the parent relies on: first to go when memory is short, open to py-spy."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to interpret
     with suppress(OSError, AttributeError):
         libc: Any = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         libc.prctl(_PR_SET_PTRACER, _PR_SET_PTRACER_ANY)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -18,6 +18,7 @@ from ssmprof.records.machine import (
 from ssmprof.records.outcomes import (
     Attribution,
     Cost,
+    Dropped,
     Energy,
     Failure,
     FailureReason,
@@ -45,8 +46,8 @@ from ssmprof.records.point import (
 
 __all__ = [
     "WORKLOADS", "Attribution", "Axis", "Calibration", "Check", "Clocks", "Conditions", "Cost",
-    "Decode", "Energy", "Environment", "Failure", "FailureReason", "Family", "Host", "Job",
-    "KernelTime", "Level", "Measurement", "Memory", "Note", "NoteKind", "Outcome", "Point",
+    "Decode", "Dropped", "Energy", "Environment", "Failure", "FailureReason", "Family", "Host",
+    "Job", "KernelTime", "Level", "Measurement", "Memory", "Note", "NoteKind", "Outcome", "Point",
     "Prefill", "Route", "Run", "Spread", "TelemetrySample", "Violations", "Workload",
     "content_hash", "encode", "median",
 ]  # fmt: skip

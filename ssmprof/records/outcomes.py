@@ -200,7 +200,11 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
 
 
 class Failure(Record, frozen=True, kw_only=True, tag="failure"):
-    """One point that could not be measured: a result with a reason."""
+    """One point that could not be measured: a result with a reason.
+
+    `transient` says that its process was ended from outside (a signal, a failed fork, a broken
+    pipe), each time it was tried: a resumed sweep measures the point again.
+    """
 
     point: Point
     round: int
@@ -210,6 +214,7 @@ class Failure(Record, frozen=True, kw_only=True, tag="failure"):
     asked_bytes: int | None = None
     free_bytes: int | None = None
     predicted_bytes: int | None = None
+    transient: bool = False
     started_unix_s: float = 0.0
     wall_s: float = 0.0
 
@@ -222,10 +227,24 @@ class Failure(Record, frozen=True, kw_only=True, tag="failure"):
 Outcome = Measurement | Failure
 
 
+class Dropped(Record, frozen=True, kw_only=True):
+    """What could not be read and was left out of a run: a line of a file (from 1), or all of it."""
+
+    file: str
+    reason: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}: line {self.line}"
+        return f"{where}: {self.reason}"
+
+
 class Run(Record, frozen=True, kw_only=True):
     """A whole run: what was asked, where, and every outcome of it.
 
     Lengths below `comparable_from` tokens are shown and decide nothing (some published runs).
+    `dropped_lines` counts the lines of the journal that could not be read, each a point to be
+    measured again; `dropped` names them, and what was left out of the files beside the journal.
     """
 
     scenario: Scenario
@@ -238,6 +257,7 @@ class Run(Record, frozen=True, kw_only=True):
     source: str | None = None
     comparable_from: int = 0
     dropped_lines: int = 0
+    dropped: tuple[Dropped, ...] = ()
 
     def measurements(self) -> Iterator[Measurement]:
         """The points that were measured, in the order of the journal."""

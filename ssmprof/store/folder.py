@@ -6,7 +6,9 @@
     telemetry.jsonl                   readings beside the run (both `.gz` once packed)
     log.txt                           what the sweep said
 
-The folder is complete in itself: a run recorded on one machine loads on another without torch.
+The folder is complete in itself: a run recorded on one machine loads on another without torch. One
+process writes to it at a time: it holds the lock of run.json. Files beside the journal never keep
+outcomes from being read.
 """
 
 from __future__ import annotations
@@ -18,16 +20,32 @@ from typing import Any, Literal
 
 import msgspec
 
-from ssmprof.errors import StoreError
-from ssmprof.records import Environment, Measurement, Outcome, Run, TelemetrySample, encode
+from ssmprof.errors import StoreError, cannot_write
+from ssmprof.records import (
+    Environment,
+    Measurement,
+    Outcome,
+    Run,
+    TelemetrySample,
+    encode,
+)
 from ssmprof.spec import Scenario, digest
 from ssmprof.store import schema
-from ssmprof.store.files import read_lines, unpack, write_whole
+from ssmprof.store.beside import environments_of, telemetry_of
+from ssmprof.store.files import (
+    OUTCOMES_FILE,
+    RUN_FILE,
+    TELEMETRY_FILE,
+    is_draft,
+    make_folder,
+    remove_drafts,
+    unpack,
+    write_new,
+    write_whole,
+)
 from ssmprof.store.journal import Appender, Journal, read
+from ssmprof.store.lock import Lock
 
-RUN_FILE = "run.json"
-OUTCOMES_FILE = "outcomes.jsonl"
-TELEMETRY_FILE = "telemetry.jsonl"
 LOG_FILE = "log.txt"
 ENVIRONMENTS = "environments"
 
@@ -51,29 +69,43 @@ class _Versioned(msgspec.Struct):
 
 
 class RunFolder:
-    """An open run folder: what `sweep` writes into. Close it, or use it as a context manager."""
+    """An open run folder: what `sweep` writes into. Close it, or use it as a context manager.
+
+    `locked` is False where the file system has no locks, which its user should be told.
+    """
 
     def __init__(self, path: Path, header: Header) -> None:
+        """Raises StoreError where another process writes to the run."""
         self.path = path
         self.scenario = header.scenario
-        self.journal = Journal(path / OUTCOMES_FILE, header.format)
         self._telemetry: Appender | None = None
+        self._lock = Lock(path / RUN_FILE)
+        try:
+            for folder in (path, path / ENVIRONMENTS):
+                remove_drafts(folder)
+            unpack(path)
+            self.journal = Journal(path / OUTCOMES_FILE, header.format)
+        except BaseException:
+            self._lock.close()
+            raise
+        self.locked = self._lock.held and self.journal.locked
 
     def add_environment(self, environment: Environment) -> str:
         """Store a machine; return the fingerprint that outcomes carry. The last reading counts."""
         folder = self.path / ENVIRONMENTS
         file = folder / f"{environment.fingerprint}.json"
         try:
-            folder.mkdir(exist_ok=True)
+            make_folder(folder)
             write_whole(file, _indented(environment))
         except OSError as error:
-            raise StoreError(f"{file}: cannot be written: {error.strerror}") from None
+            raise cannot_write(file, error) from None
         return environment.fingerprint
 
     def add_telemetry(self, sample: TelemetrySample) -> None:
         """Append one reading; telemetry may be lost in a crash, outcomes may not."""
         if self._telemetry is None:
             self._telemetry = Appender(self.path / TELEMETRY_FILE)
+            self._telemetry.cut(self._telemetry.read().rfind(b"\n") + 1)
         self._telemetry.write(encode(sample) + b"\n", durable=False)
 
     def log(self, text: str) -> None:
@@ -87,6 +119,7 @@ class RunFolder:
         self.journal.close()
         if self._telemetry is not None:
             self._telemetry.close()
+        self._lock.close()
 
     def __enter__(self) -> RunFolder:
         return self
@@ -114,18 +147,21 @@ def create(
         source=source,
         comparable_from=comparable_from,
     )
+    taken = StoreError(
+        f"{path}: already there; results are never overwritten",
+        fix=f"--resume {path} to go on with it, or -o with another folder",
+    )
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise StoreError(
-                f"{path}: already there; results are never overwritten",
-                fix=f"--resume {path} to go on with it, or -o with another folder",
-            )
-        path.mkdir(parents=True, exist_ok=True)
-        write_whole(path / RUN_FILE, _indented(header))
+        if path.exists() and (
+            not path.is_dir() or not all(is_draft(one) for one in path.iterdir())
+        ):
+            raise taken
+        make_folder(path)
+        write_new(path / RUN_FILE, _indented(header))
+    except FileExistsError:
+        raise taken from None
     except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be written: {error.strerror}", fix="choose another folder with -o"
-        ) from None
+        raise cannot_write(path, error, fix="choose another folder with -o") from None
     return RunFolder(path, header)
 
 
@@ -143,7 +179,6 @@ def resume(path: Path, scenario: Scenario | None = None) -> RunFolder:
             f"{path}: is of format {header.format}, lines of format {schema.FORMAT} cannot join it",
             fix="start a new run; the old one can still be reported",
         )
-    unpack(path)
     return RunFolder(path, header)
 
 
@@ -169,27 +204,21 @@ def load(path: Path) -> Run:
     """A run folder as a value. Of outcomes of the same job a measurement wins, then the last."""
     header = read_header(path)
     contents = read(path / OUTCOMES_FILE, header.format)
-    environments: dict[str, Environment] = {}
-    for file in sorted((path / ENVIRONMENTS).glob("*.json")):
-        environments[file.stem] = _decode_file(file, Environment)
-    missing = {outcome.environment for outcome in contents.outcomes} - set(environments)
-    if missing:
-        raise StoreError(
-            f"{path / ENVIRONMENTS}: {sorted(missing)[0]}.json is missing",
-            cause="outcomes belong to a machine that is not described",
-            fix="copy the whole folder, environments included",
-        )
+    needed = {outcome.environment for outcome in contents.outcomes}
+    environments, unread = environments_of(path / ENVIRONMENTS, needed)
+    telemetry, lost = telemetry_of(path / TELEMETRY_FILE)
     return Run(
         scenario=header.scenario,
         environments=environments,
         outcomes=_union(contents.outcomes),
-        telemetry=_read_telemetry(path / TELEMETRY_FILE),
+        telemetry=telemetry,
         created_unix_s=header.created_unix_s,
         command=header.command,
         origin=header.origin,
         source=header.source,
         comparable_from=header.comparable_from,
         dropped_lines=contents.dropped_lines,
+        dropped=(*contents.dropped, *unread, *lost),
     )
 
 
@@ -218,6 +247,7 @@ def merge(runs: Iterable[Run], *, allow_different: bool = False) -> Run:
         outcomes=_union(outcomes),
         telemetry=tuple(telemetry),
         dropped_lines=sum(run.dropped_lines for run in every),
+        dropped=tuple(one for run in every for one in run.dropped),
     )
 
 
@@ -251,26 +281,3 @@ def _union(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
 
 def _indented(record: msgspec.Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-
-
-def _decode_file(file: Path, record: Any) -> Any:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=record)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise StoreError(
-            f"{file}: {error}", fix="restore the file from the recording machine"
-        ) from None
-
-
-def _read_telemetry(file: Path) -> tuple[TelemetrySample, ...]:
-    lines = read_lines(file).split(b"\n")
-    samples: list[TelemetrySample] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            samples.append(msgspec.json.decode(line, type=TelemetrySample))
-        except msgspec.MsgspecError as error:
-            if number < len(lines):
-                raise StoreError(f"{file}: line {number}: {error}", fix="delete the line") from None
-    return tuple(samples)

@@ -1,36 +1,49 @@
 """An append-only file of JSON lines that survives being killed at any instant.
 
-One outcome is one line, one write and one fsync: when `append` returns, it is on the disk.
-A crash tears at most the last line; reading drops and counts it, and its point is measured again. A
-bad line anywhere else is an error, since it means that something else wrote to the file.
+One outcome is one line, one write and one fsync: when `append` returns, it is on the disk. Each
+line carries a checksum of itself. A crash tears at most the last line, which is cut off before the
+next one is written; a line that is bad for another reason stays where it is, is left out and
+reported with its number, and its point is measured again.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
-import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from ssmprof.errors import StoreError
-from ssmprof.records import Outcome
+from ssmprof.errors import NotKeptError, StoreError, cannot_write, reason
+from ssmprof.records import Dropped, Failure, Outcome
 from ssmprof.store import schema
-from ssmprof.store.files import read_lines
+from ssmprof.store.files import UNREADABLE, read_lines, sync_folder
+from ssmprof.store.lock import is_at, take
 
 SAMPLE_DIGITS = 6  # timers resolve 1e-5 of the shortest call measured
 NUMBER_DIGITS = 8
+_TORN = "torn: the run ended while it was written"
+# What reading plain values of any shape as an outcome may raise; a line is never worth more.
+_BAD = (
+    msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError,
+    RecursionError,
+)  # fmt: skip
 
 
 class Contents(NamedTuple):
-    """What a journal holds; `good_bytes` ends after the last whole line."""
+    """What a journal holds; `good_bytes` ends where the next line is to begin."""
 
     outcomes: tuple[Outcome, ...]
-    dropped_lines: int
+    dropped: tuple[Dropped, ...]
     good_bytes: int
+
+    @property
+    def dropped_lines(self) -> int:
+        """How many lines could not be read."""
+        return len(self.dropped)
 
 
 def _shorten(value: Any, digits: int = NUMBER_DIGITS) -> Any:
@@ -50,92 +63,138 @@ def _shorten(value: Any, digits: int = NUMBER_DIGITS) -> Any:
 
 
 def encode_line(outcome: Outcome) -> bytes:
-    """One outcome as one line with its line break."""
-    return msgspec.json.encode(_shorten(msgspec.to_builtins(outcome))) + b"\n"
+    """One outcome as one line with its checksum and its line break."""
+    return schema.sealed(msgspec.json.encode(_shorten(msgspec.to_builtins(outcome)))) + b"\n"
 
 
 def _decode(line: bytes, found: int) -> Outcome:
+    data = schema.unsealed(line) if found >= schema.SEALED_SINCE else line
     if found == schema.FORMAT:
-        return msgspec.json.decode(line, type=Outcome)
-    return msgspec.convert(schema.upgrade(msgspec.json.decode(line), found), Outcome)
+        return msgspec.json.decode(data, type=Outcome)
+    return msgspec.convert(schema.upgrade(msgspec.json.decode(data), found), Outcome)
 
 
 def parse(data: bytes, file: Path, found: int = schema.FORMAT) -> Contents:
-    """Outcomes of a journal's bytes. Raises StoreError that names file and line of a bad one."""
+    """Outcomes of a journal's bytes, and the lines that could not be read."""
     outcomes: list[Outcome] = []
-    lines = data.split(b"\n")
-    whole, rest = lines[:-1], lines[-1]
-    position = 0
+    dropped: list[Dropped] = []
+    *whole, rest = data.split(b"\n")
+    good_bytes = len(data)
     for number, line in enumerate((*whole, rest) if rest else whole, start=1):
-        last = number == len(lines) or (number == len(whole) and not rest)
-        try:
-            outcomes.append(_decode(line, found))
-        except (msgspec.ValidationError, KeyError) as error:
-            raise StoreError(
-                f"{file}: line {number}: {error}",
-                fix="the line was changed by hand or by another program; restore or delete it",
-            ) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            if last:
-                return Contents(tuple(outcomes), 1, position)
-            raise StoreError(
-                f"{file}: line {number}: not a JSON line ({error})",
-                fix=f"delete line {number}; its point will be measured again with --resume",
-            ) from None
-        position += len(line) + 1
-    return Contents(tuple(outcomes), 0, min(position, len(data)))
+        outcome = _decoded(line, found)
+        if not isinstance(outcome, str):
+            outcomes.append(outcome)
+            continue
+        if number > len(whole):
+            outcome, good_bytes = _TORN, len(data) - len(rest)
+        dropped.append(Dropped(file=file.name, line=number, reason=outcome))
+    return Contents(tuple(outcomes), tuple(dropped), good_bytes)
+
+
+def _decoded(line: bytes, found: int) -> Outcome | str:
+    """The outcome of a line, or why it is none."""
+    try:
+        return _decode(line, found)
+    except _BAD as error:
+        return " ".join(str(error).split()) or type(error).__name__
 
 
 def read(file: Path, found: int = schema.FORMAT) -> Contents:
     """Contents of a journal, or of its compressed form `<name>.gz`; a missing one is empty."""
     try:
         return parse(read_lines(file), file, found)
-    except (OSError, EOFError, zlib.error) as error:
+    except UNREADABLE as error:
         raise StoreError(f"{file}: cannot be read: {error}") from None
 
 
 class Appender:
-    """Writes whole lines to the end of a file that only this process may write to."""
+    """Writes whole lines to the end of a file that only this process may write to.
 
-    def __init__(self, file: Path, keep_bytes: int | None = None) -> None:
-        """Open `file` for appending; cut it to `keep_bytes` first (a torn tail)."""
+    `locked` is False where the file system has no locks. Before each line the file is looked at: it
+    must still have its name and end where the last line ended.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Open or create `file`. Raises StoreError where another process writes to it."""
         self.file = file
+        new = not file.exists()
         try:
-            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._descriptor = os.open(
+                file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+            )
         except OSError as error:
-            raise StoreError(f"{file}: cannot be written: {error.strerror}") from None
+            raise cannot_write(file, error) from None
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._descriptor)
-            raise StoreError(
-                f"{file}: another ssmprof is writing to this run",
-                fix="wait for it, or start a new run with -o FOLDER",
-            ) from None
-        if keep_bytes is not None:
-            os.ftruncate(self._descriptor, keep_bytes)
-        size = os.fstat(self._descriptor).st_size
-        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            self.locked = take(self._descriptor, file)
+            if new:
+                sync_folder(file.parent)
+            self._end = os.fstat(self._descriptor).st_size
+        except OSError as error:
+            self.close()
+            raise cannot_write(file, error) from None
+        except StoreError:
+            self.close()
+            raise
+
+    def read(self) -> bytes:
+        """The whole file."""
+        parts: list[bytes] = []
+        position = 0
+        while part := os.pread(self._descriptor, 2**24, position):
+            parts.append(part)
+            position += len(part)
+        return b"".join(parts)
+
+    def cut(self, size: int) -> None:
+        """Cut a torn tail off, so that the file ends after its first `size` bytes."""
+        try:
+            if size < self._end:
+                os.ftruncate(self._descriptor, size)
+                os.fsync(self._descriptor)
+                self._end = size
+        except OSError as error:
+            raise cannot_write(self.file, error) from None
+
+    def end_line(self) -> None:
+        """Add the line break that a last whole line lacks."""
+        if self._end and os.pread(self._descriptor, 1, self._end - 1) != b"\n":
             self.write(b"\n")
 
     def write(self, line: bytes, *, durable: bool = True) -> None:
         """Append bytes; `durable` waits until they are on the disk. StoreError leaves no part."""
-        before = os.fstat(self._descriptor).st_size
+        self._look()
         try:
             written = os.write(self._descriptor, line)
             if written != len(line):
-                raise OSError(0, f"only {written} of {len(line)} bytes could be written")
+                raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes could be written")
             if durable:
                 os.fsync(self._descriptor)
         except OSError as error:
             # /dev/full and pipes cannot be cut back; the torn line is then dropped when reading.
-            if os.path.isfile(self.file):
-                os.ftruncate(self._descriptor, before)
-            raise StoreError(
-                f"{self.file}: cannot be written: {error.strerror}",
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._end)
+            raise NotKeptError(
+                f"{self.file}: cannot be written: {reason(error)}",
                 cause="what cannot be kept is not measured; finished points are safe",
                 fix=f"free some space, then ssmprof sweep --resume {self.file.parent}",
             ) from None
+        self._end += len(line)
+
+    def _look(self) -> None:
+        """Raise NotKeptError where what would be written now would not be found later."""
+        if not is_at(self._descriptor, self.file):
+            raise NotKeptError(
+                f"{self.file}: was removed or replaced during the run",
+                cause="outcomes written to it from now on would be lost",
+                fix="put it back, or start a new run; nothing else may change a run folder",
+            )
+        size = os.fstat(self._descriptor).st_size
+        if size != self._end and os.path.isfile(self.file):
+            raise NotKeptError(
+                f"{self.file}: was changed during the run: {size} bytes instead of {self._end}",
+                cause="another program wrote to it, or another ssmprof where there are no locks",
+                fix=f"end it, then ssmprof sweep --resume {self.file.parent}",
+            )
 
     def close(self) -> None:
         """Give the file back; closing twice is allowed."""
@@ -145,23 +204,52 @@ class Appender:
 
 
 class Journal:
-    """The outcomes of a run: those of earlier sessions and those appended in this one."""
+    """The outcomes of a run: those of earlier sessions and those appended in this one.
+
+    `outcomes` lacks transient failures that a later outcome of their job replaced. `done` names the
+    jobs that are not to be measured again: all but those whose failure was transient.
+    """
 
     def __init__(self, file: Path, found: int = schema.FORMAT) -> None:
         """Open or create `file` (JSON lines in format `found`), dropping a torn last line."""
-        contents = read(file, found)
         self.file = file
-        self.outcomes: list[Outcome] = list(contents.outcomes)
-        self.dropped_lines = contents.dropped_lines
-        self.done: set[str] = {outcome.key for outcome in self.outcomes}
-        self._appender = Appender(file, contents.good_bytes if file.is_file() else None)
+        self.outcomes: list[Outcome] = []
+        self.done: set[str] = set()
+        self._failed: set[str] = set()
+        # Locked first and read then: what another process wrote until now is not torn.
+        self._appender = Appender(file)
+        try:
+            contents = parse(self._appender.read(), file, found)
+            self._appender.cut(contents.good_bytes)
+            self._appender.end_line()
+        except BaseException:
+            self._appender.close()
+            raise
+        self.locked = self._appender.locked
+        self.dropped = contents.dropped
+        for outcome in contents.outcomes:
+            self._learn(outcome)
+
+    @property
+    def dropped_lines(self) -> int:
+        """How many lines of earlier sessions could not be read."""
+        return len(self.dropped)
 
     def append(self, outcome: Outcome) -> None:
         """Keep an outcome: it is on the disk when this returns. Raises StoreError otherwise."""
         line = encode_line(outcome)
         self._appender.write(line)
-        self.outcomes.append(msgspec.json.decode(line, type=Outcome))
-        self.done.add(outcome.key)
+        self._learn(_decode(line[:-1], schema.FORMAT))
+
+    def _learn(self, outcome: Outcome) -> None:
+        if outcome.key in self._failed:
+            self.outcomes = [one for one in self.outcomes if one.key != outcome.key]
+            self._failed.discard(outcome.key)
+        self.outcomes.append(outcome)
+        if isinstance(outcome, Failure) and outcome.transient:
+            self._failed.add(outcome.key)
+        else:
+            self.done.add(outcome.key)
 
     def close(self) -> None:
         """Give the file back."""

@@ -9,11 +9,14 @@ History
 2   A point holds its workload, {"phase": "prefill", "context": 512}, where it had both as fields.
     The tag `throttled` is a low clock or a reason beyond the power limit; `power-cap` that limit
     at a high clock. A tag may carry its number (`value`).
+    Each line of outcomes.jsonl begins with its checksum, {"crc":"89abcdef",...: the CRC-32 of the
+    same line without that field, in eight small hex digits. A failure may be transient.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,8 @@ from ssmprof.records import (
 from ssmprof.spec import BlockSpec, Scenario
 
 FORMAT = 2
+SEALED_SINCE = 2  # outcome lines carry a checksum
+_SEAL = b'{"crc":"%08x",'
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -101,6 +106,22 @@ def upgrade(line: dict[str, Any], found: int) -> dict[str, Any]:
     for version in range(found, FORMAT):
         line = UPGRADES[version](line)
     return line
+
+
+def sealed(line: bytes) -> bytes:
+    """An object of JSON on one line with its checksum as its first field."""
+    return _SEAL % zlib.crc32(line) + line[1:]
+
+
+def unsealed(line: bytes) -> bytes:
+    """The object without its checksum. Raises ValueError where it does not match.
+
+    CRC-32 finds every change of up to 32 neighbouring bits, and all but one in 4e9 of the others.
+    """
+    whole = b"{" + line[len(_SEAL % 0) :]
+    if not line.startswith(_SEAL % zlib.crc32(whole)):
+        raise ValueError("its checksum does not match: it was changed after it was written")
+    return whole
 
 
 def json_schema(record: str) -> dict[str, Any]:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
 
 import fakes
 import make
@@ -10,6 +17,7 @@ import pytest
 from msgspec import structs
 
 from ssmprof.errors import SsmprofError
+from ssmprof.measure import control, process, scratch
 from ssmprof.records import Failure, Measurement
 from ssmprof.spec import Passes
 
@@ -156,9 +164,200 @@ def test_a_launcher_that_is_killed_is_replaced(tmp_path):
         assert list(client([first])) == [fakes.formula(first)]
         client._pool.process.kill()
         client._pool.process.wait()
+        assert list(client([second, third])) == [fakes.formula(second), fakes.formula(third)]
+
+
+DEADLY = ("kill", "segfault", "orphan")
+
+
+@pytest.mark.parametrize("fault", DEADLY)
+@pytest.mark.parametrize("deaths", [1, 2, 3])
+def test_a_point_whose_process_was_killed_is_tried_twice_more(fault, deaths, tmp_path):
+    todo = jobs(2)
+    faults = {todo[0].key: f"{fault} {deaths}"}
+    with fakes.client(faults, tmp_path) as client:
+        first, second = client(todo)
+    assert second == fakes.formula(todo[1])
+    if deaths <= 2:
+        assert first == fakes.formula(todo[0])
+    else:
+        assert first.reason == "crash"
+        assert first.transient
+        assert first.detail.endswith("; tried 3 times")
+
+
+@pytest.mark.parametrize("fault", [*fakes.FAULTS, "wrong"])
+def test_what_says_something_about_the_point_is_not_transient(fault, tmp_path):
+    (job,) = jobs(1, budget=patience(fault))
+    with fakes.client({job.key: fault}, tmp_path) as client:
+        (outcome,) = client([job])
+    transient = fault in (*DEADLY, "closed-pipe")
+    assert getattr(outcome, "transient", False) == transient
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_memory_is_weighed_again_where_its_process_was_killed(deaths, tmp_path):
+    (job,) = jobs(1, passes=FRESH)
+    with fakes.client({f"memory {job.key}": f"kill {deaths}"}, tmp_path) as client:
+        (measured,) = client([job])
+    assert measured.memory is not None
+    assert measured.notes == ()
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_passing_death_in_a_pass_does_not_spare_the_pass(deaths, tmp_path):
+    passes = structs.replace(FRESH, parts=True, memory="off")
+    todo = jobs(2, passes=passes)
+    with fakes.client({"parts of all": f"kill {deaths}"}, tmp_path) as client:
+        outcomes = list(client(todo))
+        assert outcomes == [fakes.formula(job) for job in todo]
+        assert client._spared.of(todo[0]) == todo[0]
+
+
+def test_a_launcher_whose_socket_ended_is_replaced_although_it_runs():
+    first, second = jobs(2)
+    with fakes.client() as client:
+        list(client([first]))
+        client._end_worker()
+        client._pool._control.close()
+        client._pool._control.broken = True
+        assert list(client([second])) == [fakes.formula(second)]
+
+
+def test_a_stopped_launcher_is_replaced_and_holds_nobody(monkeypatch):
+    monkeypatch.setattr(control, "ANSWER_S", 0.5)
+    first, second = jobs(2)
+    tag = f"tag-{os.getpid()}-stopped"
+    with fakes.client(environ={"SSMPROF_TEST_TAG": tag}) as client:
+        list(client([first]))
+        client._end_worker()
+        os.kill(client._pool.process.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        assert list(client([second])) == [fakes.formula(second)]
+        assert time.monotonic() - began < 10.0
+    assert fakes.gone(tag) == []
+
+
+def test_a_launcher_that_is_stopped_while_its_worker_hangs_holds_nobody(monkeypatch, tmp_path):
+    monkeypatch.setattr(process, "FAREWELL_S", 0.2)
+    hung, after = jobs(2, budget=IMPATIENT)
+    tag = f"tag-{os.getpid()}-both"
+    environ = {"SSMPROF_TEST_TAG": tag}
+    with fakes.client({hung.key: "hang"}, tmp_path, environ=environ) as client:
+        client._worker, client._group = client._start(0), (hung.point.block_digest, 0)
+        os.kill(client._pool.process.pid, signal.SIGSTOP)
+        lost, measured = client([hung, after])
+    assert lost.reason == "timeout"
+    assert measured == fakes.formula(after)
+    assert fakes.gone(tag) == []
+
+
+def test_a_worker_that_reads_nothing_cannot_hold_its_parent():
+    (job,) = jobs(1, budget=IMPATIENT)
+    with fakes.client() as client:
+        client._worker, client._group = client._start(0), (job.point.block_digest, 0)
+        client._chosen = {f"op {number}": "x" * 1000 for number in range(1000)}
+        os.kill(client._worker.pid, signal.SIGSTOP)
+        (lost,) = client([job])
+    assert lost.reason == "timeout"
+    assert "no answer within 0.4 s" in lost.detail
+
+
+def test_a_fork_that_fails_is_tried_again(tmp_path):
+    first, second = jobs(2)
+    faults = {"fork": "refuse 2"}
+    with fakes.client(faults, tmp_path) as client:
+        assert list(client([first, second])) == [fakes.formula(first), fakes.formula(second)]
+
+
+def test_a_fork_that_always_fails_is_a_transient_failure_and_the_launcher_lives(tmp_path):
+    (job,) = jobs(1)
+    with fakes.client({"fork": "refuse"}, tmp_path) as client:
+        (lost,) = client([job])
+        assert client._pool.alive()
+    assert lost.transient
+    assert "no worker could be started: Resource temporarily unavailable" in lost.detail
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+def test_a_launcher_that_cannot_be_started_is_tried_again(monkeypatch, number):
+    started, failures = subprocess.Popen, [number, number]
+
+    def popen(*arguments, **changes):
+        if failures:
+            raise OSError(failures.pop(), os.strerror(number))
+        return started(*arguments, **changes)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    (job,) = jobs(1)
+    with fakes.client() as client:
+        assert list(client([job])) == [fakes.formula(job)]
+
+
+def test_a_launcher_that_is_killed_while_it_starts_is_tried_again(tmp_path):
+    (job,) = jobs(1)
+    with fakes.client({"import": "kill 2"}, tmp_path) as client:
+        assert list(client([job])) == [fakes.formula(job)]
+
+
+def test_a_later_launcher_that_cannot_start_does_not_end_the_sweep(tmp_path):
+    first = make.job("mamba2", 64, round=0)
+    second = make.job("mamba2", 64, round=1)
+    with fakes.client({}, tmp_path) as client:
+        list(client([first]))
+        client._runner = "no_such_module:Runner"
         (lost,) = client([second])
-        assert lost.reason == "crash"
-        assert list(client([third])) == [fakes.formula(third)]
+    assert lost.transient
+    assert "no_such_module" in lost.detail
+
+
+def test_what_a_killed_launcher_leaves_of_its_workers_is_ended(tmp_path):
+    """The kernel kills a worker with its launcher, and a compiler of the worker by our hand."""
+    (job,) = jobs(1)
+    tag = f"tag-{os.getpid()}-compiler"
+    faults = {job.key: "compiling 1"}
+    environ = {"SSMPROF_TEST_TAG": tag}
+    with fakes.client(faults, tmp_path, environ=environ) as client:
+        client._worker, client._group = client._start(0), (job.point.block_digest, 0)
+        threading.Timer(0.3, client._pool.process.kill).start()
+        assert list(client([job])) == [fakes.formula(job)]
+        assert len(fakes.processes(tag)) == 2
+    assert fakes.gone(tag) == []
+
+
+def test_a_death_by_a_signal_without_a_name_is_told_by_its_number(tmp_path):
+    (job,) = jobs(1)
+    with fakes.client({job.key: "real-time-signal"}, tmp_path) as client:
+        (lost,) = client([job])
+    assert "killed by signal 40" in lost.detail
+
+
+def test_scratch_goes_with_the_run_and_that_of_a_dead_one_with_the_next(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    code = "from ssmprof.measure.scratch import Scratch; import os; s = Scratch(); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, **fakes.ENVIRON})
+    (abandoned,) = tmp_path.iterdir()
+    with fakes.client() as client:
+        list(client(jobs(1)))
+        assert not abandoned.exists()
+        (mine,) = tmp_path.iterdir()
+        other = scratch.Scratch()
+        assert mine.exists(), "a living run keeps its own"
+        other.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_temporary_files_of_workers_go_with_the_scratch_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    (job,) = jobs(1)
+    folder = tmp_path.with_name("faults")
+    folder.mkdir()
+    with fakes.client({job.key: "litter 1"}, folder) as client:
+        assert list(client([job])) == [fakes.formula(job)]
+        assert any(file.name == "litter" for file in tmp_path.rglob("*"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_watch_can_condemn_a_worker(tmp_path):

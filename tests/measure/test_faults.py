@@ -211,9 +211,10 @@ def test_a_killed_launcher_takes_its_workers_along(tmp_path):
         client._worker = client._start(job.round)
         client._group = (job.point.block_digest, job.round)
         threading.Timer(0.3, client._pool.process.kill).start()
-        (failed,) = client([job])
+        client._first_call_s = 0.0
+        (failed,) = client([structs.replace(job, budget=HURRIED)])
     assert fakes.gone(tag) == []
-    assert failed.reason == "crash"
+    assert failed.reason == "timeout", "tried again by another launcher, where it hangs, too"
 
 
 @pytest.mark.parametrize("cut", [1, 7, 40])

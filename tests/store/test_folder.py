@@ -1,12 +1,18 @@
 """Run folders: never overwritten, resumable, refused clearly when they cannot be read."""
 
+import errno
+import fcntl
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from make import ENVIRONMENT, environment, failure, measured, measurement, power_law, run, scenario
+from msgspec.structs import replace
 
-from ssmprof.errors import ConfigError, StoreError
+from ssmprof.errors import EXIT_NOT_KEPT, ConfigError, NotKeptError, StoreError
 from ssmprof.records import TelemetrySample
 from ssmprof.store import files, folder, schema
 
@@ -137,6 +143,195 @@ def test_telemetry_and_log_are_kept(tmp_path: Path):
         open_folder.log("started")
     assert folder.load(tmp_path / "run").telemetry[0].unix_s == 1_700_000_000.5
     assert "started" in (tmp_path / "run" / "log.txt").read_text()
+
+
+SAMPLES = tuple(TelemetrySample(unix_s=1e9 + second) for second in range(50))
+
+
+def watched(path: Path) -> Path:
+    """A stored run with telemetry."""
+    folder.write(path / "run", replace(RUN, telemetry=SAMPLES))
+    return path / "run"
+
+
+def test_a_power_cut_in_the_telemetry_costs_one_reading(tmp_path: Path):
+    """Case 03: the torn line must not end up in the middle of the file."""
+    path = watched(tmp_path)
+    file = path / "telemetry.jsonl"
+    file.write_bytes(file.read_bytes()[:-9])
+    assert len(folder.load(path).telemetry) == len(SAMPLES) - 1
+    with folder.resume(path) as again:
+        again.add_telemetry(TelemetrySample(unix_s=2e9))
+    loaded = folder.load(path)
+    assert [one.unix_s for one in loaded.telemetry] == [
+        *(one.unix_s for one in SAMPLES[:-1]), 2e9
+    ]  # fmt: skip
+    assert loaded.dropped == ()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00" * 100,
+        b"[" * 100_000 + b"\n{}\n",
+        b"\xff\xfe\n\n[1]\nnull\n",
+        b'{"unix_s":"x"}\n',
+    ],
+)  # fmt: skip
+def test_nothing_in_the_telemetry_keeps_outcomes_from_being_read(tmp_path: Path, data: bytes):
+    path = watched(tmp_path)
+    (path / "telemetry.jsonl").write_bytes(data)
+    loaded = folder.load(path)
+    assert loaded.outcomes == folder.load(stored(tmp_path / "other")).outcomes
+    assert loaded.telemetry == ()
+    assert loaded.dropped_lines == 0
+    assert bool(loaded.dropped) == (b"\n" in data)
+    with folder.resume(path) as again:
+        again.add_telemetry(SAMPLES[0])
+
+
+@pytest.mark.parametrize("cut", [0, 1, 10, 60, -1])
+def test_packed_telemetry_that_was_cut_short_is_told_and_no_more(tmp_path: Path, cut: int):
+    """Case 09: gzip's end of file is not Ctrl-D."""
+    path = watched(tmp_path)
+    files.pack(path)
+    packed = path / "telemetry.jsonl.gz"
+    packed.write_bytes(packed.read_bytes()[:cut])
+    loaded = folder.load(path)
+    assert len(loaded.outcomes) == len(RUN.outcomes)
+    assert loaded.telemetry == ()
+    assert [one.file for one in loaded.dropped] == ["telemetry.jsonl"] * (cut != 0)
+    with folder.resume(path) as again:
+        again.add_telemetry(SAMPLES[0])
+    assert folder.load(path).telemetry == SAMPLES[:1]
+
+
+def test_packed_outcomes_that_were_cut_short_are_one_clear_error(tmp_path: Path):
+    path = stored(tmp_path)
+    (packed,) = files.pack(path)
+    packed.write_bytes(packed.read_bytes()[:60])
+    for action in (folder.load, folder.resume):
+        with pytest.raises(StoreError, match=r"outcomes\.jsonl"):
+            action(path)
+
+
+def test_an_environment_that_nothing_refers_to_is_left_out(tmp_path: Path):
+    path = stored(tmp_path)
+    (path / "environments" / "0123456789ab.json").write_text("rubbish")
+    loaded = folder.load(path)
+    assert loaded.environments == RUN.environments
+    assert [one.file for one in loaded.dropped] == ["environments/0123456789ab.json"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_can_hold_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    """Case 08."""
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with folder.create(tmp_path / "run", ASKED) as opened:
+        assert not opened.locked
+    folder.resume(tmp_path / "run").close()
+
+
+def test_nobody_packs_or_resumes_a_run_that_is_written_to(tmp_path: Path):
+    with folder.create(tmp_path / "run", ASKED) as opened:
+        opened.add_environment(ENVIRONMENT)
+        opened.journal.append(RUN.outcomes[0])
+        for action in (files.pack, folder.resume):
+            with pytest.raises(StoreError, match="another ssmprof"):
+                action(tmp_path / "run")
+        opened.journal.append(RUN.outcomes[1])
+    assert len(folder.load(tmp_path / "run").outcomes) == 2
+
+
+RACE = """
+import sys
+from pathlib import Path
+from make import scenario
+from ssmprof.errors import StoreError
+from ssmprof.store import folder
+path, name = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(25):
+    try:
+        with folder.create(path / str(turn), scenario(), command=name):
+            (path / f"{turn}.{name}").touch()
+    except StoreError as error:
+        assert "already there" in str(error) or "another ssmprof" in str(error), error
+"""
+
+
+def test_of_two_who_create_one_folder_the_header_is_the_winners(tmp_path: Path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, str(tmp_path), name], env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for name in ("one", "two")
+    ]  # fmt: skip
+    for racer in racers:
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    for racer in racers:
+        racer.communicate(timeout=60)
+        assert racer.returncode == 0
+    for turn in range(25):
+        winners = [name for name in ("one", "two") if (tmp_path / f"{turn}.{name}").exists()]
+        assert len(winners) == 1
+        assert folder.read_header(tmp_path / str(turn)).command == winners[0]
+        assert {file.name for file in (tmp_path / str(turn)).iterdir()} == {
+            "run.json", "outcomes.jsonl"
+        }  # fmt: skip
+
+
+def test_a_file_system_without_hard_links_can_hold_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def link(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    folder.create(tmp_path / "run", ASKED).close()
+    assert folder.read_header(tmp_path / "run").scenario == ASKED
+    with pytest.raises(StoreError, match="never overwritten"):
+        folder.create(tmp_path / "run", ASKED)
+
+
+def test_drafts_of_a_dead_writer_are_removed_and_those_of_a_living_one_are_not(tmp_path: Path):
+    path = stored(tmp_path)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    stale = [
+        path / f".run.json.{dead.pid}",
+        path / "environments" / f".0123456789ab.json.{dead.pid}",
+    ]
+    kept = [path / f".outcomes.jsonl.gz.{os.getpid()}", path / ".notes.17", path / ".hidden"]
+    for file in (*stale, *kept):
+        file.write_text("")
+    folder.resume(path).close()
+    assert not any(file.exists() for file in stale)
+    assert all(file.exists() for file in kept)
+
+
+def test_a_full_disk_is_not_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(NotKeptError, match="No space left") as raised:
+        folder.create(tmp_path / "run", ASKED)
+    assert raised.value.exit_code == EXIT_NOT_KEPT == 74
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 @pytest.mark.parametrize("record", schema.RECORDS)

@@ -126,7 +126,9 @@ def sampler(bench: Bench) -> list[Quantity]:
     ready, sampling, stop = context.Event(), context.Event(), context.Event()
     beside = context.Process(target=sample_while, args=(ready, sampling, stop, _SAMPLER_HZ))
     beside.start()
-    ready.wait(60)
+    if not ready.wait(60):
+        beside.kill()
+        raise TimeoutError("the process that samples beside does not start within 60 s")
     for _ in range(3):
         timed()
     off: list[float] = []
@@ -141,7 +143,9 @@ def sampler(bench: Bench) -> list[Quantity]:
             kept.append(timed())
     sampling.set()
     stop.set()
-    beside.join()
+    beside.join(10)
+    if beside.is_alive():
+        beside.kill()
     keep(bench, "sampler.json", {"off_s": off, "on_s": on})
     signed, (low, high) = overhead(off, on)
     return [
