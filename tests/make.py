@@ -24,6 +24,8 @@ from ssmprof.records import (
     Outcome,
     Point,
     Run,
+    Sampling,
+    Visit,
 )
 from ssmprof.spec import (
     AttentionSpec,
@@ -91,6 +93,25 @@ def job(block_name: str = "mamba2", context: int = 1024, **changes: Any) -> Job:
     for name in mine.keys() & changes.keys():
         mine[name] = changes.pop(name)
     return Job(point=point(block_name, context, **changes), **mine)
+
+
+def visit(
+    *names: str, contexts: tuple[int, ...] = (64, 128), round: int = 7, **changes: Any
+) -> Visit:
+    """A visit of tiny blocks (attention and mamba2 by default) at these contexts.
+
+    `budget` and `sampling` as of Visit, the rest of Point.
+    """
+    names = names or ("attention", "mamba2")
+    mine: dict[str, Any] = {"budget": QUICK, "sampling": Sampling(pairs=4)}
+    for name in mine.keys() & changes.keys():
+        mine[name] = changes.pop(name)
+    return Visit(
+        subjects=tuple(block(name) for name in names),
+        points=tuple(tuple(point(name, c, **changes) for name in names) for c in contexts),
+        round=round,
+        **mine,
+    )
 
 
 def environment(**changes: Any) -> Environment:

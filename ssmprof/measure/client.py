@@ -1,7 +1,8 @@
 """`measure(jobs) -> outcomes`, with every job run in a worker process: the production `measure`.
 
-A worker serves one block in one round and is replaced after a failure. Memory is weighed before, in
-a fresh process per point, so that the history of a worker and the room it takes change nothing.
+A worker serves one block in one round and is replaced after a failure; a visit has a worker of its
+own. Memory is weighed before, in a fresh process per point, so that the history of a worker and the
+room it takes change nothing.
 Whatever happens to a worker, the job yields exactly one outcome, and no process outlives `close`.
 """
 
@@ -17,20 +18,33 @@ from msgspec import structs
 
 from ssmprof.measure import environment, wire
 from ssmprof.measure.board import suspected
+from ssmprof.measure.decisions import Decided, Deciding
 from ssmprof.measure.limits import Limits, Spared
 from ssmprof.measure.pool import Pool, living
 from ssmprof.measure.process import LostError, Watch, Worker
+from ssmprof.measure.visiting import Visiting
 from ssmprof.measure.worker import BROKEN
-from ssmprof.records import Environment, Failure, Job, Measurement, Note, Outcome
+from ssmprof.records import (
+    Decision,
+    Environment,
+    Failure,
+    Job,
+    Measurement,
+    Note,
+    Outcome,
+    Trials,
+    Visit,
+    providers_at,
+)
 from ssmprof.units import format_bytes
 
 RUNNER = "ssmprof.measure.point:PointRunner"
 START_S = 120.0  # a driver that wakes up, and the device's first context
-# The first call of a block may compile dozens of kernels and race implementations that tune
-# themselves: 73 s were seen on an H100 with an empty cache. That is no hang.
+# The first call of a block may compile dozens of kernels, and implementations tune themselves: 73 s
+# were seen on an H100 with an empty cache. That is no hang.
 FIRST_CALL_S = 180.0
 
-Group = tuple[str, int]
+Group = tuple[str, int] | None
 
 
 def living_workers() -> tuple[int, ...]:
@@ -41,7 +55,8 @@ def living_workers() -> tuple[int, ...]:
 class Client:
     """Measures jobs on this machine's device. Use as a context manager, call it with jobs.
 
-    `known` are outcomes of earlier sessions (what did not fit then is not tried again),
+    `known` are outcomes of earlier sessions (what did not fit then is not tried again), `decisions`
+    say who runs which op (`decide` adds to them); every worker obeys them.
     `on_environment` is told every new environment before the first outcome that refers to it,
     `watch` looks at the host while a worker runs, `room` says how many bytes a new worker may take
     where CPU and GPU share a memory (what is predicted to need more is not tried), `first_call_s`
@@ -55,6 +70,7 @@ class Client:
         device: Literal["cuda", "cpu"],
         *,
         known: Iterable[Outcome] = (),
+        decisions: Iterable[Decision] = (),
         on_environment: Callable[[Environment], object] | None = None,
         watch: Watch | None = None,
         room: Callable[[], int | None] | None = None,
@@ -83,7 +99,7 @@ class Client:
         self._group: Group | None = None
         self._fingerprint: str | None = None
         self._weighed: dict[str, wire.Weighed] = {}
-        self._chosen: dict[str, str] = {}
+        self._decisions = tuple(decisions)
         self._spared = Spared()
 
     def __enter__(self) -> Client:
@@ -99,10 +115,19 @@ class Client:
             self._pool.close()
             self._pool = None
 
-    def __call__(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
-        """Yield one outcome per job, in the order of the jobs."""
+    def __call__(self, jobs: Iterable[Job | Visit]) -> Iterator[Outcome]:
+        """Yield one outcome per job (of a visit: per point), in the order of the jobs."""
         for group, members in itertools.groupby(jobs, _group):
-            todo = list(members)
+            todo: list[Job] = []
+            for one in members:
+                if isinstance(one, Visit):
+                    self._end_worker()
+                    self._group = None
+                    yield from Visiting(self, one)()
+                else:
+                    todo.append(one)
+            if group is None:
+                continue
             if group != self._group:
                 self._end_worker()
                 self._group = group
@@ -112,27 +137,46 @@ class Client:
                 self._limits.learn(outcome)
                 yield outcome
 
+    def decide(self, asked: Iterable[Trials]) -> Decided:
+        """Who runs which op: asked in two processes, obeyed by all workers from now on."""
+        self._end_worker()
+        deciding = Deciding(
+            lambda: self.start(0),
+            lambda: self.environments[self._fingerprint or ""],
+            lambda one: len(one.points) * one.budget.timeout_s + self._first_call_s,
+        )
+        found = deciding(asked)
+        self._decisions += found.decisions
+        return found
+
+    def chosen(self, job: Job) -> dict[str, str]:
+        """Op -> provider that is decided for this job; empty until a worker told its device."""
+        machine = self.environments.get(self._fingerprint or "")
+        if machine is None:
+            return {}
+        return providers_at(self._decisions, job.point, machine.device)
+
     def _outcome(self, job: Job) -> Outcome:
         started, clock = time.time(), time.monotonic()
         predicted = self._predict(job)
-        verdict = self._limits.verdict(job.point, predicted) or self._cramped(predicted)
+        verdict = self.verdict(job) or self._cramped(predicted)
         if verdict is not None:
-            return self._failure(job, LostError("skipped", verdict), started, clock, predicted)
+            return self.failure(job, LostError("skipped", verdict), started, clock)
         try:
             asked = self._spared.of(job)
-            request = wire.Measure(job=asked, chosen=self._chosen, folder=self._folder)
-            reply = self._serving(job).ask(request, self._deadline_s(job))
+            worker = self._serving(job)
+            request = wire.Measure(job=asked, chosen=self.chosen(job), folder=self._folder)
+            reply = worker.ask(request, self.deadline_s(job))
         except LostError as lost:
             kept, stage = self._remains()
             self._end_worker()
             if kept is not None and kept.key == job.key:
                 return self._without(kept, stage, lost, job)
-            return self._failure(job, lost, started, clock, predicted)
+            return self.failure(job, lost, started, clock)
         if not isinstance(reply, wire.Answer) or reply.outcome.key != job.key:
             self._end_worker(kill=True)
             lost = LostError("crash", f"answered rubbish: not the outcome of {job.point.label()}")
-            return self._failure(job, lost, started, clock, predicted)
-        self._chosen = reply.chosen
+            return self.failure(job, lost, started, clock)
         if isinstance(reply.outcome, Failure):
             if reply.outcome.reason != "unsupported" or self._stage() == "capture":
                 self._end_worker(kill=True)  # the device context may be poisoned
@@ -149,16 +193,31 @@ class Client:
             return None
         return f"needs {format_bytes(predicted)}; the board can give {format_bytes(self._free)}"
 
-    def _failure(
-        self, job: Job, lost: LostError, started: float, clock: float, predicted: int | None
-    ) -> Failure:
+    def verdict(self, job: Job) -> str | None:
+        """Why a job is not worth trying after what was seen before, None where it is."""
+        return self._limits.verdict(job.point, self._predict(job))
+
+    def learn(self, outcome: Outcome) -> None:
+        """Note an outcome that says what need not be tried."""
+        self._limits.learn(outcome)
+
+    def predicted(self, job: Job) -> int | None:
+        """Bytes a job will need, None where nobody knows."""
+        return self._predict(job)
+
+    def room_bytes(self) -> int | None:
+        """Bytes a new worker may take now, None where its memory is its own."""
+        return self._room()
+
+    def failure(self, job: Job, lost: LostError, started: float, clock: float) -> Failure:
+        """The outcome of a job whose worker gave none."""
         failed = Failure(
             point=job.point,
             round=job.round,
             environment=self._fingerprint or self._meet(environment.bare(self.device)),
             reason=lost.reason,
             detail=lost.detail,
-            predicted_bytes=predicted,
+            predicted_bytes=self._predict(job),
             started_unix_s=started,
             wall_s=time.monotonic() - clock,
         )
@@ -168,14 +227,15 @@ class Client:
         """A lack of memory with memory to spare names the driver that is known for it."""
         return suspected(failed, self.environments.get(failed.environment), self._free)
 
-    def _deadline_s(self, job: Job) -> float:
+    def deadline_s(self, job: Job) -> float:
+        """Seconds after which a job has hung; the first call of a block may compile."""
         first = job.point.block_digest not in self._called
         self._called.add(job.point.block_digest)
         return job.budget.timeout_s + (self._first_call_s if first else 0.0)
 
     def _serving(self, job: Job) -> Worker:
         if self._worker is None:
-            self._worker = self._start(job.round)
+            self._worker = self.start(job.round)
         return self._worker
 
     def _stage(self) -> str:
@@ -191,7 +251,7 @@ class Client:
         note = Note(kind=BROKEN, text=f"{lost.reason} in pass {stage}: {lost.detail}")
         return self._with_memory(structs.replace(kept, notes=(*kept.notes, note)), job)
 
-    def _start(self, turn: int) -> Worker:
+    def start(self, turn: int) -> Worker:
         """A worker that has said hello. Raises LostError."""
         worker = self._launchers(turn).fork()
         try:
@@ -247,20 +307,15 @@ class Client:
             self._end_worker()  # the room must be free
             if self._cramped(self._predict(job)) is not None:
                 continue
-            weighed = self._weigh_one(job)
-            if weighed.chosen.keys() - self._chosen.keys():
-                # Its first call was a race of implementations, which is nobody's cold start.
-                self._chosen |= weighed.chosen
-                weighed = self._weigh_one(job)
-            self._weighed[job.point.key] = weighed
+            self._weighed[job.point.key] = self._weigh_one(job)
 
     def _weigh_one(self, job: Job) -> wire.Weighed:
         clock = time.monotonic()
         try:
-            worker = self._start(job.round)
+            worker = self.start(job.round)
             try:
-                request = wire.Weigh(job=job, chosen=self._chosen)
-                reply = worker.ask(request, self._deadline_s(job))
+                request = wire.Weigh(job=job, chosen=self.chosen(job))
+                reply = worker.ask(request, self.deadline_s(job))
             finally:
                 worker.end()
         except LostError as lost:
@@ -289,5 +344,6 @@ class Client:
         )
 
 
-def _group(job: Job) -> Group:
-    return (job.point.block_digest, job.round)
+def _group(job: Job | Visit) -> Group:
+    """Jobs of one worker; a visit belongs to none."""
+    return None if isinstance(job, Visit) else (job.point.block_digest, job.round)

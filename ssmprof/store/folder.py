@@ -2,6 +2,7 @@
 
     run.json                          format, scenario, command, when
     environments/<fingerprint>.json   the machines and software the outcomes belong to
+    decisions.json                    which provider runs which op of a block, and why
     outcomes.jsonl                    one Measurement or Failure per line
     telemetry.jsonl                   readings beside the run (both `.gz` once packed)
     log.txt                           what the sweep said
@@ -19,9 +20,17 @@ from typing import Any, Literal
 import msgspec
 
 from ssmprof.errors import StoreError
-from ssmprof.records import Environment, Measurement, Outcome, Run, TelemetrySample, encode
+from ssmprof.records import (
+    Decision,
+    Environment,
+    Measurement,
+    Outcome,
+    Run,
+    TelemetrySample,
+    encode,
+)
 from ssmprof.spec import Scenario, digest
-from ssmprof.store import schema
+from ssmprof.store import decisions, schema
 from ssmprof.store.files import read_lines, unpack, write_whole
 from ssmprof.store.journal import Appender, Journal, read
 
@@ -55,6 +64,7 @@ class RunFolder:
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
         self.scenario = header.scenario
+        self.decisions = decisions.read(path)
         self.journal = Journal(path / OUTCOMES_FILE, header.format)
         self._telemetry: Appender | None = None
 
@@ -68,6 +78,11 @@ class RunFolder:
         except OSError as error:
             raise StoreError(f"{file}: cannot be written: {error.strerror}") from None
         return environment.fingerprint
+
+    def add_decisions(self, found: Iterable[Decision]) -> None:
+        """Keep decisions: they are on the disk when this returns, and hold for a resumed run."""
+        self.decisions = (*self.decisions, *found)
+        decisions.write(self.path, self.decisions)
 
     def add_telemetry(self, sample: TelemetrySample) -> None:
         """Append one reading; telemetry may be lost in a crash, outcomes may not."""
@@ -181,6 +196,7 @@ def load(path: Path) -> Run:
         environments=environments,
         outcomes=_union(contents.outcomes),
         telemetry=_read_telemetry(path / TELEMETRY_FILE),
+        decisions=decisions.read(path),
         created_unix_s=header.created_unix_s,
         command=header.command,
         origin=header.origin,
@@ -213,6 +229,13 @@ def merge(runs: Iterable[Run], *, allow_different: bool = False) -> Run:
         environments=environments,
         outcomes=_union(outcomes),
         telemetry=tuple(telemetry),
+        decisions=tuple(
+            {
+                (found.environment, found.block_digest, found.conditions, found.op): found
+                for run in every
+                for found in run.decisions
+            }.values()
+        ),
         dropped_lines=sum(run.dropped_lines for run in every),
     )
 
@@ -224,6 +247,8 @@ def write(path: Path, run: Run) -> None:
     ) as folder:
         for environment in run.environments.values():
             folder.add_environment(environment)
+        if run.decisions:
+            folder.add_decisions(run.decisions)
         for outcome in run.outcomes:
             folder.journal.append(outcome)
         for sample in run.telemetry:

@@ -20,6 +20,7 @@ import msgspec
 from ssmprof.errors import ConfigError, StoreError, nearest
 from ssmprof.records import (
     Calibration,
+    Decision,
     Environment,
     Failure,
     Job,
@@ -27,6 +28,7 @@ from ssmprof.records import (
     Point,
     Run,
     TelemetrySample,
+    Visit,
 )
 from ssmprof.spec import BlockSpec, Scenario
 
@@ -48,6 +50,7 @@ UPGRADES: dict[int, Upgrade] = {1: _workload}
 RECORDS: dict[str, Any] = {
     "block": BlockSpec,
     "calibration": Calibration,
+    "decision": Decision,
     "environment": Environment,
     "failure": Failure,
     "job": Job,
@@ -57,6 +60,7 @@ RECORDS: dict[str, Any] = {
     "run": Run,
     "scenario": Scenario,
     "telemetry": TelemetrySample,
+    "visit": Visit,
 }
 
 

@@ -194,27 +194,11 @@ def test_environments_are_announced_before_the_outcomes_that_name_them():
 def test_the_parent_sleeps_while_a_worker_measures(tmp_path):
     todo = jobs(1, budget=structs.replace(make.QUICK, timeout_s=1.5))
     with fakes.client({todo[0].key: "hang"}, tmp_path) as client:
-        client._start(0).end()
+        client.start(0).end()
         before = os.times()
         list(client(todo))
         after = os.times()
     assert (after.user - before.user) + (after.system - before.system) < 0.3
-
-
-def test_what_one_worker_chose_is_used_by_those_after_it():
-    todo = [make.job("mamba2", 64, round=number, passes=FRESH) for number in range(3)]
-    with fakes.client() as client:
-        list(client(todo))
-        assert len(client._chosen) == 1
-
-
-def test_a_process_that_had_to_choose_is_weighed_again(monkeypatch):
-    weighed = []
-    with fakes.client() as client:
-        once = client._weigh_one
-        monkeypatch.setattr(client, "_weigh_one", lambda job: weighed.append(job) or once(job))
-        list(client([make.job("mamba2", context, passes=FRESH) for context in (64, 128)]))
-    assert [job.point.context for job in weighed] == [64, 64, 128]
 
 
 @pytest.mark.parametrize("fault", ["segfault", "hang", "exit", "rubbish"])
