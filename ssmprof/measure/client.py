@@ -22,7 +22,7 @@ from ssmprof.measure.decisions import Decided, Deciding
 from ssmprof.measure.limits import Limits, Spared
 from ssmprof.measure.pool import Pool, living
 from ssmprof.measure.process import LostError, Watch, Worker
-from ssmprof.measure.visiting import Visiting
+from ssmprof.measure.visiting import Host, Visiting
 from ssmprof.measure.worker import BROKEN
 from ssmprof.records import (
     Decision,
@@ -56,7 +56,7 @@ class Client:
     """Measures jobs on this machine's device. Use as a context manager, call it with jobs.
 
     `known` are outcomes of earlier sessions (what did not fit then is not tried again), `decisions`
-    say who runs which op (`decide` adds to them); every worker obeys them.
+    say who runs which op (`decide` adds to them; every worker obeys),
     `on_environment` is told every new environment before the first outcome that refers to it,
     `watch` looks at the host while a worker runs, `room` says how many bytes a new worker may take
     where CPU and GPU share a memory (what is predicted to need more is not tried), `first_call_s`
@@ -119,18 +119,14 @@ class Client:
         """Yield one outcome per job (of a visit: per point), in the order of the jobs."""
         for group, members in itertools.groupby(jobs, _group):
             todo: list[Job] = []
-            for one in members:
-                if isinstance(one, Visit):
-                    self._end_worker()
-                    self._group = None
-                    yield from Visiting(self, one)()
-                else:
-                    todo.append(one)
-            if group is None:
-                continue
-            if group != self._group:
+            if group is None or group != self._group:
                 self._end_worker()
                 self._group = group
+            for one in members:
+                if isinstance(one, Visit):
+                    yield from Visiting(self._host(), one)()
+                else:
+                    todo.append(one)
             self._weigh(todo)
             for job in todo:
                 outcome = self._outcome(job)
@@ -140,43 +136,54 @@ class Client:
     def decide(self, asked: Iterable[Trials]) -> Decided:
         """Who runs which op: asked in two processes, obeyed by all workers from now on."""
         self._end_worker()
-        deciding = Deciding(
-            lambda: self.start(0),
+        found = Deciding(
+            lambda: self._start(0),
             lambda: self.environments[self._fingerprint or ""],
             lambda one: len(one.points) * one.budget.timeout_s + self._first_call_s,
-        )
-        found = deciding(asked)
+        )(asked)
         self._decisions += found.decisions
         return found
 
-    def chosen(self, job: Job) -> dict[str, str]:
+    def _chosen(self, job: Job) -> dict[str, str]:
         """Op -> provider that is decided for this job; empty until a worker told its device."""
         machine = self.environments.get(self._fingerprint or "")
-        if machine is None:
-            return {}
-        return providers_at(self._decisions, job.point, machine.device)
+        return {} if machine is None else providers_at(self._decisions, job.point, machine.device)
+
+    def _host(self) -> Host:
+        """What a visit may use of this client."""
+        return Host(
+            start=self._start,
+            failure=lambda job, lost, began, clock: self._failure(
+                job, lost, began, clock, self._predict(job)
+            ),
+            deadline_s=self._deadline_s,
+            verdict=lambda job: self._limits.verdict(job.point, self._predict(job)),
+            learn=self._limits.learn,
+            predicted=self._predict,
+            room_bytes=self._room,
+            chosen=self._chosen,
+        )
 
     def _outcome(self, job: Job) -> Outcome:
         started, clock = time.time(), time.monotonic()
         predicted = self._predict(job)
-        verdict = self.verdict(job) or self._cramped(predicted)
+        verdict = self._limits.verdict(job.point, predicted) or self._cramped(predicted)
         if verdict is not None:
-            return self.failure(job, LostError("skipped", verdict), started, clock)
+            return self._failure(job, LostError("skipped", verdict), started, clock, predicted)
         try:
-            asked = self._spared.of(job)
-            worker = self._serving(job)
-            request = wire.Measure(job=asked, chosen=self.chosen(job), folder=self._folder)
-            reply = worker.ask(request, self.deadline_s(job))
+            asked, worker = self._spared.of(job), self._serving(job)
+            request = wire.Measure(job=asked, chosen=self._chosen(job), folder=self._folder)
+            reply = worker.ask(request, self._deadline_s(job))
         except LostError as lost:
             kept, stage = self._remains()
             self._end_worker()
             if kept is not None and kept.key == job.key:
                 return self._without(kept, stage, lost, job)
-            return self.failure(job, lost, started, clock)
+            return self._failure(job, lost, started, clock, predicted)
         if not isinstance(reply, wire.Answer) or reply.outcome.key != job.key:
             self._end_worker(kill=True)
             lost = LostError("crash", f"answered rubbish: not the outcome of {job.point.label()}")
-            return self.failure(job, lost, started, clock)
+            return self._failure(job, lost, started, clock, predicted)
         if isinstance(reply.outcome, Failure):
             if reply.outcome.reason != "unsupported" or self._stage() == "capture":
                 self._end_worker(kill=True)  # the device context may be poisoned
@@ -193,31 +200,16 @@ class Client:
             return None
         return f"needs {format_bytes(predicted)}; the board can give {format_bytes(self._free)}"
 
-    def verdict(self, job: Job) -> str | None:
-        """Why a job is not worth trying after what was seen before, None where it is."""
-        return self._limits.verdict(job.point, self._predict(job))
-
-    def learn(self, outcome: Outcome) -> None:
-        """Note an outcome that says what need not be tried."""
-        self._limits.learn(outcome)
-
-    def predicted(self, job: Job) -> int | None:
-        """Bytes a job will need, None where nobody knows."""
-        return self._predict(job)
-
-    def room_bytes(self) -> int | None:
-        """Bytes a new worker may take now, None where its memory is its own."""
-        return self._room()
-
-    def failure(self, job: Job, lost: LostError, started: float, clock: float) -> Failure:
-        """The outcome of a job whose worker gave none."""
+    def _failure(
+        self, job: Job, lost: LostError, started: float, clock: float, predicted: int | None
+    ) -> Failure:
         failed = Failure(
             point=job.point,
             round=job.round,
             environment=self._fingerprint or self._meet(environment.bare(self.device)),
             reason=lost.reason,
             detail=lost.detail,
-            predicted_bytes=self._predict(job),
+            predicted_bytes=predicted,
             started_unix_s=started,
             wall_s=time.monotonic() - clock,
         )
@@ -227,15 +219,14 @@ class Client:
         """A lack of memory with memory to spare names the driver that is known for it."""
         return suspected(failed, self.environments.get(failed.environment), self._free)
 
-    def deadline_s(self, job: Job) -> float:
-        """Seconds after which a job has hung; the first call of a block may compile."""
+    def _deadline_s(self, job: Job) -> float:
         first = job.point.block_digest not in self._called
         self._called.add(job.point.block_digest)
         return job.budget.timeout_s + (self._first_call_s if first else 0.0)
 
     def _serving(self, job: Job) -> Worker:
         if self._worker is None:
-            self._worker = self.start(job.round)
+            self._worker = self._start(job.round)
         return self._worker
 
     def _stage(self) -> str:
@@ -251,7 +242,7 @@ class Client:
         note = Note(kind=BROKEN, text=f"{lost.reason} in pass {stage}: {lost.detail}")
         return self._with_memory(structs.replace(kept, notes=(*kept.notes, note)), job)
 
-    def start(self, turn: int) -> Worker:
+    def _start(self, turn: int) -> Worker:
         """A worker that has said hello. Raises LostError."""
         worker = self._launchers(turn).fork()
         try:
@@ -312,10 +303,10 @@ class Client:
     def _weigh_one(self, job: Job) -> wire.Weighed:
         clock = time.monotonic()
         try:
-            worker = self.start(job.round)
+            worker = self._start(job.round)
             try:
-                request = wire.Weigh(job=job, chosen=self.chosen(job))
-                reply = worker.ask(request, self.deadline_s(job))
+                request = wire.Weigh(job=job, chosen=self._chosen(job))
+                reply = worker.ask(request, self._deadline_s(job))
             finally:
                 worker.end()
         except LostError as lost:

@@ -205,12 +205,18 @@ class Decider:
     ) -> None:
         """Try the challengers of each op, until a pass changes nothing."""
         near = {op: self._near(contest, op, shares[op], context, asked) for op in contest.found}
+        compared: set[frozenset[tuple[tuple[str, str], ...]]] = set()
         for _ in range(PASSES):
             changed = False
             for op in sorted(near, key=lambda op: -shares[op]):
                 for name in near[op]:
-                    if name == contest.config[op]:
-                        continue
+                    both = frozenset(
+                        tuple(config.items())
+                        for config in (contest.config, {**contest.config, op: name})
+                    )
+                    if len(both) == 1 or both in compared:
+                        continue  # it is in force, or these two were compared before
+                    compared.add(both)
                     stage(f"{op} {name}")
                     trial, challenger = self._tried(contest, holder, op, name, context, asked)
                     contest.trials[op].append(trial)

@@ -26,37 +26,46 @@ _MARGIN = 1.2  # of calls: a clock that rises must not shorten a window below it
 
 
 class Steady:
-    """One contender's windows. `calls` per window are fixed by the pace of its first lead-in."""
+    """One contender's windows; `calls` is how many the latest holds, fixed by the pace before."""
 
     def __init__(self, run: Run, bench: Bench, call_s: float, *, least_s: float) -> None:
         self._submit = submitted(run)
         self._bench = bench
         self._least_s = least_s
-        self._batch = max(1, round(_BATCH_S / max(call_s, 1e-7)))
-        self._lead = max(1, round(_LEAD_S / max(call_s, 1e-7)))
         self._clocks_hz: list[float | None] = []
-        self.calls = 0
+        self._pace(call_s)
         graph = isinstance(run, torch.cuda.CUDAGraph)
         on_cpu = bench.kind == "cpu"
         self.timer: TimerName = "wall-clock" if on_cpu else "cuda-graph" if graph else "cuda-events"
 
+    def _pace(self, call_s: float) -> None:
+        """Batches, lead-in and window for calls of so many seconds."""
+        call_s = max(call_s, 1e-7)
+        self._batch = max(1, round(_BATCH_S / call_s))
+        self._lead = max(1, round(_LEAD_S / call_s))
+        self.calls = max(1, math.ceil(_MARGIN * self._least_s / call_s))
+
     def window(self) -> float:
-        """Seconds of one call, the mean of a window, after a lead-in without a pause between."""
-        if not self.calls:
+        """Seconds of one call, the mean of a window, after a lead-in without a pause between.
+
+        A window that falls short of its least is taken again, longer.
+        """
+        if not self._clocks_hz:
             begin = time.perf_counter()
             self._run(self._lead)
             self._bench.wait()
-            pace_s = (time.perf_counter() - begin) / self._lead
-            self.calls = max(1, math.ceil(_MARGIN * self._least_s / pace_s))
-            self._batch = max(1, round(_BATCH_S / pace_s))
-            self._lead = max(1, round(_LEAD_S / pace_s))
-        self._run(self._lead)
-        readings: list[float] = []
-        seconds = self._timed(readings) / self.calls
+            self._pace((time.perf_counter() - begin) / self._lead)
+        while True:
+            self._run(self._lead)
+            readings: list[float] = []
+            seconds = self._timed(readings)
+            if seconds >= self._least_s:
+                break
+            self._pace(seconds / self.calls)
         if not readings:
             self._read(readings)
         self._clocks_hz.append(median(readings) if readings else None)
-        return seconds
+        return seconds / self.calls
 
     def clocks_hz(self) -> tuple[float, ...]:
         """Median clock of each window; empty where the device did not tell it in all of them."""

@@ -9,8 +9,8 @@ the other in processes of their own, and a note of kind `apart` says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from msgspec import structs
 
@@ -26,33 +26,34 @@ _WINDOW_EXTRA_S = 1.0
 _ENERGY_S = 8.0
 
 
-class Client(Protocol):
-    """What a visit needs of the client whose workers it uses."""
+@dataclass(frozen=True)
+class Host:
+    """What a visit needs of the client whose workers it uses.
 
-    def start(self, turn: int) -> Worker: ...
+    `start` (of a round) and what is asked of its worker raise LostError; `failure` makes one from
+    (job, loss, unix time, monotonic time of the start). `verdict` says why a job is not tried,
+    `chosen` who runs its ops; `persist` may repeat an attempt that was ended from outside.
+    """
 
-    def failure(self, job: Job, lost: LostError, started: float, clock: float) -> Failure: ...
-
-    def deadline_s(self, job: Job) -> float: ...
-
-    def verdict(self, job: Job) -> str | None: ...
-
-    def learn(self, outcome: Outcome) -> None: ...
-
-    def predicted(self, job: Job) -> int | None: ...
-
-    def room_bytes(self) -> int | None: ...
-
-    def chosen(self, job: Job) -> dict[str, str]: ...
+    start: Callable[[int], Worker]
+    failure: Callable[[Job, LostError, float, float], Failure]
+    deadline_s: Callable[[Job], float]
+    verdict: Callable[[Job], str | None]
+    learn: Callable[[Outcome], object]
+    predicted: Callable[[Job], int | None]
+    room_bytes: Callable[[], int | None]
+    chosen: Callable[[Job], dict[str, str]]
+    persist: Callable[[Callable[[], wire.Paired]], wire.Paired] = lambda attempt: attempt()
 
 
 class Visiting:
     """One visit in progress."""
 
-    def __init__(self, client: Client, visit: Visit) -> None:
-        self._client = client
+    def __init__(self, host: Host, visit: Visit) -> None:
+        self._host = host
         self._visit = visit
         self._worker: Worker | None = None
+        self._died_in: str | None = None
         self._apart: str | None = None
 
     def __call__(self) -> Iterator[Outcome]:
@@ -61,7 +62,7 @@ class Visiting:
             for jobs in self._visit.lengths():
                 found: dict[str, Outcome] = {}
                 for outcome in self._length(jobs):
-                    self._client.learn(outcome)
+                    self._host.learn(outcome)
                     found[outcome.key] = outcome
                 yield from (found[job.key] for job in jobs)
         finally:
@@ -70,7 +71,7 @@ class Visiting:
     def _length(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         left: list[Job] = []
         for job in jobs:
-            why = self._client.verdict(job)
+            why = self._host.verdict(job)
             if why is None:
                 left.append(job)
             else:
@@ -84,8 +85,8 @@ class Visiting:
 
     def _too_large(self, jobs: Sequence[Job]) -> str | None:
         """Why these are not even tried together, where the room is known before."""
-        room = self._client.room_bytes() if self._worker is None else None
-        needed = [size for job in jobs if (size := self._client.predicted(job)) is not None]
+        room = self._host.room_bytes() if self._worker is None else None
+        needed = [size for job in jobs if (size := self._host.predicted(job)) is not None]
         if room is None or sum(needed) <= room or len(jobs) < 2:
             return None
         return f"together they need {format_bytes(sum(needed))}, and {format_bytes(room)} are free"
@@ -97,16 +98,14 @@ class Visiting:
             try:
                 reply = self._ask(left, sampling)
             except LostError as lost:
-                stage = "" if self._worker is None else self._worker.stage
-                begun = self._worker is not None
-                self._end()
+                stage = self._died_in or ""
                 if stage == "energy":  # the times were fine: once more, without the joules
                     less = structs.replace(sampling, energy=False)
                     note = Note(kind=BROKEN, text=f"{lost.reason} in pass energy: {lost.detail}")
                     yield from (_noted(one, note) for one in self._together(left, less))
                     return
                 blamed = [job for job in left if stage.endswith(f" of {job.point.block}")]
-                if len(left) > 1 and begun and not blamed:
+                if len(left) > 1 and stage and not blamed:
                     yield from self._each_apart(left, lost.detail, sampling)
                     return
                 for job in blamed or left:
@@ -136,27 +135,33 @@ class Visiting:
         self._end()
 
     def _ask(self, jobs: Sequence[Job], sampling: Sampling) -> wire.Paired:
-        """Raises LostError, also for an answer that is none or gives no job its outcome."""
-        if self._worker is None:
-            self._worker = self._client.start(self._visit.round)
-        request = wire.Pair(
-            jobs=tuple(jobs),
-            chosen=tuple(self._client.chosen(job) for job in jobs),
-            sampling=sampling,
-        )
-        deadline_s = sum(self._client.deadline_s(job) for job in jobs)
-        reply = self._worker.ask(request, deadline_s + _extra_s(sampling, len(jobs)))
-        keys = {job.key for job in jobs}
-        if isinstance(reply, wire.Paired):
-            told = [outcome.key for outcome in reply.outcomes]
-            fits = reply.apart is None or (not told and len(jobs) > 1)
-            if fits and (told or reply.apart) and keys.issuperset(told):
-                return reply
-        self._worker.kill()
-        raise LostError("crash", "answered rubbish: not the outcomes of the visit")
+        """One answer. Raises LostError, the stage it died in (None: at its start) then noted."""
+        return self._host.persist(lambda: self._attempt(jobs, sampling))
+
+    def _attempt(self, jobs: Sequence[Job], sampling: Sampling) -> wire.Paired:
+        self._died_in = None
+        try:
+            if self._worker is None:
+                self._worker = self._host.start(self._visit.round)
+            request = wire.Pair(
+                jobs=tuple(jobs),
+                chosen=tuple(self._host.chosen(job) for job in jobs),
+                sampling=sampling,
+            )
+            deadline_s = sum(self._host.deadline_s(job) for job in jobs)
+            reply = self._worker.ask(request, deadline_s + _extra_s(sampling, len(jobs)))
+            if not isinstance(reply, wire.Paired) or not _answers(reply, jobs):
+                self._worker.kill()
+                raise LostError("crash", "answered rubbish: not the outcomes of the visit")
+            return reply
+        except LostError:
+            if self._worker is not None:
+                self._died_in = self._worker.stage
+            self._end()
+            raise
 
     def _failed(self, job: Job, lost: LostError, started: float, clock: float) -> Failure:
-        return self._client.failure(job, lost, started, clock)
+        return self._host.failure(job, lost, started, clock)
 
     def _end(self, kill: bool = False) -> None:
         if self._worker is not None:
@@ -164,6 +169,14 @@ class Visiting:
                 self._worker.kill()
             self._worker.end()
             self._worker = None
+
+
+def _answers(reply: wire.Paired, jobs: Sequence[Job]) -> bool:
+    """Whether a reply gives outcomes of these jobs, or says why several cannot be together."""
+    told = {outcome.key for outcome in reply.outcomes}
+    if reply.apart is not None:
+        return not told and len(jobs) > 1
+    return bool(told) and told <= {job.key for job in jobs}
 
 
 def _extra_s(sampling: Sampling, contenders: int) -> float:

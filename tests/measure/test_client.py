@@ -194,7 +194,7 @@ def test_environments_are_announced_before_the_outcomes_that_name_them():
 def test_the_parent_sleeps_while_a_worker_measures(tmp_path):
     todo = jobs(1, budget=structs.replace(make.QUICK, timeout_s=1.5))
     with fakes.client({todo[0].key: "hang"}, tmp_path) as client:
-        client.start(0).end()
+        client._start(0).end()
         before = os.times()
         list(client(todo))
         after = os.times()
