@@ -11,6 +11,8 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from msgspec import structs
+
 from ssmprof.records import (
     WORKLOADS,
     Attribution,
@@ -39,7 +41,7 @@ from ssmprof.spec import (
     digest,
 )
 
-Measure = Callable[[Iterable[Job]], Iterator[Outcome]]
+Measure = Callable[[Iterable[Job | Visit]], Iterator[Outcome]]
 
 PATTERNS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "attention": ("attention", "mlp"),
@@ -281,21 +283,33 @@ def power_law(
 ) -> Measure:
     """A virtual device: block name -> (coefficient in ns, exponent of the context).
 
+    A visit gets as many samples as it asks for pairs.
+
     `noise` is the relative standard deviation of samples, `between` that of whole rounds (each
     block in each round gets one factor), both log-normal; the same seed gives the same numbers.
     """
 
-    def measure(todo: Iterable[Job]) -> Iterator[Outcome]:
-        for one in todo:
-            coefficient, exponent = laws[one.point.block]
-            whole = coefficient * 1e-9 * one.point.context**exponent
-            worker = random.Random(f"{seed} {one.point.block} {one.round}")
-            whole *= math.exp(between * worker.gauss(0, 1))
-            draw = random.Random(f"{seed} {one.key}")
-            times = tuple(whole * math.exp(noise * draw.gauss(0, 1)) for _ in range(samples))
-            yield measurement(point=one.point, round=one.round, times_s=times)
+    def measure(todo: Iterable[Job | Visit]) -> Iterator[Outcome]:
+        for asked in todo:
+            many = samples if isinstance(asked, Job) else asked.sampling.pairs
+            for one in asked.jobs():
+                coefficient, exponent = laws[one.point.block]
+                whole = coefficient * 1e-9 * one.point.context**exponent
+                worker = random.Random(f"{seed} {one.point.block} {one.round}")
+                whole *= math.exp(between * worker.gauss(0, 1))
+                draw = random.Random(f"{seed} {one.key}")
+                times = tuple(whole * math.exp(noise * draw.gauss(0, 1)) for _ in range(many))
+                measured = measurement(point=one.point, round=one.round, times_s=times)
+                yield measured if isinstance(asked, Job) else in_turn(measured, asked)
 
     return measure
+
+
+def in_turn(measured: Measurement, visit: Visit) -> Measurement:
+    """The measurement as a visit gives it: beside the other contenders, in the visit's mode."""
+    names = [subject.name for subject in visit.subjects]
+    others = ", ".join(name for name in names if name != measured.point.block)
+    return structs.replace(measured, beside=others, mode=visit.sampling.mode)
 
 
 def measured_by(formula: Callable[[Job], Outcome]) -> Measure:

@@ -54,7 +54,7 @@ class Visiting:
         self._visit = visit
         self._worker: Worker | None = None
         self._died_in: str | None = None
-        self._apart: str | None = None
+        self._apart: tuple[int, str] | None = None  # from which context on, and why
 
     def __call__(self) -> Iterator[Outcome]:
         """Outcomes length by length, in the order of the visit."""
@@ -76,12 +76,18 @@ class Visiting:
                 left.append(job)
             else:
                 yield self._failed(job, LostError("skipped", why), time.time(), time.monotonic())
-        apart = self._apart or self._too_large(left)
+        apart = self._known_apart(left) or self._too_large(left)
         sampling = self._visit.sampling
         if apart is not None and len(left) > 1:
             yield from self._each_apart(left, apart, sampling)
         else:
             yield from self._together(left, sampling)
+
+    def _known_apart(self, jobs: Sequence[Job]) -> str | None:
+        """Why these are not even tried together after what a shorter length met."""
+        if self._apart is None or all(job.point.context < self._apart[0] for job in jobs):
+            return None
+        return self._apart[1]
 
     def _too_large(self, jobs: Sequence[Job]) -> str | None:
         """Why these are not even tried together, where the room is known before."""
@@ -114,7 +120,7 @@ class Visiting:
                 continue
             if reply.apart is not None:
                 self._end(kill=True)
-                self._apart = reply.apart
+                self._apart = (min(job.point.context for job in left), reply.apart)
                 yield from self._each_apart(left, reply.apart, sampling)
                 return
             yield from reply.outcomes

@@ -40,8 +40,9 @@ class Visit(Record, frozen=True, kw_only=True):
     """Contenders to be measured in turn in one fresh process; travels to a worker as jobs.
 
     `points` has one entry per length: one point per subject, in the order of the subjects, equal
-    but for the contender. Each gives one Measurement or Failure, whose key is that of its point in
-    this round: so a visit needs a round number that no other outcome of its points has.
+    but for the contender; entries may also differ in phase, batch and execution, since each is
+    measured by itself. Every point gives one Measurement or Failure, whose key is that of the point
+    in this round: so a visit needs a round number that no other outcome of its points has.
     """
 
     subjects: Annotated[tuple[Subject, ...], Meta(min_length=2)]

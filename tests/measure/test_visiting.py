@@ -105,6 +105,13 @@ def test_contenders_that_do_not_fit_beside_each_other_alternate_as_processes(tmp
     assert len(set(pids(outcomes))) == 5
 
 
+def test_a_shorter_length_is_tried_together_again_after_one_that_did_not_fit(tmp_path):
+    visit = make.visit(contexts=(128, 64, 256))
+    with fakes.client({"together 128": "does not fit"}, tmp_path) as client:
+        outcomes = list(client([visit]))
+    assert [one.beside for one in outcomes] == [None, None, "mamba2", "attention", None, None]
+
+
 def test_contenders_too_large_for_the_board_together_are_not_tried_together():
     with fakes.client(predict=lambda job: 600, room=lambda: 1000) as client:
         outcomes = list(client([make.visit(contexts=(64,))]))
@@ -129,6 +136,18 @@ def test_a_meter_that_kills_the_worker_costs_the_joules_and_not_the_times(tmp_pa
         outcomes = list(client([visit]))
     assert [kinds(one) for one in outcomes] == [["broken-pass"]] * 2
     assert [one.mode for one in outcomes] == ["sustained"] * 2
+
+
+def test_a_visit_may_hold_several_phases_and_batches():
+    prefill, decode = make.visit(contexts=(64,)), make.visit(contexts=(64,), phase="decode")
+    many = make.visit(contexts=(64,), batch=4)
+    visit = structs.replace(prefill, points=prefill.points + decode.points + many.points)
+    with fakes.client() as client:
+        outcomes = list(client([visit]))
+    assert [(one.point.phase, one.point.batch) for one in outcomes[::2]] == [
+        ("prefill", 1), ("decode", 1), ("prefill", 4)
+    ]  # fmt: skip
+    assert len(set(pids(outcomes))) == 1
 
 
 def test_a_worker_that_does_not_start_fails_every_point(tmp_path):
