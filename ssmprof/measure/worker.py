@@ -159,7 +159,9 @@ def classify(error: BaseException) -> tuple[FailureReason, str, int | None, int 
     names = {kind.__name__ for kind in type(error).__mro__}
     detail = f"{type(error).__name__}: {text}" if text else type(error).__name__
     detail = detail if len(detail) <= 400 else detail[:399] + "…"
-    lacking = names & {"OutOfMemoryError", "MemoryError"} or "out of memory" in text.lower()
+    lacking = names & {"OutOfMemoryError", "MemoryError"} or any(
+        words in text.lower() for words in ("out of memory", "can't allocate memory")
+    )
     # A driver of a shared memory has words of its own for it.
     if lacking or out_of_memory_rule(f"{type(error).__name__}: {error}"):
         return "out-of-memory", detail, _size(rf"allocate {_SIZE}", text), _free(text)
