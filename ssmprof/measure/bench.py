@@ -17,7 +17,8 @@ from ssmprof.measure.latency import timer_of
 from ssmprof.measure.sampling import no_collection
 from ssmprof.measure.timers import L2Flush, Timer, WallTimer, capture
 from ssmprof.measure.worker import UnsupportedError
-from ssmprof.spec import Execution
+from ssmprof.records import Point, encode
+from ssmprof.spec import Execution, Subject
 
 Run = Callable[[], Any] | torch.cuda.CUDAGraph
 
@@ -82,6 +83,11 @@ def captured(load: Workload) -> tuple[torch.cuda.CUDAGraph, int | None]:
             torch.cuda.synchronize()
         text = str(error).splitlines()[0]
         raise UnsupportedError(f"the call cannot be captured in a CUDA graph: {text}") from error
+
+
+def model_key(subject: Subject, point: Point) -> bytes:
+    """Equal where one built model serves both points."""
+    return encode(subject) + f"{point.dtype} {point.seed} {point.logits}".encode()
 
 
 def submitted(run: Run) -> Callable[[], Any]:

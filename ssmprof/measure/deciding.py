@@ -24,25 +24,16 @@ from ssmprof.blocks.model import Model
 from ssmprof.blocks.providers import Op, choices_exist
 from ssmprof.blocks.workloads import Workload
 from ssmprof.measure import wire
-from ssmprof.measure.bench import Bench
+from ssmprof.measure.bench import Bench, model_key
 from ssmprof.measure.op_times import OpTime, OpTimes, Signature
-from ssmprof.measure.pairs import LogRatio, alternate, log_ratio
+from ssmprof.measure.pairs import alternate, log_ratio
 from ssmprof.measure.timers import Timer
+from ssmprof.measure.trial_rules import enough, sorted_out, wins
 from ssmprof.measure.worker import Stage, UnsupportedError
-from ssmprof.records import OpChoice, Point, Trial, TrialOutcome, Trials, encode, median
+from ssmprof.records import OpChoice, Point, Trial, TrialOutcome, Trials, median
 from ssmprof.spec import Execution
 
-# Tried on the block: who is within this of the best, as an op, hot or cold.
-NEAR = 0.25
-NEAR_S = 2e-6
-# What a challenger must gain in the block, beyond its error; an op with less of the time cannot.
-LEAST_GAIN = 0.005
 PASSES = 2
-# Pairs of one trial: at least, at most, and the seconds after which the least is enough.
-_FEWEST, _MOST = 6, 12
-_LONG_FEWEST = 4
-_TRIAL_S = 0.3
-_SURE = 3.0  # standard errors from the least gain that end a trial early
 
 
 @dataclass
@@ -102,7 +93,7 @@ class Decider:
     def _built(self, trials: Trials) -> Model:
         """The block; kept for the next question, which asks for another phase as a rule."""
         first = trials.points[0]
-        name = encode(trials.subject) + f"{first.dtype} {first.seed} {first.logits}".encode()
+        name = model_key(trials.subject, first)
         if self._model is None or self._model[0] != name:
             self._model = None
             model = build(trials.subject, self._bench.kind, first.dtype, first.seed, first.logits)
@@ -232,7 +223,7 @@ class Decider:
         times = {name: t for name, t in contest.found[op].items() if isinstance(t, OpTime)}
         worth: list[str] = []
         for name, taken in contest.found[op].items():
-            outcome, detail = _sorted_out(taken, times, share, contest.calls[op])
+            outcome, detail = sorted_out(taken, times, share, contest.calls[op])
             if outcome is None:
                 worth.append(name)
             elif name != contest.config[op]:
@@ -252,7 +243,7 @@ class Decider:
         """One challenger against the incumbent, in the whole block."""
         try:
             challenger = self._running(contest, {**contest.config, op: name})
-            times = alternate((challenger.timer.sample, holder.timer.sample), _enough)
+            times = alternate((challenger.timer.sample, holder.timer.sample), enough)
         except (UnsupportedError, torch.OutOfMemoryError) as refusal:
             text = " ".join(str(refusal).split())[:200]
             trial = self._trial(contest, op, name, context, asked, "refused")
@@ -296,43 +287,5 @@ class Decider:
             torch.cuda.empty_cache()
 
 
-def wins(found: LogRatio) -> bool:
-    """Faster by more than its error (95 %) and the least gain."""
-    return found.mean + found.half_width < 0 and found.mean < -LEAST_GAIN
-
-
-def _enough(times: Sequence[Sequence[float]], spent_s: float) -> bool:
-    count = len(times[0])
-    if count % 2 or count < _LONG_FEWEST:
-        return False
-    if count >= _MOST or spent_s >= _TRIAL_S:
-        return True
-    if count < _FEWEST:
-        return False
-    found = log_ratio(times[0], times[1])
-    return abs(found.mean + LEAST_GAIN) > _SURE * found.error
-
-
 def _able(op: Op, excluded: Sequence[str]) -> list[str]:
     return [name for name in op.found if f"{op.op} {name}" not in excluded]
-
-
-def _sorted_out(
-    taken: OpTime | str | None, times: dict[str, OpTime], share: float, calls: int
-) -> tuple[TrialOutcome | None, str | None]:
-    """Why a provider is not tried on the block, and in its own words; None where it is."""
-    if taken is None:
-        return "crashed", None
-    if isinstance(taken, str):
-        return "refused", taken
-    bests = OpTime(
-        min(time.hot_s for time in times.values()), min(time.cold_s for time in times.values())
-    )
-    slack = calls * NEAR_S
-
-    def near(mine: float, best: float) -> bool:
-        return mine <= max((1 + NEAR) * best, best + slack)
-
-    if not near(taken.hot_s, bests.hot_s) and not near(taken.cold_s, bests.cold_s):
-        return "slow", None
-    return ("small", None) if share < LEAST_GAIN else (None, None)

@@ -195,10 +195,7 @@ def measure_in_turn(
     needed = 0 if counted else device.least_power_updates
     while min(map(_updates, found)) < needed and len(found[0]) < _MOST_WINDOWS * windows:
         take()
-    idle = [idle_before]
-    if any(_updates(taken) >= needed for taken in found):
-        idle.append(idle_power_w(device, idle_s))
-    known = [watts for watts in idle if watts is not None]
+    known = [w for w in (idle_before, idle_power_w(device, idle_s)) if w is not None]
     return [
         _energy(device, taken, known) if _updates(taken) >= needed else _unmoved(taken, needed)
         for taken in found

@@ -25,7 +25,7 @@ from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device
 from ssmprof.errors import NoDeviceError
 from ssmprof.measure import environment, latency, memory, wire
-from ssmprof.measure.bench import Bench, captured
+from ssmprof.measure.bench import Bench, captured, model_key
 from ssmprof.measure.board import assembler, unswapped
 from ssmprof.measure.compilations import count_compilations
 from ssmprof.measure.deciding import Decider
@@ -35,7 +35,7 @@ from ssmprof.measure.sampling import WarmUp, warm_up
 from ssmprof.measure.timers import L2Flush
 from ssmprof.measure.visit import Contenders, fallback_notes
 from ssmprof.measure.worker import Stage, UnsupportedError
-from ssmprof.records import Environment, Job, Measurement, Note, Point, encode
+from ssmprof.records import Environment, Job, Measurement, Note, Point
 from ssmprof.spec import BlockSpec
 
 _WARM_UP_SHARE = 0.5  # of the point's budget at most, compilation included
@@ -184,7 +184,7 @@ class PointRunner:
                 return self._loaded[1]
             self._loaded[1].release()
             self._loaded = self._launches = self._warm = None
-        name = encode(job.subject) + f"{cell.dtype} {cell.seed} {cell.logits}".encode()
+        name = model_key(job.subject, cell)
         if self._model is None or self._model[0] != name:
             self._model = None
             model = build(job.subject, self.kind, cell.dtype, cell.seed, cell.logits)

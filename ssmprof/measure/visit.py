@@ -21,7 +21,7 @@ from ssmprof.blocks import build, workload
 from ssmprof.blocks.workloads import Workload
 from ssmprof.errors import SsmprofError
 from ssmprof.measure import energy, wire
-from ssmprof.measure.bench import Bench, Run, submitted
+from ssmprof.measure.bench import Bench, Run, model_key, submitted
 from ssmprof.measure.board import loosened, unswapped
 from ssmprof.measure.clocks import ClockWatch
 from ssmprof.measure.pairs import alternate, enough_for
@@ -29,7 +29,7 @@ from ssmprof.measure.sampling import WarmUp, throttle_notes, warm_up
 from ssmprof.measure.sustained import Steady
 from ssmprof.measure.timers import TimerName
 from ssmprof.measure.worker import BROKEN, Stage, failure_of
-from ssmprof.records import Clocks, Energy, Failure, Job, Measurement, Note, Sampling, encode
+from ssmprof.records import Clocks, Energy, Failure, Job, Measurement, Note, Sampling
 from ssmprof.spec import BlockSpec
 
 _WARM_UP_SHARE = 0.5  # of the point's budget at most, compilation included
@@ -119,14 +119,14 @@ class Contenders:
 
     def _keep_only(self, asked: wire.Pair) -> None:
         """Give up models that are not asked for: their room may be needed."""
-        wanted = {_name(job) for job in asked.jobs}
+        wanted = {model_key(job.subject, job.point) for job in asked.jobs}
         for name in self._models.keys() - wanted:
             del self._models[name]
 
     def _prepare(self, job: Job, chosen: dict[str, str], stage: Stage) -> _Ready:
         began, bench, block = time.time(), self._bench, job.point.block
         stage(f"build of {block}")
-        name = _name(job)
+        name = model_key(job.subject, job.point)
         if name not in self._models:
             point = job.point
             self._models[name] = build(
@@ -257,11 +257,6 @@ def fallback_notes(load: Workload) -> tuple[Note, ...]:
     """What the report must know of providers that gave way in this workload."""
     found = load.choice.fallbacks
     return tuple(Note(kind="provider", text=f"{op}: {text}") for op, text in sorted(found.items()))
-
-
-def _name(job: Job) -> bytes:
-    point = job.point
-    return encode(job.subject) + f"{point.dtype} {point.seed} {point.logits}".encode()
 
 
 def _blaming(index: int, sample: Callable[[], float]) -> Callable[[], float]:

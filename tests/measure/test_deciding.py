@@ -13,10 +13,11 @@ from ssmprof.blocks import providers
 from ssmprof.devices import NullDevice
 from ssmprof.measure import wire
 from ssmprof.measure.bench import Bench
-from ssmprof.measure.deciding import Decider, wins
+from ssmprof.measure.deciding import Decider
 from ssmprof.measure.op_times import OpTimes, signature
 from ssmprof.measure.pairs import LogRatio, alternate
 from ssmprof.measure.timers import WallTimer
+from ssmprof.measure.trial_rules import wins
 from ssmprof.planning.deciding import questions
 from ssmprof.records import Trials
 
