@@ -20,6 +20,7 @@ Logits = Literal["none", "last", "all"]
 Dtype = Literal["bfloat16", "float16", "float32"]  # a call computes in one of these
 # Weights, caches and states may be kept in fewer bits; such bytes are counted, not yet run.
 StoredDtype = Literal["bfloat16", "float16", "float32", "float8", "int8", "int4"]
+Strategy = Literal["grid", "decide"]
 Architecture = Literal["transformer", "ssm", "hybrid"]
 
 DTYPE_BYTES: dict[Dtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -155,7 +156,8 @@ class Sweep(_Spec, frozen=True, kw_only=True):
     `weights_dtype` and `cache_dtype` are `dtype`, and `state_dtype` is what the block says, unless
     something else is asked for; bytes of those are counted, calls with them refused. Beyond
     `eager_up_to` tokens eager calls are left out where graphs are asked for as well: a long call
-    hides its launches, and the time is better spent elsewhere.
+    hides its launches, and the time is better spent elsewhere. `strategy` says what is measured:
+    the `grid` of all combinations, or what it takes to `decide` who wins where.
     """
 
     contexts: Annotated[tuple[Positive, ...], Meta(min_length=1)]
@@ -169,6 +171,7 @@ class Sweep(_Spec, frozen=True, kw_only=True):
     eager_up_to: Positive | None = None
     logits: Logits = "none"
     refine: Refine | None = None
+    strategy: Strategy = "grid"
 
 
 class Budget(_Spec, frozen=True, kw_only=True):

@@ -15,12 +15,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Literal, Protocol
 
-from ssmprof.records import Job, Outcome
+from ssmprof.records import Job, Outcome, Visit
 from ssmprof.spec import Scenario
 
 End = Literal["done", "interrupted", "out-of-time"]
-Measure = Callable[[Iterable[Job]], Iterator[Outcome]]
-Refine = Callable[[Scenario, Sequence[Outcome]], Iterable[Job]]
+Measure = Callable[[Iterable[Job | Visit]], Iterator[Outcome]]
+Refine = Callable[[Scenario, Sequence[Outcome]], Iterable[Job | Visit]]
 
 
 class Journal(Protocol):
@@ -41,7 +41,7 @@ def sweep(
     measure: Measure,
     refine: Refine,
     *,
-    expand: Callable[[Scenario], Iterable[Job]],
+    expand: Callable[[Scenario], Iterable[Job | Visit]],
     on_outcome: Callable[[Outcome], object] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> End:
@@ -54,8 +54,10 @@ def sweep(
     end = clock() + (scenario.budget.sweep_s or float("inf"))
     answered: set[str] = set()  # in this session, for better or for worse
 
-    def missing(jobs: Iterable[Job]) -> list[Job]:
-        return [job for job in jobs if job.key not in journal.done and job.key not in answered]
+    def missing(jobs: Iterable[Job | Visit]) -> list[Job | Visit]:
+        done = journal.done | answered
+        left = (job.remaining(done) for job in jobs)
+        return [job for job in left if job is not None]
 
     with _interruptible() as interrupted:
         todo = missing(expand(scenario))

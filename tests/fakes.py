@@ -22,11 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import make
+from msgspec import structs
 
 from ssmprof.measure import wire
 from ssmprof.measure.client import Client
-from ssmprof.measure.worker import Stage
-from ssmprof.records import Environment, Job, Measurement
+from ssmprof.measure.worker import Stage, failure_of
+from ssmprof.records import (
+    Environment,
+    Job,
+    Measurement,
+    Note,
+    OpChoice,
+    Outcome,
+    Trial,
+)
 
 RUNNER = "fakes:FakeRunner"
 FAULTS_FILE = "SSMPROF_TEST_FAULTS"
@@ -246,12 +255,6 @@ class FakeRunner:
     def environment(self) -> Environment:
         return make.ENVIRONMENT
 
-    def adopt(self, chosen: Mapping[str, str]) -> None:
-        self.adopted = dict(chosen)
-
-    def chosen(self) -> dict[str, str]:
-        return self.adopted or {f"op {os.getpid()}": "fast"}
-
     def measure(self, asked: wire.Measure, stage: Stage) -> Measurement:
         job = asked.job
         stage("latency")
@@ -268,11 +271,95 @@ class FakeRunner:
                 suffer(f"{asked} of all")
         return formula(job)
 
-    def weigh(self, job: Job, stage: Stage) -> wire.Weighed:
+    def weigh(self, asked: wire.Weigh, stage: Stage) -> wire.Weighed:
+        job = asked.job
         stage("memory")
         suffer(f"memory {job.key}")
         text = make.memory(job.point.context, process_used_bytes=os.getpid())
         return wire.Weighed(key=job.key, memory=text, cold_s=1.5, measuring_s=0.1)
+
+    def pair(self, asked: wire.Pair, stage: Stage) -> wire.Paired:
+        """Contenders by formula; `fit` names those that do not fit beside each other."""
+        names = [job.point.block for job in asked.jobs]
+        outcomes: list[Outcome] = []
+        for job in asked.jobs:
+            stage(f"build of {job.point.block}")
+            fault = self.faults.get(job.key)
+            try:
+                if fault:
+                    FAULTS[fault]()
+            except Exception as error:
+                outcomes.append(failure_of(job, error, make.ENVIRONMENT.fingerprint, 0.0, 0.0))
+                if outcomes[-1].reason != "unsupported":
+                    return wire.Paired(outcomes=tuple(outcomes))
+                continue
+            pid = str(os.getpid())
+            measured = structs.replace(
+                formula(job),
+                mode=asked.sampling.mode,
+                providers=asked.chosen[names.index(job.point.block)],
+                notes=(Note(kind="pid", text=pid),),
+            )
+            outcomes.append(measured)
+        if len(names) > 1:
+            stage("samples")
+            context = asked.jobs[0].point.context
+            if fault := self.faults.get(f"together {context}"):
+                if fault == "does not fit":
+                    return wire.Paired(apart="2.00 GiB asked")
+                FAULTS[fault]()
+        if asked.sampling.energy:
+            stage("energy")
+            if fault := self.faults.get("energy"):
+                FAULTS[fault]()
+        return wire.Paired(outcomes=tuple(besides(outcomes)))
+
+    def decide(self, asked: wire.Decide, stage: Stage) -> wire.Decided:
+        """`fast` wins everywhere but where `decisions` (context -> provider) says otherwise."""
+        trials, process = asked.trials, asked.process
+        stage("build")
+        if fault := self.faults.get(f"decide {trials.subject.name}"):
+            FAULTS[fault]()
+        stage("op deadly")
+        if (fault := self.faults.get("deadly")) and "op deadly" not in asked.excluded:
+            FAULTS[fault]()
+        says = json.loads(self.faults.get("decisions", "{}"))
+        choices = [
+            OpChoice(
+                context=point.context,
+                op="op",
+                incumbent="steady",
+                provider=says.get(f"{point.context} {process}", "steady"),
+                share=0.25,
+                trials=(
+                    Trial(
+                        context=point.context,
+                        process=process,
+                        provider="fast",
+                        incumbent="steady",
+                        outcome="lost",
+                        log_ratio=0.01,
+                        error=0.001,
+                        pairs=6,
+                    ),
+                ),
+            )
+            for point in trials.points
+        ]
+        return wire.Decided(choices=tuple(choices), candidates="plain" not in self.faults)
+
+
+def besides(outcomes: list[Outcome]) -> list[Outcome]:
+    """Measurements that name each other, as those of a visit do."""
+    names = [one.point.block for one in outcomes if isinstance(one, Measurement)]
+    return [
+        structs.replace(
+            one, beside=", ".join(name for name in names if name != one.point.block) or None
+        )
+        if isinstance(one, Measurement)
+        else one
+        for one in outcomes
+    ]
 
 
 def processes(tag: str) -> list[int]:

@@ -11,6 +11,8 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from msgspec import structs
+
 from ssmprof.records import (
     WORKLOADS,
     Attribution,
@@ -24,6 +26,8 @@ from ssmprof.records import (
     Outcome,
     Point,
     Run,
+    Sampling,
+    Visit,
 )
 from ssmprof.spec import (
     AttentionSpec,
@@ -37,7 +41,7 @@ from ssmprof.spec import (
     digest,
 )
 
-Measure = Callable[[Iterable[Job]], Iterator[Outcome]]
+Measure = Callable[[Iterable[Job | Visit]], Iterator[Outcome]]
 
 PATTERNS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "attention": ("attention", "mlp"),
@@ -91,6 +95,25 @@ def job(block_name: str = "mamba2", context: int = 1024, **changes: Any) -> Job:
     for name in mine.keys() & changes.keys():
         mine[name] = changes.pop(name)
     return Job(point=point(block_name, context, **changes), **mine)
+
+
+def visit(
+    *names: str, contexts: tuple[int, ...] = (64, 128), round: int = 7, **changes: Any
+) -> Visit:
+    """A visit of tiny blocks (attention and mamba2 by default) at these contexts.
+
+    `budget` and `sampling` as of Visit, the rest of Point.
+    """
+    names = names or ("attention", "mamba2")
+    mine: dict[str, Any] = {"budget": QUICK, "sampling": Sampling(pairs=4)}
+    for name in mine.keys() & changes.keys():
+        mine[name] = changes.pop(name)
+    return Visit(
+        subjects=tuple(block(name) for name in names),
+        points=tuple(tuple(point(name, c, **changes) for name in names) for c in contexts),
+        round=round,
+        **mine,
+    )
 
 
 def environment(**changes: Any) -> Environment:
@@ -260,21 +283,33 @@ def power_law(
 ) -> Measure:
     """A virtual device: block name -> (coefficient in ns, exponent of the context).
 
+    A visit gets as many samples as it asks for pairs.
+
     `noise` is the relative standard deviation of samples, `between` that of whole rounds (each
     block in each round gets one factor), both log-normal; the same seed gives the same numbers.
     """
 
-    def measure(todo: Iterable[Job]) -> Iterator[Outcome]:
-        for one in todo:
-            coefficient, exponent = laws[one.point.block]
-            whole = coefficient * 1e-9 * one.point.context**exponent
-            worker = random.Random(f"{seed} {one.point.block} {one.round}")
-            whole *= math.exp(between * worker.gauss(0, 1))
-            draw = random.Random(f"{seed} {one.key}")
-            times = tuple(whole * math.exp(noise * draw.gauss(0, 1)) for _ in range(samples))
-            yield measurement(point=one.point, round=one.round, times_s=times)
+    def measure(todo: Iterable[Job | Visit]) -> Iterator[Outcome]:
+        for asked in todo:
+            many = samples if isinstance(asked, Job) else asked.sampling.pairs
+            for one in asked.jobs():
+                coefficient, exponent = laws[one.point.block]
+                whole = coefficient * 1e-9 * one.point.context**exponent
+                worker = random.Random(f"{seed} {one.point.block} {one.round}")
+                whole *= math.exp(between * worker.gauss(0, 1))
+                draw = random.Random(f"{seed} {one.key}")
+                times = tuple(whole * math.exp(noise * draw.gauss(0, 1)) for _ in range(many))
+                measured = measurement(point=one.point, round=one.round, times_s=times)
+                yield measured if isinstance(asked, Job) else in_turn(measured, asked)
 
     return measure
+
+
+def in_turn(measured: Measurement, visit: Visit) -> Measurement:
+    """The measurement as a visit gives it: beside the other contenders, in the visit's mode."""
+    names = [subject.name for subject in visit.subjects]
+    others = ", ".join(name for name in names if name != measured.point.block)
+    return structs.replace(measured, beside=others, mode=visit.sampling.mode)
 
 
 def measured_by(formula: Callable[[Job], Outcome]) -> Measure:

@@ -1,7 +1,8 @@
 """What is measured: `build(subject, ...)` makes a block, `workload(model, point)` a call of it.
 
 Promises: weights are random and made on the device; every part runs inside a named scope; each op
-runs the strongest implementation found on this device, whose name `model.providers()` tells.
+runs the implementation chosen for the call, else the first that takes it; `model.providers()` names
+them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 from ssmprof.spec import Dtype, ForeignSpec, Logits, Subject
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
     from ssmprof.blocks.foreign import ForeignModel
@@ -44,8 +47,10 @@ def build(
     return Model(subject, place, kind, seed, logits)
 
 
-def workload(model: Model | ForeignModel, point: Point) -> Workload:
+def workload(
+    model: Model | ForeignModel, point: Point, providers: Mapping[str, str] | None = None
+) -> Workload:
     """The call of `point`, with its cache allocated: see `ssmprof.blocks.workloads`."""
     from ssmprof.blocks.workloads import workload as make
 
-    return make(model, point)
+    return make(model, point, providers)

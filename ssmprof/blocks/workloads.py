@@ -11,8 +11,8 @@ before each call, which evicts the state as the other layers of a deep model wou
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ssmprof.blocks import foreign
 from ssmprof.blocks.foreign import ForeignModel
 from ssmprof.blocks.model import Model
+from ssmprof.blocks.providers import Choice
 from ssmprof.records import Point
 
 
@@ -37,6 +38,8 @@ class Workload:
     _providers: Callable[[], dict[str, str]]
     held: list[object] = field(default_factory=list)
     module: nn.Module | None = None  # of a foreign model, whose submodules name its parts
+    choice: Choice = field(default_factory=Choice)
+    _bind: Callable[[Choice], Callable[[], Tensor]] | None = None
 
     @property
     def cache_bytes(self) -> int:
@@ -47,43 +50,65 @@ class Workload:
         """Op -> implementation of the latest call; ask after the warm-up."""
         return self._providers()
 
+    def with_providers(self, wanted: Mapping[str, str]) -> Workload:
+        """The same call on the same inputs and cache, its ops run by others: op -> provider.
+
+        Both write the same cache, so only one of them may run at a time; release both.
+        """
+        if self._bind is None:
+            raise ValueError(f"{self.point.block}: the ops of a model that is not ours are its own")
+        choice = Choice(wanted)
+        return replace(self, choice=choice, call=self._bind(choice))
+
     def release(self) -> None:
         """Drop inputs and cache, so that the next workload finds their memory free."""
         self.held.clear()
-        self.call = _released
+        self.call, self._bind = _released, None
 
 
 def _released() -> Tensor:
     raise RuntimeError("this workload was released")
 
 
-def workload(model: Model | ForeignModel, point: Point) -> Workload:
-    """The call of `point` on a built block; its cache is allocated here, before any timing."""
-    return _foreign(model, point) if isinstance(model, ForeignModel) else _ours(model, point)
+def workload(
+    model: Model | ForeignModel, point: Point, providers: Mapping[str, str] | None = None
+) -> Workload:
+    """The call of `point` on a built block; its cache is allocated here, before any timing.
+
+    `providers` says who runs which op (those a spec forces stay). One that refuses the call gives
+    way to the next, and `choice.fallbacks` of the workload says so.
+    """
+    if isinstance(model, ForeignModel):
+        return _foreign(model, point)
+    return _ours(model, point, Choice(providers))
 
 
-def _ours(model: Model, point: Point) -> Workload:
+def _ours(model: Model, point: Point, choice: Choice) -> Workload:
     tokens = 1 if point.phase == "decode" else point.context
     rows = point.context + (1 if point.phase == "decode" else 0)
     cache = model.new_cache(point.batch, rows)
     logits = point.logits
     if point.phase == "prefill":
         inputs = model.example(point.batch, point.context, point.seed)
-
-        def call() -> Tensor:
-            return model.prefill(inputs, cache, logits)
+        run = model.prefill
     else:
         inputs = model.example(point.batch, None, point.seed)
         cache.randomize(torch.Generator(model.device).manual_seed(point.seed))
         cache.seek(point.context)
+        run = model.step
 
+    def bind(wanted: Choice) -> Callable[[], Tensor]:
         def call() -> Tensor:
-            return model.step(inputs, cache, logits)
+            if model.ops.choice is not wanted:
+                model.ops.choose(wanted)
+            return run(inputs, cache, logits)
+
+        return call
 
     anatomy = model.memory_anatomy(cache, point.batch, tokens, logits)
     return Workload(
         point=point,
-        call=call,
+        call=bind(choice),
         weights_bytes=anatomy["weights"],
         kv_bytes=anatomy["kv"],
         conv_state_bytes=anatomy["conv_state"],
@@ -91,6 +116,8 @@ def _ours(model: Model, point: Point) -> Workload:
         logits_bytes=anatomy["logits"],
         _providers=model.providers,
         held=[inputs, cache],
+        choice=choice,
+        _bind=bind,
     )
 
 

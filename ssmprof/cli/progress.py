@@ -11,15 +11,16 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ssmprof.cli.streams import mute, tell
-from ssmprof.records import Failure, Job, Measurement, Outcome
+from ssmprof.records import Failure, Job, Measurement, Outcome, Visit
 from ssmprof.units import format_bytes, format_context, format_duration, format_time
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+Asked = TypeVar("Asked", bound=Job | Visit)
 QUIET_S = 10.0
 _WARN = {"noisy": "noisy", "throttled": "throttled", "power-cap": "power cap"}
 
@@ -70,10 +71,10 @@ class Reporter:
             self._quiet, self._bar = True, None
             mute(2)
 
-    def expect(self, jobs: Iterable[Job]) -> list[Job]:
-        """Add jobs to what is to be done; returns them."""
+    def expect(self, jobs: Iterable[Asked]) -> list[Asked]:
+        """Add jobs, or visits of several, to what is to be done; returns them."""
         found = list(jobs)
-        for job in found:
+        for job in (job for asked in found for job in asked.jobs()):
             if job.key not in self._todo:
                 self._todo[job.key] = job.point.key
                 self._total += 1

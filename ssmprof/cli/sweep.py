@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ from ssmprof.errors import (
 
 if TYPE_CHECKING:
     from ssmprof.devices.base import Device
-    from ssmprof.records import Calibration, Run
+    from ssmprof.measure.client import Client
+    from ssmprof.records import Calibration, Decision, Run
     from ssmprof.spec import Scenario
     from ssmprof.store.folder import RunFolder
     from ssmprof.sweep import End
@@ -154,6 +156,7 @@ def _measure(
     client = Client(
         device.kind,
         known=journal.outcomes,
+        decisions=run_folder.decisions,
         on_environment=lambda found: run_folder.add_environment(
             replace(found, calibration=calibration)
         ),
@@ -163,6 +166,8 @@ def _measure(
         folder=run_folder.path,
     )
     with reporter, client, Telemetry(device, run_folder.add_telemetry, hz=_TELEMETRY_HZ):
+        if missing:
+            _decide(scenario, run_folder, client)
         return sweep(
             scenario,
             journal,
@@ -171,6 +176,37 @@ def _measure(
             expand=lambda _: jobs,
             on_outcome=reporter.outcome,
         )
+
+
+def _decide(scenario: Scenario, run_folder: RunFolder, client: Client) -> None:
+    """Decide who runs which op, once per run; it is kept before the first point is measured."""
+    from ssmprof.planning.deciding import questions
+
+    begin = time.monotonic()
+    asked = questions(scenario, device=client.device, known=run_folder.decisions)
+    found = client.decide(asked)
+    for problem in found.problems:
+        say(f"! providers of {problem}")
+    if found.decisions:
+        run_folder.add_decisions(found.decisions)
+        say(f"{decided_text(found.decisions)} ({time.monotonic() - begin:.0f} s)")
+
+
+def decided_text(decisions: Sequence[Decision]) -> str:
+    """`providers of 24 ops decided: transformer decode rotary torch up to 2,896, ssmprof above`."""
+    from ssmprof.records import spans_text
+
+    moved = [
+        f"{one.block} {one.conditions.phase} {one.op} {spans_text(one.spans)}"
+        for one in decisions
+        if set(one.providers) != {one.incumbent}
+    ]
+    doubtful = [f"{one.block} {one.op}" for one in decisions if not one.agreed]
+    text = f"providers of {len(decisions)} ops decided on the block: "
+    text += "; ".join(moved) if moved else "the first of each stays"
+    if doubtful:
+        text += f"; two processes disagree on {', '.join(dict.fromkeys(doubtful))}: unchanged there"
+    return text
 
 
 def _new_folder(scenario: Scenario, device: Device) -> Path:

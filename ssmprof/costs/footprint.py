@@ -20,7 +20,7 @@ MIB = 2**20
 # Workspace torch gives cuBLAS: 32 MiB from compute capability 9.0 on, 8 MiB + 128 KiB before.
 WORKSPACE_HOPPER = 32 * MIB
 WORKSPACE_BEFORE = 8 * MIB + 128 * 1024
-# What a block with Triton kernels and a race allocates beside named tensors is below this.
+# What a block with Triton kernels allocates beside named tensors is below this.
 SMALL_BLOCK = 10 * MIB
 
 

@@ -1,7 +1,8 @@
 """`measure(jobs) -> outcomes`, with every job run in a worker process: the production `measure`.
 
-A worker serves one block in one round and is replaced after a failure. Memory is weighed before, in
-a fresh process per point, so that the history of a worker and the room it takes change nothing.
+A worker serves one block in one round and is replaced after a failure; a visit has a worker of its
+own. Memory is weighed before, in a fresh process per point, so that the history of a worker and the
+room it takes change nothing.
 Whatever happens to a worker, the job yields exactly one outcome, and no process outlives `close`.
 What was ended from outside is tried again in a fresh process, and is marked where that fails, too.
 """
@@ -19,21 +20,34 @@ from msgspec import structs
 from ssmprof.errors import SsmprofError
 from ssmprof.measure import environment, wire
 from ssmprof.measure.board import suspected
+from ssmprof.measure.decisions import Decided, Deciding
 from ssmprof.measure.limits import Limits, Spared
 from ssmprof.measure.pool import Pool, living
 from ssmprof.measure.process import LostError, Watch, Worker
 from ssmprof.measure.retry import Remains, persistently
+from ssmprof.measure.visiting import Host, Visiting
 from ssmprof.measure.worker import BROKEN
-from ssmprof.records import Environment, Failure, Job, Measurement, Note, Outcome
+from ssmprof.records import (
+    Decision,
+    Environment,
+    Failure,
+    Job,
+    Measurement,
+    Note,
+    Outcome,
+    Trials,
+    Visit,
+    providers_at,
+)
 from ssmprof.units import format_bytes
 
 RUNNER = "ssmprof.measure.point:PointRunner"
 START_S = 120.0  # a driver that wakes up, and the device's first context
-# The first call of a block may compile dozens of kernels and race implementations that tune
-# themselves: 73 s were seen on an H100 with an empty cache. That is no hang.
+# The first call of a block may compile dozens of kernels, and implementations tune themselves: 73 s
+# were seen on an H100 with an empty cache. That is no hang.
 FIRST_CALL_S = 180.0
 
-Group = tuple[str, int]
+Group = tuple[str, int] | None
 
 
 def living_workers() -> tuple[int, ...]:
@@ -44,7 +58,8 @@ def living_workers() -> tuple[int, ...]:
 class Client:
     """Measures jobs on this machine's device. Use as a context manager, call it with jobs.
 
-    `known` are outcomes of earlier sessions (what did not fit then is not tried again),
+    `known` are outcomes of earlier sessions (what did not fit then is not tried again), `decisions`
+    say who runs which op (`decide` adds to them; every worker obeys),
     `on_environment` is told every new environment before the first outcome that refers to it,
     `watch` looks at the host while a worker runs, `room` says how many bytes a new worker may take
     where CPU and GPU share a memory (what is predicted to need more is not tried), `first_call_s`
@@ -58,6 +73,7 @@ class Client:
         device: Literal["cuda", "cpu"],
         *,
         known: Iterable[Outcome] = (),
+        decisions: Iterable[Decision] = (),
         on_environment: Callable[[Environment], object] | None = None,
         watch: Watch | None = None,
         room: Callable[[], int | None] | None = None,
@@ -87,7 +103,7 @@ class Client:
         self._group: Group | None = None
         self._fingerprint: str | None = None
         self._weighed: dict[str, wire.Weighed] = {}
-        self._chosen: dict[str, str] = {}
+        self._decisions = tuple(decisions)
         self._spared = Spared()
 
     def __enter__(self) -> Client:
@@ -103,18 +119,55 @@ class Client:
             self._pool.close()
             self._pool = None
 
-    def __call__(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
-        """Yield one outcome per job, in the order of the jobs."""
+    def __call__(self, jobs: Iterable[Job | Visit]) -> Iterator[Outcome]:
+        """Yield one outcome per job (of a visit: per point), in the order of the jobs."""
         for group, members in itertools.groupby(jobs, _group):
-            todo = list(members)
-            if group != self._group:
+            todo: list[Job] = []
+            if group is None or group != self._group:
                 self._end_worker()
                 self._group = group
+            for one in members:
+                if isinstance(one, Visit):
+                    yield from Visiting(self._host(), one)()
+                else:
+                    todo.append(one)
             self._weigh(todo)
             for job in todo:
                 outcome = self._outcome(job)
                 self._limits.learn(outcome)
                 yield outcome
+
+    def decide(self, asked: Iterable[Trials]) -> Decided:
+        """Who runs which op: asked in two processes, obeyed by all workers from now on."""
+        self._end_worker()
+        found = Deciding(
+            lambda: self._start(0),
+            lambda: self.environments[self._fingerprint or ""],
+            lambda one: len(one.points) * one.budget.timeout_s + self._first_call_s,
+        )(asked)
+        self._decisions += found.decisions
+        return found
+
+    def _chosen(self, job: Job) -> dict[str, str]:
+        """Op -> provider that is decided for this job; empty until a worker told its device."""
+        machine = self.environments.get(self._fingerprint or "")
+        return {} if machine is None else providers_at(self._decisions, job.point, machine.device)
+
+    def _host(self) -> Host:
+        """What a visit may use of this client."""
+        return Host(
+            start=self._start,
+            failure=lambda job, lost, began, clock: self._failure(
+                job, lost, began, clock, self._predict(job)
+            ),
+            deadline_s=self._deadline_s,
+            verdict=lambda job: self._limits.verdict(job.point, self._predict(job)),
+            learn=self._limits.learn,
+            predicted=self._predict,
+            room_bytes=self._room,
+            chosen=self._chosen,
+            persist=persistently,
+        )
 
     def _outcome(self, job: Job) -> Outcome:
         started, clock = time.time(), time.monotonic()
@@ -122,10 +175,9 @@ class Client:
         verdict = self._limits.verdict(job.point, predicted) or self._cramped(predicted)
         if verdict is not None:
             return self._failure(job, LostError("skipped", verdict), started, clock, predicted)
-        request = wire.Measure(job=self._spared.of(job), chosen=self._chosen, folder=self._folder)
         remains = Remains()
         try:
-            reply = persistently(lambda: self._attempt(request, remains))
+            reply = persistently(lambda: self._attempt(job, remains))
         except LostError as lost:
             if remains.kept is not None:
                 return self._without(remains.kept, remains.stages, lost, job)
@@ -134,7 +186,6 @@ class Client:
             self._end_worker(kill=True)
             lost = LostError("crash", f"answered rubbish: not the outcome of {job.point.label()}")
             return self._failure(job, lost, started, clock, predicted)
-        self._chosen = reply.chosen
         if isinstance(reply.outcome, Failure):
             if reply.outcome.reason != "unsupported" or self._stage() == "capture":
                 self._end_worker(kill=True)  # the device context may be poisoned
@@ -143,12 +194,14 @@ class Client:
             self._end_worker(kill=True)
         return self._with_memory(reply.outcome, job)
 
-    def _attempt(self, request: wire.Measure, remains: Remains) -> wire.Reply:
+    def _attempt(self, job: Job, remains: Remains) -> wire.Reply:
         """The worker's answer. Raises LostError, what the worker left behind then noted."""
-        job = request.job
         first = job.point.block_digest not in self._called
         try:
-            return self._serving(job).ask(request, self._deadline_s(job))
+            worker = self._serving(job)  # it tells the device, on which the providers depend
+            asked = self._spared.of(job)
+            request = wire.Measure(job=asked, chosen=self._chosen(job), folder=self._folder)
+            return worker.ask(request, self._deadline_s(job))
         except LostError as lost:
             remains.add(self._worker, job)
             self._end_worker()
@@ -277,28 +330,23 @@ class Client:
             self._end_worker()  # the room must be free
             if self._cramped(self._predict(job)) is not None:
                 continue
-            weighed = self._weigh_one(job)
-            if weighed.chosen.keys() - self._chosen.keys():
-                # Its first call was a race of implementations, which is nobody's cold start.
-                self._chosen |= weighed.chosen
-                weighed = self._weigh_one(job)
-            self._weighed[job.point.key] = weighed
+            self._weighed[job.point.key] = self._weigh_one(job)
 
     def _weigh_one(self, job: Job) -> wire.Weighed:
         clock = time.monotonic()
-        request = wire.Weigh(job=job, chosen=self._chosen)
         try:
-            reply = persistently(lambda: self._weighing(request))
+            reply = persistently(lambda: self._weighing(job))
         except LostError as lost:
             reply = wire.Weighed(key=job.key, missing=f"{lost.reason}: {lost.detail}")
         if not isinstance(reply, wire.Weighed):
             reply = wire.Weighed(key=job.key, missing="crash: answered rubbish")
         return structs.replace(reply, wall_s=time.monotonic() - clock)
 
-    def _weighing(self, request: wire.Weigh) -> wire.Reply:
-        worker = self._start(request.job.round)
+    def _weighing(self, job: Job) -> wire.Reply:
+        worker = self._start(job.round)
         try:
-            return worker.ask(request, self._deadline_s(request.job))
+            request = wire.Weigh(job=job, chosen=self._chosen(job))
+            return worker.ask(request, self._deadline_s(job))
         finally:
             worker.end()
 
@@ -322,5 +370,6 @@ class Client:
         )
 
 
-def _group(job: Job) -> Group:
-    return (job.point.block_digest, job.round)
+def _group(job: Job | Visit) -> Group:
+    """Jobs of one worker; a visit belongs to none."""
+    return None if isinstance(job, Visit) else (job.point.block_digest, job.round)

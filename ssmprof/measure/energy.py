@@ -8,7 +8,7 @@ gives a Note with the reason, never zero.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter, sleep
@@ -148,22 +148,64 @@ def measure(
     the device has neither counter nor power, if the power is not physical, or if it is integrated
     and changed less often than the device needs (`least_power_updates`).
     """
+    (found,) = measure_in_turn(
+        [(call, call_s)],
+        device=device,
+        synchronize=synchronize,
+        window_s=window_s,
+        windows=windows,
+        idle_s=idle_s,
+    )
+    return found
+
+
+def measure_in_turn(
+    calls: Sequence[tuple[Callable[[], Any], float]],
+    *,
+    device: Device,
+    synchronize: Callable[[], Any] = lambda: None,
+    window_s: float = WINDOW_S,
+    windows: int = 1,
+    idle_s: float = IDLE_S,
+) -> list[Energy | Note]:
+    """Joules of one call of each of several (call, its seconds), their windows in turn.
+
+    The order is turned after each round of windows, so that what drifts hits all alike. Otherwise
+    as `measure`.
+    """
     if device.energy_j() is None and device.power_w() is None:
         reason = device.missing.get("energy_j") or device.missing.get("power_w") or "not told"
-        return Note(kind="energy", text=f"no energy: {reason}")
+        return [Note(kind="energy", text=f"no energy: {reason}")] * len(calls)
     idle_before = idle_power_w(device, idle_s)
-    call()
+    for call, _ in calls:
+        call()
     synchronize()
-    found = [_window(device, _Work(call, synchronize, call_s), window_s) for _ in range(windows)]
-    needed = 0 if found[0].counted_j is not None else device.least_power_updates
-    while _updates(found) < needed and len(found) < _MOST_WINDOWS * windows:
-        found.append(_window(device, _Work(call, synchronize, call_s), window_s))
-    if _updates(found) < needed:
-        spent = sum(window.window_s for window in found)
-        text = f"power changed {_updates(found)} times in {spent:.0f} s, {needed} are needed"
-        return Note(kind="energy", text=f"no energy: {text}")
-    idle_after = idle_power_w(device, idle_s)
-    return _energy(device, found, [w for w in (idle_before, idle_after) if w is not None])
+    found: list[list[_Window]] = [[] for _ in calls]
+    order = list(range(len(calls)))
+
+    def take() -> None:
+        for index in order:
+            call, call_s = calls[index]
+            found[index].append(_window(device, _Work(call, synchronize, call_s), window_s))
+        order.reverse()
+
+    for _ in range(windows):
+        take()
+    counted = all(taken[0].counted_j is not None for taken in found)
+    needed = 0 if counted else device.least_power_updates
+    while min(map(_updates, found)) < needed and len(found[0]) < _MOST_WINDOWS * windows:
+        take()
+    known = [w for w in (idle_before, idle_power_w(device, idle_s)) if w is not None]
+    return [
+        _energy(device, taken, known) if _updates(taken) >= needed else _unmoved(taken, needed)
+        for taken in found
+    ]
+
+
+def _unmoved(taken: list[_Window], needed: int) -> Note:
+    spent = sum(window.window_s for window in taken)
+    text = f"power changed {_updates(taken)} times in {spent:.0f} s, {needed} are needed"
+    return Note(kind="energy", text=f"no energy: {text}")
 
 
 def _updates(found: list[_Window]) -> int:

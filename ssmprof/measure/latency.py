@@ -55,12 +55,12 @@ def on_cuda(
 ) -> Latency:
     """Cold samples, then hot ones where they can differ. A graph is replayed, a call is called."""
     before, pinned = _clock_hz() or device.sm_hz(), device.pinned()
-    timer = _timer(call, warm.call_s, flush)
+    timer = timer_of(call, warm.call_s, flush)
     watch = ClockWatch(device)
     cold = collect(timer.sample, Stopping(budget), timer.calls_per_sample, between=watch.look)
     hot = None
     if warm.call_s < _HOT_MATTERS_S:
-        again = _timer(call, warm.call_s, None)
+        again = timer_of(call, warm.call_s, None)
         hot = collect(again.sample, Stopping(_part(budget)), again.calls_per_sample)
     clocks = watch.clocks(before)
     clocks = structs.replace(clocks, sm_after_hz=_clock_hz() or clocks.sm_after_hz)
@@ -111,7 +111,8 @@ def _clock_hz() -> float | None:
 _spin: Spin | None = None
 
 
-def _timer(call: Call | torch.cuda.CUDAGraph, call_s: float, flush: L2Flush | None) -> Timer:
+def timer_of(call: Call | torch.cuda.CUDAGraph, call_s: float, flush: L2Flush | None) -> Timer:
+    """A graph's replays by device time, eager calls until the device is idle; cold with a flush."""
     if isinstance(call, torch.cuda.CUDAGraph):
         return GraphTimer(call, call_s, flush)
     return WallTimer(call, torch.cuda.synchronize, flush)

@@ -11,7 +11,6 @@ import gc
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,21 +18,24 @@ import torch
 from msgspec import structs
 
 from ssmprof import costs
-from ssmprof.blocks import build, providers, workload
+from ssmprof.blocks import build, workload
 from ssmprof.blocks.foreign import ForeignModel
 from ssmprof.blocks.workloads import Workload
 from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device
 from ssmprof.errors import NoDeviceError
 from ssmprof.measure import environment, latency, memory, wire
+from ssmprof.measure.bench import Bench, captured, model_key
 from ssmprof.measure.board import assembler, unswapped
 from ssmprof.measure.compilations import count_compilations
+from ssmprof.measure.deciding import Decider
 from ssmprof.measure.passes import Scene, run_all
 from ssmprof.measure.preload import preload
 from ssmprof.measure.sampling import WarmUp, warm_up
-from ssmprof.measure.timers import L2Flush, capture
+from ssmprof.measure.timers import L2Flush
+from ssmprof.measure.visit import Contenders, fallback_notes
 from ssmprof.measure.worker import Stage, UnsupportedError
-from ssmprof.records import Environment, Job, Measurement, Note, Point, encode
+from ssmprof.records import Environment, Job, Measurement, Note, Point
 from ssmprof.spec import BlockSpec
 
 _WARM_UP_SHARE = 0.5  # of the point's budget at most, compilation included
@@ -63,6 +65,8 @@ class PointRunner:
         self._warm: WarmUp | None = None
         self._wait = torch.cuda.synchronize if kind == "cuda" else _nothing
         self._compilations = count_compilations()
+        self._contenders: Contenders | None = None
+        self._decider: Decider | None = None
 
     @staticmethod
     def prepare() -> None:
@@ -73,14 +77,6 @@ class PointRunner:
         """The machine and the software."""
         return self._environment
 
-    def adopt(self, chosen: Mapping[str, str]) -> None:
-        """Take over the outcome of other workers' races."""
-        providers.adopt(chosen)
-
-    def chosen(self) -> dict[str, str]:
-        """Winners of the races so far."""
-        return providers.decisions()
-
     def measure(self, asked: wire.Measure, stage: Stage) -> Measurement:
         """All passes the job asks for. Raises what the device or a library raises."""
         job = asked.job
@@ -88,13 +84,14 @@ class PointRunner:
         if job.point.execution == "graph" and self.kind == "cpu":
             raise UnsupportedError("a CPU has no CUDA graphs; ask for eager execution")
         stage("build")
-        load = self._load(job)
+        load = self._load(job, asked.chosen)
         stage("warm-up")
         warm = self._warm_up(job, load)
         run = load.call
         if job.point.execution == "graph":
             stage("capture")
-            run, self._launches = _captured(load)
+            gc.collect()  # the graph takes memory of its own: what nobody needs goes first
+            run, self._launches = captured(load)
         stage("latency")
         timed, swapped = unswapped(self.device, lambda: self._latency(job, run, warm))
         settling = () if warm.settled else (Note(kind="warm-up", text="calls had not settled"),)
@@ -109,7 +106,7 @@ class PointRunner:
             cold_s=warm.cold_s,
             clocks=timed.clocks,
             providers=load.providers(),
-            notes=timed.notes + settling + swapped,
+            notes=timed.notes + settling + swapped + fallback_notes(load),
             launches=self._launches,
             cost=costs.cost(job.subject, job.point) if isinstance(job.subject, BlockSpec) else None,
             started_unix_s=began,
@@ -131,11 +128,11 @@ class PointRunner:
         measured = run_all(scene, measured, stage)
         return structs.replace(measured, wall_s=time.perf_counter() - clock)
 
-    def weigh(self, job: Job, stage: Stage) -> wire.Weighed:
+    def weigh(self, asked: wire.Weigh, stage: Stage) -> wire.Weighed:
         """Memory and cold start of the job's call, in a process that has run nothing else."""
-        clock = time.perf_counter()
+        job, clock = asked.job, time.perf_counter()
         stage("build")
-        load = self._load(job)
+        load = self._load(job, asked.chosen)
         stage("cold start")
         before, start = self._compilations(), time.perf_counter()
         load.call()
@@ -156,6 +153,20 @@ class PointRunner:
             measuring_s=time.perf_counter() - clock,
         )
 
+    def pair(self, asked: wire.Pair, stage: Stage) -> wire.Paired:
+        """Contenders in turn at one length: see `visit.Contenders`."""
+        self._contenders = self._contenders or Contenders(self._bench())
+        return self._contenders.measure(asked, stage)
+
+    def decide(self, asked: wire.Decide, stage: Stage) -> wire.Decided:
+        """Who runs which op of a block: see `deciding.Decider`."""
+        self._decider = self._decider or Decider(self._bench())
+        return self._decider.decide(asked, stage)
+
+    def _bench(self) -> Bench:
+        fingerprint = self._environment.fingerprint
+        return Bench(self.kind, self.device, fingerprint, self._compilations)
+
     def _predicted(self, job: Job) -> int | None:
         """Predicted peak of torch's allocator on a GPU, for blocks whose shapes are known."""
         if self.kind == "cpu" or not isinstance(job.subject, BlockSpec):
@@ -163,7 +174,7 @@ class PointRunner:
         major = int((self._environment.compute_capability or "0").split(".")[0])
         return costs.footprint(job.subject, job.point, hopper=major >= 9).peak_bytes
 
-    def _load(self, job: Job) -> Workload:
+    def _load(self, job: Job, chosen: Mapping[str, str]) -> Workload:
         """The call of the job's point; kept while only the execution changes."""
         if job.passes.cap_bytes is not None and self.kind == "cuda":
             memory.cap(job.passes.cap_bytes)
@@ -173,12 +184,12 @@ class PointRunner:
                 return self._loaded[1]
             self._loaded[1].release()
             self._loaded = self._launches = self._warm = None
-        name = encode(job.subject) + f"{cell.dtype} {cell.seed} {cell.logits}".encode()
+        name = model_key(job.subject, cell)
         if self._model is None or self._model[0] != name:
             self._model = None
             model = build(job.subject, self.kind, cell.dtype, cell.seed, cell.logits)
             self._model = (name, model)
-        self._loaded = (cell, workload(self._model[1], cell))
+        self._loaded = (cell, workload(self._model[1], cell, chosen))
         return self._loaded[1]
 
     def _warm_up(self, job: Job, load: Workload) -> WarmUp:
@@ -199,19 +210,6 @@ class PointRunner:
             return latency.on_cuda(run, warm, job.budget, self.device, self._flush)
         assert callable(run)
         return latency.on_cpu(run, job.budget, self.device)
-
-
-def _captured(load: Workload) -> tuple[torch.cuda.CUDAGraph, int | None]:
-    gc.collect()  # a collection during capture may free tensors of another stream, and break it
-    try:
-        return capture(load.call)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        with suppress(RuntimeError):
-            torch.cuda.synchronize()
-        text = str(error).splitlines()[0]
-        raise UnsupportedError(f"the call cannot be captured in a CUDA graph: {text}") from error
 
 
 def _nothing() -> None:

@@ -103,7 +103,7 @@ def collect(
     begin = clock()
     times: list[float] = []
     verdict = "go-on"
-    with _no_collection():
+    with no_collection():
         while verdict == "go-on":
             times.append(sample())
             between()
@@ -118,7 +118,7 @@ def collect(
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Keep Python's garbage collection out of the samples, as timeit does."""
     was_on = gc.isenabled()
     gc.disable()

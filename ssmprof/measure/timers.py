@@ -51,8 +51,10 @@ class L2Flush:
 
     def __call__(self) -> None:
         if self._words is None or self._out is None:
-            self._words = torch.randint(2**30, (self._count,), dtype=torch.int32, device="cuda")
-            self._out = torch.zeros((), dtype=torch.int32, device="cuda")
+            # Whoever asks first may be inside a model's call; others must be able to write, too.
+            with torch.inference_mode(False):
+                self._words = torch.randint(2**30, (self._count,), dtype=torch.int32, device="cuda")
+                self._out = torch.zeros((), dtype=torch.int32, device="cuda")
         torch.amax(self._words, 0, out=self._out)
 
     def release(self) -> None:

@@ -8,14 +8,23 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from ssmprof.records import Environment, Job, Measurement, Memory, Outcome
+from ssmprof.records import (
+    Environment,
+    Job,
+    Measurement,
+    Memory,
+    OpChoice,
+    Outcome,
+    Sampling,
+    Trials,
+)
 
 
 class Measure(Struct, frozen=True, kw_only=True, tag="measure"):
     """Parent: measure this job in all passes but the memory of a fresh process.
 
-    `chosen` are the implementations that other workers of the sweep found fastest; `folder` keeps
-    what is too big for a record (collapsed stacks).
+    `chosen` says who runs which op (op -> provider) where that was decided; `folder` keeps what is
+    too big for a record (collapsed stacks).
     """
 
     job: Job
@@ -28,6 +37,28 @@ class Weigh(Struct, frozen=True, kw_only=True, tag="weigh"):
 
     job: Job
     chosen: dict[str, str] = {}
+
+
+class Pair(Struct, frozen=True, kw_only=True, tag="pair"):
+    """Parent: measure these contenders in turn at their length; one alone where it must be.
+
+    `chosen` has one entry per job, in their order.
+    """
+
+    jobs: tuple[Job, ...]
+    chosen: tuple[dict[str, str], ...]
+    sampling: Sampling
+
+
+class Decide(Struct, frozen=True, kw_only=True, tag="decide"):
+    """Parent: find out who runs the ops of a block best; `excluded` have killed a worker.
+
+    An entry is `op provider`.
+    """
+
+    trials: Trials
+    process: int
+    excluded: tuple[str, ...] = ()
 
 
 class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
@@ -49,10 +80,30 @@ class Kept(Struct, frozen=True, kw_only=True, tag="kept"):
 
 
 class Answer(Struct, frozen=True, kw_only=True, tag="answer"):
-    """Worker: the outcome of the job it was given, and the implementations chosen so far."""
+    """Worker: the outcome of the job it was given."""
 
     outcome: Outcome
-    chosen: dict[str, str] = {}
+
+
+class Paired(Struct, frozen=True, kw_only=True, tag="paired"):
+    """Worker: outcomes of contenders at one length, those of jobs it had to give up left out.
+
+    `apart` says why they do not fit beside each other on the device; there are no outcomes then.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    apart: str | None = None
+
+
+class Decided(Struct, frozen=True, kw_only=True, tag="decided"):
+    """Worker: who runs what, by op and length, and why a length (by its context) is missing.
+
+    `candidates` False says that nothing on this device has more than one implementation.
+    """
+
+    choices: tuple[OpChoice, ...] = ()
+    missing: dict[int, str] = {}
+    candidates: bool = True
 
 
 class Weighed(Struct, frozen=True, kw_only=True, tag="weighed"):
@@ -65,15 +116,14 @@ class Weighed(Struct, frozen=True, kw_only=True, tag="weighed"):
     key: str
     memory: Memory | None = None
     missing: str | None = None
-    chosen: dict[str, str] = {}
     cold_s: float | None = None
     compilations: int | None = None
     measuring_s: float = 0.0
     wall_s: float = 0.0
 
 
-Request = Measure | Weigh
-Reply = Hello | Doing | Kept | Answer | Weighed
+Request = Measure | Weigh | Pair | Decide
+Reply = Hello | Doing | Kept | Answer | Weighed | Paired | Decided
 
 _encoder = msgspec.json.Encoder()
 _requests = msgspec.json.Decoder(Request)

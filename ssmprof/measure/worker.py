@@ -16,12 +16,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
-
-from msgspec import structs
 
 from ssmprof.devices.jetson.memory import out_of_memory_rule
 from ssmprof.measure import wire
@@ -70,17 +68,13 @@ class Runner(Protocol):
 
     def environment(self) -> Environment: ...
 
-    def adopt(self, chosen: Mapping[str, str]) -> None:
-        """Use what other workers of the sweep chose instead of choosing again."""
-        ...
-
-    def chosen(self) -> dict[str, str]:
-        """What this worker chose, for those after it."""
-        ...
-
     def measure(self, asked: wire.Measure, stage: Stage) -> Measurement: ...
 
-    def weigh(self, job: Job, stage: Stage) -> wire.Weighed: ...
+    def weigh(self, asked: wire.Weigh, stage: Stage) -> wire.Weighed: ...
+
+    def pair(self, asked: wire.Pair, stage: Stage) -> wire.Paired: ...
+
+    def decide(self, asked: wire.Decide, stage: Stage) -> wire.Decided: ...
 
 
 def load(runner: str) -> Callable[[Literal["cuda", "cpu"]], Runner]:
@@ -114,13 +108,14 @@ def serve(requests: int, answers: int, make: Callable[[], Runner]) -> None:
     with os.fdopen(requests, "rb") as lines:
         for data in lines:
             asked = wire.request(data)
-            runner.adopt(asked.chosen)
             if isinstance(asked, wire.Measure):
-                outcome = _measure(runner, asked, stage, environment)
-                say(wire.Answer(outcome=outcome, chosen=runner.chosen()))
+                say(wire.Answer(outcome=_measure(runner, asked, stage, environment)))
+            elif isinstance(asked, wire.Weigh):
+                say(_weigh(runner, asked, stage))
+            elif isinstance(asked, wire.Pair):
+                say(runner.pair(asked, stage))
             else:
-                weighed = _weigh(runner, asked.job, stage)
-                say(structs.replace(weighed, chosen=runner.chosen()))
+                say(runner.decide(asked, stage))
 
 
 def _measure(
@@ -131,29 +126,37 @@ def _measure(
         return runner.measure(asked, stage)
     except Exception as error:
         traceback.print_exc()
-        reason, detail, size, free = classify(error)
-        return Failure(
-            point=asked.job.point,
-            round=asked.job.round,
-            environment=environment.fingerprint,
-            reason=reason,
-            detail=detail,
-            asked_bytes=size,
-            free_bytes=free,
-            started_unix_s=started,
-            wall_s=time.perf_counter() - clock,
-        )
+        spent = time.perf_counter() - clock
+        return failure_of(asked.job, error, environment.fingerprint, started, spent)
 
 
-def _weigh(runner: Runner, job: Job, stage: Stage) -> wire.Weighed:
+def failure_of(
+    job: Job, error: Exception, environment: str, started_unix_s: float, wall_s: float
+) -> Failure:
+    """What an exception means for the job it happened in."""
+    reason, detail, size, free = classify(error)
+    return Failure(
+        point=job.point,
+        round=job.round,
+        environment=environment,
+        reason=reason,
+        detail=detail,
+        asked_bytes=size,
+        free_bytes=free,
+        started_unix_s=started_unix_s,
+        wall_s=wall_s,
+    )
+
+
+def _weigh(runner: Runner, asked: wire.Weigh, stage: Stage) -> wire.Weighed:
     clock = time.perf_counter()
     try:
-        return runner.weigh(job, stage)
+        return runner.weigh(asked, stage)
     except Exception as error:
         traceback.print_exc()
         reason, detail, _, _ = classify(error)
         spent = time.perf_counter() - clock
-        return wire.Weighed(key=job.key, missing=f"{reason}: {detail}", measuring_s=spent)
+        return wire.Weighed(key=asked.job.key, missing=f"{reason}: {detail}", measuring_s=spent)
 
 
 def classify(error: BaseException) -> tuple[FailureReason, str, int | None, int | None]:
@@ -165,7 +168,9 @@ def classify(error: BaseException) -> tuple[FailureReason, str, int | None, int 
     names = {kind.__name__ for kind in type(error).__mro__}
     detail = f"{type(error).__name__}: {text}" if text else type(error).__name__
     detail = detail if len(detail) <= 400 else detail[:399] + "…"
-    lacking = names & {"OutOfMemoryError", "MemoryError"} or "out of memory" in text.lower()
+    lacking = names & {"OutOfMemoryError", "MemoryError"} or any(
+        words in text.lower() for words in ("out of memory", "can't allocate memory")
+    )
     # A driver of a shared memory has words of its own for it.
     if lacking or out_of_memory_rule(f"{type(error).__name__}: {error}"):
         return "out-of-memory", detail, _size(rf"allocate {_SIZE}", text), _free(text)

@@ -5,6 +5,17 @@ never 0. Not-a-number and infinity are refused when a record is built, since JSO
 """
 
 from ssmprof.records.base import content_hash, encode, median
+from ssmprof.records.decisions import (
+    Decision,
+    OpChoice,
+    Span,
+    Trial,
+    TrialOutcome,
+    Trials,
+    decision_rows,
+    providers_at,
+    spans_text,
+)
 from ssmprof.records.machine import (
     Calibration,
     Check,
@@ -43,11 +54,13 @@ from ssmprof.records.point import (
     Prefill,
     Workload,
 )
+from ssmprof.records.visits import Mode, Sampling, Visit
 
 __all__ = [
     "WORKLOADS", "Attribution", "Axis", "Calibration", "Check", "Clocks", "Conditions", "Cost",
-    "Decode", "Dropped", "Energy", "Environment", "Failure", "FailureReason", "Family", "Host",
-    "Job", "KernelTime", "Level", "Measurement", "Memory", "Note", "NoteKind", "Outcome", "Point",
-    "Prefill", "Route", "Run", "Spread", "TelemetrySample", "Violations", "Workload",
-    "content_hash", "encode", "median",
+    "Decision", "Decode", "Dropped", "Energy", "Environment", "Failure", "FailureReason", "Family",
+    "Host", "Job", "KernelTime", "Level", "Measurement", "Memory", "Mode", "Note", "NoteKind",
+    "OpChoice", "Outcome", "Point", "Prefill", "Route", "Run", "Sampling", "Span", "Spread",
+    "TelemetrySample", "Trial", "TrialOutcome", "Trials", "Violations", "Visit", "Workload",
+    "content_hash", "decision_rows", "encode", "median", "providers_at", "spans_text",
 ]  # fmt: skip

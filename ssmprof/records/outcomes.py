@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Literal
 
 from ssmprof.records.base import Record, median
+from ssmprof.records.decisions import Decision
 from ssmprof.records.machine import Clocks, Environment, TelemetrySample
 from ssmprof.records.point import Point
 from ssmprof.spec import Budget, Passes, Scenario, Subject
@@ -32,11 +33,19 @@ class Job(Record, frozen=True, kw_only=True):
         """Names this point in this round."""
         return f"{self.point.key}-{self.round}"
 
+    def jobs(self) -> tuple[Job, ...]:
+        """Everything that is asked for, one outcome each."""
+        return (self,)
+
+    def remaining(self, done: Container[str]) -> Job | None:
+        """What is left of it once these keys are done."""
+        return None if self.key in done else self
+
 
 # Every kind of tag a point may carry; who reads runs looks at the kind, never at the text.
 NoteKind = Literal[
     "noisy", "throttled", "power-cap", "clock", "warm-up", "compiled", "swapped", "below-timer",
-    "closure", "route", "unnamed", "memory", "energy", "host", "broken-pass", "provider",
+    "closure", "route", "unnamed", "memory", "energy", "host", "broken-pass", "provider", "apart",
 ]  # fmt: skip
 
 
@@ -161,8 +170,10 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     only for published results. `launches` counts kernel launches of one call.
     `wall_s` is everything this point took, `measuring_s` the part of it spent in timed samples and
     in the passes beside them: building, warming up and capturing are not in it.
-    `beside` is the contender it took turns with in one process: `times_s[i]` of both are one turn.
-    `mode` tells cold calls from windows under sustained load.
+    `beside` names the contender (several: joined by ", ") it was measured in turn with:
+    `times_s[i]` of each belong to pair i. In mode `sustained` a sample is the mean of
+    `calls_per_sample` calls back to back, the cache left as it was, and `sm_clocks_hz` is the
+    median clock during each sample; empty where the device does not tell.
     """
 
     point: Point
@@ -187,6 +198,9 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     started_unix_s: float = 0.0
     wall_s: float = 0.0
     measuring_s: float = 0.0
+    beside: str | None = None
+    mode: Literal["cold", "sustained"] = "cold"
+    sm_clocks_hz: tuple[float, ...] = ()
 
     @property
     def key(self) -> str:
@@ -251,6 +265,7 @@ class Run(Record, frozen=True, kw_only=True):
     environments: dict[str, Environment]
     outcomes: tuple[Outcome, ...]
     telemetry: tuple[TelemetrySample, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     created_unix_s: float = 0.0
     command: str | None = None
     origin: Literal["measured", "published"] = "measured"

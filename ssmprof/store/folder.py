@@ -2,6 +2,7 @@
 
     run.json                          format, scenario, command, when
     environments/<fingerprint>.json   the machines and software the outcomes belong to
+    decisions.json                    which provider runs which op of a block, and why
     outcomes.jsonl                    one Measurement or Failure per line
     telemetry.jsonl                   readings beside the run (both `.gz` once packed)
     log.txt                           what the sweep said
@@ -22,6 +23,7 @@ import msgspec
 
 from ssmprof.errors import StoreError, cannot_write
 from ssmprof.records import (
+    Decision,
     Environment,
     Measurement,
     Outcome,
@@ -30,7 +32,7 @@ from ssmprof.records import (
     encode,
 )
 from ssmprof.spec import Scenario, digest
-from ssmprof.store import schema
+from ssmprof.store import decisions, schema
 from ssmprof.store.beside import environments_of, telemetry_of
 from ssmprof.store.files import (
     OUTCOMES_FILE,
@@ -78,6 +80,7 @@ class RunFolder:
         """Raises StoreError where another process writes to the run."""
         self.path = path
         self.scenario = header.scenario
+        self.decisions = decisions.read(path)
         self._telemetry: Appender | None = None
         self._lock = Lock(path / RUN_FILE)
         try:
@@ -100,6 +103,11 @@ class RunFolder:
         except OSError as error:
             raise cannot_write(file, error) from None
         return environment.fingerprint
+
+    def add_decisions(self, found: Iterable[Decision]) -> None:
+        """Keep decisions: they are on the disk when this returns, and hold for a resumed run."""
+        self.decisions = (*self.decisions, *found)
+        decisions.write(self.path, self.decisions)
 
     def add_telemetry(self, sample: TelemetrySample) -> None:
         """Append one reading; telemetry may be lost in a crash, outcomes may not."""
@@ -212,6 +220,7 @@ def load(path: Path) -> Run:
         environments=environments,
         outcomes=_union(contents.outcomes),
         telemetry=telemetry,
+        decisions=decisions.read(path),
         created_unix_s=header.created_unix_s,
         command=header.command,
         origin=header.origin,
@@ -246,6 +255,13 @@ def merge(runs: Iterable[Run], *, allow_different: bool = False) -> Run:
         environments=environments,
         outcomes=_union(outcomes),
         telemetry=tuple(telemetry),
+        decisions=tuple(
+            {
+                (found.environment, found.block_digest, found.conditions, found.op): found
+                for run in every
+                for found in run.decisions
+            }.values()
+        ),
         dropped_lines=sum(run.dropped_lines for run in every),
         dropped=tuple(one for run in every for one in run.dropped),
     )
@@ -263,6 +279,8 @@ def write(path: Path, run: Run) -> None:
     ) as folder:
         for environment in run.environments.values():
             folder.add_environment(environment)
+        if run.decisions:
+            folder.add_decisions(run.decisions)
         for outcome in run.outcomes:
             folder.journal.append(outcome)
         for sample in run.telemetry:

@@ -26,6 +26,7 @@ import msgspec
 from ssmprof.errors import ConfigError, StoreError, nearest
 from ssmprof.records import (
     Calibration,
+    Decision,
     Environment,
     Failure,
     Job,
@@ -33,6 +34,7 @@ from ssmprof.records import (
     Point,
     Run,
     TelemetrySample,
+    Visit,
 )
 from ssmprof.spec import BlockSpec, Scenario
 
@@ -74,6 +76,7 @@ UPGRADES: dict[int, Upgrade] = {1: _format_2}
 RECORDS: dict[str, Any] = {
     "block": BlockSpec,
     "calibration": Calibration,
+    "decision": Decision,
     "environment": Environment,
     "failure": Failure,
     "job": Job,
@@ -83,6 +86,7 @@ RECORDS: dict[str, Any] = {
     "run": Run,
     "scenario": Scenario,
     "telemetry": TelemetrySample,
+    "visit": Visit,
 }
 
 

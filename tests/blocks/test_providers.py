@@ -9,9 +9,16 @@ import torch
 from torch.nn.attention import SDPBackend
 
 from ssmprof import blocks
-from ssmprof.blocks import providers, rope
-from ssmprof.blocks.providers import LAST_RESORT, ORIGINS, PROVIDERS, Op, candidates, choose
-from ssmprof.blocks.providers.race import fastest
+from ssmprof.blocks import rope
+from ssmprof.blocks.providers import (
+    LAST_RESORT,
+    ORIGINS,
+    PROVIDERS,
+    Choice,
+    Op,
+    candidates,
+    choose,
+)
 from ssmprof.blocks.providers.sdpa import attention_prefill
 from ssmprof.spec import BlockSpec, StateSpec
 
@@ -139,31 +146,103 @@ def test_other_packages_are_looked_for_and_not_imported(monkeypatch: pytest.Monk
     assert asked == ["fla", "mamba_ssm"]
 
 
-class FakeDevice:
-    """Times by name, and copies of what a candidate was given."""
-
-    def __init__(self, times: dict[str, float]) -> None:
-        self.times = times
-        self.given: list[object] = []
-
-    def candidate(self, name: str):
-        def call(state: torch.Tensor) -> str:
-            state.add_(1)
-            self.given.append(state)
-            if self.times[name] < 0:
-                raise NotImplementedError(name)
-            return name
-
-        return call
+def op_of(**calls) -> Op:
+    """An op whose implementations are these."""
+    op = Op("ssd_scan", CPU, None)
+    op.found = calls
+    op.choose(Choice())
+    return op
 
 
-def test_a_race_is_won_by_the_fastest_that_accepts_the_call(monkeypatch: pytest.MonkeyPatch):
-    device = FakeDevice({"slow": 3.0, "refuses": -1.0, "fast": 1.0})
-    monkeypatch.setattr(providers.race, "_device_ms", lambda call: device.times[call()])
-    state = torch.zeros(2)
-    found = {name: device.candidate(name) for name in device.times}
-    assert fastest(found, (state,), {}, mutated=0) == "fast"
-    assert state.eq(0).all()  # every candidate overwrote a copy
+def refuses(name: str, error: type[Exception] = NotImplementedError, below: int = 10**9):
+    """An implementation that takes no call shorter than `below`."""
+
+    def call(x: torch.Tensor) -> str:
+        if x.shape[1] < below:
+            raise error(f"{name} takes no {x.shape[1]}")
+        return name
+
+    return call
+
+
+def test_the_first_of_the_registry_runs_until_something_is_chosen():
+    op = op_of(one=lambda x: "one", two=lambda x: "two")
+    assert op(torch.zeros(1, 3)) == op.name == "one"
+    op.choose(Choice({"ssd_scan": "two", "rotary": "torch"}))
+    assert op(torch.zeros(1, 3)) == op.name == "two"
+    op.choose(Choice())
+    assert op(torch.zeros(1, 3)) == "one"
+
+
+def test_a_chosen_provider_that_refuses_gives_way_for_that_workload_alone_and_says_so():
+    op = op_of(one=lambda x: "one", two=refuses("two", below=500), three=lambda x: "three")
+    short, long = Choice({"ssd_scan": "two"}), Choice({"ssd_scan": "two"})
+    op.choose(short)
+    assert [op(torch.zeros(1, 400)) for _ in range(2)] == ["one", "one"]
+    assert short.fallbacks == {"ssd_scan": "one for two, which refused: two takes no 400"}
+    op.choose(long)
+    assert op(torch.zeros(1, 600)) == "two"
+    assert not long.fallbacks
+    op.choose(short)
+    assert op(torch.zeros(1, 600)) == op.name == "one"
+
+
+def test_a_chosen_provider_that_is_not_installed_gives_way_and_says_so():
+    op = op_of(one=lambda x: "one")
+    choice = Choice({"ssd_scan": "fla"})
+    op.choose(choice)
+    assert op(torch.zeros(1, 3)) == "one"
+    assert choice.fallbacks == {"ssd_scan": "one for fla, which is not installed here"}
+
+
+def test_where_nobody_takes_the_call_the_first_refusal_is_raised():
+    op = op_of(one=refuses("one"), two=refuses("two", ValueError))
+    with pytest.raises(NotImplementedError, match="one takes no 3"):
+        op(torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("no"), RuntimeError("CUDA error: device-side assert")]
+)
+def test_lack_of_memory_and_a_lost_device_are_no_refusals(error: Exception):
+    def fails(x: torch.Tensor) -> str:
+        raise error
+
+    op = op_of(one=fails, two=lambda x: "two")
+    with pytest.raises(type(error)):
+        op(torch.zeros(1, 3))
+    assert op.name == "one"
+
+
+def test_a_provider_that_the_spec_forces_has_no_stand_in():
+    op = Op("rms_norm", CPU, "torch")
+    op.choose(Choice({"rms_norm": "ssmprof"}))
+    assert (list(op.found), op.name) == (["torch"], "torch")
+
+
+def test_every_call_is_told_to_an_observer_before_it_runs():
+    model = blocks.build(make.block("mamba2"), "cpu", "float32")
+    work = blocks.workload(model, make.point("mamba2", 8))
+    seen: list[str] = []
+    with model.ops.observed(lambda op, args, kwargs: seen.append(f"{op.op} {op.name}")):
+        work.call()
+    work.call()
+    assert sorted(seen) == [
+        "causal_conv1d reference", "gated_rmsnorm reference", "rms_norm torch",
+        "ssd_scan reference",
+    ]  # fmt: skip
+
+
+def test_the_same_call_with_other_providers_shares_inputs_and_cache():
+    model = blocks.build(make.block("mamba2", vocab=30), "cpu", "float32")
+    work = blocks.workload(model, make.point("mamba2", 5, logits="last"), {"rms_norm": "torch"})
+    other = work.with_providers({"rms_norm": "ssmprof"})
+    first, second = work.call(), other.call()
+    torch.testing.assert_close(first, second)
+    assert other.held is work.held
+    assert other.choice.fallbacks == {"rms_norm": "torch for ssmprof, which is not installed here"}
+    work.call()
+    assert model.ops.choice is work.choice
 
 
 def test_forcing_a_backend_leaves_the_switches_as_they_were():
@@ -174,55 +253,6 @@ def test_forcing_a_backend_leaves_the_switches_as_they_were():
     out = attention_prefill(q, q, q, backend=SDPBackend.MATH)
     torch.testing.assert_close(out, attention_prefill(q, q, q))
     assert before == (cuda.flash_sdp_enabled(), cuda.math_sdp_enabled(), cuda.cudnn_sdp_enabled())
-
-
-def test_a_tie_goes_to_the_one_expected_to_be_stronger(monkeypatch: pytest.MonkeyPatch):
-    device = FakeDevice({"slow": 3.0, "first": 1.02, "second": 1.0})
-    monkeypatch.setattr(providers.race, "_device_ms", lambda call: device.times[call()])
-    found = {name: device.candidate(name) for name in device.times}
-    assert fastest(found, (torch.zeros(1),), {}, mutated=None) == "first"
-
-
-def test_a_race_without_finisher_raises_the_refusal(monkeypatch: pytest.MonkeyPatch):
-    device = FakeDevice({"refuses": -1.0})
-    monkeypatch.setattr(providers.race, "_device_ms", lambda call: device.times[call()])
-    with pytest.raises(NotImplementedError, match="refuses"):
-        fastest({"refuses": device.candidate("refuses")}, (torch.zeros(1),), {}, mutated=None)
-
-
-def test_a_decision_holds_for_its_length_bucket(monkeypatch: pytest.MonkeyPatch):
-    races: list[tuple[int, ...]] = []
-
-    def first(found: dict[str, object], args: tuple[torch.Tensor, ...], *_: object) -> str:
-        races.append(tuple(args[0].shape))
-        return next(iter(found))
-
-    monkeypatch.setattr(providers, "fastest", first)
-    monkeypatch.setattr(providers, "_DECISIONS", {})
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    op = Op("ssd_scan", CPU, None)
-    op.found = {"one": lambda x: "one", "two": lambda x: "two"}
-    op._only = None
-    for length in (300, 1000, 1024, 1025):
-        assert op(torch.zeros(1, length, 2, 4)) == "one"
-    assert races == [(1, 300, 2, 4), (1, 1025, 2, 4)]
-    assert op.name == "one"
-
-
-def test_a_winner_that_refuses_a_later_call_makes_room(monkeypatch: pytest.MonkeyPatch):
-    def refuses_short(x: torch.Tensor) -> str:
-        if x.shape[1] < 500:
-            raise NotImplementedError("short")
-        return "one"
-
-    monkeypatch.setattr(providers.race, "_device_ms", lambda call: (call(), 1.0)[1])
-    monkeypatch.setattr(providers, "_DECISIONS", {})
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    op = Op("ssd_scan", CPU, None)
-    op.found = {"one": refuses_short, "two": lambda x: "two"}
-    op._only = None
-    assert [op(torch.zeros(1, length, 2, 4)) for length in (600, 400)] == ["one", "two"]
-    assert op.name == "two"
 
 
 def test_presets_of_all_kinds_run_at_a_small_depth():

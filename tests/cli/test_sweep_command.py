@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fakes
 import make
 import pytest
 
@@ -72,3 +73,20 @@ def test_a_description_names_the_noise() -> None:
     times = tuple(1e-3 * (1 + 0.01 * turn) for turn in range(20))
     said = describe(make.measurement("mamba2", 8192, times_s=times))
     assert said.startswith("mamba2 prefill 8K b1 eager, round 1  1.09 ms ±")
+
+
+def test_a_sweep_decides_who_runs_which_op_keeps_it_and_says_so_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ssmprof.cli.sweep import _decide
+    from ssmprof.store import folder
+
+    asked = make.scenario(contexts=(64, 256))
+    with folder.create(tmp_path / "run", asked) as opened, fakes.client() as client:
+        opened.add_environment(make.ENVIRONMENT)
+        _decide(asked, opened, client)
+        said = capsys.readouterr().err
+        assert said.startswith("providers of 2 ops decided on the block: the first of each stays")
+        _decide(asked, opened, client)
+        assert capsys.readouterr().err == ""
+    assert [one.block for one in load(tmp_path / "run").decisions] == ["attention", "mamba2"]

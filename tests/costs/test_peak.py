@@ -126,7 +126,7 @@ def test_the_predicted_peak_of_a_prefill_is_what_lives_at_its_widest_moment(
     model = blocks.build(spec, "cpu", "float32")
     for op, fake in ALLOCATES.items():
         if op in model.providers():
-            model.ops[op]._only = fake
+            model.ops[op].found = {"fake": fake}
     work = blocks.workload(model, point)
     work.call()
     alive = Alive()

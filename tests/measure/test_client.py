@@ -256,7 +256,7 @@ def test_a_worker_that_reads_nothing_cannot_hold_its_parent():
     (job,) = jobs(1, budget=IMPATIENT)
     with fakes.client() as client:
         client._worker, client._group = client._start(0), (job.point.block_digest, 0)
-        client._chosen = {f"op {number}": "x" * 1000 for number in range(1000)}
+        client._chosen = lambda _: {f"op {number}": "x" * 1000 for number in range(1000)}
         os.kill(client._worker.pid, signal.SIGSTOP)
         (lost,) = client([job])
     assert lost.reason == "timeout"
@@ -398,22 +398,6 @@ def test_the_parent_sleeps_while_a_worker_measures(tmp_path):
         list(client(todo))
         after = os.times()
     assert (after.user - before.user) + (after.system - before.system) < 0.3
-
-
-def test_what_one_worker_chose_is_used_by_those_after_it():
-    todo = [make.job("mamba2", 64, round=number, passes=FRESH) for number in range(3)]
-    with fakes.client() as client:
-        list(client(todo))
-        assert len(client._chosen) == 1
-
-
-def test_a_process_that_had_to_choose_is_weighed_again(monkeypatch):
-    weighed = []
-    with fakes.client() as client:
-        once = client._weigh_one
-        monkeypatch.setattr(client, "_weigh_one", lambda job: weighed.append(job) or once(job))
-        list(client([make.job("mamba2", context, passes=FRESH) for context in (64, 128)]))
-    assert [job.point.context for job in weighed] == [64, 64, 128]
 
 
 @pytest.mark.parametrize("fault", ["segfault", "hang", "exit", "rubbish"])

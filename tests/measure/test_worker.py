@@ -21,6 +21,7 @@ from ssmprof.records import Measurement
         (fakes.OutOfMemoryError("CUDA out of memory."), "out-of-memory"),
         (RuntimeError("CUDA error: out of memory"), "out-of-memory"),
         (RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED; out of memory"), "out-of-memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: error 12"), "out-of-memory"),
         (RuntimeError("CUDA error: device-side assert triggered"), "crash"),
         (TypeError("no"), "crash"),
         (NotImplementedError("no kernel for this shape"), "unsupported"),

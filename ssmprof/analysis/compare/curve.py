@@ -23,13 +23,13 @@ TOO_BIG = ("out-of-memory", "skipped")
 class Contender(NamedTuple):
     """One contender under one set of conditions: its curve, and beside whom each value was taken.
 
-    `beside` maps (context, replicate) to the contender it took turns with; `failures` holds the
+    `beside` maps (context, replicate) to the contenders it took turns with; `failures` holds the
     contexts that no replicate could measure.
     """
 
     name: str
     curve: Curve
-    beside: dict[tuple[int, int], str]
+    beside: dict[tuple[int, int], tuple[str, ...]]
     failures: dict[int, Failure]
 
     def absent(self, context: int) -> bool:
@@ -81,7 +81,7 @@ def contenders(
         elif outcome.mode == "cold" and (values := samples(outcome, metric)):
             mine.curve.setdefault(context, {})[outcome.round] = values
             if outcome.beside is not None:
-                mine.beside[context, outcome.round] = outcome.beside
+                mine.beside[context, outcome.round] = tuple(outcome.beside.split(", "))
     for mine in found.values():
         for context in mine.curve.keys() & mine.failures.keys():
             del mine.failures[context]
@@ -102,9 +102,10 @@ def log_ratios(a: Contender, b: Contender) -> dict[int, dict[int, Ratio]]:
         ours, theirs = a.curve[context], b.curve[context]
         for replicate in sorted(ours.keys() & theirs.keys()):
             key = (context, replicate)
-            if a.beside.get(key, b.name) != b.name or b.beside.get(key, a.name) != a.name:
+            partners = a.beside.get(key), b.beside.get(key)
+            turns = b.name in (partners[0] or ()) and a.name in (partners[1] or ())
+            if not turns and partners != (None, None):
                 continue  # one of them took turns with somebody else
-            turns = a.beside.get(key) == b.name and b.beside.get(key) == a.name
             found.setdefault(context, {})[replicate] = Ratio(
                 _log(ours[replicate], theirs[replicate], turns), turns
             )

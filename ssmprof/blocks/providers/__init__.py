@@ -1,20 +1,20 @@
-"""Which implementation runs an op: PROVIDERS, strongest expected first; the race; and its name.
+"""Which implementation runs an op: PROVIDERS, strongest expected first, and the name that ran.
 
-A crossover measured with a slow implementation is a lie about the architecture. So on a GPU all
-installed candidates race once per shape bucket, on the arguments of the first call, outside of any
-measurement (the warm-up calls it), and the fastest runs from then on. Last resorts never race: they
-run when nothing else can, or when a spec asks for them by name. The name that ran is recorded.
+A crossover measured with a slow implementation is a lie about the architecture. So who runs an op
+is decided on the whole block, once per run (`measure.deciding`), and a `Choice` carries that into
+every call. Without one the first that takes the call runs. Last resorts take no part: they run when
+nothing else can, or when a spec asks for them by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import torch
 
-from ssmprof.blocks.providers.race import fastest
 from ssmprof.errors import ConfigError, nearest
 
 Implementation = Callable[..., Any]
@@ -43,7 +43,7 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
 }
 # Run only when nothing else can: plain torch needs far more memory at long contexts.
 LAST_RESORT = frozenset({"reference", "sdpa", "sdpa-math"})
-# Ops that overwrite an argument (its index): candidates race on copies of it.
+# Ops that overwrite an argument (its index): candidates are timed on copies of it.
 # `rotary` writes the same rows of its caches again, and needs none.
 MUTATES: dict[str, int] = {
     "selective_state_update": 0,
@@ -64,8 +64,6 @@ ORIGINS: dict[str, str] = {
     "sdpa-efficient": "sdpa",
     "sdpa-math": "sdpa",
 }
-# Lengths within a bucket share one decision, so that a sweep does not race at every point.
-LENGTH_BUCKETS = (1, 256, 1024, 4096, 16384)
 
 
 def candidates(
@@ -101,7 +99,7 @@ def candidates(
     strong = {name: found for name, found in everything.items() if name not in LAST_RESORT}
     if device.type == "cuda" and strong:
         return strong
-    # Without a GPU there is nothing to race for: the first that exists.
+    # Without a GPU there is nothing to choose from: the first that exists.
     return dict(list((strong or everything).items())[:1])
 
 
@@ -113,82 +111,88 @@ def _find(op: str, name: str, device: torch.device) -> Implementation | None:
 def choose(
     op: str, device: torch.device, providers: Mapping[str, str] | None = None
 ) -> tuple[Implementation, str]:
-    """The implementation expected to be strongest on this device, without a race, and its name."""
+    """The implementation expected to be strongest on this device, untimed, and its name."""
     found = candidates(op, device, (providers or {}).get(op))
     name = next(iter(found))
     return found[name], name
 
 
-def length_bucket(tokens: int) -> int:
-    """Index of the bucket a length falls into; the last one is open."""
-    return sum(tokens > edge for edge in LENGTH_BUCKETS)
+def choices_exist(device: torch.device) -> bool:
+    """Whether any op has more than one implementation on this device."""
+    return any(len(candidates(op, device)) > 1 for op in PROVIDERS)
+
+
+class Choice:
+    """Who runs the ops of one workload: `wanted`, op -> provider, and who had to give way.
+
+    `fallbacks` says, by op, who runs instead of whom and why; the calls after the first refusal go
+    straight to the replacement, so a provider that fails at one length is given up there alone.
+    """
+
+    def __init__(self, wanted: Mapping[str, str] | None = None) -> None:
+        self.wanted = dict(wanted or {})
+        self.fallbacks: dict[str, str] = {}
 
 
 class Op:
-    """One op of a model, bound to the implementations that may run it.
+    """One op of a model, bound to the implementations that may run it; `name` is the one that does.
 
-    Calling it runs the winner of the bucket of the first argument's shape; `name` is the provider
-    of the latest call.
+    `observer` is told of every call before it runs.
     """
 
     def __init__(self, op: str, device: torch.device, forced: str | None) -> None:
         self.op = op
         self.found = candidates(op, device, forced)
         self.name = next(iter(self.found))
-        self._only = self.found[self.name] if len(self.found) == 1 else None
+        self.observer: Observer | None = None
+        self._forced = forced is not None
+        self._choice = Choice()
+
+    def choose(self, choice: Choice) -> None:
+        """Run what `choice` wants from now on; a provider that the spec forces stays."""
+        self._choice = choice
+        self.name = next(iter(self.found))
+        wanted = choice.wanted.get(self.op)
+        if wanted in self.found:
+            self.name = wanted
+        elif wanted is not None and not self._forced:
+            choice.fallbacks[self.op] = f"{self.name} for {wanted}, which is not installed here"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._only is not None:
-            return self._only(*args, **kwargs)
-        key = (self.op, *_bucket(self.op, args))
-        name = _DECISIONS.get(key)
-        if name is None and (name := _ADOPTED.get(repr(key))) is not None:
-            _DECISIONS[key] = name  # the text is looked up once, and not in every timed call
-        if torch.cuda.is_current_stream_capturing():
-            # A race inside a capture would become part of it.
-            self.name = name if name in self.found else next(iter(self.found))
+        if self.observer is not None:
+            self.observer(self, args, kwargs)
+        try:
             return self.found[self.name](*args, **kwargs)
-        if name in self.found:
-            self.name = name
+        except Exception as refusal:
+            if len(self.found) == 1 or _is_no_refusal(refusal):
+                raise
+            return self._instead(refusal, args, kwargs)
+
+    def _instead(self, refusal: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Ask the others, in their order; raise the first refusal where nobody takes the call."""
+        refused = self.name
+        for name, call in self.found.items():
+            if name == refused:
+                continue
             try:
-                return self.found[name](*args, **kwargs)
-            except (NotImplementedError, ValueError, RuntimeError) as refusal:
-                if isinstance(refusal, torch.OutOfMemoryError):
+                result = call(*args, **kwargs)
+            except Exception as error:
+                if _is_no_refusal(error):
                     raise
-                # The winner of the bucket refuses this call of it: the others are asked.
-        self.name = _DECISIONS[key] = fastest(self.found, args, kwargs, MUTATES.get(self.op))
-        return self.found[self.name](*args, **kwargs)
+                continue
+            self.name = self._choice.wanted[self.op] = name
+            why = " ".join(str(refusal).split())[:200] or type(refusal).__name__
+            self._choice.fallbacks[self.op] = f"{name} for {refused}, which refused: {why}"
+            return result
+        raise refusal
 
 
-_DECISIONS: dict[tuple[Any, ...], str] = {}
-_ADOPTED: dict[str, str] = {}
+Observer = Callable[[Op, tuple[Any, ...], dict[str, Any]], None]
 
 
-def decisions() -> dict[str, str]:
-    """What the races of this process decided, and what it adopted, as plain text."""
-    return _ADOPTED | {repr(key): name for key, name in _DECISIONS.items()}
-
-
-def adopt(found: Mapping[str, str]) -> None:
-    """Take over decisions of another process of the same sweep.
-
-    A race costs seconds where a library compiles, and two candidates of equal speed would change
-    places from process to process.
-    """
-    _ADOPTED.update(found)
-
-
-def _bucket(op: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    first = args[0]
-    shape = tuple(first.shape)
-    if op == "attention_decode":
-        rows, kv_heads = args[1].shape[1:3]
-        return (first.dtype, *shape, length_bucket(rows), kv_heads)
-    if op == "attention_prefill":
-        return (first.dtype, shape[0], length_bucket(shape[1]), *shape[2:], args[1].shape[2])
-    if len(shape) < 3 or op in ("selective_state_update", "causal_conv1d_update"):
-        return (first.dtype, *shape)
-    return (first.dtype, shape[0], length_bucket(shape[1]), *shape[2:])
+def _is_no_refusal(error: Exception) -> bool:
+    """Lack of memory, or a device whose context is lost: asking another would hide the cause."""
+    return isinstance(error, torch.OutOfMemoryError) or "CUDA error" in str(error)
 
 
 class Ops:
@@ -197,6 +201,7 @@ class Ops:
     def __init__(self, device: torch.device, forced: Mapping[str, str] | None = None) -> None:
         self.device = device
         self.forced = dict(forced or {})
+        self.choice = Choice()
         self._ops: dict[str, Op] = {}
         for op in self.forced:
             if op not in PROVIDERS:
@@ -206,6 +211,27 @@ class Ops:
         if op not in self._ops:
             self._ops[op] = Op(op, self.device, self.forced.get(op))
         return self._ops[op]
+
+    def choose(self, choice: Choice) -> None:
+        """Run what `choice` wants from now on, in every layer."""
+        self.choice = choice
+        for bound in self._ops.values():
+            bound.choose(choice)
+
+    @contextmanager
+    def observed(self, observer: Observer) -> Iterator[None]:
+        """Tell `observer` of every call of an op in this context."""
+        for bound in self._ops.values():
+            bound.observer = observer
+        try:
+            yield
+        finally:
+            for bound in self._ops.values():
+                bound.observer = None
+
+    def bound(self) -> tuple[Op, ...]:
+        """The ops that the layers of the model hold."""
+        return tuple(self._ops.values())
 
     def names(self) -> dict[str, str]:
         """Op -> provider of the latest call."""

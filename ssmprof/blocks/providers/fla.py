@@ -1,7 +1,7 @@
 """flash-linear-attention, where it is installed: Mamba-2's scan as gated linear attention.
 
 `chunk_simple_gla` has no bias, softplus, skip or gate, and no groups; the adapter adds them, and
-the race counts what they cost.
+what they cost is part of its time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The packages of the Mamba authors, mamba_ssm and causal_conv1d, where they are installed.
 
 Their calls are adapted to token-major tensors. The CUDA selective scan reads channel-first, so its
-adapter copies; a race that it wins it wins including those copies.
+adapter copies; where it is chosen, it is chosen including those copies.
 """
 
 from __future__ import annotations

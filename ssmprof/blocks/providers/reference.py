@@ -1,6 +1,6 @@
 """Plain torch: always there, the provider of state-space ops on a CPU, a last resort on a GPU.
 
-What torch itself serves in one or a few kernels is offered as `torch` and takes part in races.
+What torch itself serves in one or a few kernels is offered as `torch`, like any other.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _swiglu(hidden: Tensor) -> Tensor:
     return F.silu(gate).mul_(value)
 
 
-# Ops that plain torch serves in a handful of kernels, so that it may race.
+# Ops that plain torch serves in a handful of kernels, so that it may be chosen.
 TORCH: dict[str, Callable[..., Any]] = {
     "rms_norm": _rms_norm,
     "add_rms_norm": _add_rms_norm,

@@ -1,0 +1,73 @@
+"""A scenario -> which providers must be decided: one question per block, phase and batch.
+
+Five lengths per phase: the middles of five equal parts of the scenario's range on a log scale, each
+the stand-in for its part, so that a switch between two of them lies at their geometric mean, the
+border of the parts. They are multiples of 64 from 128 tokens on and no powers of two, which flatter
+some kernels: 512 to 128K gives 896, 2,688, 8,256, 24,832 and 75,264. They depend on the range
+alone, never on what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from msgspec.structs import replace
+
+from ssmprof.planning.expand import jobs
+from ssmprof.records import Decision, Job, Trials
+from ssmprof.spec import BlockSpec, Scenario
+
+PARTS = 5
+_GRAIN = 64
+
+
+def questions(
+    scenario: Scenario,
+    *,
+    device: Literal["cuda", "cpu"] = "cuda",
+    known: Iterable[Decision] = (),
+) -> tuple[Trials, ...]:
+    """What is to be decided before the first point; blocks in `known` decisions are left out.
+
+    Models that are not ours choose their code themselves. Raises ConfigError as `expand` does.
+    """
+    decided = {
+        (found.block_digest, found.conditions.phase, found.conditions.batch) for found in known
+    }
+    once = replace(
+        scenario,
+        sweep=replace(scenario.sweep, execution=("graph",)),
+        budget=replace(scenario.budget, rounds=1),
+    )
+    groups: dict[tuple[str, str, int], list[Job]] = {}
+    for job in jobs(once, lengths(scenario.sweep.contexts), device=device):
+        point = job.point
+        key = (point.block_digest, point.phase, point.batch)
+        if key not in decided:
+            groups.setdefault(key, []).append(job)
+    found: list[Trials] = []
+    for members in groups.values():
+        subject = members[0].subject
+        if isinstance(subject, BlockSpec):
+            points = sorted((job.point for job in members), key=lambda point: point.context)
+            found.append(Trials(subject=subject, points=tuple(points), budget=scenario.budget))
+    order = {block.name: index for index, block in enumerate(scenario.blocks)}
+    return tuple(sorted(found, key=lambda one: order[one.subject.name]))
+
+
+def lengths(contexts: Iterable[int]) -> tuple[int, ...]:
+    """The lengths at which a scenario over these contexts decides, ascending and distinct."""
+    wanted = tuple(contexts)
+    low, high = min(wanted), max(wanted)
+    middles = (low * (high / low) ** ((part + 0.5) / PARTS) for part in range(PARTS))
+    return tuple(sorted({_rounded(middle) for middle in middles}))
+
+
+def _rounded(length: float) -> int:
+    if length < 2 * _GRAIN:
+        return max(1, round(length))
+    tiles = max(2, round(length / _GRAIN))
+    if tiles & (tiles - 1) == 0:
+        tiles += 1
+    return tiles * _GRAIN

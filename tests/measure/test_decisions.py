@@ -1,0 +1,204 @@
+"""Who runs which op: two processes asked through workers, merged, kept, obeyed and exported."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import fakes
+import make
+import pytest
+from msgspec import structs
+
+from ssmprof.cli.sweep import decided_text
+from ssmprof.measure import wire
+from ssmprof.measure.decisions import merged, spans
+from ssmprof.planning.deciding import lengths, questions
+from ssmprof.records import OpChoice, Span, decision_rows, providers_at, spans_text
+from ssmprof.spec import ForeignSpec, digest
+from ssmprof.store import folder
+
+SCENARIO = make.scenario(contexts=(512, 16_384), phase=("prefill", "decode"))
+
+
+def decided(faults=None, path=None, asked=SCENARIO):
+    with fakes.client(faults, path) as client:
+        return client.decide(questions(asked, device="cpu"))
+
+
+def test_five_lengths_stand_for_five_equal_parts_of_the_range_and_are_no_powers_of_two():
+    assert lengths((512, 3000, 131_072)) == (896, 2688, 8256, 24_832, 75_264)
+    assert lengths((64, 100)) == (67, 73, 80, 87, 96)
+    assert lengths((4096,)) == (4160,)
+    for found in (lengths((low, high)) for low in (1, 100, 512) for high in (600, 4096, 10**6)):
+        assert all(n % 64 == 0 and n & (n - 1) for n in found if n >= 128)
+
+
+def test_a_question_per_block_phase_and_batch_in_the_order_of_the_scenario():
+    asked = structs.replace(SCENARIO, sweep=structs.replace(SCENARIO.sweep, batch=(1, 4)))
+    found = questions(asked)
+    assert [one.label() for one in found] == [
+        "attention prefill b1", "attention prefill b4", "attention decode b1",
+        "attention decode b4", "mamba2 prefill b1", "mamba2 prefill b4", "mamba2 decode b1",
+        "mamba2 decode b4",
+    ]  # fmt: skip
+    assert {point.execution for one in found for point in one.points} == {"graph"}
+    assert {point.execution for one in questions(asked, device="cpu") for point in one.points} == {
+        "eager"
+    }
+    assert [point.context for point in found[0].points] == list(lengths((512, 16_384)))
+
+
+def test_models_that_are_not_ours_are_not_asked_about_and_known_answers_not_asked_again():
+    foreign = ForeignSpec(name="theirs", factory="module:function")
+    asked = structs.replace(SCENARIO, blocks=(*SCENARIO.blocks, foreign))
+    assert {one.subject.name for one in questions(asked)} == {"attention", "mamba2"}
+    known = decided().decisions
+    assert questions(asked, device="cpu", known=known) == ()
+    assert len(questions(asked, device="cpu", known=known[:1])) == 3
+
+
+def test_both_processes_agree_and_a_switch_lies_at_the_geometric_mean(tmp_path):
+    says = {f"{context} {process}": "fast" for context in (704, 1472) for process in (0, 1)}
+    found = decided({"decisions": json.dumps(says)}, tmp_path).decisions
+    assert len(found) == 4
+    first = found[0]
+    assert first.contexts == (704, 1472, 2880, 5824, 11_584)
+    assert first.agreed
+    edge = math.sqrt(1472 * 2880)
+    assert first.spans == (
+        Span(provider="fast", up_to=edge), Span(provider="steady", above=edge)
+    )  # fmt: skip
+    assert [first.provider(context) for context in (1, 704, 2058, 2059, 10**7)] == [
+        "fast", "fast", "fast", "steady", "steady"
+    ]  # fmt: skip
+    assert spans_text(first.spans) == "fast up to 2,058, steady above"
+    assert [(trial.context, trial.process) for trial in first.trials[:2]] == [(704, 0), (704, 1)]
+    assert first.environment == make.ENVIRONMENT.fingerprint
+    text = decided_text(found)
+    assert "attention prefill op fast up to 2,058, steady above" in text
+
+
+def test_where_two_processes_disagree_the_incumbent_stays_and_the_decision_says_so(tmp_path):
+    says = {"704 0": "fast", "704 1": "fast", "1472 0": "fast"}
+    found = decided({"decisions": json.dumps(says)}, tmp_path).decisions
+    assert found[0].providers == ("fast", "steady", "steady", "steady", "steady")
+    assert not found[0].agreed
+    assert found[0].disagreed == (1472,)
+    assert "two processes disagree on attention op, mamba2 op" in decided_text(found)
+
+
+def test_a_length_that_one_process_lacks_is_left_to_its_neighbours():
+    question = questions(SCENARIO, device="cpu")[0]
+
+    def word(*contexts):
+        return wire.Decided(
+            choices=tuple(
+                OpChoice(context=c, op="op", incumbent="a", provider="b", share=0.5)
+                for c in contexts
+            )
+        )
+
+    (found,) = merged(question, [word(704, 1472), word(704)], make.ENVIRONMENT)
+    assert found.contexts == (704,)
+    assert found.provider(10**6) == "b"
+    assert merged(question, [word(704), word(1472)], make.ENVIRONMENT) == []
+
+
+def test_spans_of_one_length_and_of_many_switches():
+    assert spans((5,), ("a",)) == (Span(provider="a"),)
+    found = spans((1, 4, 16, 64), ("a", "b", "b", "a"))
+    assert [(one.provider, one.above, one.up_to) for one in found] == [
+        ("a", None, 2.0), ("b", 2.0, 32.0), ("a", 32.0, None)
+    ]  # fmt: skip
+
+
+def test_a_provider_that_kills_its_worker_is_left_out(tmp_path):
+    found = decided({"deadly": "segfault"}, tmp_path)
+    assert len(found.decisions) == 4
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize("fault", ["kill", "rubbish", "exit"])
+def test_a_block_that_cannot_be_decided_is_told_and_the_others_are(fault, tmp_path):
+    found = decided({"decide attention": fault}, tmp_path)
+    assert {one.block for one in found.decisions} == {"mamba2"}
+    assert len(found.problems) == 2
+    assert found.problems[0].startswith("attention prefill b1: ")
+
+
+def test_a_device_without_a_choice_is_asked_once(tmp_path):
+    found = decided({"plain": "yes"}, tmp_path)
+    assert found.decisions == ()
+    assert found.problems == ()
+
+
+def test_blocks_that_differ_in_their_name_alone_are_decided_once_and_alike(tmp_path):
+    twins = (make.block("mamba2"), make.block("other"))
+    asked = structs.replace(make.scenario(contexts=(64,)), blocks=twins)
+    faults = {"decisions": json.dumps({"64 0": "fast", "64 1": "fast"}), "decide other": "kill"}
+    found = decided(faults, tmp_path, asked)
+    assert found.problems == ()
+    assert [(one.block, one.block_digest) for one in found.decisions] == [
+        (twin.name, digest(twin)) for twin in twins
+    ]
+    assert {one.providers for one in found.decisions} == {("fast",)}
+
+
+def test_every_process_of_the_run_obeys_and_so_does_a_resumed_one(tmp_path):
+    says = {f"704 {process}": "fast" for process in (0, 1)}
+    with folder.create(tmp_path / "run", SCENARIO) as opened:
+        opened.add_environment(make.ENVIRONMENT)
+        opened.add_decisions(decided({"decisions": json.dumps(says)}, tmp_path).decisions)
+    with folder.resume(tmp_path / "run") as opened:
+        visit = make.visit(contexts=(512, 4096))
+        with fakes.client(decisions=opened.decisions) as client:
+            outcomes = list(client([visit]))
+        assert [one.providers["op"] for one in outcomes] == ["fast", "fast", "steady", "steady"]
+    assert folder.load(tmp_path / "run").decisions == opened.decisions
+
+
+def test_decisions_speak_of_their_block_device_and_conditions_under_every_execution():
+    found = decided().decisions
+    device = make.ENVIRONMENT.device
+    point = make.point("mamba2", 700, execution="graph")
+    assert providers_at(found, point, device) == {"op": "steady"}
+    for other in (
+        structs.replace(point, batch=2),
+        structs.replace(point, dtype="bfloat16"),
+        structs.replace(point, logits="last"),
+        make.point("mamba1", 700),
+    ):
+        assert providers_at(found, other, device) == {}
+    assert providers_at(found, point, "another") == {}
+
+
+def test_a_table_has_a_row_per_trial_with_the_decision():
+    found = decided().decisions
+    rows = decision_rows(found)
+    assert len(rows) == sum(len(one.trials) for one in found) == 40
+    assert rows[0] == {
+        "block": "attention", "phase": "prefill", "batch": 1, "dtype": "float32", "op": "op",
+        "incumbent": "steady", "decided": "steady", "agreed": True, "context": 704, "process": 0,
+        "share": 0.25, "challenger": "fast", "against": "steady", "outcome": "lost",
+        "ratio": math.exp(0.01), "ratio_error": 0.001, "pairs": 6, "op_hot_s": None,
+        "op_cold_s": None, "against_hot_s": None, "against_cold_s": None, "detail": None,
+    }  # fmt: skip
+    assert len(decision_rows([structs.replace(found[0], trials=())])) == 1
+
+
+def test_decisions_survive_loading_writing_and_merging(tmp_path):
+    run = make.run(make.measurement(), decisions=decided().decisions)
+    folder.write(tmp_path / "run", run)
+    loaded = folder.load(tmp_path / "run")
+    assert loaded.decisions == run.decisions
+    assert folder.merge([loaded, loaded]).decisions == run.decisions
+
+
+def test_a_damaged_file_of_decisions_is_an_error_that_names_it(tmp_path):
+    from ssmprof.errors import StoreError
+
+    folder.write(tmp_path / "run", make.run(make.measurement()))
+    (tmp_path / "run" / "decisions.json").write_text('[{"block": 1}]')
+    with pytest.raises(StoreError, match=r"decisions\.json"):
+        folder.load(tmp_path / "run")
