@@ -298,7 +298,7 @@ class FakeRunner:
                 formula(job),
                 mode=asked.sampling.mode,
                 providers=asked.chosen[names.index(job.point.block)],
-                notes=(Note(kind="pid", text=pid),),
+                notes=(Note(kind="host", text=pid),),
             )
             outcomes.append(measured)
         if len(names) > 1:

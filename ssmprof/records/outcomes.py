@@ -193,8 +193,6 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     clocks: Clocks = Clocks()
     providers: dict[str, str] = {}
     notes: tuple[Note, ...] = ()
-    beside: str | None = None
-    mode: Literal["cold", "sustained"] = "cold"
     started_unix_s: float = 0.0
     wall_s: float = 0.0
     measuring_s: float = 0.0

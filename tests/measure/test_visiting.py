@@ -22,14 +22,14 @@ def bare(outcome):
 
 def pids(outcomes):
     return [
-        next(note.text for note in one.notes if note.kind == "pid")
+        next(note.text for note in one.notes if note.kind == "host")
         for one in outcomes
         if isinstance(one, Measurement)
     ]
 
 
 def kinds(outcome):
-    return [note.kind for note in getattr(outcome, "notes", ()) if note.kind != "pid"]
+    return [note.kind for note in getattr(outcome, "notes", ()) if note.kind != "host"]
 
 
 def visit_with(fault, **changes):
