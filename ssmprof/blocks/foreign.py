@@ -124,8 +124,13 @@ def _hugging_face(spec: ForeignSpec, path: Path, dtype: torch.dtype) -> nn.Modul
             f"{spec.factory}: transformers is not installed", fix="pip install transformers"
         ) from error
     try:
-        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
-        return transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+        # Code beside a config.json is never run: without a word transformers would ask, and wait.
+        config = transformers.AutoConfig.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
+        return transformers.AutoModelForCausalLM.from_config(
+            config, dtype=dtype, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ConfigError(f"{spec.factory}: cannot be built", cause=str(error)[:300]) from error
 

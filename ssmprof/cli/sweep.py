@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssmprof.cli.asking import asked, axis_options
+from ssmprof.cli.asking import agree, asked, axis_options
 from ssmprof.cli.options import say
 from ssmprof.errors import (
     EXIT_DONE,
@@ -59,19 +59,20 @@ def command(
 ) -> int:
     """Measure a SCENARIO, or compare MODELs, and keep every outcome in a run folder.
 
+    With --resume, name again the models that are code of your own: only then it runs.
     Ctrl-C finishes the point and saves; twice stops now. Example: ssmprof sweep quickstart
     """
     from ssmprof.devices import detect
     from ssmprof.store import files
     from ssmprof.store import folder as store
 
-    if resume and what:
-        raise click.UsageError("--resume goes on with the scenario of the run; name no other")
     scenario = store.read_header(Path(resume)).scenario if resume else asked(what, **axes)
     if dry_run:
         from ssmprof.cli.plan import show
 
         return show(scenario, None, None)
+    if resume:
+        agree(scenario, what, resume)
     if rerun_noisy and not resume:
         raise click.UsageError("--rerun-noisy goes with --resume RUN")
     device = detect(scenario.device)

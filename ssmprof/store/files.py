@@ -10,13 +10,19 @@ import gzip
 import os
 from pathlib import Path
 
+from ssmprof import limits
+from ssmprof.bounded import inflate, read_file
+
 LINES = ("outcomes.jsonl", "telemetry.jsonl")
 
 
 def write_whole(file: Path, data: bytes) -> None:
     """Write under another name and rename, so that a crash leaves the old file or the new one."""
     draft = file.with_name(f".{file.name}.{os.getpid()}")
-    with draft.open("wb") as handle:
+    # A draft of a dead process may stand there; a link that somebody put there is not followed.
+    draft.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with open(os.open(draft, flags, 0o666), "wb") as handle:
         handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())
@@ -26,9 +32,9 @@ def write_whole(file: Path, data: bytes) -> None:
 def read_lines(file: Path) -> bytes:
     """Bytes of a file, plain or compressed; a missing one is empty. Raises OSError or EOFError."""
     if file.is_file():
-        return file.read_bytes()
+        return read_file(file, limits.LINES_BYTES)
     packed = _packed(file)
-    return gzip.decompress(packed.read_bytes()) if packed.is_file() else b""
+    return inflate(read_file(packed, limits.LINES_BYTES)) if packed.is_file() else b""
 
 
 def pack(folder: Path) -> list[Path]:

@@ -18,10 +18,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from ssmprof import limits
+from ssmprof.bounded import read_file
 from ssmprof.errors import StoreError
 from ssmprof.records import Environment, Measurement, Outcome, Run, TelemetrySample, encode
-from ssmprof.spec import Scenario, digest
-from ssmprof.store import schema
+from ssmprof.spec import Scenario, check_scenario, digest
+from ssmprof.store import guard, schema
 from ssmprof.store.files import read_lines, unpack, write_whole
 from ssmprof.store.journal import Appender, Journal, read
 
@@ -147,8 +149,10 @@ def resume(path: Path, scenario: Scenario | None = None) -> RunFolder:
 def read_header(path: Path) -> Header:
     """run.json of a folder. Raises StoreError naming the file and the mend."""
     file = path / RUN_FILE
+    if path.is_dir():
+        guard.check(path)
     try:
-        data = file.read_bytes()
+        data = read_file(file, limits.RUN_FILE_BYTES, follow=False)
     except FileNotFoundError:
         raise StoreError(
             f"{path}: not a run folder (no {RUN_FILE})", fix="ssmprof sweep SCENARIO makes one"
@@ -157,9 +161,13 @@ def read_header(path: Path) -> Header:
         raise StoreError(f"{file}: cannot be read: {error.strerror}") from None
     try:
         schema.check_format(msgspec.json.decode(data, type=_Versioned).format, file)
-        return msgspec.json.decode(data, type=Header)
-    except msgspec.MsgspecError as error:
+        header = msgspec.json.decode(data, type=Header)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"{file}: {error}", fix="restore the file; it is written once") from None
+    problem = check_scenario(header.scenario)
+    if problem:
+        raise StoreError(f"{file}: scenario.{problem[0]}: {problem[1]}")
+    return header
 
 
 def load(path: Path) -> Run:
@@ -246,8 +254,9 @@ def _indented(record: msgspec.Struct) -> bytes:
 
 def _decode_file(file: Path, record: Any) -> Any:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=record)
-    except (OSError, msgspec.MsgspecError) as error:
+        data = read_file(file, limits.RUN_FILE_BYTES, follow=False)
+        return msgspec.json.decode(data, type=record)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(
             f"{file}: {error}", fix="restore the file from the recording machine"
         ) from None

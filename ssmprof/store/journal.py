@@ -23,6 +23,7 @@ from ssmprof.store.files import read_lines
 
 SAMPLE_DIGITS = 6  # timers resolve 1e-5 of the shortest call measured
 NUMBER_DIGITS = 8
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 
 
 class Contents(NamedTuple):
@@ -75,7 +76,7 @@ def parse(data: bytes, file: Path, found: int = schema.FORMAT) -> Contents:
                 f"{file}: line {number}: {error}",
                 fix="the line was changed by hand or by another program; restore or delete it",
             ) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if last:
                 return Contents(tuple(outcomes), 1, position)
             raise StoreError(
@@ -101,7 +102,7 @@ class Appender:
         """Open `file` for appending; cut it to `keep_bytes` first (a torn tail)."""
         self.file = file
         try:
-            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._descriptor = os.open(file, _FLAGS, 0o644)
         except OSError as error:
             raise StoreError(f"{file}: cannot be written: {error.strerror}") from None
         try:

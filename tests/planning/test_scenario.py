@@ -9,7 +9,8 @@ from make import block
 
 from ssmprof.errors import ConfigError, nearest
 from ssmprof.planning import library
-from ssmprof.planning.scenario import check_block, load, parse
+from ssmprof.planning.scenario import load, parse
+from ssmprof.spec import check_block
 
 GOOD = """
 question = "Which?"
