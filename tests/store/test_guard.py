@@ -110,9 +110,9 @@ def test_a_file_is_read_up_to_its_most(tmp_path: Path) -> None:
     assert read_file(tmp_path / "a", 5) == b"12345"
     with pytest.raises(OSError, match="larger than"):
         read_file(tmp_path / "a", 4)
-    for other in (Path("/dev/zero"), tmp_path, Path("nul\0name")):
-        with pytest.raises(OSError):
-            read_file(other, 4)
+    for other, why in (("/dev/zero", "regular"), (tmp_path, "directory"), ("nul\0name", "null")):
+        with pytest.raises(OSError, match=why):
+            read_file(Path(other), 4)
 
 
 @pytest.mark.parametrize(
