@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from ssmprof.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, SsmprofError, nearest
+from ssmprof.harmless import terminal
 
 # Group -> command -> module in this package; the order is that of the help page.
 COMMANDS: dict[str, dict[str, str]] = {
@@ -148,7 +149,7 @@ def main(args: list[str] | None = None) -> None:
     except SsmprofError as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {terminal(str(error))}", err=True)
         code = error.exit_code
     except click.ClickException as error:
         error.show()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ssmprof.errors import ConfigError
+from ssmprof.harmless import terminal
 
 if TYPE_CHECKING:
     from ssmprof.records import Run
@@ -26,7 +27,7 @@ def say(text: str) -> None:
     """A line for people, on stderr; nothing with --quiet."""
     context = click.get_current_context(silent=True)
     if not (context and (context.find_root().obj or {}).get("quiet")):
-        click.echo(text, err=True)
+        click.echo(terminal(text), err=True)
 
 
 def run_argument(command: Function) -> Function:
@@ -111,7 +112,7 @@ def emit(table: Table, form: str | None, output: str | None) -> None:
 def write(text: str, output: str | None) -> None:
     """Text to stdout, or to a file that is named on stderr. Raises ConfigError if it cannot be."""
     if output is None or output == "-":
-        click.echo(_printable(text), nl=False)
+        click.echo(_printable(terminal(text)), nl=False)
         return
     try:
         Path(output).write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssmprof.harmless import one_line
 from ssmprof.records import Failure, Job, Measurement, Outcome
 from ssmprof.units import format_bytes, format_context, format_duration, format_time
 
@@ -99,7 +100,11 @@ class Reporter:
 
 
 def describe(outcome: Outcome) -> str:
-    """`mamba2 prefill 32K b1 graph  246 ms ±0.7 %`, or why there is no time."""
+    """`mamba2 prefill 32K b1 graph  246 ms ±0.7 %`, or why there is no time; always one line."""
+    return one_line(_described(outcome))
+
+
+def _described(outcome: Outcome) -> str:
     point = outcome.point
     where = f"{point.block} {point.phase} {format_context(point.context)} b{point.batch}"
     where = f"{where} {point.execution}, round {outcome.round + 1}"
@@ -107,13 +112,13 @@ def describe(outcome: Outcome) -> str:
         tags = [_WARN[note.kind] for note in outcome.notes if note.kind in _WARN]
         return f"{where}  {format_time(outcome.time_s)}{_noise(outcome)} {' '.join(tags)}".rstrip()
     asked = f" (asked for {format_bytes(outcome.asked_bytes)})" if outcome.asked_bytes else ""
-    return f"! {where}: {outcome.reason}{asked}: {outcome.detail.splitlines()[0][:160]}"
+    return f"! {where}: {outcome.reason}{asked}: {''.join(outcome.detail.splitlines()[:1])[:160]}"
 
 
 def _noise(measured: Measurement) -> str:
     from ssmprof.analysis.stats import median_order_interval
 
-    if len(measured.times_s) < 6:
+    if len(measured.times_s) < 6 or measured.time_s <= 0:
         return ""
     low, high = median_order_interval(measured.times_s)
     return f" ±{(high - low) / 2 / measured.time_s * 100:.1f} %"

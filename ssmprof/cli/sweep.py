@@ -19,6 +19,7 @@ from ssmprof.errors import (
     EXIT_PARTIAL,
     EXIT_WITHHELD,
 )
+from ssmprof.harmless import terminal
 
 if TYPE_CHECKING:
     from ssmprof.devices.base import Device
@@ -194,7 +195,7 @@ def _conclude(path: Path, end: End, min_trust: str) -> int:
     if end == "out-of-time":
         say(f"time budget used up. Resume: ssmprof sweep --resume {path}")
     analysis = analyze(run)
-    click.echo(summary(run, analysis), nl=False)
+    click.echo(terminal(summary(run, analysis)), nl=False)
     say(f"Trust {analysis.trust.grade}. Next: ssmprof report {path}")
     if analysis.trust.withheld or analysis.trust.grade > min_trust:
         return EXIT_WITHHELD
