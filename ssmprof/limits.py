@@ -16,9 +16,10 @@ RUN_FILE_BYTES = 8 * MIB  # run.json and environments: a scenario of every prese
 PAGE_BYTES = 256 * MIB  # a page above 20 MB is refused when it is written, unless forced
 # 100,000 points with times per kernel are 400 MB of lines: an H100's run has 4 KB a line.
 LINES_BYTES = 2048 * MIB
-# JSON lines shrink to a tenth, equal ones to a hundredth; deflate itself can reach 1 to 1,030.
-INFLATION = 250
+# Lines of a run shrink to a tenth, columns of a page to a thirtieth; deflate can reach 1 to 1,030.
+INFLATION = 100
 INFLATION_FREE_BYTES = MIB  # small data may shrink as it likes
+PAGE_VALUES = 20_000_000  # written out from short columns: 100,000 points have a tenth of it
 FOLDER_ENTRIES = 100_000  # files in a run folder; a stack file per point of the largest run
 FOLDER_DEPTH = 8  # a run folder has one level of folders
 

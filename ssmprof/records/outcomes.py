@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from ssmprof.records.base import Record, median
+from ssmprof.records.base import Record, Samples, median
 from ssmprof.records.machine import Clocks, Environment, TelemetrySample
 from ssmprof.records.point import Point
 from ssmprof.spec import Budget, Passes, Scenario, Subject
 
 FailureReason = Literal["out-of-memory", "timeout", "crash", "unsupported", "skipped"]
 Route = Literal["graph-events", "stream-events", "cupti", "prefix-replay", "wall-clock"]
+# What a note is about, for programs; its text is for people.
+NoteKind = Literal[
+    "noisy", "throttled", "power-cap", "clock", "swapped", "warm-up", "below-timer", "closure",
+    "unnamed", "route", "energy", "host", "memory", "compiled", "broken-pass",
+]  # fmt: skip
 Family = Literal[
     "scan", "conv", "attention", "gemm", "norm", "elementwise", "copy", "rope", "moe",
     "embedding", "other", "launch-gap",
@@ -36,7 +41,7 @@ class Job(Record, frozen=True, kw_only=True):
 class Note(Record, frozen=True, kw_only=True):
     """A tag on a result: `kind` for programs (noisy, throttled, closure), `text` for people."""
 
-    kind: str
+    kind: NoteKind
     text: str
 
 
@@ -52,7 +57,7 @@ class KernelTime(Record, frozen=True, kw_only=True):
     kernel: str
     family: Family
     calls: int
-    times_s: tuple[float, ...]
+    times_s: Samples
     provider: str | None = None
     cupti_s: float | None = None
 
@@ -145,7 +150,8 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     """One point, measured in one round.
 
     `times_s` are raw samples of one call in the point's execution; `hot_times_s` the same with the
-    L2 cache left as the previous call left it. `cold_s` is the first call in a fresh process, None
+    L2 cache left as the previous call left it. What timing itself costs is taken off, so a call
+    below what can be timed has samples of zero or less, and the note `below-timer`. `cold_s` is the first call in a fresh process, None
     only for published results. `launches` counts kernel launches of one call.
     `wall_s` is everything this point took, `measuring_s` the part of it spent in timed samples and
     in the passes beside them: building, warming up and capturing are not in it.
@@ -154,7 +160,7 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     point: Point
     round: int
     environment: str
-    times_s: tuple[float, ...]
+    times_s: Samples
     timer: Literal["cuda-graph", "cuda-events", "wall-clock"]
     cold_s: float | None
     calls_per_sample: int = 1

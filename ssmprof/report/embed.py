@@ -6,6 +6,7 @@ quartiles and the median stay; per point the heaviest kernels, the others summed
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from ssmprof.records import Attribution, Environment, KernelTime, Measurement, Run, encode, median
 from ssmprof.report.columns import from_columns, to_columns
 from ssmprof.report.redact import redact
+from ssmprof.spec import check_scenario
 from ssmprof.store import schema
 
 _COLUMNS = ("outcomes", "telemetry")
@@ -53,14 +55,27 @@ def encoded(run: Run) -> bytes:
 
 def decoded(data: bytes) -> Run:
     """The run that a page holds; pages of earlier versions hold it in rows. Raises ValueError."""
+    try:
+        run = _decoded(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    problem = check_scenario(run.scenario)
+    if problem:
+        raise ValueError(f"scenario.{problem[0]}: {problem[1]}")
+    return run
+
+
+def _decoded(data: bytes) -> Run:
     plain = msgspec.json.decode(data)
     try:
         for name in _COLUMNS:
             if isinstance(plain.get(name), dict):
                 plain[name] = from_columns(plain[name])
-        found = plain.pop("format", 1)
+        found = schema.check_format(plain.pop("format", 1), Path("page"))
         plain["outcomes"] = [schema.upgrade(line, found) for line in plain["outcomes"]]
-    except (AttributeError, IndexError, KeyError, StopIteration, TypeError) as error:
+    except (
+        AttributeError, IndexError, KeyError, OverflowError, StopIteration, TypeError,
+    ) as error:  # fmt: skip
         raise ValueError(f"its columns do not fit together: {error}") from error
     return msgspec.convert(plain, Run)
 
