@@ -21,6 +21,8 @@ from ssmprof.records import (
     KernelTime,
     Measurement,
     Memory,
+    Note,
+    NoteKind,
     Outcome,
     Point,
     Run,
@@ -131,6 +133,11 @@ def attribution(whole_s: float = 1e-3, **shares: float) -> Attribution:
         marks=len(kernels),
         mark_cost_s=2.56e-6,
     )
+
+
+def note(kind: NoteKind = "noisy", text: str = "virtual") -> Note:
+    """A tag."""
+    return Note(kind=kind, text=text)
 
 
 def memory(context: int = 1024, **changes: Any) -> Memory:

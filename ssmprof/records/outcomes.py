@@ -151,8 +151,9 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
 
     `times_s` are raw samples of one call in the point's execution; `hot_times_s` the same with the
     L2 cache left as the previous call left it. What timing itself costs is taken off, so a call
-    below what can be timed has samples of zero or less, and the note `below-timer`. `cold_s` is the first call in a fresh process, None
-    only for published results. `launches` counts kernel launches of one call.
+    below what can be timed has samples of zero or less, and the note `below-timer`.
+    `cold_s` is the first call in a fresh process, None only for published results. `launches`
+    counts kernel launches of one call.
     `wall_s` is everything this point took, `measuring_s` the part of it spent in timed samples and
     in the passes beside them: building, warming up and capturing are not in it.
     """

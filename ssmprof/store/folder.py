@@ -270,7 +270,7 @@ def _read_telemetry(file: Path) -> tuple[TelemetrySample, ...]:
             continue
         try:
             samples.append(msgspec.json.decode(line, type=TelemetrySample))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             if number < len(lines):
                 raise StoreError(f"{file}: line {number}: {error}", fix="delete the line") from None
     return tuple(samples)
