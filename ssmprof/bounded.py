@@ -11,6 +11,7 @@ import os
 import stat
 import zlib
 from pathlib import Path
+from typing import Any
 
 from ssmprof import limits
 
@@ -37,6 +38,21 @@ def read_file(file: Path, most_bytes: int, *, follow: bool = True) -> bytes:
     if len(data) > most_bytes:
         raise OSError(errno.EFBIG, f"larger than {_size(most_bytes)}, which is the most")
     return data
+
+
+def toml(text: str) -> dict[str, Any]:
+    """A TOML document. Raises ValueError where it is none, or one that takes a parser for ever."""
+    import msgspec
+
+    # A key of so many parts costs the square of them.
+    if any(line.count(".") > limits.TOML_DOTS for line in text.splitlines()):
+        raise ValueError(f"a line with more than {limits.TOML_DOTS:,} dots")
+    try:
+        return msgspec.toml.decode(text)
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def inflate(data: bytes, most_bytes: int = limits.LINES_BYTES) -> bytes:

@@ -23,6 +23,8 @@ PAGE_VALUES = 20_000_000  # written out from short columns: 100,000 points have 
 FOLDER_ENTRIES = 100_000  # files in a run folder; a stack file per point of the largest run
 FOLDER_DEPTH = 8  # a run folder has one level of folders
 
+TOML_DOTS = 1_000  # in one line of TOML: a key has a handful of parts
+
 # A question.
 CONTEXT_TOKENS = 2**30  # a hundred times the longest context that a model claims
 CONTEXTS = 10_000  # lengths of one sweep: more than pixels of a curve

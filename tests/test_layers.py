@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ssmprof"
 BASE = (
     "records", "spec", "scopes", "units", "families", "chips", "errors", "limits", "bounded",
-    "harmless",
+    "harmless", "private",
 )  # fmt: skip
 # Part of ssmprof -> the parts it may import. Everything may import itself and the base.
 ALLOWED: dict[str, tuple[str, ...]] = {

@@ -67,7 +67,7 @@ def build(
     example: Example | None = None
     with device:
         if kind == "hf":
-            module = _hugging_face(spec, Path(rest), dtype)
+            module = _hugging_face(spec, Path(rest).expanduser(), dtype)
         else:
             made = _function(spec)()
             module, example = made if isinstance(made, tuple) else (made, None)
@@ -92,7 +92,9 @@ def _function(spec: ForeignSpec) -> Callable[[], Any]:
     where, _, name = spec.factory.rpartition(":")
     try:
         module = (
-            _from_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+            _from_file(Path(where).expanduser())
+            if where.endswith(".py")
+            else importlib.import_module(where)
         )
     except (ImportError, OSError, ValueError) as error:
         raise ConfigError(

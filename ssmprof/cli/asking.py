@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from ssmprof.cli.options import batch_type, bytes_type, contexts_type, duration_type
 from ssmprof.errors import ConfigError, nearest
+from ssmprof.private import at_home
 
 if TYPE_CHECKING:
     from ssmprof.spec import Scenario, Subject
@@ -69,13 +70,15 @@ def agree(scenario: Scenario, names: tuple[str, ...], run: str) -> None:
     from ssmprof.spec import ForeignSpec
 
     held = [block.factory for block in scenario.blocks if isinstance(block, ForeignSpec)]
+    known = {at_home(factory) for factory in held}
     for name in names:
-        if name not in held:
+        if at_home(name) not in known:
             raise click.UsageError(
                 f'--resume goes on with the scenario of the run; "{name}" is none of its models'
             )
         _refuse_unless_typed(name)
-    unnamed = [factory for factory in held if factory not in names]
+    named = set(map(at_home, names))
+    unnamed = [factory for factory in held if at_home(factory) not in named]
     if unnamed:
         raise ConfigError(
             f"{run}: holds a model whose code is {', '.join(unnamed)}",

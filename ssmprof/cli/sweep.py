@@ -20,6 +20,7 @@ from ssmprof.errors import (
     EXIT_WITHHELD,
 )
 from ssmprof.harmless import terminal
+from ssmprof.private import without_own
 
 if TYPE_CHECKING:
     from ssmprof.devices.base import Device
@@ -64,10 +65,14 @@ def command(
     Ctrl-C finishes the point and saves; twice stops now. Example: ssmprof sweep quickstart
     """
     from ssmprof.devices import detect
+    from ssmprof.report.redact import recorded_scenario
     from ssmprof.store import files
     from ssmprof.store import folder as store
 
-    scenario = store.read_header(Path(resume)).scenario if resume else asked(what, **axes)
+    if resume:
+        scenario = store.read_header(Path(resume)).scenario
+    else:
+        scenario = recorded_scenario(asked(what, **axes))
     if dry_run:
         from ssmprof.cli.plan import show
 
@@ -127,6 +132,7 @@ def _measure(
     from ssmprof.planning.again import noisy_again
     from ssmprof.planning.expand import expand
     from ssmprof.planning.refine import refine
+    from ssmprof.report.redact import cleaned, recorded
     from ssmprof.sweep import sweep
 
     journal = run_folder.journal
@@ -148,7 +154,7 @@ def _measure(
         device.kind,
         known=journal.outcomes,
         on_environment=lambda found: run_folder.add_environment(
-            replace(found, calibration=calibration)
+            replace(found, calibration=cleaned(calibration, without_own))
         ),
         watch=guard,
         room=guard.room_bytes if guard is not None else None,
@@ -159,7 +165,7 @@ def _measure(
         return sweep(
             scenario,
             journal,
-            client,
+            lambda todo: (recorded(outcome) for outcome in client(todo)),
             lambda asked, outcomes: reporter.expect(refine(asked, outcomes)),
             expand=lambda _: jobs,
             on_outcome=reporter.outcome,
@@ -179,7 +185,7 @@ def _new_folder(scenario: Scenario, device: Device) -> Path:
 
 
 def _command_line() -> str:
-    return shlex.join(["ssmprof", *sys.argv[1:]])
+    return without_own(shlex.join(["ssmprof", *sys.argv[1:]]))
 
 
 def _conclude(path: Path, end: End, min_trust: str) -> int:

@@ -22,6 +22,7 @@ from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device
 from ssmprof.devices.cpu import cpu_name
 from ssmprof.errors import NoDeviceError
+from ssmprof.private import without_own
 from ssmprof.records import Environment
 
 # Distributions whose version can change a number: kernels, models, and what measures them.
@@ -41,7 +42,7 @@ def bare(kind: Literal["cuda", "cpu"]) -> Environment:
     except NoDeviceError as error:
         device = NullDevice(kind, str(error.cause or error), kind)
     try:
-        return Environment(**_common(device, kind))
+        return _environment(_common(device, kind))
     finally:
         device.close()
 
@@ -72,7 +73,17 @@ def probe(device: Device, kind: Literal["cuda", "cpu"]) -> Environment:
             "l2_bytes": getattr(properties, "L2_cache_size", None),
             "unified_memory": bool(getattr(properties, "is_integrated", False)),
         }
-    return Environment(**values)
+    return _environment(values)
+
+
+def _environment(values: dict[str, Any]) -> Environment:
+    """The record, without the names of this user, host and home."""
+    clean: dict[str, Any] = {
+        name: without_own(value) if isinstance(value, str) and name != "kind" else value
+        for name, value in values.items()
+    }
+    clean["missing"] = {name: without_own(why) for name, why in values["missing"].items()}
+    return Environment(**clean)
 
 
 def prepare() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from ssmprof.records import Attribution, Environment, KernelTime, Measurement, Run, encode, median
+from ssmprof.records import Attribution, KernelTime, Measurement, Run, encode, median
 from ssmprof.report.columns import from_columns, to_columns
-from ssmprof.report.redact import redact
+from ssmprof.report.redact import redacted
 from ssmprof.spec import check_scenario
 from ssmprof.store import schema
 
@@ -31,17 +31,7 @@ def compact(run: Run, *, identifiers: bool) -> Run:
         _measurement(one) if isinstance(one, Measurement) else one for one in run.outcomes
     )
     slim = replace(run, outcomes=outcomes, telemetry=run.telemetry[:: _step(len(run.telemetry))])
-    if identifiers:
-        return slim
-    slim = replace(
-        slim,
-        command=redact(slim.command) if slim.command else None,
-        outcomes=tuple(
-            one if isinstance(one, Measurement) else replace(one, detail=redact(one.detail))
-            for one in slim.outcomes
-        ),
-    )
-    return _without_identifiers(slim)
+    return slim if identifiers else redacted(slim)
 
 
 def encoded(run: Run) -> bytes:
@@ -78,31 +68,6 @@ def _decoded(data: bytes) -> Run:
     ) as error:  # fmt: skip
         raise ValueError(f"its columns do not fit together: {error}") from error
     return msgspec.convert(plain, Run)
-
-
-def _without_identifiers(run: Run) -> Run:
-    """Redacted environments under their new fingerprints, and outcomes that refer to those."""
-    names: dict[str, str] = {}
-    machines: dict[str, Environment] = {}
-    for fingerprint, machine in run.environments.items():
-        clean = msgspec.convert(_redacted(msgspec.to_builtins(machine)), Environment)
-        names[fingerprint] = clean.fingerprint
-        machines[clean.fingerprint] = clean
-    outcomes = tuple(
-        replace(one, environment=names.get(one.environment, one.environment))
-        for one in run.outcomes
-    )
-    return replace(run, environments=machines, outcomes=outcomes)
-
-
-def _redacted(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {key: _redacted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_redacted(item) for item in value]
-    return value
 
 
 def _step(count: int, most: int = 300) -> int:

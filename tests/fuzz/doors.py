@@ -7,6 +7,8 @@ What was accepted goes on to what a person would do next: plan it, or ask the ru
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import math
 import re
@@ -196,8 +198,13 @@ def _page_input(rng: Random) -> bytes:
     if kind < 0.25:
         return mutate.data(rng, pack(json.dumps(good).encode()).encode())
     if kind < 0.3:
-        return pack(rng.choice((b"0", b"[", b"[0,")) * rng.choice((10**5, 10**7, 10**8))).encode()
+        return _bomb(rng.choice((b"0", b"[", b"[0,")), rng.choice((10**5, 10**7, 5 * 10**7)))
     return pack(mutate.as_json(rng, good, by_bytes=0.25)).encode()
+
+
+@cache
+def _bomb(piece: bytes, count: int) -> bytes:
+    return base64.b64encode(gzip.compress(piece * count, compresslevel=1))
 
 
 @cache

@@ -40,11 +40,14 @@ def _late(*_: object) -> None:
     raise _LateError
 
 
-def one(door: Door, name: str, seed: int, index: int, scratch: Path) -> tuple[str, str]:
+def one(door: Door, data: bytes, scratch: Path) -> tuple[str, str]:
     """Bring one input in: (kind of fault, or accepted or refused; what it was)."""
-    data = door.make(Random(f"{seed} {name} {index}"))
     try:
-        wrong = door.enter(data, scratch)
+        signal.setitimer(signal.ITIMER_REAL, DEADLINE_S)
+        try:
+            wrong = door.enter(data, scratch)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     except door.refusal as refused:
         return ("refused", "") if "Traceback" not in str(refused) else ("tracebacks", str(refused))
     except _LateError:
@@ -65,11 +68,10 @@ def _serve(name: str, seed: int, start: int, count: int, results: Connection) ->
     signal.signal(signal.SIGALRM, _late)
     with tempfile.TemporaryDirectory(prefix="ssmprof-fuzz-") as scratch:
         for index in range(start, count):
+            data = DOORS[name].make(Random(f"{seed} {name} {index}"))
             results.send((index, "begun", "", 0.0))
             began = time.perf_counter()
-            signal.setitimer(signal.ITIMER_REAL, DEADLINE_S)
-            kind, text = one(DOORS[name], name, seed, index, Path(scratch))
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            kind, text = one(DOORS[name], data, Path(scratch))
             results.send((index, kind, text, time.perf_counter() - began))
     results.send((count, "done", "", 0.0))
 
