@@ -54,6 +54,10 @@ class Device(Protocol):
         """What power and energy cover."""
         ...
 
+    def driver(self) -> str | None:
+        """Version of the device's driver."""
+        ...
+
     def sm_hz(self) -> float | None:
         """Present clock of the compute units."""
         ...
@@ -143,6 +147,9 @@ class NullDevice:
 
     def _absent(self, reading: str) -> None:
         self.missing.setdefault(reading, self.reason)
+
+    def driver(self) -> str | None:
+        return self._absent("driver")
 
     def sm_hz(self) -> float | None:
         return self._absent("sm_hz")

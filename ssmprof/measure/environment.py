@@ -104,7 +104,8 @@ def _common(device: Device, kind: Literal["cuda", "cpu"]) -> dict[str, Any]:
         "platform": f"{platform.system().lower()}-{platform.machine()}",
         "chip": find_chip(device.name),
         "memory_bytes": device.memory_bytes(),
-        "driver": _driver() if kind == "cuda" else None,
+        # WSL has no such file, though the driver's own library answers.
+        "driver": (_driver() or device.driver()) if kind == "cuda" else None,
         "cpu": cpu_name(),
         "clocks_locked": None if pinned is None else pinned == "pinned",
         "providers": {
@@ -118,7 +119,9 @@ def _common(device: Device, kind: Literal["cuda", "cpu"]) -> dict[str, Any]:
     values |= {name: found for name in of_board if (found := getattr(device, name, None))}
     if "board" in values:  # by its number: a module that is not in the table has no peaks
         values["chip"] = getattr(device, "chip", None) if kind == "cuda" else None
-    absent = {"driver": "not readable"} if kind == "cuda" and values["driver"] is None else {}
+    absent: dict[str, str] = {}
+    if kind == "cuda" and values["driver"] is None:
+        absent["driver"] = device.missing.get("driver", "not readable")
     return values | {"missing": absent}
 
 

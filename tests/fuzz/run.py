@@ -27,7 +27,8 @@ from typing import Any
 from fuzz.doors import DOORS, Door
 
 KINDS = ("tracebacks", "wrong accepts", "hangs", "deaths", "memory exhausted")
-DEADLINE_S = 10.0  # a hundred times what the slowest good input takes
+DEADLINE_S = 10.0  # of computing: a hundred times what the slowest good input takes
+WAITING = 6  # deadlines that an input may take in all, on a machine that does other work, too
 MEMORY_BYTES = 4 * 2**30  # of address space beyond what importing took
 OUT = Path(__file__).parents[2] / "reports" / "faults" / "fuzz.json"
 
@@ -43,10 +44,12 @@ def _late(*_: object) -> None:
 def one(door: Door, data: bytes, scratch: Path) -> tuple[str, str]:
     """Bring one input in: (kind of fault, or accepted or refused; what it was)."""
     try:
-        signal.setitimer(signal.ITIMER_REAL, DEADLINE_S)
+        signal.setitimer(signal.ITIMER_PROF, DEADLINE_S)
+        signal.setitimer(signal.ITIMER_REAL, WAITING * DEADLINE_S)
         try:
             wrong = door.enter(data, scratch)
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
     except door.refusal as refused:
         return ("refused", "") if "Traceback" not in str(refused) else ("tracebacks", str(refused))
@@ -65,7 +68,8 @@ def _serve(name: str, seed: int, start: int, count: int, results: Connection) ->
     with open("/proc/self/statm") as statm:
         mapped = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
-    signal.signal(signal.SIGALRM, _late)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, _late)
     with tempfile.TemporaryDirectory(prefix="ssmprof-fuzz-") as scratch:
         for index in range(start, count):
             data = DOORS[name].make(Random(f"{seed} {name} {index}"))
@@ -110,10 +114,11 @@ def through(name: str, seed: int, count: int) -> dict[str, Any]:
 
 def _answer(results: Connection, child: Any) -> tuple[str, str | int, float]:
     """The next word of the child; a hang that no signal ends, and a death, are answers, too."""
-    if not results.poll(3 * DEADLINE_S):
+    most_s = 2 * WAITING * DEADLINE_S
+    if not results.poll(most_s):
         child.kill()
         child.join()
-        return "hangs", f"no signal ends it; longer than {3 * DEADLINE_S:.0f} s", 3 * DEADLINE_S
+        return "hangs", f"no signal ends it; longer than {most_s:.0f} s", most_s
     try:
         index, kind, text, taken_s = results.recv()
     except EOFError:
