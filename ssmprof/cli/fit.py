@@ -38,7 +38,6 @@ def command(
     Example: ssmprof fit llama-3.2-1b mamba2-780m --cap 8GiB
     """
     from ssmprof.devices import detect
-    from ssmprof.devices.jetson.device import guard_of
     from ssmprof.measure.client import Client
     from ssmprof.measure.fit import Fit, fit, predicted_longest
     from ssmprof.planning import feasible
@@ -54,7 +53,7 @@ def command(
     opened = detect(device)  # type: ignore[arg-type]
     machine = feasible.Machine.of_device(opened.name, opened.kind, opened.memory_bytes())
     # On a board the memory is shared: what is left of it counts, and a watch keeps the rest alive.
-    guard = guard_of(opened)
+    guard = opened.onboard.guard() if opened.onboard is not None else None
     limit = cap or (guard.room_bytes() if guard else None) or machine.memory_bytes
     opened.close()
     if limit is None:

@@ -125,7 +125,6 @@ def _measure(
     from msgspec.structs import replace
 
     from ssmprof.cli.progress import Reporter
-    from ssmprof.devices.jetson.device import guard_of
     from ssmprof.measure.client import Client
     from ssmprof.measure.telemetry import Telemetry
     from ssmprof.planning import feasible
@@ -149,7 +148,7 @@ def _measure(
     if not examine:
         say("! machine not examined: this run can carry no verdict")
     machine = feasible.Machine.of_device(device.name, device.kind, device.memory_bytes())
-    guard = guard_of(device)
+    guard = device.onboard.guard() if device.onboard is not None else None
     client = Client(
         device.kind,
         known=journal.outcomes,
@@ -161,8 +160,9 @@ def _measure(
         predict=lambda job: feasible.peak_bytes(job, machine),
         folder=run_folder.path,
     )
-    with reporter, client, Telemetry(device, run_folder.add_telemetry, hz=_TELEMETRY_HZ):
-        return sweep(
+    beside = Telemetry(device, run_folder.add_telemetry, hz=_TELEMETRY_HZ)
+    with reporter, client, beside:
+        end = sweep(
             scenario,
             journal,
             lambda todo: (recorded(outcome) for outcome in client(todo)),
@@ -170,6 +170,9 @@ def _measure(
             expand=lambda _: jobs,
             on_outcome=reporter.outcome,
         )
+    if beside.error is not None:
+        say(f"! readings beside the run ended after {beside.samples}: {beside.error}")
+    return end
 
 
 def _new_folder(scenario: Scenario, device: Device) -> Path:

@@ -115,10 +115,12 @@ def _common(device: Device, kind: Literal["cuda", "cpu"]) -> dict[str, Any]:
         "git": git(),
     }
     # A board knows what a plain GPU has no word for.
-    of_board = ("board", "l4t", "power_mode", "sm_cap_hz", "memory_cap_hz")
-    values |= {name: found for name in of_board if (found := getattr(device, name, None))}
-    if "board" in values:  # by its number: a module that is not in the table has no peaks
-        values["chip"] = getattr(device, "chip", None) if kind == "cuda" else None
+    board = device.onboard
+    if board is not None:
+        of_board = ("board", "l4t", "power_mode", "sm_cap_hz", "memory_cap_hz")
+        values |= {name: found for name in of_board if (found := getattr(board, name))}
+        # By its number: a module that is not in the table has no peaks.
+        values["chip"] = board.chip if kind == "cuda" else None
     absent: dict[str, str] = {}
     if kind == "cuda" and values["driver"] is None:
         absent["driver"] = device.missing.get("driver", "not readable")

@@ -20,8 +20,8 @@ _MOST_HZ = 10.0
 class Telemetry:
     """Samples a device until closed; each sample goes to `sink` on the sampling thread.
 
-    Use as a context manager. A sink that fails ends the sampling, and `error` keeps why; the run it
-    stands beside goes on.
+    Use as a context manager. A sink that fails ends the sampling, and `error` keeps why, for who
+    opened it to say; the run it stands beside goes on.
     """
 
     def __init__(

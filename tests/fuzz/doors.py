@@ -38,7 +38,7 @@ from ssmprof.report.text import summary
 from ssmprof.spec import MIXERS, SUBLAYERS, BlockSpec, Scenario, digest
 from ssmprof.store import folder
 
-_SMALL = 3_000  # points that are planned, so that a door's time is the door's
+_SMALL = 200  # points that are planned, so that a door's time is the door's
 
 
 @dataclass(frozen=True)
