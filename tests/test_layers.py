@@ -182,3 +182,13 @@ def test_no_file_needs_an_apology_for_its_length() -> None:
         if (count := len(path.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert not long
+
+
+def test_who_measures_asks_a_device_what_it_can_and_not_which_it_is() -> None:
+    for path in FILES:
+        if part_of(path) == "devices":
+            continue
+        for module, line, _ in imports(path):
+            where = f"{path.relative_to(ROOT)}:{line}: {module}"
+            assert not module.startswith("ssmprof.devices.jetson.device"), where
+            assert not module.endswith(("JetsonDevice", "NvmlDevice", "CpuDevice")), where
