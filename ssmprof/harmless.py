@@ -18,9 +18,9 @@ _SEQUENCES = re.compile(
     r"|\x1b[ -/]{0,8}[0-~]"
 )
 # C0 and C1 but tab and line feed; marks that turn the direction of text round, line separators,
-# the byte order mark, invisible tags, halves of surrogate pairs.
+# the byte order mark, what is no character, invisible tags, halves of surrogate pairs.
 _CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff"
     "\U000e0000-\U000e007f\ud800-\udfff]"
 )
 _BREAKS = re.compile(r"[\t\n\r\v\f\x85\u2028\u2029]+")

@@ -120,3 +120,30 @@ def test_errors_and_tables_of_a_hostile_run_are_plain_text(
         said = capsys.readouterr()
         assert "\x1b" not in said.out + said.err
         assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("form", ["csv", "markdown", "chrome-trace", "speedscope", "openmetrics"])
+def test_every_export_of_text_is_plain(form: str, tmp_path: Path) -> None:
+    from ssmprof.report.export import EXPORTS
+
+    evil = "\x1b[31m=1+1\n| x | `y`\u202e"
+    asked = make.scenario("attention", "mamba2", contexts=(512, 8192))
+    laws = make.power_law(attention=(1.0, 2.0), mamba2=(8000.0, 1.0))
+    outcomes = [
+        replace(
+            one,
+            point=replace(one.point, block=f"{evil}{one.point.block}"),
+            attribution=make.attribution(one.time_s),
+        )
+        for one in laws(make.jobs(asked))
+    ]
+    blocks = tuple(replace(block, name=f"{evil}{block.name}") for block in asked.blocks)
+    asked = replace(asked, name=evil, question=evil, blocks=blocks)
+    for file in EXPORTS[form](make.run(*outcomes, asked=asked), tmp_path):
+        text = file.read_text("utf-8")
+        assert text == terminal(text)
+        if form == "markdown":
+            assert "\n| x |" not in text
+        if form == "csv":
+            cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
+            assert not any(cell.startswith(("=", "+", "@")) for cell in cells)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from ssmprof import limits
 from ssmprof.cli.options import batch_type, bytes_type, contexts_type, duration_type
 from ssmprof.errors import ConfigError, nearest
 from ssmprof.private import at_home
@@ -38,7 +39,9 @@ def axis_options(command: Function) -> Function:
         click.option(
             "--device", type=click.Choice(["any", "cuda", "cpu"]), help="Where to measure."
         ),
-        click.option("--rounds", type=click.IntRange(min=1), help="Processes per contender."),
+        click.option(
+            "--rounds", type=click.IntRange(1, limits.ROUNDS), help="Processes per contender."
+        ),
         click.option("--phase", help="prefill, decode, or both with a comma."),
         click.option("--batch", metavar="LIST", callback=batch_type, help="Such as 1,4."),
         click.option(

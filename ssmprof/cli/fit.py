@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssmprof import limits
 from ssmprof.cli.asking import asked
 from ssmprof.cli.options import bytes_type, emit, say, stored_options, table_options
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("what", nargs=-1, metavar="SCENARIO | MODEL...", required=True)
 @click.option("--cap", metavar="SIZE", callback=bytes_type, help="Such as 8GiB; all by default.")
 @click.option("--phase", type=click.Choice(["prefill", "decode"]), default="prefill")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--batch", type=click.IntRange(1, limits.BATCH), default=1, show_default=True)
 @click.option("--most", metavar="TOKENS", default="1M", show_default=True)
 @click.option("--step", metavar="TOKENS", default="1K", show_default=True)
 @click.option("--device", type=click.Choice(["any", "cuda", "cpu"]), default="any")

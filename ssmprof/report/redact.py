@@ -7,13 +7,14 @@ environment goes under its new fingerprint, and two names that become alike are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
 from typing import Any
 
 from msgspec import Struct, inspect
 from msgspec.structs import replace
 
+from ssmprof.harmless import one_line, terminal
 from ssmprof.private import at_home, redact, without_own
 from ssmprof.records import Outcome, Run
 from ssmprof.spec import ForeignSpec, Scenario
@@ -22,9 +23,24 @@ Clean = Callable[[str], str]
 
 
 def redacted(run: Run) -> Run:
-    """The run as it may be shown to anybody."""
-    names = _distinct(block.name for block in run.scenario.blocks)
-    clean: Clean = lambda text: names.get(text) or redact(text)  # noqa: E731
+    """The run as it may be shown to anybody: names nobody, and holds nothing but plain text."""
+    return _shown(run, _private)
+
+
+def plain(run: Run) -> Run:
+    """The run with its names, as plain text: a figure cannot hold a control character."""
+    return _shown(run, terminal)
+
+
+@lru_cache(maxsize=65_536)
+def _private(text: str) -> str:
+    return redact(terminal(text))
+
+
+def _shown(run: Run, cleaning: Clean) -> Run:
+    blocks = (block.name for block in run.scenario.blocks)
+    names = _distinct(blocks, lambda name: one_line(cleaning(name)))
+    clean: Clean = lambda text: names.get(text) or cleaning(text)  # noqa: E731
     machines = {name: cleaned(machine, clean) for name, machine in run.environments.items()}
     prints = {name: machine.fingerprint for name, machine in machines.items()}
     found = cleaned(replace(run, environments={}), clean)
@@ -84,7 +100,7 @@ def _cleaned_struct(value: Struct, clean: Clean) -> Any:
     return replace(value, **changes) if changes else value
 
 
-def _distinct(names: Any, clean: Clean = redact) -> dict[str, str]:
+def _distinct(names: Iterable[str], clean: Clean) -> dict[str, str]:
     """Name -> its cleaned form, numbered where another name has become the same."""
     found: dict[str, str] = {}
     for name in names:
@@ -117,4 +133,4 @@ def _has_text(kind: Any, inside: frozenset[type]) -> bool:
     return any(_has_text(part, inside) for part in parts)
 
 
-__all__ = ["cleaned", "recorded", "recorded_scenario", "redact", "redacted"]
+__all__ = ["cleaned", "plain", "recorded", "recorded_scenario", "redact", "redacted"]

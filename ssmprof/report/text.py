@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ssmprof.analysis.findings import Analysis
+from ssmprof.harmless import markdown_cell
 from ssmprof.records import Run
 from ssmprof.report import rows
 from ssmprof.report.conclusions import verdicts
@@ -48,7 +49,7 @@ def _thinned(contexts: list[int]) -> list[int]:
 
 def markdown(run: Run, analysis: Analysis) -> str:
     """The same for an issue, a wiki or a CI summary."""
-    parts = [f"# {run.scenario.name}\n\n{run.scenario.question}\n"]
+    parts = [f"# {markdown_cell(run.scenario.name)}\n\n{markdown_cell(run.scenario.question)}\n"]
     for facet, said in verdicts(run, analysis).items():
         table = _times(compare(run, facet))
         parts.append(

@@ -22,7 +22,7 @@ from ssmprof.records import Calibration, Environment, Failure, Measurement, Run
 from ssmprof.report import to_html
 from ssmprof.report.embed import compact, encoded
 from ssmprof.report.html import unpack
-from ssmprof.report.redact import cleaned, recorded, recorded_scenario, redacted
+from ssmprof.report.redact import cleaned, plain, recorded, recorded_scenario, redacted
 from ssmprof.spec import ForeignSpec
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -176,6 +176,15 @@ def test_no_marker_is_left_in_a_page(mark: str) -> None:
     assert len(places) > 3
     for place in places:
         assert mark not in place
+
+
+@pytest.mark.parametrize("identifiers", [True, False])
+def test_control_characters_of_a_run_are_in_no_page(identifiers: bool) -> None:
+    run = laid(pages.rich((512, 8192), phase=("prefill",)), "\x1b[31m\x00\u202e\ufffex")
+    page = to_html(run, identifiers=identifiers)
+    assert not set("\x1b\x00\u202e\ufffe") & set(page)
+    assert "x attention" in page
+    assert not [text for text in strings(plain(run)) if "\x00" in text]
 
 
 def test_what_refers_to_something_still_does() -> None:
