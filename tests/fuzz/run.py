@@ -65,7 +65,10 @@ def one(door: Door, data: bytes, scratch: Path) -> tuple[str, str]:
     return ("accepted", "") if wrong is None else ("wrong accepts", wrong)
 
 
-def _serve(name: str, seed: int, start: int, count: int, results: Connection) -> None:
+def _serve(
+    name: str, seed: int, start: int, count: int, results: Connection, read_end: Connection
+) -> None:
+    read_end.close()  # or a child would wait for ever for a parent that was killed
     with open("/proc/self/statm") as statm:
         mapped = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
@@ -78,7 +81,6 @@ def _serve(name: str, seed: int, start: int, count: int, results: Connection) ->
             began = time.perf_counter()
             kind, text = one(DOORS[name], data, Path(scratch))
             results.send((index, kind, text, time.perf_counter() - began))
-    results.send((count, "done", "", 0.0))
 
 
 def through(name: str, seed: int, count: int) -> dict[str, Any]:
@@ -89,7 +91,9 @@ def through(name: str, seed: int, count: int) -> dict[str, Any]:
     fork = multiprocessing.get_context("fork")
     while start < count:
         results, theirs = fork.Pipe(duplex=False)
-        child = fork.Process(target=_serve, args=(name, seed, start, count, theirs), daemon=True)
+        child = fork.Process(
+            target=_serve, args=(name, seed, start, count, theirs, results), daemon=True
+        )
         child.start()
         theirs.close()
         index = start
@@ -98,14 +102,12 @@ def through(name: str, seed: int, count: int) -> dict[str, Any]:
             if isinstance(text, int):  # begun
                 index = text
                 continue
-            if kind == "done":
-                break
             counts[kind] += 1
             slowest_s = max(slowest_s, taken_s)
             if kind in KINDS:
                 examples[kind].setdefault(text, index)
             start = index + 1
-            if kind in ("deaths",) or not child.is_alive():
+            if kind == "deaths" or (kind == "hangs" and not child.is_alive()):
                 break
         results.close()
         child.join(5)
