@@ -44,7 +44,7 @@ def format_bytes(count: float) -> str:
 
 def format_context(tokens: float) -> str:
     """Tokens as the field writes them: `8192` -> `8K`, `9300` -> `9.1K`, `512` -> `512`."""
-    if tokens < 1024:
+    if tokens < 1024 or not math.isfinite(tokens):
         return f"{tokens:.0f}"
     for unit, suffix in ((2**20, "M"), (2**10, "K")):
         if tokens >= unit:

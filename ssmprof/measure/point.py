@@ -45,7 +45,7 @@ class PointRunner:
     def __init__(self, kind: Literal["cuda", "cpu"]) -> None:
         self.kind: Literal["cuda", "cpu"] = kind
         try:
-            self.device: Device = detect(kind, _card() if kind == "cuda" else None)
+            self.device: Device = detect(kind, measured_card() if kind == "cuda" else None)
         except NoDeviceError as error:
             # Torch may see a device that no library can read, and timing needs torch alone.
             self.device = NullDevice(kind, str(error.cause or error), kind)
@@ -201,7 +201,7 @@ class PointRunner:
         return latency.on_cpu(run, job.budget, self.device)
 
 
-def _card() -> Card | None:
+def measured_card() -> Card | None:
     """The card that torch measures, by the names NVML knows it under; None where it tells none."""
     if not torch.cuda.is_available():
         return None

@@ -64,7 +64,7 @@ def recorded(outcome: Outcome) -> Outcome:
 
 def recorded_scenario(scenario: Scenario) -> Scenario:
     """A scenario as it may be stored; code of one's own is found again below `~`."""
-    names = {block.name: without_own(block.name) for block in scenario.blocks}
+    names = _distinct((block.name for block in scenario.blocks), without_own)
     blocks = tuple(
         replace(block, name=names[block.name], factory=at_home(block.factory))
         if isinstance(block, ForeignSpec)

@@ -266,3 +266,32 @@ def test_a_board_whose_gpu_is_hidden_is_not_opened(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with pytest.raises(NoDeviceError, match="hides the board's only GPU"):
         detect("cuda")
+
+
+@pytest.mark.parametrize(
+    ("properties", "card"),
+    [
+        (
+            {"uuid": "22222222-0000", "pci_bus_id": 0xAF, "pci_device_id": 0, "pci_domain_id": 0},
+            Card("GPU-22222222-0000", "00000000:af:00.0"),
+        ),
+        ({"pci_bus_id": 0xAF}, Card(None, "00000000:af:00.0")),
+        ({"uuid": "22222222-0000"}, Card("GPU-22222222-0000", None)),
+        ({}, None),
+    ],
+)
+def test_torch_names_the_card_it_measures(
+    properties: dict[str, Any], card: Card | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    from ssmprof.measure.point import measured_card
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert measured_card() is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda index: SimpleNamespace(**properties)
+    )
+    assert measured_card() == card
+    if card is not None:
+        assert NvmlDevice(nvml=Mixed(), card=card).name == "NVIDIA A100-SXM4-80GB"
