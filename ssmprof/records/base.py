@@ -14,6 +14,7 @@ from ssmprof import limits
 
 # Raw times of one call. Zero and less are what is left of a call below what can be timed.
 Time = Annotated[float, Meta(ge=-limits.SECONDS, le=limits.SECONDS)]
+Count = Annotated[int, Meta(ge=0)]
 Samples = Annotated[tuple[Time, ...], Meta(min_length=1)]
 
 

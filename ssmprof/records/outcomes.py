@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from ssmprof.records.base import Record, Samples, median
+from msgspec import Meta
+
+from ssmprof.records.base import Count, Record, Samples, median
 from ssmprof.records.machine import Clocks, Environment, TelemetrySample
 from ssmprof.records.point import Point
 from ssmprof.spec import Budget, Passes, Scenario, Subject
@@ -28,7 +30,7 @@ class Job(Record, frozen=True, kw_only=True):
 
     point: Point
     subject: Subject
-    round: int
+    round: Count
     budget: Budget
     passes: Passes = Passes()
 
@@ -56,7 +58,7 @@ class KernelTime(Record, frozen=True, kw_only=True):
     op: str
     kernel: str
     family: Family
-    calls: int
+    calls: Count
     times_s: Samples
     provider: str | None = None
     cupti_s: float | None = None
@@ -73,7 +75,7 @@ class Attribution(Record, frozen=True, kw_only=True):
     kernels: tuple[KernelTime, ...]
     whole_s: float
     closure: float
-    marks: int = 0
+    marks: Count = 0
     mark_cost_s: float = 0.0
     gap_s: float | None = None
     fallback: str | None = None
@@ -120,7 +122,7 @@ class Energy(Record, frozen=True, kw_only=True):
     energy_j: float
     mean_power_w: float
     window_s: float
-    calls: int
+    calls: Count
     source: str
     scope: Literal["device", "module", "system", "rail"]
     idle_power_w: float | None = None
@@ -133,7 +135,7 @@ class Host(Record, frozen=True, kw_only=True):
     """Where the CPU was during the eager call: share of samples per place, and the stacks' file."""
 
     shares: dict[str, float]
-    samples: int
+    samples: Count
     stacks: str | None = None
 
 
@@ -159,14 +161,14 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     """
 
     point: Point
-    round: int
+    round: Count
     environment: str
     times_s: Samples
     timer: Literal["cuda-graph", "cuda-events", "wall-clock"]
     cold_s: float | None
-    calls_per_sample: int = 1
+    calls_per_sample: Annotated[int, Meta(ge=1)] = 1
     hot_times_s: tuple[float, ...] = ()
-    launches: int | None = None
+    launches: Count | None = None
     attribution: Attribution | None = None
     memory: Memory | None = None
     energy: Energy | None = None
@@ -194,7 +196,7 @@ class Failure(Record, frozen=True, kw_only=True, tag="failure"):
     """One point that could not be measured: a result with a reason."""
 
     point: Point
-    round: int
+    round: Count
     environment: str
     reason: FailureReason
     detail: str
@@ -224,7 +226,7 @@ class Run(Record, frozen=True, kw_only=True):
     command: str | None = None
     origin: Literal["measured", "published"] = "measured"
     source: str | None = None
-    dropped_lines: int = 0
+    dropped_lines: Count = 0
 
     def measurements(self) -> Iterator[Measurement]:
         """The points that were measured, in the order of the journal."""
