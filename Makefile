@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: sweep test lint faults test-gpu bench clean
+.PHONY: sweep test lint faults fuzz test-gpu bench clean
 
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,10 @@ lint: $(READY)
 # Hundreds of deaths and errors, injected into real sweeps: about two minutes on two cores.
 faults: $(READY)
 	PYTHONPATH=.:kernels:tests $(BIN)/python tests/faults/run.py --output reports/faults/faults.json
+
+# Ten thousand mutated inputs through every door (ten minutes): reports/faults/fuzz.json.
+fuzz: $(READY)
+	PYTHONPATH=.:kernels:tests $(BIN)/python -m fuzz.run
 
 # On a machine with a CUDA device, with the Python that holds its torch: make test-gpu GPU_PYTHON=...
 GPU_PYTHON ?= python3

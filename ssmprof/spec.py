@@ -13,7 +13,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-Positive = Annotated[int, Meta(ge=1)]
+from ssmprof import limits
+from ssmprof.errors import nearest
+
+# No control characters: a name is printed on terminals and stands in file names.
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*(?![\s\S])"
+
+Size = Annotated[int, Meta(ge=1, le=limits.WIDTH)]
+Tokens = Annotated[int, Meta(ge=1, le=limits.CONTEXT_TOKENS)]
+Batch = Annotated[int, Meta(ge=1, le=limits.BATCH)]
+Name = Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARACTERS, pattern=_PRINTABLE)]
+Seconds = Annotated[float, Meta(gt=0, le=limits.SECONDS)]
 Phase = Literal["prefill", "decode"]
 Execution = Literal["graph", "eager"]
 Logits = Literal["none", "last", "all"]
@@ -46,12 +56,12 @@ class AttentionSpec(_Spec, frozen=True, kw_only=True):
     `rope_theta` is the base of the rotary embedding; None means no positional embedding at all.
     """
 
-    heads: Positive
-    kv_heads: Positive
-    head_dim: Positive
+    heads: Size
+    kv_heads: Size
+    head_dim: Size
     qkv_bias: bool = False
-    rope_theta: float | None = 10_000.0
-    window: Positive | None = None
+    rope_theta: Annotated[float, Meta(gt=0, le=limits.ROPE_BASE)] | None = 10_000.0
+    window: Tokens | None = None
 
 
 class StateSpec(_Spec, frozen=True, kw_only=True):
@@ -61,12 +71,12 @@ class StateSpec(_Spec, frozen=True, kw_only=True):
     of the recurrent state kept between tokens.
     """
 
-    d_inner: Positive
-    d_state: Positive
+    d_inner: Size
+    d_state: Size
     d_conv: Annotated[int, Meta(ge=2, le=4)] = 4
-    headdim: Positive = 64
-    ngroups: Positive = 1
-    dt_rank: Positive | None = None
+    headdim: Size = 64
+    ngroups: Size = 1
+    dt_rank: Size | None = None
     gated_norm: bool = True
     state_dtype: Dtype = "float32"
 
@@ -82,7 +92,7 @@ class MlpSpec(_Spec, frozen=True, kw_only=True):
     `relu2` is the squared rectifier of Nemotron-H.
     """
 
-    d_ff: Positive
+    d_ff: Size
     kind: Literal["swiglu", "gelu", "relu2"] = "swiglu"
 
 
@@ -95,14 +105,14 @@ class BlockSpec(_Spec, frozen=True, kw_only=True, tag="block"):
     implementation of an op (`{"ssd_scan": "reference"}`); otherwise the strongest available runs.
     """
 
-    name: str
-    pattern: tuple[str | tuple[str, ...], ...]
-    depth: Positive
-    d_model: Positive
+    name: Name
+    pattern: Annotated[tuple[str | tuple[str, ...], ...], Meta(max_length=limits.LAYERS)]
+    depth: Annotated[int, Meta(ge=1, le=limits.LAYERS)]
+    d_model: Size
     attention: AttentionSpec | None = None
     state: StateSpec | None = None
     mlp: MlpSpec | None = None
-    vocab: Positive | None = None
+    vocab: Size | None = None
     tie_embeddings: bool = True
     providers: dict[str, str] = {}
     preset: str | None = None
@@ -135,8 +145,8 @@ class ForeignSpec(_Spec, frozen=True, kw_only=True, tag="foreign"):
     Only the command line can name one, since building it runs its code.
     """
 
-    name: str
-    factory: str
+    name: Name
+    factory: Name
     architecture: Architecture = "transformer"
 
 
@@ -147,7 +157,7 @@ class Refine(_Spec, frozen=True, kw_only=True):
     """Extra contexts bisected around a crossover until it is known to `tolerance` (ratio)."""
 
     tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.1
-    max_extra: Annotated[int, Meta(ge=0)] = 16
+    max_extra: Annotated[int, Meta(ge=0, le=limits.EXTRA_CONTEXTS)] = 16
 
 
 class Sweep(_Spec, frozen=True, kw_only=True):
@@ -160,15 +170,18 @@ class Sweep(_Spec, frozen=True, kw_only=True):
     the `grid` of all combinations, or what it takes to `decide` who wins where.
     """
 
-    contexts: Annotated[tuple[Positive, ...], Meta(min_length=1)]
-    batch: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (1,)
-    phase: Annotated[tuple[Phase, ...], Meta(min_length=1)] = ("prefill",)
+    contexts: Annotated[tuple[Tokens, ...], Meta(min_length=1, max_length=limits.CONTEXTS)]
+    batch: Annotated[tuple[Batch, ...], Meta(min_length=1, max_length=limits.CONTEXTS)] = (1,)
+    phase: Annotated[tuple[Phase, ...], Meta(min_length=1, max_length=2)] = ("prefill",)
     dtype: Dtype = "bfloat16"
     weights_dtype: StoredDtype | None = None
     cache_dtype: StoredDtype | None = None
     state_dtype: StoredDtype | None = None
-    execution: Annotated[tuple[Execution, ...], Meta(min_length=1)] = ("graph", "eager")
-    eager_up_to: Positive | None = None
+    execution: Annotated[tuple[Execution, ...], Meta(min_length=1, max_length=2)] = (
+        "graph",
+        "eager",
+    )
+    eager_up_to: Tokens | None = None
     logits: Logits = "none"
     refine: Refine | None = None
     strategy: Strategy = "grid"
@@ -180,13 +193,13 @@ class Budget(_Spec, frozen=True, kw_only=True):
     Contenders that differ by less than `tie` are equal for whoever decides.
     """
 
-    rounds: Positive = 5
-    min_samples: Positive = 10
-    min_time_s: Annotated[float, Meta(ge=0)] = 0.5
+    rounds: Annotated[int, Meta(ge=1, le=limits.ROUNDS)] = 5
+    min_samples: Annotated[int, Meta(ge=1, le=limits.SAMPLES)] = 10
+    min_time_s: Annotated[float, Meta(ge=0, le=limits.SECONDS)] = 0.5
     max_noise: Annotated[float, Meta(gt=0, lt=1)] = 0.01
-    point_s: Annotated[float, Meta(gt=0)] = 10.0
-    timeout_s: Annotated[float, Meta(gt=0)] = 180.0
-    sweep_s: Annotated[float, Meta(gt=0)] | None = None
+    point_s: Seconds = 10.0
+    timeout_s: Seconds = 180.0
+    sweep_s: Seconds | None = None
     tie: Annotated[float, Meta(gt=0, lt=1)] = 0.02
 
 
@@ -203,20 +216,22 @@ class Passes(_Spec, frozen=True, kw_only=True):
     energy: bool = False
     host: bool = False
     cupti: bool = True
-    cap_bytes: Positive | None = None
+    cap_bytes: Annotated[int, Meta(ge=1, le=limits.BYTES)] | None = None
 
 
 class Scenario(_Spec, frozen=True, kw_only=True):
     """One question, its contenders and how to answer it."""
 
-    name: str
-    question: str
+    name: Name
+    question: Annotated[str, Meta(max_length=limits.TEXT_CHARACTERS)]
     sweep: Sweep
-    blocks: Annotated[tuple[BlockSpec | ForeignSpec, ...], Meta(min_length=1)]
+    blocks: Annotated[
+        tuple[BlockSpec | ForeignSpec, ...], Meta(min_length=1, max_length=limits.BLOCKS)
+    ]
     budget: Budget = Budget()
     passes: Passes = Passes()
     device: Literal["any", "cuda", "cpu"] = "any"
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0  # what torch and random both take
 
 
 def digest(spec: Struct) -> str:
@@ -231,3 +246,51 @@ def digest_of(value: Struct | dict[str, Any]) -> str:
     """12 hex digits of a value as JSON; keys of a table in it count in their order."""
     data = msgspec.json.encode(value, order=None if isinstance(value, dict) else "deterministic")
     return hashlib.sha256(data).hexdigest()[:12]
+
+
+# Sub-layer -> the table of sizes it needs.
+_SIZES = {name: "attention" if kind == "attention" else "state" for name, kind in MIXERS.items()}
+_SIZES["mlp"] = "mlp"
+
+
+def check_block(block: BlockSpec) -> tuple[str, str] | None:
+    """The first inconsistency of a block as (key, problem), or None."""
+    for name in block.sublayers:
+        if name not in SUBLAYERS:
+            return "pattern", f'unknown sub-layer "{name[:40]}"{nearest(name, SUBLAYERS)}'
+    for name in block.sublayers:
+        key = _SIZES[name]
+        if getattr(block, key) is None:
+            return key, f'missing; the pattern holds "{name}", whose sizes stand in [{key}]'
+    if not block.pattern or not all(block.pattern):
+        return "pattern", "empty; name at least one sub-layer"
+    attention, state = block.attention, block.state
+    if attention is not None and attention.heads % attention.kv_heads:
+        return "attention.kv_heads", f"{attention.kv_heads} does not divide {attention.heads} heads"
+    if attention is not None and attention.head_dim % 2:
+        return "attention.head_dim", f"{attention.head_dim} is odd; rotary embedding turns pairs"
+    if state is not None and "mamba2" in block.sublayers:
+        if state.d_inner % state.headdim:
+            return "state.headdim", f"{state.headdim} does not divide d_inner = {state.d_inner}"
+        if state.nheads % state.ngroups:
+            return "state.ngroups", f"{state.ngroups} does not divide {state.nheads} heads"
+    return None
+
+
+def check_scenario(scenario: Scenario) -> tuple[str, str] | None:
+    """The first inconsistency of a scenario as (key, problem), or None."""
+    seen: set[str] = set()
+    for position, block in enumerate(scenario.blocks):
+        where = f"blocks[{position}]"
+        if block.name in seen:
+            return f"{where}.name", f'"{block.name}" is taken; give each block its name'
+        seen.add(block.name)
+        problem = check_block(block) if isinstance(block, BlockSpec) else None
+        if problem:
+            return f"{where}.{problem[0]}", problem[1]
+    axes = scenario.sweep
+    points = len(axes.contexts) * len(axes.batch) * len(axes.phase) * len(axes.execution)
+    points *= len(scenario.blocks) * scenario.budget.rounds
+    if points > limits.POINTS:
+        return "sweep", f"{points:,} points, all rounds counted; at most {limits.POINTS:,}"
+    return None

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+
+from ssmprof import limits
 
 _TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTE_UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
@@ -19,8 +22,8 @@ _DURATION_SUFFIXES = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 def three_digits(value: float) -> str:
     """Three significant digits without an exponent, thousands separated: 1,234 · 12.3 · 0.0123."""
-    if value == 0:
-        return "0"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"
 
@@ -44,6 +47,8 @@ def format_context(tokens: float) -> str:
 
     K and M are powers of two, so only their multiples are written with them.
     """
+    if not math.isfinite(tokens):
+        return f"{tokens:.0f}"
     whole = round(tokens)
     for unit, suffix in ((2**20, "M"), (2**10, "K")):
         if whole >= unit and whole % unit == 0:
@@ -65,6 +70,8 @@ def format_zone(low: float | None, high: float | None, one: float | None = None)
 
 def format_duration(seconds: float) -> str:
     """`263` -> `4m 23s`."""
+    if not math.isfinite(seconds):
+        return f"{seconds:.0f}s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -81,12 +88,14 @@ def format_ratio(ratio: float) -> str:
 
 def parse_tokens(text: str) -> int:
     """`8K` -> 8192, `1.5K` -> 1536, `512` -> 512. Raises ValueError with the text."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmM]?)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKmM]?)\s*", text)
     if not match:
-        raise ValueError(f'"{text}" is not a number of tokens (512, 8K, 1M)')
+        raise ValueError(f"{_quoted(text)} is not a number of tokens (512, 8K, 1M)")
     tokens = float(match[1]) * {"": 1, "k": 2**10, "m": 2**20}[match[2].lower()]
+    if tokens > limits.CONTEXT_TOKENS:
+        raise ValueError(f"{_quoted(text)}: more than {limits.CONTEXT_TOKENS:,} tokens")
     if tokens != int(tokens) or tokens < 1:
-        raise ValueError(f'"{text}" is not a whole, positive number of tokens')
+        raise ValueError(f"{_quoted(text)} is not a whole, positive number of tokens")
     return int(tokens)
 
 
@@ -98,34 +107,53 @@ def parse_contexts(text: str) -> tuple[int, ...]:
     found: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*([^-*+]+)-([^-*+]+)([*+])([^-*+]+)\s*", part)
-        if not match:
-            found.add(parse_tokens(part))
-            continue
-        low, high = parse_tokens(match[1]), parse_tokens(match[2])
-        if high < low:
-            raise ValueError(f'"{part.strip()}" runs backwards')
-        if match[3] == "+":
-            found.update(range(low, high + 1, parse_tokens(match[4])))
-            continue
-        factor = float(match[4]) if re.fullmatch(r"\s*\d+(\.\d+)?\s*", match[4]) else 0.0
-        if factor <= 1:
-            raise ValueError(f'"{part.strip()}": the factor must be a number above 1')
-        steps = math.floor(math.log(high / low) / math.log(factor) + 1e-9)
-        found.update(round(low * factor**step) for step in range(steps + 1))
+        lengths = _range(part, *match.groups()) if match else (parse_tokens(part),)
+        found.update(lengths)
+        if len(found) > limits.CONTEXTS:
+            raise ValueError(f"more than {limits.CONTEXTS:,} lengths")
     return tuple(sorted(found))
+
+
+def _range(part: str, first: str, last: str, sign: str, by: str) -> Sequence[int]:
+    """`first-last+by` or `first-last*by`; counted before it is written out."""
+    low, high = parse_tokens(first), parse_tokens(last)
+    if high < low:
+        raise ValueError(f"{_quoted(part)} runs backwards")
+    if sign == "+":
+        step = parse_tokens(by)
+        return range(low, high + 1, step)[: limits.CONTEXTS + 1]
+    factor = float(by) if re.fullmatch(r"\s*[0-9]+(\.[0-9]+)?\s*", by) else 0.0
+    if factor <= 1:
+        raise ValueError(f"{_quoted(part)}: the factor must be a number above 1")
+    steps = math.floor(math.log(high / low) / math.log(factor) + 1e-9)
+    if steps > limits.CONTEXTS:
+        raise ValueError(f"{_quoted(part)}: more than {limits.CONTEXTS:,} lengths")
+    return [round(low * factor**step) for step in range(steps + 1)]
 
 
 def parse_bytes(text: str) -> int:
     """`8GiB` -> 8589934592, `8GB` -> 8000000000. Raises ValueError with the text."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", text)
     if not match or match[2].lower() not in _BYTE_SUFFIXES:
-        raise ValueError(f'"{text}" is not a size (8GiB, 500MB)')
-    return int(float(match[1]) * _BYTE_SUFFIXES[match[2].lower()])
+        raise ValueError(f"{_quoted(text)} is not a size (8GiB, 500MB)")
+    count = float(match[1]) * _BYTE_SUFFIXES[match[2].lower()]
+    if not 1 <= count <= limits.BYTES:
+        raise ValueError(f"{_quoted(text)}: a size is between 1 byte and 1 EiB")
+    return int(count)
 
 
 def parse_duration(text: str) -> float:
     """`20m` -> 1200.0, `500ms` -> 0.5, `1h` -> 3600.0, in seconds. Raises ValueError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|min|h)\s*", text)
     if not match:
-        raise ValueError(f'"{text}" is not a duration (90s, 20m, 500ms)')
-    return float(match[1]) * _DURATION_SUFFIXES[match[2]]
+        raise ValueError(f"{_quoted(text)} is not a duration (90s, 20m, 500ms)")
+    seconds = float(match[1]) * _DURATION_SUFFIXES[match[2]]
+    if not 0 < seconds <= limits.SECONDS:
+        raise ValueError(f"{_quoted(text)}: a duration is above 0 and at most {limits.SECONDS:g} s")
+    return seconds
+
+
+def _quoted(text: str) -> str:
+    """What was written, short enough for a message."""
+    text = text.strip()
+    return f'"{text}"' if len(text) <= 60 else f'"{text[:59]}…"'

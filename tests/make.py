@@ -23,6 +23,8 @@ from ssmprof.records import (
     KernelTime,
     Measurement,
     Memory,
+    Note,
+    NoteKind,
     Outcome,
     Point,
     Run,
@@ -154,6 +156,11 @@ def attribution(whole_s: float = 1e-3, **shares: float) -> Attribution:
         marks=len(kernels),
         mark_cost_s=2.56e-6,
     )
+
+
+def note(kind: NoteKind = "noisy", text: str = "virtual") -> Note:
+    """A tag."""
+    return Note(kind=kind, text=text)
 
 
 def memory(context: int = 1024, **changes: Any) -> Memory:

@@ -13,7 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ssmprof"
-BASE = ("records", "spec", "scopes", "units", "limits", "families", "chips", "errors")
+BASE = (
+    "records", "spec", "scopes", "units", "limits", "families", "chips", "errors", "bounded",
+    "harmless", "private",
+)  # fmt: skip
 # Part of ssmprof -> the parts it may import. Everything may import itself and the base.
 ALLOWED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(BASE, ()),
@@ -210,3 +213,13 @@ def test_no_file_needs_an_apology_for_its_length() -> None:
         if (count := len(path.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert not long
+
+
+def test_who_measures_asks_a_device_what_it_can_and_not_which_it_is() -> None:
+    for path in FILES:
+        if part_of(path) == "devices":
+            continue
+        for module, line, _ in imports(path):
+            where = f"{path.relative_to(ROOT)}:{line}: {module}"
+            assert not module.startswith("ssmprof.devices.jetson.device"), where
+            assert not module.endswith(("JetsonDevice", "NvmlDevice", "CpuDevice")), where

@@ -31,6 +31,41 @@ def test_context_ranges_that_make_no_sense_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "1-1000000000+1", "1-1G*1.00001", "1-1024M*1.00001", "2G", "9" * 400, "1K" * 300, "٣",
+        ",".join(str(at) for at in range(1, 10_002)),
+    ],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_contexts_beyond_reason_are_refused_at_once_and_in_few_words(text: str) -> None:
+    with pytest.raises(ValueError, match=r"more than|not a number") as caught:
+        units.parse_contexts(text)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["0", "0.4B", "9" * 400, "2000000TiB", "1EiB", "٣GB"])
+def test_sizes_beyond_reason_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="size"):
+        units.parse_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["0s", "9" * 400 + "h", "1e3s", "10000h", "-1s", "٣s"])
+def test_durations_beyond_reason_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        units.parse_duration(text)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 1.7e308, -1.7e308])
+def test_any_number_can_be_written(value: float) -> None:
+    for write in (
+        units.format_time, units.format_bytes, units.format_context, units.format_duration,
+        units.format_ratio,
+    ):  # fmt: skip
+        assert write(value)
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(3.2e-4, "320 µs"), (1.234, "1.23 s"), (0.01, "10.0 ms"), (5e-9, "5.00 ns"), (0, "0 ns")],
 )

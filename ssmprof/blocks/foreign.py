@@ -67,7 +67,7 @@ def build(
     example: Example | None = None
     with device:
         if kind == "hf":
-            module = _hugging_face(spec, Path(rest), dtype)
+            module = _hugging_face(spec, Path(rest).expanduser(), dtype)
         else:
             made = _function(spec)()
             module, example = made if isinstance(made, tuple) else (made, None)
@@ -92,7 +92,9 @@ def _function(spec: ForeignSpec) -> Callable[[], Any]:
     where, _, name = spec.factory.rpartition(":")
     try:
         module = (
-            _from_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+            _from_file(Path(where).expanduser())
+            if where.endswith(".py")
+            else importlib.import_module(where)
         )
     except (ImportError, OSError, ValueError) as error:
         raise ConfigError(
@@ -124,8 +126,13 @@ def _hugging_face(spec: ForeignSpec, path: Path, dtype: torch.dtype) -> nn.Modul
             f"{spec.factory}: transformers is not installed", fix="pip install transformers"
         ) from error
     try:
-        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
-        return transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+        # Code beside a config.json is never run: without a word transformers would ask, and wait.
+        config = transformers.AutoConfig.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
+        return transformers.AutoModelForCausalLM.from_config(
+            config, dtype=dtype, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ConfigError(f"{spec.factory}: cannot be built", cause=str(error)[:300]) from error
 

@@ -32,6 +32,7 @@ from ssmprof.errors import (
     nearest,
     reason,
 )
+from ssmprof.harmless import terminal
 
 # What --exit-zero does not turn into 0: nothing came out of it.
 _KEPT_CODES = (EXIT_USAGE, EXIT_NO_DEVICE, EXIT_INTERNAL, EXIT_NOT_KEPT)
@@ -199,7 +200,7 @@ def _fail(text: str, code: int, debug: bool = False) -> int:
     """Say what went wrong, with where if that was asked for, and give the code back."""
     if debug:
         streams.tell(traceback.format_exc().rstrip())
-    streams.tell(text)
+    streams.tell(terminal(text))
     return code
 
 

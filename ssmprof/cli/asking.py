@@ -6,14 +6,18 @@ name, since building it runs its code.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from ssmprof import limits
 from ssmprof.cli.options import batch_type, bytes_type, contexts_type, duration_type
 from ssmprof.errors import ConfigError, nearest
+from ssmprof.private import at_home
 
 if TYPE_CHECKING:
     from ssmprof.spec import Scenario, Subject
@@ -35,7 +39,9 @@ def axis_options(command: Function) -> Function:
         click.option(
             "--device", type=click.Choice(["any", "cuda", "cpu"]), help="Where to measure."
         ),
-        click.option("--rounds", type=click.IntRange(min=1), help="Processes per contender."),
+        click.option(
+            "--rounds", type=click.IntRange(1, limits.ROUNDS), help="Processes per contender."
+        ),
         click.option("--phase", help="prefill, decode, or both with a comma."),
         click.option("--batch", metavar="LIST", callback=batch_type, help="Such as 1,4."),
         click.option(
@@ -56,7 +62,44 @@ def asked(names: tuple[str, ...], **changes: Any) -> Scenario:
         found = scenario.load(library.find(names[0]))
     else:
         found = _of_models(names, library.shipped())
-    return _changed(found, **changes)
+    return scenario.checked(_changed(found, **changes), "command line")
+
+
+def agree(scenario: Scenario, names: tuple[str, ...], run: str) -> None:
+    """Let a stored run's own code be built only where `names`, the command line's words, name it.
+
+    Raises ConfigError for code that is not named, UsageError for a name that the run does not hold.
+    """
+    from ssmprof.spec import ForeignSpec
+
+    held = [block.factory for block in scenario.blocks if isinstance(block, ForeignSpec)]
+    known = {at_home(factory) for factory in held}
+    for name in names:
+        if at_home(name) not in known:
+            raise click.UsageError(
+                f'--resume goes on with the scenario of the run; "{name}" is none of its models'
+            )
+        _refuse_unless_typed(name)
+    named = set(map(at_home, names))
+    unnamed = [factory for factory in held if at_home(factory) not in named]
+    if unnamed:
+        raise ConfigError(
+            f"{run}: holds a model whose code is {', '.join(unnamed)}",
+            cause="code that a folder names runs only where this command line names it, too",
+            fix=f"if you know that code: ssmprof sweep --resume {shlex.join([run, *held])}",
+        )
+
+
+def _refuse_unless_typed(name: str) -> None:
+    """Refuse foreign code that a settings file named in place of the command line."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.get_parameter_source("what") is ParameterSource.COMMANDLINE:
+        return
+    raise ConfigError(
+        f"{name}: foreign code runs only where the command line names it",
+        cause="a settings file gave this name",
+        fix=f"ssmprof {context.info_name} {shlex.quote(name)}",
+    )
 
 
 def _is_scenario(name: str, shipped: dict[str, Path]) -> bool:
@@ -86,6 +129,7 @@ def _subject(name: str, shipped: dict[str, Path]) -> Subject:
     if path.suffix == ".json":
         raise ConfigError(f"{name}: no such file")
     if ":" in name:
+        _refuse_unless_typed(name)
         return ForeignSpec(name=name.rpartition(":")[2], factory=name)
     known = {*models.zoo(), *shipped}
     raise ConfigError(

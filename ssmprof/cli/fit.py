@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssmprof import limits
 from ssmprof.cli.asking import asked
 from ssmprof.cli.options import bytes_type, emit, say, stored_options, table_options
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("what", nargs=-1, metavar="SCENARIO | MODEL...", required=True)
 @click.option("--cap", metavar="SIZE", callback=bytes_type, help="Such as 8GiB; all by default.")
 @click.option("--phase", type=click.Choice(["prefill", "decode"]), default="prefill")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--batch", type=click.IntRange(1, limits.BATCH), default=1, show_default=True)
 @click.option("--most", metavar="TOKENS", default="1M", show_default=True)
 @click.option("--step", metavar="TOKENS", default="1K", show_default=True)
 @click.option("--device", type=click.Choice(["any", "cuda", "cpu"]), default="any")
@@ -38,7 +39,6 @@ def command(
     Example: ssmprof fit llama-3.2-1b mamba2-780m --cap 8GiB
     """
     from ssmprof.devices import detect
-    from ssmprof.devices.jetson.device import guard_of
     from ssmprof.measure.client import Client
     from ssmprof.measure.fit import Fit, fit, predicted_longest
     from ssmprof.planning import feasible
@@ -54,7 +54,7 @@ def command(
     opened = detect(device)  # type: ignore[arg-type]
     machine = feasible.Machine.of_device(opened.name, opened.kind, opened.memory_bytes())
     # On a board the memory is shared: what is left of it counts, and a watch keeps the rest alive.
-    guard = guard_of(opened)
+    guard = opened.onboard.guard() if opened.onboard is not None else None
     limit = cap or (guard.room_bytes() if guard else None) or machine.memory_bytes
     opened.close()
     if limit is None:

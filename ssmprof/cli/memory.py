@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ssmprof import limits
 from ssmprof.cli.options import (
     bytes_type,
     contexts_type,
@@ -24,7 +25,7 @@ _CONTEXTS = tuple(2**power for power in range(10, 18))
 @click.argument("what", required=False, metavar="[RUN | MODEL]")
 @click.option("--law", is_flag=True, help="Peak of a Hugging Face prefill with all logits.")
 @click.option("--contexts", metavar="LIST", callback=contexts_type, help="Such as 1K-128K*2.")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--batch", type=click.IntRange(1, limits.BATCH), default=1, show_default=True)
 @click.option("--phase", type=click.Choice(["prefill", "decode"]), default="prefill")
 @click.option("--logits", type=click.Choice(["none", "last", "all"]), default="last")
 @click.option("--cap", metavar="SIZE", callback=bytes_type, help="Such as 8GiB: what fits?")

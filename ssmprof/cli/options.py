@@ -14,6 +14,7 @@ import click
 
 from ssmprof.cli.streams import tell
 from ssmprof.errors import ConfigError, cannot_write
+from ssmprof.harmless import terminal
 
 if TYPE_CHECKING:
     from ssmprof.records import Run
@@ -28,7 +29,7 @@ def say(text: str) -> None:
     """A line for people, on stderr; nothing with --quiet, or where nobody can read it."""
     context = click.get_current_context(silent=True)
     if not (context and (context.find_root().obj or {}).get("quiet")):
-        tell(text)
+        tell(terminal(text))
 
 
 def run_argument(command: Function) -> Function:
@@ -122,7 +123,7 @@ def emit(table: Table, form: str | None, output: str | None) -> None:
 def write(text: str, output: str | None) -> None:
     """Text to stdout, or to a file that is named on stderr. Raises ConfigError if it cannot be."""
     if output is None or output == "-":
-        click.echo(_printable(text), nl=False)
+        click.echo(_printable(terminal(text)), nl=False)
         return
     try:
         Path(output).write_text(text, encoding="utf-8")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from ssmprof.cli.streams import mute, tell
+from ssmprof.harmless import one_line
 from ssmprof.records import Failure, Job, Measurement, Outcome, Visit
 from ssmprof.units import format_bytes, format_context, format_duration, format_time
 
@@ -119,7 +120,11 @@ class Reporter:
 
 
 def describe(outcome: Outcome) -> str:
-    """`mamba2 prefill 32K b1 graph  246 ms ±0.7 %`, or why there is no time."""
+    """`mamba2 prefill 32K b1 graph  246 ms ±0.7 %`, or why there is no time; always one line."""
+    return one_line(_described(outcome))
+
+
+def _described(outcome: Outcome) -> str:
     point = outcome.point
     where = f"{point.block} {point.phase} {format_context(point.context)} b{point.batch}"
     where = f"{where} {point.execution}, round {outcome.round + 1}"
@@ -135,7 +140,7 @@ def describe(outcome: Outcome) -> str:
 def _noise(measured: Measurement) -> str:
     from ssmprof.analysis.compare.estimate import median_order_interval
 
-    if len(measured.times_s) < 6:
+    if len(measured.times_s) < 6 or measured.time_s <= 0:
         return ""
     low, high = median_order_interval(measured.times_s)
     return f" ±{(high - low) / 2 / measured.time_s * 100:.1f} %"

@@ -27,11 +27,11 @@ def command(
 
     RUN may also be an older report.html: it carries its data. Example: ssmprof report
     """
-    from ssmprof.analysis import analyze
+    from ssmprof import __version__
     from ssmprof.records import content_hash, encode
-    from ssmprof.report import to_html
     from ssmprof.report.again import load_any
-    from ssmprof.report.verdicts import verdicts_of
+    from ssmprof.report.build import build
+    from ssmprof.report.html import render
     from ssmprof.store.folder import merge
 
     paths = [Path(run) if run.endswith(".html") else run_folder(run) for run in runs]
@@ -41,8 +41,8 @@ def command(
         say_dropped(path, one)
     run = loaded[0] if len(loaded) == 1 else merge(loaded, allow_different=True)
     target = Path(output) if output else _beside(paths)
-    analysis = analyze(run)
-    data = to_html(run, analysis, identifiers=include_identifiers).encode()
+    page = build(run, identifiers=include_identifiers)
+    data = render(page, __version__).encode()
     if len(data) > _MOST_BYTES and not force:
         raise ConfigError(
             f"{target}: {len(data) / 1e6:.0f} MB are too much for a page",
@@ -57,9 +57,9 @@ def command(
     big = "; large: fewer points would load faster" if len(data) > _WARN_BYTES else ""
     named = "included" if include_identifiers else "redacted"
     say(f"{size}, data sha256 {content_hash(encode(run))[:12]}, identifiers {named}{big}")
-    for said in list(verdicts_of(run, analysis).values())[:1]:
-        say(said.sentence)
-    return EXIT_WITHHELD if analysis.withheld else EXIT_DONE
+    for hero in page.heroes[:1]:
+        say(hero.sentence)
+    return EXIT_WITHHELD if page.grade == "D" else EXIT_DONE
 
 
 def _beside(paths: list[Path]) -> Path:

@@ -6,10 +6,11 @@ table per command: `[sweep]` with `min_trust = "B"`.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
+from ssmprof import limits
+from ssmprof.bounded import read_file, toml
 from ssmprof.errors import ConfigError
 
 
@@ -41,17 +42,14 @@ def read(config: str | None) -> dict[str, dict[str, tuple[Any, str]]]:
 
 
 def _options(file: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = toml(read_file(file, limits.SCENARIO_BYTES).decode("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: cannot be read as TOML", cause=str(error)) from None
     if file.name == "pyproject.toml":
-        table = table.get("tool", {}).get("ssmprof", {})
+        tool = table.get("tool")
+        mine = tool.get("ssmprof") if isinstance(tool, dict) else None
+        table = mine if isinstance(mine, dict) else {}
     for command, options in table.items():
         if not isinstance(options, dict):
             raise ConfigError(

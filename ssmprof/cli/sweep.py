@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssmprof.cli.asking import asked, axis_options
+from ssmprof.cli.asking import agree, asked, axis_options
 from ssmprof.cli.options import say, write
 from ssmprof.cli.streams import mute
 from ssmprof.errors import (
@@ -21,6 +21,8 @@ from ssmprof.errors import (
     EXIT_PARTIAL,
     EXIT_WITHHELD,
 )
+from ssmprof.harmless import terminal
+from ssmprof.private import without_own
 
 if TYPE_CHECKING:
     from ssmprof.devices.base import Device
@@ -62,19 +64,24 @@ def command(
 ) -> int:
     """Measure a SCENARIO, or compare MODELs, and keep every outcome in a run folder.
 
+    With --resume, name again the models that are code of your own: only then it runs.
     Ctrl-C finishes the point and saves; twice stops now. Example: ssmprof sweep quickstart
     """
     from ssmprof.devices import detect
+    from ssmprof.report.redact import recorded_scenario
     from ssmprof.store import files
     from ssmprof.store import folder as store
 
-    if resume and what:
-        raise click.UsageError("--resume goes on with the scenario of the run; name no other")
-    scenario = store.read_header(Path(resume)).scenario if resume else asked(what, **axes)
+    if resume:
+        scenario = store.read_header(Path(resume)).scenario
+    else:
+        scenario = recorded_scenario(asked(what, **axes))
     if dry_run:
         from ssmprof.cli.plan import show
 
         return show(scenario, None, None)
+    if resume:
+        agree(scenario, what, resume)
     if rerun_noisy and not resume:
         raise click.UsageError("--rerun-noisy goes with --resume RUN")
     device = detect(scenario.device)
@@ -129,13 +136,13 @@ def _measure(
     from msgspec.structs import replace
 
     from ssmprof.cli.progress import Reporter
-    from ssmprof.devices.jetson.device import guard_of
     from ssmprof.measure.client import Client
     from ssmprof.measure.telemetry import Telemetry
     from ssmprof.planning import feasible
     from ssmprof.planning.again import noisy_again
     from ssmprof.planning.expand import expand
     from ssmprof.planning.refine import refine
+    from ssmprof.report.redact import cleaned, recorded
     from ssmprof.sweep import sweep
 
     journal = run_folder.journal
@@ -152,30 +159,34 @@ def _measure(
     if not examine:
         say("! machine not examined: this run can carry no verdict")
     machine = feasible.Machine.of_device(device.name, device.kind, device.memory_bytes())
-    guard = guard_of(device)
+    guard = device.onboard.guard() if device.onboard is not None else None
     client = Client(
         device.kind,
         known=journal.outcomes,
         decisions=run_folder.decisions,
         on_environment=lambda found: run_folder.add_environment(
-            replace(found, calibration=calibration)
+            replace(found, calibration=cleaned(calibration, without_own))
         ),
         watch=guard,
         room=guard.room_bytes if guard is not None else None,
         predict=lambda job: feasible.peak_bytes(job, machine),
         folder=run_folder.path,
     )
-    with reporter, client, Telemetry(device, run_folder.add_telemetry, hz=_TELEMETRY_HZ):
+    beside = Telemetry(device, run_folder.add_telemetry, hz=_TELEMETRY_HZ)
+    with reporter, client, beside:
         if missing:
             _decide(scenario, run_folder, client)
-        return sweep(
+        end = sweep(
             scenario,
             journal,
-            client,
+            lambda todo: (recorded(outcome) for outcome in client(todo)),
             lambda asked, outcomes: reporter.expect(refine(asked, outcomes)),
             expand=lambda _: jobs,
             on_outcome=reporter.outcome,
         )
+    if beside.error is not None:
+        say(f"! readings beside the run ended after {beside.samples}: {beside.error}")
+    return end
 
 
 def _decide(scenario: Scenario, run_folder: RunFolder, client: Client) -> None:
@@ -226,7 +237,7 @@ def _resume(path: Path) -> str:
 
 
 def _command_line() -> str:
-    return shlex.join(["ssmprof", *sys.argv[1:]])
+    return without_own(shlex.join(["ssmprof", *sys.argv[1:]]))
 
 
 def _conclude(path: Path, end: End, min_trust: str) -> int:
@@ -244,7 +255,7 @@ def _conclude(path: Path, end: End, min_trust: str) -> int:
     if transient := sum(failure.transient for failure in run.failures()):
         say(f"! processes of {transient} points were killed. Measure them again: {_resume(path)}")
     analysis = analyze(run)
-    _print(summary(run, analysis))
+    _print(terminal(summary(run, analysis)))
     say(f"Next: ssmprof report {path}")
     if analysis.withheld or analysis.grade > min_trust:
         return EXIT_WITHHELD

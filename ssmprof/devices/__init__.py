@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Literal
 
 from ssmprof.devices.base import Device, NullDevice
+from ssmprof.devices.cuda import Card, entries
 from ssmprof.errors import ConfigError, NoDeviceError
 
 Wanted = Literal["any", "cuda", "cpu"]
 
 
-def _nvml(index: int) -> Device:
+def _nvml(card: Card | None) -> Device:
     from ssmprof.devices.nvml import NvmlDevice
 
-    return NvmlDevice(index)
+    return NvmlDevice(card=card)
 
 
-def _replay(index: int) -> Device:
+def _replay(_: Card | None) -> Device:
     from ssmprof.devices.jetson.replay import open_replay
 
     return open_replay()
 
 
-def _jetson(index: int) -> Device:
+def _jetson(_: Card | None) -> Device:
     from ssmprof.devices.jetson.device import detect as find_board
 
     board = find_board()
     if board is None:
         raise LookupError("no Tegra in the device tree")
+    first = next(iter(entries(os.environ.get("CUDA_VISIBLE_DEVICES", "0"))), "none")
+    if first == "none" or (first.isdigit() and int(first)):
+        raise LookupError("CUDA_VISIBLE_DEVICES hides the board's only GPU")
     return board
 
 
-def _cpu(index: int) -> Device:
+def _cpu(_: Card | None) -> Device:
     from ssmprof.devices.cpu import CpuDevice
 
     return CpuDevice()
 
 
 # Best first: each is tried in turn, and one that cannot be opened says why in its exception.
-DETECTORS: dict[str, tuple[Literal["cuda", "cpu"], Callable[[int], Device]]] = {
+DETECTORS: dict[str, tuple[Literal["cuda", "cpu"], Callable[[Card | None], Device]]] = {
     "replay": ("cpu", _replay),
     "jetson": ("cuda", _jetson),
     "nvml": ("cuda", _nvml),
@@ -47,8 +52,10 @@ DETECTORS: dict[str, tuple[Literal["cuda", "cpu"], Callable[[int], Device]]] = {
 }
 
 
-def detect(wanted: Wanted = "any", index: int = 0) -> Device:
+def detect(wanted: Wanted = "any", card: Card | None = None) -> Device:
     """Open the first device of the wanted kind; close it when done.
+
+    `card` is the one that torch measures, in a process that has asked it; without it CUDA's first.
 
     Raises NoDeviceError, with what each detector said, if there is none, and ConfigError for a
     captured tree (`SSMPROF_JETSON_TREE`) that cannot be replayed.
@@ -58,7 +65,7 @@ def detect(wanted: Wanted = "any", index: int = 0) -> Device:
         if wanted not in ("any", kind):
             continue
         try:
-            return opener(index)
+            return opener(card)
         except ConfigError:
             raise  # asked for by name, and not usable
         except Exception as error:  # ImportError, NVMLError, OSError: all mean "not here"
@@ -70,4 +77,4 @@ def detect(wanted: Wanted = "any", index: int = 0) -> Device:
     )
 
 
-__all__ = ["DETECTORS", "Device", "NullDevice", "detect"]
+__all__ = ["DETECTORS", "Card", "Device", "NullDevice", "detect"]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
+from ssmprof.devices.onboard import Onboard
 from ssmprof.records import Clocks, TelemetrySample
 
 Pinned = Literal["pinned", "capped", "free"]
@@ -23,11 +24,13 @@ Value = TypeVar("Value")
 class Device(Protocol):
     """One device: its name, its present state, and why a reading is missing.
 
+    `onboard` is what a board adds, None for a card with a memory of its own.
     `sources` names where a reading comes from, on devices that have more than one source;
     `least_power_updates` is how often power must change for its integral to be an energy, and
     `power_resolution_w` its smallest step, None where that is not known.
     """
 
+    onboard: Onboard | None
     missing: dict[str, str]
     sources: dict[str, str]
     least_power_updates: int
@@ -52,6 +55,10 @@ class Device(Protocol):
     @property
     def power_scope(self) -> PowerScope:
         """What power and energy cover."""
+        ...
+
+    def driver(self) -> str | None:
+        """Version of the device's driver."""
         ...
 
     def sm_hz(self) -> float | None:
@@ -124,6 +131,7 @@ class NullDevice:
     """
 
     kind: Kind = "cpu"
+    onboard: Onboard | None = None
     energy_source: str | None = None
     power_source: str | None = None
     power_scope: PowerScope = "device"
@@ -143,6 +151,9 @@ class NullDevice:
 
     def _absent(self, reading: str) -> None:
         self.missing.setdefault(reading, self.reason)
+
+    def driver(self) -> str | None:
+        return self._absent("driver")
 
     def sm_hz(self) -> float | None:
         return self._absent("sm_hz")

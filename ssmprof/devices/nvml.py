@@ -7,10 +7,13 @@ boards answer some and refuse others. What a call refuses is None with NVML's re
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
+from ssmprof.devices import cuda
 from ssmprof.devices.base import NullDevice, Pinned
+from ssmprof.devices.cuda import Card
 
 # Bits of the clocks-event mask that slow the device down. Idle and "applications clocks setting"
 # are states, not slowdowns; sync boost only aligns boards.
@@ -44,38 +47,85 @@ def library() -> ModuleType:
     return pynvml
 
 
-def handle_of(nvml: Any, index: int) -> Any:
-    """NVML's handle of the device CUDA calls `index`.
+def handle_of_card(nvml: Any, card: Card) -> Any:
+    """NVML's handle of a card that CUDA named. Raises LookupError where NVML has no such card."""
+    names = [] if card.uuid is None else [card.uuid]
+    names += [f"MIG-{name[4:]}" for name in names if name.startswith("GPU-")]
+    asked = [("nvmlDeviceGetHandleByUUID", name) for name in names]
+    asked += [("nvmlDeviceGetHandleByPciBusId", card.pci)] if card.pci else []
+    for function, name in asked:
+        with suppress(Exception):  # NVMLError, or a library without the call: the next is tried
+            return getattr(nvml, function)(name.encode())
+    raise LookupError(f"NVML knows no card {card.uuid or card.pci}, which CUDA sees")
 
-    CUDA_VISIBLE_DEVICES renumbers devices for CUDA and not for NVML; its entries are indices in
-    NVML's (PCI) order or the beginning of a UUID.
+
+def handle_of(nvml: Any, index: int) -> Any:
+    """NVML's handle of the device CUDA calls `index`, by the rules of its variables alone.
+
+    For where the driver cannot be asked. Raises LookupError where CUDA sees no such device, and
+    where the rules leave open which card it is: CUDA's order is the fastest first.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
-    if not visible:
-        return nvml.nvmlDeviceGetHandleByIndex(index)
-    entry = visible.split(",")[index].strip()
-    if entry.isdigit():
-        return nvml.nvmlDeviceGetHandleByIndex(int(entry))
-    for candidate in range(nvml.nvmlDeviceGetCount()):
-        handle = nvml.nvmlDeviceGetHandleByIndex(candidate)
-        if _text(nvml.nvmlDeviceGetUUID(handle)).startswith(entry):
-            return handle
-    return nvml.nvmlDeviceGetHandleByUUID(entry.encode())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return _by_order(nvml, index)
+    entries = cuda.entries(visible)
+    if index >= len(entries):
+        raise LookupError(f'CUDA sees no such device (CUDA_VISIBLE_DEVICES="{visible}")')
+    entry = entries[index]
+    return _by_order(nvml, int(entry)) if entry.isdigit() else _by_name(nvml, entry)
+
+
+def _by_order(nvml: Any, position: int) -> Any:
+    """The card at a place of CUDA's order, where that is NVML's order or all cards are alike."""
+    count = nvml.nvmlDeviceGetCount()
+    if position >= count:
+        raise LookupError(f"CUDA sees no device {position}; this machine has {count}")
+    handles = [nvml.nvmlDeviceGetHandleByIndex(at) for at in range(count)]
+    if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID" and count > 1:
+        names = sorted({_text(nvml.nvmlDeviceGetName(handle)) for handle in handles})
+        if len(names) > 1:
+            raise LookupError(
+                f"cards of several kinds ({', '.join(names)}), and CUDA numbers the fastest first: "
+                "set CUDA_DEVICE_ORDER=PCI_BUS_ID, so that readings come from the card in use"
+            )
+    return handles[position]
+
+
+def _by_name(nvml: Any, entry: str) -> Any:
+    """The card whose UUID begins so, if only one does; a slice of a card by its whole name."""
+    handles = [nvml.nvmlDeviceGetHandleByIndex(at) for at in range(nvml.nvmlDeviceGetCount())]
+    mine = [one for one in handles if _text(nvml.nvmlDeviceGetUUID(one)).startswith(entry)]
+    if len(mine) > 1:
+        raise LookupError(f"CUDA_VISIBLE_DEVICES: {len(mine)} cards begin with {entry}")
+    return mine[0] if mine else nvml.nvmlDeviceGetHandleByUUID(entry.encode())
 
 
 def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    """NVML's strings, which older bindings give as bytes."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return text.rstrip("\0").strip()
 
 
 class NvmlDevice(NullDevice):
-    """One NVIDIA GPU. `nvml` is the module (a stand-in in tests)."""
+    """One NVIDIA GPU: the one that CUDA calls `index` here, or `card` where that is known already.
+
+    `nvml` is the module (a stand-in in tests, for which the driver is not asked), `handle` NVML's
+    own of a card that needs no search. Raises LookupError where CUDA sees no such card.
+    """
 
     energy_source = "nvml.total_energy"
     power_source = "nvml.power"
 
-    def __init__(self, index: int = 0, nvml: Any = None) -> None:
+    def __init__(
+        self, index: int = 0, nvml: Any = None, card: Card | None = None, handle: Any = None
+    ) -> None:
         self._nvml: Any = nvml if nvml is not None else library()
-        self._handle = handle_of(self._nvml, index)
+        if handle is None:
+            if card is None and nvml is None:
+                card = cuda.card(index)
+            by_name = card is not None
+            handle = handle_of_card(self._nvml, card) if by_name else handle_of(self._nvml, index)
+        self._handle = handle
         self.index = index
         super().__init__(f"cuda:{index}", "not supported", "cuda")
         raw = self._ask("name", "nvmlDeviceGetName")

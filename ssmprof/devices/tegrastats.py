@@ -24,6 +24,7 @@ _MEMORY_UNITS = {"kB": 2**10, "MB": 2**20}
 _COLDEST_C = -200.0
 # PMIC is no sensor on these boards: it prints a constant 50 (Nano) or 100 (TX2).
 _PMIC_PLACEHOLDERS = (50.0, 100.0)
+_ELISION = "..."
 
 
 class CpuCore(Struct, frozen=True, kw_only=True):
@@ -48,7 +49,8 @@ class TegrastatsSample(Struct, frozen=True, kw_only=True):
     `gpu_load` and `emc_load` are relative to the clock of the moment, not to the highest one:
     99 % at 306 MHz is not a busy GPU. `rails_w` holds the momentary power of each rail; the running
     mean that tegrastats prints behind it is left out, since it starts wrong. `gated` names sensors
-    that printed a placeholder.
+    that printed a placeholder. `elided` says that a person left something out of the line (`...`):
+    of cores that are not all there is no list, since its length would be wrong.
     """
 
     time: str | None = None
@@ -70,6 +72,7 @@ class TegrastatsSample(Struct, frozen=True, kw_only=True):
     temperatures_c: dict[str, float] = {}
     gated: tuple[str, ...] = ()
     rails_w: dict[str, float] = {}
+    elided: bool = False
     unparsed: tuple[str, ...] = ()
 
 
@@ -99,6 +102,11 @@ def _hertz(mega: str | None) -> float | None:
 def _open_ended(match: re.Match[str]) -> bool:
     """Whether the match ends in a digit at the very end of the line, so that digits may be cut."""
     return match.end() == len(match.string) and match[0][-1].isdigit()
+
+
+def _elision(_: re.Match[str], fields: _Fields) -> bool:
+    fields.values["elided"] = True
+    return True
 
 
 def _time(match: re.Match[str], fields: _Fields) -> bool:
@@ -131,7 +139,11 @@ def _cpu(match: re.Match[str], fields: _Fields) -> bool:
         return False
     shared = _hertz(match["all"])
     cores: list[CpuCore] = []
-    for text in match["cores"].split(","):
+    words = match["cores"].split(",")
+    elided = len(words) > 1 and words[-1].strip() == _ELISION
+    if elided:
+        words.pop()
+    for text in words:
         core = _CORE.fullmatch(text.strip())
         if core is None:
             return False
@@ -140,7 +152,7 @@ def _cpu(match: re.Match[str], fields: _Fields) -> bool:
         else:
             clock = _hertz(core["clock"])
             cores.append(CpuCore(online=True, load=_ratio(core["load"]), clock_hz=clock or shared))
-    fields.values["cpu"] = tuple(cores)
+    fields.values |= {"elided": True} if elided else {"cpu": tuple(cores)}
     return True
 
 
@@ -216,6 +228,7 @@ def _field(pattern: str) -> re.Pattern[str]:
 # First match wins; what none of them takes is `unparsed`, one word at a time.
 _READERS: tuple[tuple[re.Pattern[str], _Reader], ...] = (
     (_field(r"\d{2}-\d{2}-\d{4} \d{2}:\d{2}:\d{2}"), _time),
+    (_field(r"\.\.\."), _elision),
     (_field(rf"(?P<name>RAM|SWAP|IRAM) {_SIZE}(?:{_LARGEST})?(?:{_CACHED})?"), _ram),
     (_field(rf"CPU \[(?P<cores>[^\]\[]*)\](?:@(?P<all>{_N}))?"), _cpu),
     (

@@ -13,9 +13,8 @@ from typing import TypeVar
 from msgspec import structs
 
 from ssmprof.devices.base import Device, Pinned
-from ssmprof.devices.jetson.device import JetsonDevice
-from ssmprof.devices.jetson.install import ptxas_for
 from ssmprof.devices.jetson.memory import REGRESSED_L4T
+from ssmprof.devices.onboard import Onboard
 from ssmprof.measure.environment import version
 from ssmprof.records import Environment, Failure, Note
 from ssmprof.units import format_bytes
@@ -30,9 +29,9 @@ def assembler(device: Device) -> dict[str, str]:
 
     Must run before the first kernel is compiled in this process.
     """
-    if not isinstance(device, JetsonDevice):
+    if device.onboard is None:
         return {}
-    found = ptxas_for(device.found.soc, version("triton"), os.environ, device.run)
+    found = device.onboard.compiler_settings(version("triton"), os.environ)
     os.environ.update(found)
     return found
 
@@ -42,12 +41,13 @@ def unswapped(device: Device, time_it: Callable[[], Timed]) -> tuple[Timed, tupl
 
     Raises MemoryError where the second one swaps as well: the point does not fit this memory.
     """
-    if not isinstance(device, JetsonDevice):
+    board = device.onboard
+    if board is None:
         return time_it(), ()
-    first, grown = _watched(device, time_it)
+    first, grown = _watched(board, time_it)
     if grown <= _SWAP_NOISE_BYTES:
         return first, ()
-    again, more = _watched(device, time_it)
+    again, more = _watched(board, time_it)
     if more > _SWAP_NOISE_BYTES:
         raise MemoryError(
             f"the board swapped {format_bytes(more)} while the call was timed, twice: no timing"
@@ -56,10 +56,10 @@ def unswapped(device: Device, time_it: Callable[[], Timed]) -> tuple[Timed, tupl
     return again, (Note(kind="swapped", text=text),)
 
 
-def _watched(device: JetsonDevice, time_it: Callable[[], Timed]) -> tuple[Timed, int]:
-    before = device.memory_state().swap_used_bytes
+def _watched(board: Onboard, time_it: Callable[[], Timed]) -> tuple[Timed, int]:
+    before = board.swap_used_bytes()
     result = time_it()
-    after = device.memory_state().swap_used_bytes
+    after = board.swap_used_bytes()
     return result, 0 if before is None or after is None else after - before
 
 

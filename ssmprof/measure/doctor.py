@@ -10,7 +10,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -18,16 +17,13 @@ from msgspec import structs
 
 from ssmprof.devices import detect
 from ssmprof.devices.base import Device
-from ssmprof.devices.jetson.checks import CHECKS
-from ssmprof.devices.jetson.device import JetsonDevice
-from ssmprof.devices.jetson.install import torch_fits, torch_line
+from ssmprof.devices.onboard import CheckFound, Onboard
 from ssmprof.errors import NoDeviceError
 from ssmprof.measure import doctor_host
 from ssmprof.records import Calibration, Check
 
 Grade = Literal["A", "B", "C", "D"]
 Kind = Literal["cuda", "cpu"]
-Found = Check | Iterable[Check] | None
 
 # A/A noise beyond which intervals must widen, and beyond which no verdict is given.
 NOISE_WIDENS = 0.01
@@ -56,8 +52,8 @@ def examine(kind: Kind, *, thorough: bool = False) -> Calibration:
     device = detect(kind)
     try:
         before = list(_run(_BEFORE, device))
-        if isinstance(device, JetsonDevice):
-            torch_found, before = _on_board(device, torch_found, before)
+        if device.onboard is not None:
+            torch_found, before = _on_board(device.onboard, torch_found, before)
             if torch_found.level == "error":  # the rest of the board can still be told
                 return Calibration(checks=(torch_found, *before))
         if torch_found.level == "error":
@@ -75,7 +71,7 @@ def examine(kind: Kind, *, thorough: bool = False) -> Calibration:
 
 
 # Before any work: what the machine is like while nothing runs.
-_BEFORE: dict[str, Callable[[Device], Found]] = {
+_BEFORE: dict[str, Callable[[Device], CheckFound]] = {
     "device": doctor_host.device_named,
     "clocks": doctor_host.clocks,
     "temperature": doctor_host.temperature,
@@ -87,28 +83,22 @@ _BEFORE: dict[str, Callable[[Device], Found]] = {
 }
 
 
-def _on_board(
-    device: JetsonDevice, torch_found: Check, before: list[Check]
-) -> tuple[Check, list[Check]]:
+def _on_board(board: Onboard, torch_found: Check, before: list[Check]) -> tuple[Check, list[Check]]:
     """A board's own checks take the place of the general ones of the same name."""
-    own = [
-        found for name, check in CHECKS.items() for found in _flatten(name, partial(check, device))
-    ]
+    own = [found for name, check in board.checks().items() for found in _flatten(name, check)]
     names = {check.name for check in own} | {"others", "host profile"}
-    if torch_found.level == "error":
-        line = torch_line(device.l4t)
-        torch_found = structs.replace(torch_found, fix=line)
-    elif device.kind == "cuda":
-        torch_found = torch_fits(device.l4t)
-    return torch_found, [*own, *(check for check in before if check.name not in names)]
+    return board.judge_torch(torch_found), [
+        *own,
+        *(check for check in before if check.name not in names),
+    ]
 
 
-def _run(checks: dict[str, Callable[[Device], Found]], device: Device) -> Iterable[Check]:
+def _run(checks: dict[str, Callable[[Device], CheckFound]], device: Device) -> Iterable[Check]:
     for name, check in checks.items():
         yield from _flatten(name, lambda check=check: check(device))
 
 
-def _flatten(name: str, check: Callable[[], Found]) -> list[Check]:
+def _flatten(name: str, check: Callable[[], CheckFound]) -> list[Check]:
     """Results of one check; a check that fails is itself a finding."""
     try:
         found = check()
@@ -131,7 +121,7 @@ def _on_cuda(device: Device, thorough: bool) -> tuple[Calibration, list[Check]]:
     if thorough:
         noise = _flatten("A/A processes", lambda: processes.noise_check("cuda"))
         found = structs.replace(found, repeat_noise=_worst(noise, found.repeat_noise))
-    steps: dict[str, Callable[[], Found]] = {
+    steps: dict[str, Callable[[], CheckFound]] = {
         "launch": lambda: doctor_device.launch(found),
         "marks": lambda: doctor_device.mark(found),
         "routes": doctor_device.routes,

@@ -11,7 +11,6 @@ import torch
 
 from ssmprof.chips import chips, find_chip
 from ssmprof.devices.base import Device
-from ssmprof.devices.jetson.device import JetsonDevice
 from ssmprof.measure import calibrate, doctor_host
 from ssmprof.measure.attribution import cupti, marks, stream_events
 from ssmprof.measure.attribution.intervals import Untraceable
@@ -55,7 +54,7 @@ def mark(found: Calibration) -> Check:
 
 def clocks_at_work(device: Device) -> Check | None:
     """The clock under a large matmul. A board has a check of its own for pinned clocks."""
-    if isinstance(device, JetsonDevice):
+    if device.onboard is not None and "clocks" in device.onboard.checks():
         return None
     a, b = (torch.randn(_LOAD, _LOAD, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     product = torch.empty_like(a)
@@ -97,7 +96,7 @@ def bandwidth(found: Calibration, device: Device) -> Check:
     key = find_chip(device.name) if device.kind == "cuda" else None
     if key is None:
         return Check(name="bandwidth", level="ok", text=text, value=copied, unit="B/s")
-    cap_hz = device.memory_cap_hz if isinstance(device, JetsonDevice) else None
+    cap_hz = device.onboard.memory_cap_hz if device.onboard is not None else None
     sheet = chips()[key].under_caps(None, cap_hz).mem_bandwidth_bytes_per_s
     share = max(copied, read) / sheet.value
     level: Level = "warn" if share < 1 - _UNDER_TABLE else "ok"

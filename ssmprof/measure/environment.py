@@ -22,6 +22,7 @@ from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device
 from ssmprof.devices.cpu import cpu_name
 from ssmprof.errors import NoDeviceError
+from ssmprof.private import without_own
 from ssmprof.records import Environment
 
 # Distributions whose version can change a number: kernels, models, and what measures them.
@@ -41,7 +42,7 @@ def bare(kind: Literal["cuda", "cpu"]) -> Environment:
     except NoDeviceError as error:
         device = NullDevice(kind, str(error.cause or error), kind)
     try:
-        return Environment(**_common(device, kind))
+        return _environment(_common(device, kind))
     finally:
         device.close()
 
@@ -72,7 +73,17 @@ def probe(device: Device, kind: Literal["cuda", "cpu"]) -> Environment:
             "l2_bytes": getattr(properties, "L2_cache_size", None),
             "unified_memory": bool(getattr(properties, "is_integrated", False)),
         }
-    return Environment(**values)
+    return _environment(values)
+
+
+def _environment(values: dict[str, Any]) -> Environment:
+    """The record, without the names of this user, host and home."""
+    clean: dict[str, Any] = {
+        name: without_own(value) if isinstance(value, str) and name != "kind" else value
+        for name, value in values.items()
+    }
+    clean["missing"] = {name: without_own(why) for name, why in values["missing"].items()}
+    return Environment(**clean)
 
 
 def prepare() -> None:
@@ -93,7 +104,8 @@ def _common(device: Device, kind: Literal["cuda", "cpu"]) -> dict[str, Any]:
         "platform": f"{platform.system().lower()}-{platform.machine()}",
         "chip": find_chip(device.name),
         "memory_bytes": device.memory_bytes(),
-        "driver": _driver() if kind == "cuda" else None,
+        # WSL has no such file, though the driver's own library answers.
+        "driver": (_driver() or device.driver()) if kind == "cuda" else None,
         "cpu": cpu_name(),
         "clocks_locked": None if pinned is None else pinned == "pinned",
         "providers": {
@@ -103,11 +115,15 @@ def _common(device: Device, kind: Literal["cuda", "cpu"]) -> dict[str, Any]:
         "git": git(),
     }
     # A board knows what a plain GPU has no word for.
-    of_board = ("board", "l4t", "power_mode", "sm_cap_hz", "memory_cap_hz")
-    values |= {name: found for name in of_board if (found := getattr(device, name, None))}
-    if "board" in values:  # by its number: a module that is not in the table has no peaks
-        values["chip"] = getattr(device, "chip", None) if kind == "cuda" else None
-    absent = {"driver": "not readable"} if kind == "cuda" and values["driver"] is None else {}
+    board = device.onboard
+    if board is not None:
+        of_board = ("board", "l4t", "power_mode", "sm_cap_hz", "memory_cap_hz")
+        values |= {name: found for name in of_board if (found := getattr(board, name))}
+        # By its number: a module that is not in the table has no peaks.
+        values["chip"] = board.chip if kind == "cuda" else None
+    absent: dict[str, str] = {}
+    if kind == "cuda" and values["driver"] is None:
+        absent["driver"] = device.missing.get("driver", "not readable")
     return values | {"missing": absent}
 
 

@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from ssmprof.measure import py_spy
+from ssmprof.private import without_own
 from ssmprof.records import Host, Note
 
 RATE_HZ = 250
@@ -112,7 +113,8 @@ def profile(
             reason = _reason(said)
         else:
             return Note(kind="host", text=f"py-spy: {reason}")
-        lines = raw.read_text(encoding="utf-8", errors="replace").splitlines()
+        # What is kept of them lies in the run: not the names of this user and this home.
+        lines = without_own(raw.read_text(encoding="utf-8", errors="replace")).splitlines()
     found, samples = shares(lines, inside=_call_until_done.__name__)
     if not samples:
         return Note(kind="host", text="py-spy took no sample of the call")

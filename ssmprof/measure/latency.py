@@ -13,7 +13,7 @@ from msgspec import structs
 from ssmprof.devices.base import Device
 from ssmprof.measure.board import loosened
 from ssmprof.measure.clocks import ClockWatch
-from ssmprof.measure.sampling import WarmUp, collect, throttle_notes
+from ssmprof.measure.sampling import WarmUp, below_timer_notes, collect, throttle_notes
 from ssmprof.measure.spin import Spin
 from ssmprof.measure.stopping import Stopping
 from ssmprof.measure.timers import (
@@ -72,6 +72,7 @@ def on_cuda(
         clocks=clocks,
         notes=(
             *cold.notes,
+            *below_timer_notes((*cold.times_s, *(hot.times_s if hot else ()))),
             *throttle_notes(clocks, device.max_sm_hz()),
             *loosened(pinned, clocks.pinned),
         ),
@@ -92,7 +93,7 @@ def on_cpu(call: Call, budget: Budget, device: Device) -> Latency:
         timer=timer.name,
         calls_per_sample=1,
         clocks=clocks,
-        notes=samples.notes,
+        notes=(*samples.notes, *below_timer_notes(samples.times_s)),
         measuring_s=samples.spent_s,
     )
 

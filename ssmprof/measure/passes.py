@@ -24,6 +24,7 @@ from ssmprof.measure.worker import BROKEN, Stage
 from ssmprof.records import Energy, Host, Job, Measurement, Note
 
 _PARTS_S = 0.2  # device time of the marked replays: shares need no more, and long calls few
+_SHORTEST_S = 1e-7  # no call of a device returns sooner
 _FEWEST_REPLAYS, _MOST_REPLAYS = 3, 10
 
 
@@ -52,7 +53,7 @@ def parts(scene: Scene, measured: Measurement) -> Measurement:
     found = attribution.attribute(
         scene.load.call,
         device=scene.device.kind,
-        replays=max(_FEWEST_REPLAYS, min(_MOST_REPLAYS, int(_PARTS_S / measured.time_s))),
+        replays=max(_FEWEST_REPLAYS, min(_MOST_REPLAYS, int(_PARTS_S / _call_s(measured)))),
         flush=scene.flush,
         names=scene.job.passes.cupti,
         providers=measured.providers,
@@ -62,10 +63,15 @@ def parts(scene: Scene, measured: Measurement) -> Measurement:
     return structs.replace(measured, attribution=found, notes=measured.notes + tags)
 
 
+def _call_s(measured: Measurement) -> float:
+    """What a call takes, for planning how often to repeat it: above zero, whatever was timed."""
+    return max(measured.time_s, _SHORTEST_S)
+
+
 def powered(scene: Scene, measured: Measurement) -> Measurement:
     """Joules of one call, from windows of calls back to back."""
     found = energy.measure(
-        scene.run, device=scene.device, call_s=measured.time_s, synchronize=scene.wait
+        scene.run, device=scene.device, call_s=_call_s(measured), synchronize=scene.wait
     )
     if isinstance(found, Energy):
         return structs.replace(measured, energy=found)

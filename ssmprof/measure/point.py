@@ -21,7 +21,7 @@ from ssmprof import costs
 from ssmprof.blocks import build, workload
 from ssmprof.blocks.foreign import ForeignModel
 from ssmprof.blocks.workloads import Workload
-from ssmprof.devices import NullDevice, detect
+from ssmprof.devices import Card, NullDevice, detect
 from ssmprof.devices.base import Device
 from ssmprof.errors import NoDeviceError
 from ssmprof.measure import environment, latency, memory, wire
@@ -47,7 +47,7 @@ class PointRunner:
     def __init__(self, kind: Literal["cuda", "cpu"]) -> None:
         self.kind: Literal["cuda", "cpu"] = kind
         try:
-            self.device: Device = detect(kind)
+            self.device: Device = detect(kind, measured_card() if kind == "cuda" else None)
         except NoDeviceError as error:
             # Torch may see a device that no library can read, and timing needs torch alone.
             self.device = NullDevice(kind, str(error.cause or error), kind)
@@ -210,6 +210,21 @@ class PointRunner:
             return latency.on_cuda(run, warm, job.budget, self.device, self._flush)
         assert callable(run)
         return latency.on_cpu(run, job.budget, self.device)
+
+
+def measured_card() -> Card | None:
+    """The card that torch measures, by the names NVML knows it under; None where it tells none."""
+    if not torch.cuda.is_available():
+        return None
+    properties = torch.cuda.get_device_properties(0)
+    uuid = getattr(properties, "uuid", None)
+    bus = getattr(properties, "pci_bus_id", None)
+    address = None
+    if bus is not None:
+        domain = getattr(properties, "pci_domain_id", 0)
+        slot = getattr(properties, "pci_device_id", 0)
+        address = f"{domain:08x}:{bus:02x}:{slot:02x}.0"
+    return None if uuid is None and address is None else Card(uuid and f"GPU-{uuid}", address)
 
 
 def _nothing() -> None:

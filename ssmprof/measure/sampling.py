@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -115,6 +115,15 @@ def collect(
         text = f"not within {limit:.1%} after {len(times)} samples of {calls_per_sample} calls"
         notes = (Note(kind="noisy", text=text),)
     return Samples(tuple(times), spent, notes)
+
+
+def below_timer_notes(times_s: Sequence[float]) -> tuple[Note, ...]:
+    """The tag of a point whose call is too short to be timed: samples of zero or less."""
+    below = sum(time_s <= 0 for time_s in times_s)
+    if not below:
+        return ()
+    text = f"{below} of {len(times_s)} samples are not above what timing itself costs"
+    return (Note(kind="below-timer", text=text),)
 
 
 @contextmanager

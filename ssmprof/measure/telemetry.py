@@ -21,8 +21,8 @@ _FAREWELL_S = 5.0
 class Telemetry:
     """Samples a device until closed; each sample goes to `sink` on the sampling thread.
 
-    Use as a context manager. A sink that fails ends the sampling, and `error` keeps why; the run it
-    stands beside goes on.
+    Use as a context manager. A sink that fails ends the sampling, and `error` keeps why, for who
+    opened it to say; the run it stands beside goes on.
     """
 
     def __init__(
@@ -75,11 +75,14 @@ def overhead(
     """A/B: relative slow-down of `run` (which returns its seconds) while the device is sampled.
 
     Runs alternate with and without; negative differences are noise and are returned as they are.
+    Raises what ended the sampling.
     """
     off: list[float] = []
     on: list[float] = []
     for _ in range(turns):
         off.append(run())
-        with Telemetry(device, lambda _: None, hz):
+        with Telemetry(device, lambda _: None, hz) as beside:
             on.append(run())
+        if beside.error is not None:
+            raise beside.error  # what was timed had no sampling beside it
     return sum(on) / sum(off) - 1

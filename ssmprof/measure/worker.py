@@ -23,9 +23,9 @@ from typing import Any, Literal, Protocol
 
 from ssmprof.devices.jetson.memory import out_of_memory_rule
 from ssmprof.measure import wire
-from ssmprof.records import Environment, Failure, FailureReason, Job, Measurement
+from ssmprof.records import Environment, Failure, FailureReason, Job, Measurement, NoteKind
 
-BROKEN = "broken-pass"  # kind of the note of a pass that failed while the latency stands
+BROKEN: NoteKind = "broken-pass"  # kind of the note of a pass that failed while the latency stands
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_PTRACER = 0x59616D61  # "Yama": lets py-spy look inside although it is no ancestor

@@ -8,101 +8,83 @@ mixture of experts is refused.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+
+from ssmprof import limits
 from ssmprof.errors import ConfigError, nearest
+from ssmprof.planning.config_keys import Keys, open_config
 from ssmprof.planning.models import from_letters
-from ssmprof.spec import AttentionSpec, BlockSpec, MlpSpec, StateSpec
+from ssmprof.spec import AttentionSpec, BlockSpec, MlpSpec, StateSpec, check_block
 
 MLP_KINDS = {"silu": "swiglu", "swish": "swiglu", "relu2": "relu2", "gelu": "gelu"}
-
-
-class Keys:
-    """The keys of one file; a missing or ill-typed one is a ConfigError that names it."""
-
-    def __init__(self, values: dict[str, Any], file: Path) -> None:
-        self.values = values
-        self.file = file
-
-    def whole(self, name: str, default: int | None = None) -> int:
-        """A positive integer."""
-        value = self.values.get(name)
-        value = default if value is None else value
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f"{self.file}: {name}: expected a positive integer, got {value!r}")
-        return value
-
-    def flag(self, name: str, default: bool) -> bool:
-        """A truth value."""
-        return bool(self.values.get(name, default))
-
-    def text(self, name: str, default: str) -> str:
-        """A string."""
-        return str(self.values.get(name, default))
-
-    def names(self, name: str) -> list[Any]:
-        """A list."""
-        value = self.values.get(name)
-        if not isinstance(value, list):
-            raise ConfigError(f"{self.file}: {name}: expected a list, got {value!r}")
-        return cast("list[Any]", value)
 
 
 def read(path: Path | str) -> BlockSpec:
     """The block of a `config.json`, or of the folder that holds one.
 
-    Raises ConfigError where the file cannot be read, its family is unknown or a key is missing.
+    Raises ConfigError where the file cannot be read, its family is unknown or a key is missing,
+    ill-typed or beyond the limits.
     """
-    file = Path(path)
-    file = file / "config.json" if file.is_dir() else file
-    try:
-        values = json.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ConfigError(f"{file}: no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file}: expected an object of keys")
-    keys = Keys(cast("dict[str, Any]", values), file)
-    family = keys.text("model_type", "state-spaces" if "ssm_cfg" in values else "")
+    keys = open_config(Path(path))
+    file = keys.file
+    family = keys.text("model_type", "state-spaces" if "ssm_cfg" in keys.values else "")
     if family not in FAMILIES:
         raise ConfigError(
-            f'{file}: model_type: no reader for "{family}"{nearest(family, FAMILIES)}',
+            f'{file}: model_type: no reader for "{family[:60]}"{nearest(family, FAMILIES)}',
             fix="write the sizes into a scenario, or name hf:FOLDER on the command line",
         )
     for experts in ("num_local_experts", "num_experts", "n_routed_experts"):
-        if (keys.values.get(experts) or 0) > 1:
-            raise ConfigError(f"{file}: {experts}: a mixture of experts cannot be built here")
+        if keys.values.get(experts) not in (None, 0) and keys.whole(experts) > 1:
+            raise keys.wrong(experts, "a mixture of experts cannot be built here")
     name = file.parent.name if file.name == "config.json" and file.parent.name else file.stem
-    return FAMILIES[family](keys, name)
+    return _within_limits(FAMILIES[family](keys, name), file)
+
+
+def _within_limits(block: BlockSpec, file: Path) -> BlockSpec:
+    """The block, held against the bounds of its fields and against itself."""
+    try:
+        sound = msgspec.convert(msgspec.to_builtins(block), BlockSpec)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise ConfigError(f"{file}: as a block: {error}".replace("`", "")) from None
+    problem = check_block(sound)
+    if problem:
+        raise ConfigError(f"{file}: as a block: {problem[0]}: {problem[1]}")
+    return sound
 
 
 def _attention(keys: Keys, *, bias: bool = False, rope: bool = True) -> AttentionSpec:
     heads = keys.whole("num_attention_heads")
     theta = None
     if rope:
-        nested = cast("dict[str, Any]", keys.values.get("rope_parameters") or {})
-        theta = float(keys.values.get("rope_theta") or nested.get("rope_theta") or 10_000.0)
+        nested = keys.below("rope_parameters")
+        theta = keys.number("rope_theta") or nested.number("rope_theta") or 10_000.0
     windowed = keys.flag("use_sliding_window", keys.values.get("model_type") == "mistral")
-    head_dim = keys.values.get("head_dim") or keys.values.get("attention_head_dim")
+    width = "head_dim" if keys.values.get("head_dim") is not None else "attention_head_dim"
+    hidden = keys.whole("hidden_size")
+    if hidden < heads:
+        raise keys.wrong("num_attention_heads", f"{heads} heads do not fit {hidden} features")
     return AttentionSpec(
         heads=heads,
         kv_heads=keys.whole("num_key_value_heads", heads),
-        head_dim=int(head_dim or keys.whole("hidden_size") // heads),
+        head_dim=keys.whole(width, hidden // heads),
         qkv_bias=bias or keys.flag("attention_bias", False),
         rope_theta=theta,
-        window=keys.values.get("sliding_window") if windowed else None,
+        window=keys.whole("sliding_window") if windowed and _has_window(keys) else None,
     )
+
+
+def _has_window(keys: Keys) -> bool:
+    return keys.values.get("sliding_window") is not None
 
 
 def _mlp(keys: Keys, size: str = "intermediate_size") -> MlpSpec:
     act = keys.text("hidden_act", keys.text("mlp_hidden_act", "silu"))
     if act not in MLP_KINDS:
-        raise ConfigError(f'{keys.file}: hidden_act: unknown "{act}"{nearest(act, MLP_KINDS)}')
+        raise keys.wrong("hidden_act", f'unknown "{act[:60]}"{nearest(act, MLP_KINDS)}')
     return MlpSpec(d_ff=keys.whole(size), kind=cast("Any", MLP_KINDS[act]))
 
 
@@ -130,18 +112,19 @@ def _block(keys: Keys, name: str, pattern: tuple[Any, ...], depth: int, **parts:
 
 def _transformer(keys: Keys, name: str) -> BlockSpec:
     attention = _attention(keys, bias=keys.values["model_type"] == "qwen2")
+    if keys.values.get("layer_types") is not None:
+        keys.layers("layer_types", {"full_attention": "*", "sliding_attention": "*"})
     depth = keys.whole("num_hidden_layers")
     return _block(keys, name, ("attention", "mlp"), depth, attention=attention, mlp=_mlp(keys))
 
 
 def _mamba1_model(keys: Keys, name: str) -> BlockSpec:
     width = keys.whole("hidden_size")
-    rank = keys.values.get("time_step_rank", "auto")
     state = StateSpec(
         d_inner=keys.whole("intermediate_size", keys.whole("expand", 2) * width),
         d_state=keys.whole("state_size", 16),
         d_conv=keys.whole("conv_kernel", 4),
-        dt_rank=math.ceil(width / 16) if rank == "auto" else int(rank),
+        dt_rank=keys.chosen("time_step_rank", -(-width // 16)),
     )
     return _block(keys, name, ("mamba1",), keys.whole("num_hidden_layers"), state=state)
 
@@ -154,10 +137,10 @@ def _mamba2_model(keys: Keys, name: str) -> BlockSpec:
 def _state_spaces(keys: Keys, name: str) -> BlockSpec:
     """The file of state-spaces/mamba: d_model, n_layer, ssm_cfg, padded vocabulary."""
     width, depth = keys.whole("d_model"), keys.whole("n_layer")
-    inner = Keys(cast("dict[str, Any]", keys.values.get("ssm_cfg") or {}), keys.file)
+    inner = keys.below("ssm_cfg")
     mixer = inner.text("layer", "Mamba1").lower()
     if mixer not in ("mamba1", "mamba2") or keys.values.get("attn_layer_idx"):
-        raise ConfigError(f'{keys.file}: ssm_cfg.layer: cannot build "{mixer}" with this file')
+        raise inner.wrong("layer", f'cannot build "{mixer[:60]}" with this file')
     multiple = keys.whole("pad_vocab_size_multiple", 8)
     state = StateSpec(
         d_inner=inner.whole("expand", 2) * width,
@@ -165,7 +148,7 @@ def _state_spaces(keys: Keys, name: str) -> BlockSpec:
         d_conv=inner.whole("d_conv", 4),
         headdim=inner.whole("headdim", 64),
         ngroups=inner.whole("ngroups", 1),
-        dt_rank=math.ceil(width / 16) if mixer == "mamba1" else None,
+        dt_rank=-(-width // 16) if mixer == "mamba1" else None,
     )
     vocab = -(-keys.whole("vocab_size") // multiple) * multiple
     return BlockSpec(
@@ -176,12 +159,9 @@ def _state_spaces(keys: Keys, name: str) -> BlockSpec:
 
 def _mamba_keys(keys: Keys) -> StateSpec:
     """The `mamba_*` keys that Falcon-H1, Bamba and Granite share."""
-    inner = keys.values.get("mamba_d_ssm") or (
-        keys.whole("mamba_expand", 2) * keys.whole("hidden_size")
-    )
-    width = keys.values.get("mamba_d_head", "auto")
     heads = keys.whole("mamba_n_heads")
-    keys.values["mamba_d_head"] = inner // heads if width == "auto" else width
+    inner = keys.whole("mamba_d_ssm", keys.whole("mamba_expand", 2) * keys.whole("hidden_size"))
+    keys.values["mamba_d_head"] = keys.chosen("mamba_d_head", inner // heads)
     return _mamba2(
         keys, "mamba_n_heads", "mamba_d_head", "mamba_d_state", "mamba_n_groups", "mamba_d_conv"
     )
@@ -196,8 +176,11 @@ def _falcon_h1(keys: Keys, name: str) -> BlockSpec:
 
 
 def _bamba(keys: Keys, name: str) -> BlockSpec:
-    depth = keys.whole("num_hidden_layers")
-    attends = set(keys.names("attn_layer_indices"))
+    depth = _depth(keys)
+    attends = keys.items("attn_layer_indices")
+    for layer in attends:
+        if not isinstance(layer, int) or isinstance(layer, bool) or not 0 <= layer < depth:
+            raise keys.wrong("attn_layer_indices", f"{repr(layer)[:60]} is none of {depth} layers")
     pattern = "".join("*-" if layer in attends else "M-" for layer in range(depth))
     return _block(
         keys, name, from_letters(pattern), 1,
@@ -206,12 +189,10 @@ def _bamba(keys: Keys, name: str) -> BlockSpec:
 
 
 def _granite_hybrid(keys: Keys, name: str) -> BlockSpec:
-    letters = {"attention": "*-", "mamba": "M-"}
-    kinds = keys.names("layer_types")
-    pattern = "".join(letters.get(str(kind), "?") for kind in kinds)
+    pattern = keys.layers("layer_types", {"attention": "*-", "mamba": "M-"})
     rope = keys.text("position_embedding_type", "nope") == "rope"
     return _block(
-        keys, name, from_letters(pattern), 1, attention=_attention(keys, rope=rope),
+        keys, name, pattern, 1, attention=_attention(keys, rope=rope),
         state=_mamba_keys(keys), mlp=_mlp(keys, "shared_intermediate_size"),
     )  # fmt: skip
 
@@ -222,9 +203,30 @@ def _nemotron_h(keys: Keys, name: str) -> BlockSpec:
     )
     keys.values.setdefault("mlp_hidden_act", "relu2")
     return _block(
-        keys, name, from_letters(keys.text("hybrid_override_pattern", "")), 1,
+        keys, name, _nemotron_layers(keys), 1,
         attention=_attention(keys, rope=False), state=state, mlp=_mlp(keys),
     )  # fmt: skip
+
+
+def _nemotron_layers(keys: Keys) -> tuple[str, ...]:
+    """`layers_block_type` of transformers 5, or the letters that earlier files hold."""
+    if keys.values.get("layers_block_type") is not None:
+        letters = {"mamba": "M", "attention": "*", "mlp": "-"}
+        return keys.layers("layers_block_type", letters)
+    letters = keys.text("hybrid_override_pattern", "")
+    keys.count_layers("hybrid_override_pattern", len(letters))
+    try:
+        return from_letters(letters)
+    except ConfigError as error:
+        raise keys.wrong("hybrid_override_pattern", error.what) from None
+
+
+def _depth(keys: Keys) -> int:
+    """Layers of a model whose pattern is written out, one entry for each."""
+    depth = keys.whole("num_hidden_layers")
+    if depth > limits.LAYERS:
+        raise keys.wrong("num_hidden_layers", f"{depth} layers; at most {limits.LAYERS:,}")
+    return depth
 
 
 # `model_type` -> reader; "state-spaces" is the file without one that state-spaces/mamba ships.

@@ -14,20 +14,20 @@ from typing import Any, cast
 
 import msgspec
 
+from ssmprof import limits
+from ssmprof.bounded import read_file, toml
 from ssmprof.errors import ConfigError, nearest
 from ssmprof.spec import (
-    MIXERS,
-    SUBLAYERS,
     AttentionSpec,
     BlockSpec,
     Budget,
-    ForeignSpec,
     MlpSpec,
     Passes,
     Refine,
     Scenario,
     StateSpec,
     Sweep,
+    check_scenario,
 )
 from ssmprof.units import parse_contexts
 
@@ -46,18 +46,17 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "blocks.mlp": MlpSpec,
 }
 _EXTRA_KEYS = {"blocks": {"preset", "hf", "factory", "architecture"}}
-# Sub-layer -> the table of sizes it needs.
-_SIZES = {name: "attention" if kind == "attention" else "state" for name, kind in MIXERS.items()}
-_SIZES["mlp"] = "mlp"
 
 
 def load(path: Path) -> Scenario:
     """Read a scenario file. Raises ConfigError naming file, key and mend."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, limits.SCENARIO_BYTES).decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file", fix="ssmprof scenarios lists them") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     return parse(text, str(path), folder=path.parent)
 
@@ -65,8 +64,8 @@ def load(path: Path) -> Scenario:
 def parse(text: str, source: str, *, folder: Path | None = None) -> Scenario:
     """Decode TOML text; `source` names it in errors, `folder` is where relative paths start."""
     try:
-        table: Table = msgspec.toml.decode(text)
-    except msgspec.DecodeError as error:
+        table: Table = toml(text)
+    except ValueError as error:
         raise ConfigError(f"{source}: not valid TOML: {error}") from None
     table.setdefault("name", Path(source).stem)
     table.setdefault("question", "")
@@ -80,33 +79,12 @@ def parse(text: str, source: str, *, folder: Path | None = None) -> Scenario:
             _resolve(block, f"blocks[{position}]", source, folder or Path())
             for position, block in enumerate(cast("list[Any]", blocks))
         ]
-    scenario = _convert(table, source)
-    _check_blocks(scenario, source)
-    return scenario
+    return _convert(table, source)
 
 
-def check_block(block: BlockSpec) -> tuple[str, str] | None:
-    """The first inconsistency of a block as (key, problem), or None."""
-    for name in block.sublayers:
-        if name not in SUBLAYERS:
-            return "pattern", f'unknown sub-layer "{name}"{nearest(name, SUBLAYERS)}'
-    for name in block.sublayers:
-        key = _SIZES[name]
-        if getattr(block, key) is None:
-            return key, f'missing; the pattern holds "{name}", whose sizes stand in [{key}]'
-    if not block.pattern or not all(block.pattern):
-        return "pattern", "empty; name at least one sub-layer"
-    attention, state = block.attention, block.state
-    if attention is not None and attention.heads % attention.kv_heads:
-        return "attention.kv_heads", f"{attention.kv_heads} does not divide {attention.heads} heads"
-    if attention is not None and attention.head_dim % 2:
-        return "attention.head_dim", f"{attention.head_dim} is odd; rotary embedding turns pairs"
-    if state is not None and "mamba2" in block.sublayers:
-        if state.d_inner % state.headdim:
-            return "state.headdim", f"{state.headdim} does not divide d_inner = {state.d_inner}"
-        if state.nheads % state.ngroups:
-            return "state.ngroups", f"{state.ngroups} does not divide {state.nheads} heads"
-    return None
+def checked(scenario: Scenario, source: str) -> Scenario:
+    """A scenario whose values came from elsewhere, held against the same limits and rules."""
+    return _convert(cast("Table", msgspec.to_builtins(scenario)), source)
 
 
 def _check_keys(table: Table, source: str, path: str = "") -> None:
@@ -140,10 +118,15 @@ def _expand_contexts(sweep: Table, source: str) -> None:
                 )
     parts = cast("list[Any]", contexts if isinstance(contexts, list) else [contexts])
     lengths: set[int] = set()
+    read = 0
     for part in parts:
         if isinstance(part, str):
             try:
-                lengths.update(parse_contexts(part))
+                found = parse_contexts(part)
+                lengths.update(found)
+                read += len(found)
+                if read > limits.CONTEXTS:
+                    raise ValueError(f"{read:,} lengths; at most {limits.CONTEXTS:,}")
             except ValueError as error:
                 raise ConfigError(
                     f"{source}: sweep.contexts: {error}",
@@ -214,7 +197,7 @@ def _merge(base: Table, changes: Table) -> Table:
 
 def _convert(table: Table, source: str) -> Scenario:
     try:
-        return msgspec.convert(table, Scenario)
+        scenario = msgspec.convert(table, Scenario)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         where = path.rstrip("`").lstrip(".")
@@ -227,19 +210,7 @@ def _convert(table: Table, source: str) -> Scenario:
             f"{source}: {where + ': ' if where else ''}{message}",
             fix="ssmprof new FILE writes a scenario with every key explained",
         ) from None
-
-
-def _check_blocks(scenario: Scenario, source: str) -> None:
-    seen: set[str] = set()
-    for position, block in enumerate(scenario.blocks):
-        where = f"blocks[{position}]"
-        if block.name in seen:
-            raise ConfigError(
-                f'{source}: {where}.name: "{block.name}" is taken', fix="give each block its name"
-            )
-        seen.add(block.name)
-        if isinstance(block, ForeignSpec):
-            continue
-        problem = check_block(block)
-        if problem:
-            raise ConfigError(f"{source}: {where}.{problem[0]}: {problem[1]}")
+    problem = check_scenario(scenario)
+    if problem:
+        raise ConfigError(f"{source}: {problem[0]}: {problem[1]}")
+    return scenario

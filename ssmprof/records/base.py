@@ -5,10 +5,17 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from ssmprof import limits
+
+# Raw times of one call. Zero and less are what is left of a call below what can be timed.
+Time = Annotated[float, Meta(ge=-limits.SECONDS, le=limits.SECONDS)]
+Count = Annotated[int, Meta(ge=0)]
+Samples = Annotated[tuple[Time, ...], Meta(min_length=1)]
 
 
 def _refuse_non_finite(record: Struct) -> None:
@@ -35,7 +42,9 @@ def median(values: Iterable[float]) -> float:
     middle = len(ordered) // 2
     if len(ordered) % 2:
         return ordered[middle]
-    return (ordered[middle - 1] + ordered[middle]) / 2
+    low, high = ordered[middle - 1], ordered[middle]
+    mean = (low + high) / 2
+    return mean if math.isfinite(mean) else low / 2 + high / 2  # their sum alone is too large
 
 
 def encode(record: Struct) -> bytes:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from ssmprof.records.base import Record
+from ssmprof.records.base import Count, Record
 from ssmprof.spec import digest
 
 Level = Literal["ok", "warn", "error"]
@@ -101,7 +101,7 @@ class Spread(Record, frozen=True, kw_only=True):
     min: float
     median: float
     max: float
-    readings: int
+    readings: Count
 
 
 class Violations(Record, frozen=True, kw_only=True):

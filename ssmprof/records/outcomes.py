@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from ssmprof.records.base import Record, median
+from msgspec import Meta
+
+from ssmprof.records.base import Count, Record, Samples, median
 from ssmprof.records.decisions import Decision
 from ssmprof.records.machine import Clocks, Environment, TelemetrySample
 from ssmprof.records.point import Point
@@ -13,6 +15,7 @@ from ssmprof.spec import Budget, Passes, Scenario, Subject
 
 FailureReason = Literal["out-of-memory", "timeout", "crash", "unsupported", "skipped"]
 Route = Literal["graph-events", "stream-events", "cupti", "prefix-replay", "wall-clock"]
+# What a note is about, for programs; its text is for people.
 Family = Literal[
     "scan", "conv", "attention", "gemm", "norm", "elementwise", "copy", "rope", "moe",
     "embedding", "other", "launch-gap",
@@ -24,7 +27,7 @@ class Job(Record, frozen=True, kw_only=True):
 
     point: Point
     subject: Subject
-    round: int
+    round: Count
     budget: Budget
     passes: Passes = Passes()
 
@@ -72,8 +75,8 @@ class KernelTime(Record, frozen=True, kw_only=True):
     op: str
     kernel: str
     family: Family
-    calls: int
-    times_s: tuple[float, ...]
+    calls: Count
+    times_s: Samples
     provider: str | None = None
     cupti_s: float | None = None
 
@@ -89,7 +92,7 @@ class Attribution(Record, frozen=True, kw_only=True):
     kernels: tuple[KernelTime, ...]
     whole_s: float
     closure: float
-    marks: int = 0
+    marks: Count = 0
     mark_cost_s: float = 0.0
     gap_s: float | None = None
     fallback: str | None = None
@@ -136,7 +139,7 @@ class Energy(Record, frozen=True, kw_only=True):
     energy_j: float
     mean_power_w: float
     window_s: float
-    calls: int
+    calls: Count
     source: str
     scope: Literal["device", "module", "system", "rail"]
     idle_power_w: float | None = None
@@ -149,7 +152,7 @@ class Host(Record, frozen=True, kw_only=True):
     """Where the CPU was during the eager call: share of samples per place, and the stacks' file."""
 
     shares: dict[str, float]
-    samples: int
+    samples: Count
     stacks: str | None = None
 
 
@@ -166,8 +169,10 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     """One point, measured in one round.
 
     `times_s` are raw samples of one call in the point's execution; `hot_times_s` the same with the
-    L2 cache left as the previous call left it. `cold_s` is the first call in a fresh process, None
-    only for published results. `launches` counts kernel launches of one call.
+    L2 cache left as the previous call left it. What timing itself costs is taken off, so a call
+    below what can be timed has samples of zero or less, and the note `below-timer`.
+    `cold_s` is the first call in a fresh process, None only for published results. `launches`
+    counts kernel launches of one call.
     `wall_s` is everything this point took, `measuring_s` the part of it spent in timed samples and
     in the passes beside them: building, warming up and capturing are not in it.
     `beside` names the contender (several: joined by ", ") it was measured in turn with:
@@ -177,14 +182,14 @@ class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):
     """
 
     point: Point
-    round: int
+    round: Count
     environment: str
-    times_s: tuple[float, ...]
+    times_s: Samples
     timer: Literal["cuda-graph", "cuda-events", "wall-clock"]
     cold_s: float | None
-    calls_per_sample: int = 1
+    calls_per_sample: Annotated[int, Meta(ge=1)] = 1
     hot_times_s: tuple[float, ...] = ()
-    launches: int | None = None
+    launches: Count | None = None
     attribution: Attribution | None = None
     memory: Memory | None = None
     energy: Energy | None = None
@@ -219,7 +224,7 @@ class Failure(Record, frozen=True, kw_only=True, tag="failure"):
     """
 
     point: Point
-    round: int
+    round: Count
     environment: str
     reason: FailureReason
     detail: str
@@ -268,8 +273,8 @@ class Run(Record, frozen=True, kw_only=True):
     command: str | None = None
     origin: Literal["measured", "published"] = "measured"
     source: str | None = None
-    comparable_from: int = 0
-    dropped_lines: int = 0
+    comparable_from: Count = 0
+    dropped_lines: Count = 0
     dropped: tuple[Dropped, ...] = ()
 
     def measurements(self) -> Iterator[Measurement]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ssmprof import limits
+from ssmprof.bounded import read_file
 from ssmprof.errors import StoreError
 from ssmprof.records import Run
 from ssmprof.report.embed import decoded
@@ -19,7 +21,7 @@ def load_any(path: Path) -> Run:
     if path.suffix != ".html":
         return load(path)
     try:
-        found = _DATA.search(path.read_text(encoding="utf-8"))
+        found = _DATA.search(read_file(path, limits.PAGE_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot be read: {error}") from None
     if found is None:

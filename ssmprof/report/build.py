@@ -9,14 +9,16 @@ from ssmprof.records import Run, content_hash, encode
 from ssmprof.report import embed
 from ssmprof.report.hero import heroes
 from ssmprof.report.page import Page, Section
+from ssmprof.report.redact import plain, redacted
 from ssmprof.report.sections import cost, data, evidence, fits, published, trust, where, why
 from ssmprof.report.words import published_banner
 
 
-def build(run: Run, analysis: Analysis | None = None, *, identifiers: bool = False) -> Page:
-    """Lay out the page of a run. The run's bytes give the hash that is printed."""
+def build(run: Run, *, identifiers: bool = False) -> Page:
+    """Analyse the run and lay out its page. The run's bytes give the hash that is printed."""
     sha256 = content_hash(encode(run))
-    analysis = analysis or analyze(run)
+    run = plain(run) if identifiers else redacted(run)
+    analysis = analyze(run)
     devices = list(dict.fromkeys(machine.device for machine in run.environments.values()))
     created = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.created_unix_s))
     slim = embed.compact(run, identifiers=identifiers)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ssmprof import limits
+
 Column = list[Any] | dict[str, Any]
 _ABSENT = object()
 _REPEATS = 3  # how often a value must occur on average for a list of words to pay
@@ -25,7 +27,11 @@ def to_columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def from_columns(column: Column) -> list[Any]:
-    """What `to_columns` was given. Raises KeyError or ValueError where it is something else."""
+    """What `to_columns` was given.
+
+    Raises KeyError, IndexError, StopIteration or TypeError where it is something else, and
+    IndexError where a short column stands for more values than a run can have.
+    """
     if isinstance(column, list):
         return column
     if "mask" in column:
@@ -35,12 +41,29 @@ def from_columns(column: Column) -> list[Any]:
         values = iter(from_columns(column["of"]))
         return [[next(values) for _ in range(length)] for length in column["lengths"]]
     if "words" in column:
-        return [column["words"][index] for index in from_columns(column["of"])]
+        return _written_out(column["words"], from_columns(column["of"]))
     columns = {key: from_columns(values) for key, values in column["of"].items()}
+    if column["n"] > max(map(len, columns.values()), default=limits.CONTEXTS):
+        raise IndexError(f"{column['n']} rows of shorter columns")
     return [
         {key: values[row] for key, values in columns.items() if values[row] is not _ABSENT}
         for row in range(column["n"])
     ]
+
+
+def _written_out(words: list[Any], indices: list[Any]) -> list[Any]:
+    """The words that the indices name; counted first, since one of them may be long."""
+    sizes = [_size(word) for word in words]
+    if sum(sizes[index] for index in indices) > limits.PAGE_VALUES:
+        raise IndexError(f"more than {limits.PAGE_VALUES:,} values")
+    return [words[index] for index in indices]
+
+
+def _size(value: Any) -> int:
+    """Values in a value, itself counted."""
+    if isinstance(value, dict):
+        return 1 + sum(map(_size, value.values()))
+    return 1 + sum(map(_size, value)) if isinstance(value, list) else 1
 
 
 def _column(values: list[Any]) -> Column:

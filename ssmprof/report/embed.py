@@ -6,14 +6,16 @@ quartiles and the median stay; per point the heaviest kernels, the others summed
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from ssmprof.records import Attribution, Environment, KernelTime, Measurement, Run, encode, median
+from ssmprof.records import Attribution, KernelTime, Measurement, Run, encode, median
 from ssmprof.report.columns import from_columns, to_columns
-from ssmprof.report.redact import redact
+from ssmprof.report.redact import redacted
+from ssmprof.spec import check_scenario
 from ssmprof.store import schema
 
 _COLUMNS = ("outcomes", "telemetry")
@@ -29,17 +31,7 @@ def compact(run: Run, *, identifiers: bool) -> Run:
         _measurement(one) if isinstance(one, Measurement) else one for one in run.outcomes
     )
     slim = replace(run, outcomes=outcomes, telemetry=run.telemetry[:: _step(len(run.telemetry))])
-    if identifiers:
-        return slim
-    slim = replace(
-        slim,
-        command=redact(slim.command) if slim.command else None,
-        outcomes=tuple(
-            one if isinstance(one, Measurement) else replace(one, detail=redact(one.detail))
-            for one in slim.outcomes
-        ),
-    )
-    return _without_identifiers(slim)
+    return slim if identifiers else redacted(slim)
 
 
 def encoded(run: Run) -> bytes:
@@ -53,41 +45,29 @@ def encoded(run: Run) -> bytes:
 
 def decoded(data: bytes) -> Run:
     """The run that a page holds; pages of earlier versions hold it in rows. Raises ValueError."""
+    try:
+        run = _decoded(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    problem = check_scenario(run.scenario)
+    if problem:
+        raise ValueError(f"scenario.{problem[0]}: {problem[1]}")
+    return run
+
+
+def _decoded(data: bytes) -> Run:
     plain = msgspec.json.decode(data)
     try:
         for name in _COLUMNS:
             if isinstance(plain.get(name), dict):
                 plain[name] = from_columns(plain[name])
-        found = plain.pop("format", 1)
+        found = schema.check_format(plain.pop("format", 1), Path("page"))
         plain["outcomes"] = [schema.upgrade(line, found) for line in plain["outcomes"]]
-    except (AttributeError, IndexError, KeyError, StopIteration, TypeError) as error:
+    except (
+        AttributeError, IndexError, KeyError, OverflowError, StopIteration, TypeError,
+    ) as error:  # fmt: skip
         raise ValueError(f"its columns do not fit together: {error}") from error
     return msgspec.convert(plain, Run)
-
-
-def _without_identifiers(run: Run) -> Run:
-    """Redacted environments under their new fingerprints, and outcomes that refer to those."""
-    names: dict[str, str] = {}
-    machines: dict[str, Environment] = {}
-    for fingerprint, machine in run.environments.items():
-        clean = msgspec.convert(_redacted(msgspec.to_builtins(machine)), Environment)
-        names[fingerprint] = clean.fingerprint
-        machines[clean.fingerprint] = clean
-    outcomes = tuple(
-        replace(one, environment=names.get(one.environment, one.environment))
-        for one in run.outcomes
-    )
-    return replace(run, environments=machines, outcomes=outcomes)
-
-
-def _redacted(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {key: _redacted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_redacted(item) for item in value]
-    return value
 
 
 def _step(count: int, most: int = 300) -> int:

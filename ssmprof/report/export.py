@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ssmprof.errors import SsmprofError
+from ssmprof.harmless import one_line
 from ssmprof.records import Measurement, Run, encode, median
 from ssmprof.report import sqlite
 from ssmprof.report.points import points
+from ssmprof.report.redact import plain
 from ssmprof.report.rows import place
 from ssmprof.report.speedscope import speedscope
 from ssmprof.report.tables import Column, Table, render
@@ -72,6 +74,7 @@ def _markdown(run: Run, folder: Path) -> list[Path]:
     from ssmprof.analysis import analyze
     from ssmprof.report.text import markdown
 
+    run = plain(run)
     return [_write(folder / "summary.md", markdown(run, analyze(run)))]
 
 
@@ -153,7 +156,7 @@ def _figures(run: Run, folder: Path) -> list[Path]:
 
 
 def _label(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return one_line(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _write(path: Path, text: str) -> Path:

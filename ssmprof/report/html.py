@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import zlib
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from ssmprof.bounded import inflate
 from ssmprof.report import theme
 from ssmprof.report.page import Hero, Page
 
@@ -48,8 +50,11 @@ def pack(data: bytes) -> str:
 
 
 def unpack(text: str) -> bytes:
-    """What `pack` packed."""
-    return gzip.decompress(base64.b64decode(text))
+    """What `pack` packed. Raises OSError, EOFError or ValueError where it is something else."""
+    try:
+        return inflate(base64.b64decode(text))
+    except zlib.error as error:
+        raise ValueError(f"not packed data: {error}") from None
 
 
 @cache

@@ -1,33 +1,136 @@
-"""Takes identifiers out of text before it is embedded: user, host, home paths, serials, UUIDs."""
+"""A whole run without what names a person or a machine, wherever in it that stands.
+
+Every string of every record is looked at, keys of tables included; only words of a closed list are
+left as they are. What refers to something else still does: a contender has one name everywhere, an
+environment goes under its new fingerprint, and two names that become alike are told apart.
+"""
 
 from __future__ import annotations
 
-import getpass
-import re
-import socket
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
+from typing import Any
 
-_PATTERNS = (
-    (re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"), "<uuid>"),
-    (re.compile(r"(?:/home/|/Users/|/root\b)[^\s'\",;:]*"), "~/…"),
-    (re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)*\b"), "<user@host>"),
-    (re.compile(r"\b(serial\w*\s*[:=]?\s*)\S+", re.IGNORECASE), r"\1<serial>"),
-)
-_SHORT = 3
+from msgspec import Struct, inspect
+from msgspec.structs import replace
 
+from ssmprof.harmless import one_line, terminal
+from ssmprof.private import at_home, redact, without_own
+from ssmprof.records import Outcome, Run
+from ssmprof.spec import ForeignSpec, Scenario
 
-def redact(text: str) -> str:
-    """The text without what names a person or a machine."""
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
-    for name, replacement in ((socket.gethostname(), "<host>"), (_user(), "<user>")):
-        # Very short names would take pieces out of ordinary words.
-        if len(name) > _SHORT:
-            text = re.sub(rf"\b{re.escape(name)}\b", replacement, text)
-    return text
+Clean = Callable[[str], str]
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return ""
+def redacted(run: Run) -> Run:
+    """The run as it may be shown to anybody: names nobody, and holds nothing but plain text."""
+    return _shown(run, _private)
+
+
+def plain(run: Run) -> Run:
+    """The run with its names, as plain text: a figure cannot hold a control character."""
+    return _shown(run, terminal)
+
+
+@lru_cache(maxsize=65_536)
+def _private(text: str) -> str:
+    return redact(terminal(text))
+
+
+def _shown(run: Run, cleaning: Clean) -> Run:
+    blocks = (block.name for block in run.scenario.blocks)
+    names = _distinct(blocks, lambda name: one_line(cleaning(name)))
+    clean: Clean = lambda text: names.get(text) or cleaning(text)  # noqa: E731
+    machines = {name: cleaned(machine, clean) for name, machine in run.environments.items()}
+    prints = {name: machine.fingerprint for name, machine in machines.items()}
+    found = cleaned(replace(run, environments={}), clean)
+    return replace(
+        found,
+        environments={machine.fingerprint: machine for machine in machines.values()},
+        outcomes=tuple(
+            replace(one, environment=prints.get(before.environment, one.environment))
+            for before, one in zip(run.outcomes, found.outcomes, strict=True)
+        ),
+    )
+
+
+def recorded(outcome: Outcome) -> Outcome:
+    """An outcome as it may be stored: without the names of this user, host and home.
+
+    Its point stays: the scenario was stored without them, too.
+    """
+    return replace(cleaned(outcome, without_own), point=outcome.point)
+
+
+def recorded_scenario(scenario: Scenario) -> Scenario:
+    """A scenario as it may be stored; code of one's own is found again below `~`."""
+    names = _distinct((block.name for block in scenario.blocks), without_own)
+    blocks = tuple(
+        replace(block, name=names[block.name], factory=at_home(block.factory))
+        if isinstance(block, ForeignSpec)
+        else replace(block, name=names[block.name])
+        for block in scenario.blocks
+    )
+    name, question = without_own(scenario.name), without_own(scenario.question)
+    return replace(scenario, name=name, question=question, blocks=blocks)
+
+
+def cleaned(value: Any, clean: Clean) -> Any:
+    """A value with `clean` applied to every string in it; what does not change is not copied."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Struct):
+        return _cleaned_struct(value, clean)
+    if isinstance(value, tuple):
+        parts = tuple(cleaned(part, clean) for part in value)
+        same = all(new is old for new, old in zip(parts, value, strict=True))
+        return value if same else parts
+    if isinstance(value, dict):
+        keys = _distinct(value, clean)
+        return {keys.get(key, key): cleaned(item, clean) for key, item in value.items()}
+    return value
+
+
+def _cleaned_struct(value: Struct, clean: Clean) -> Any:
+    changes: dict[str, Any] = {}
+    for name in _fields_with_text(type(value)):
+        old = getattr(value, name)
+        if old is not None and (new := cleaned(old, clean)) is not old and new != old:
+            changes[name] = new
+    return replace(value, **changes) if changes else value
+
+
+def _distinct(names: Iterable[str], clean: Clean) -> dict[str, str]:
+    """Name -> its cleaned form, numbered where another name has become the same."""
+    found: dict[str, str] = {}
+    for name in names:
+        new = wanted = clean(name)
+        number = 2
+        while new in found.values():
+            new, number = f"{wanted} {number}", number + 1
+        found[name] = new
+    return found
+
+
+@cache
+def _fields_with_text(record: type[Struct]) -> tuple[str, ...]:
+    """Fields of a record that can hold free text, directly or below."""
+    info = inspect.type_info(record)
+    assert isinstance(info, inspect.StructType)
+    return tuple(field.name for field in info.fields if _has_text(field.type, frozenset()))
+
+
+def _has_text(kind: Any, inside: frozenset[type]) -> bool:
+    if isinstance(kind, inspect.StrType):
+        return True
+    if isinstance(kind, inspect.StructType):
+        if kind.cls in inside:
+            return False
+        return any(_has_text(field.type, inside | {kind.cls}) for field in kind.fields)
+    parts: list[Any] = [*getattr(kind, "types", ()), *getattr(kind, "item_types", ())]
+    parts += [getattr(kind, name) for name in ("item_type", "key_type", "value_type")
+              if hasattr(kind, name)]  # fmt: skip
+    return any(_has_text(part, inside) for part in parts)
+
+
+__all__ = ["cleaned", "plain", "recorded", "recorded_scenario", "redact", "redacted"]

@@ -1,7 +1,8 @@
 """A table as data: rows of plain values, columns that know how a person reads them.
 
 Text, Markdown and HTML show formatted cells; CSV and JSON carry the raw values under names with
-their SI unit. None is an empty cell in CSV, null in JSON and a dash for people: never 0.
+their SI unit. None is an empty cell in CSV, null in JSON and a dash for people: never 0. Whatever a
+run calls its parts, each format gets it through the function of `ssmprof.harmless` for its way out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from ssmprof.harmless import csv_cell, json_text, markdown_cell, one_line
 
 Format = Literal["text", "json", "jsonl", "csv", "md"]
 MISSING = "–"
@@ -74,7 +77,8 @@ def render(table: Table, form: Format) -> str:
 
 
 def _text(table: Table) -> str:
-    rows = [[column.heading for column in table.columns], *table.cells()]
+    heads = [column.heading for column in table.columns]
+    rows = [[one_line(cell) for cell in row] for row in (heads, *table.cells())]
     widths = [max(width(row[index]) for row in rows) for index in range(len(table.columns))]
     lines = []
     for row in rows:
@@ -88,7 +92,7 @@ def _text(table: Table) -> str:
 
 def _markdown(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(map(markdown_cell, cells)) + " |"
 
     rule = ["--:" if column.numeric else "---" for column in table.columns]
     rows = [[column.heading for column in table.columns], rule, *table.cells()]
@@ -97,25 +101,28 @@ def _markdown(table: Table) -> str:
 
 def _csv(table: Table) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, table.keys, restval="", lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(out, lineterminator="\n")
+    keys = table.keys
+    writer.writerow(map(csv_cell, keys))
     for row in table.rows:
-        writer.writerow({key: _flat(value) for key, value in row.items()})
+        writer.writerow([_flat(row.get(key)) for key in keys])
     return out.getvalue()
 
 
 def _flat(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float):
-        return "" if value is None else value
-    return json.dumps(value, ensure_ascii=False)
+        return "" if value is None else csv_cell(value)
+    return csv_cell(json.dumps(value, ensure_ascii=False))
 
 
 def _json(table: Table) -> str:
-    return json.dumps([dict(row) for row in table.rows], ensure_ascii=False, indent=1) + "\n"
+    rows = [dict(row) for row in table.rows]
+    return json_text(json.dumps(rows, ensure_ascii=False, indent=1)) + "\n"
 
 
 def _jsonl(table: Table) -> str:
-    return "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in table.rows)
+    lines = (json.dumps(dict(row), ensure_ascii=False) for row in table.rows)
+    return "".join(f"{json_text(line)}\n" for line in lines)
 
 
 RENDERERS: dict[Format, Callable[[Table], str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ssmprof.analysis import Analysis
 from ssmprof.analysis.compare.answer import Answer
 from ssmprof.analysis.decide.trust import SHOWN
+from ssmprof.harmless import markdown_cell
 from ssmprof.records import Run
 from ssmprof.report import rows
 from ssmprof.report.lines import View
@@ -71,7 +72,7 @@ def _thinned(contexts: list[int]) -> list[int]:
 def markdown(run: Run, analysis: Analysis) -> str:
     """The same for an issue, a wiki or a CI summary."""
     said, views = verdicts_of(run, analysis), views_of(run, analysis)
-    parts = [f"# {run.scenario.name}\n\n{run.scenario.question}\n"]
+    parts = [f"# {markdown_cell(run.scenario.name)}\n\n{markdown_cell(run.scenario.question)}\n"]
     for one in analysis.latencies:
         table, verdict = _times(views[one.key]), said[one.key]
         notes = f" {'; '.join(verdict.notes)}." if verdict.notes else ""

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import msgspec
 
+from ssmprof import limits
+from ssmprof.bounded import read_file
 from ssmprof.errors import StoreError, reason
 from ssmprof.records import Dropped, Environment, TelemetrySample
 from ssmprof.store.files import UNREADABLE, read_lines
@@ -60,7 +62,8 @@ def telemetry_of(file: Path) -> tuple[tuple[TelemetrySample, ...], list[Dropped]
 
 def _environment(file: Path) -> Environment | str:
     try:
-        return _decoded(file.read_bytes(), Environment)
+        data = read_file(file, limits.RUN_FILE_BYTES, follow=False)
+        return _decoded(data, Environment)
     except OSError as error:
         return reason(error)
 

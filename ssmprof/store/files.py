@@ -15,6 +15,8 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
+from ssmprof import limits
+from ssmprof.bounded import inflate, read_file
 from ssmprof.errors import StoreError, cannot_write
 from ssmprof.store.lock import Lock
 
@@ -98,9 +100,9 @@ def remove_drafts(folder: Path) -> None:
 def read_lines(file: Path) -> bytes:
     """Bytes of a file, plain or compressed; a missing one is empty. Raises one of UNREADABLE."""
     if file.is_file():
-        return file.read_bytes()
+        return read_file(file, limits.LINES_BYTES)
     packed = _packed(file)
-    return gzip.decompress(packed.read_bytes()) if packed.is_file() else b""
+    return inflate(read_file(packed, limits.LINES_BYTES)) if packed.is_file() else b""
 
 
 def pack(folder: Path) -> list[Path]:
@@ -152,7 +154,10 @@ def _packed(file: Path) -> Path:
 def _write_draft(file: Path, data: bytes) -> Path:
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with draft.open("wb") as handle:
+        # A draft of a dead process may stand there; a link that somebody put there is not followed.
+        draft.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with open(os.open(draft, flags, 0o666), "wb") as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())

@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from ssmprof import limits
+from ssmprof.bounded import read_file
 from ssmprof.errors import StoreError, cannot_write
 from ssmprof.records import (
     Decision,
@@ -31,8 +33,8 @@ from ssmprof.records import (
     TelemetrySample,
     encode,
 )
-from ssmprof.spec import Scenario, digest
-from ssmprof.store import decisions, schema
+from ssmprof.spec import Scenario, check_scenario, digest
+from ssmprof.store import decisions, guard, schema
 from ssmprof.store.beside import environments_of, telemetry_of
 from ssmprof.store.files import (
     OUTCOMES_FILE,
@@ -193,8 +195,10 @@ def resume(path: Path, scenario: Scenario | None = None) -> RunFolder:
 def read_header(path: Path) -> Header:
     """run.json of a folder. Raises StoreError naming the file and the mend."""
     file = path / RUN_FILE
+    if path.is_dir():
+        guard.check(path)
     try:
-        data = file.read_bytes()
+        data = read_file(file, limits.RUN_FILE_BYTES, follow=False)
     except FileNotFoundError:
         raise StoreError(
             f"{path}: not a run folder (no {RUN_FILE})", fix="ssmprof sweep SCENARIO makes one"
@@ -203,9 +207,13 @@ def read_header(path: Path) -> Header:
         raise StoreError(f"{file}: cannot be read: {error.strerror}") from None
     try:
         schema.check_format(msgspec.json.decode(data, type=_Versioned).format, file)
-        return msgspec.json.decode(data, type=Header)
-    except msgspec.MsgspecError as error:
+        header = msgspec.json.decode(data, type=Header)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"{file}: {error}", fix="restore the file; it is written once") from None
+    problem = check_scenario(header.scenario)
+    if problem:
+        raise StoreError(f"{file}: scenario.{problem[0]}: {problem[1]}")
+    return header
 
 
 def load(path: Path) -> Run:

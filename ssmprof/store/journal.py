@@ -31,6 +31,7 @@ _BAD = (
     msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError,
     RecursionError,
 )  # fmt: skip
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Contents(NamedTuple):
@@ -119,9 +120,7 @@ class Appender:
         self.file = file
         new = not file.exists()
         try:
-            self._descriptor = os.open(
-                file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
-            )
+            self._descriptor = os.open(file, _FLAGS, 0o644)
         except OSError as error:
             raise cannot_write(file, error) from None
         try:

@@ -90,3 +90,24 @@ def test_a_sweep_decides_who_runs_which_op_keeps_it_and_says_so_in_a_line(
         _decide(asked, opened, client)
         assert capsys.readouterr().err == ""
     assert [one.block for one in load(tmp_path / "run").decisions] == ["attention", "mamba2"]
+
+
+def test_a_sweep_says_why_readings_beside_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ssmprof.cli import main, sweep
+    from ssmprof.errors import StoreError
+    from ssmprof.store.folder import RunFolder
+
+    def full(*_: object) -> None:
+        raise StoreError("telemetry.jsonl: cannot be written: No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(sweep, "_TELEMETRY_HZ", 10.0)
+    monkeypatch.setattr(RunFolder, "add_telemetry", full)
+    with pytest.raises(SystemExit):
+        main(["sweep", "smoke", "--device", "cpu", "--no-doctor", "-o", "run"])
+    said = capsys.readouterr().err
+    assert "readings beside the run ended after 0: telemetry.jsonl" in said
+    assert list(load(tmp_path / "run").measurements()), "the run itself goes on"

@@ -112,6 +112,35 @@ def test_thor_total_includes_the_carrier_where_its_monitor_is_there() -> None:
     assert module.power_w == pytest.approx(12 * 0 + 12 * 0.542 + 5 * 1.304)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon7",
+        "/sys/bus/i2c/devices/1-0040/hwmon/hwmon7",
+        "/sys/devices/platform/c240000.i2c/i2c-1/1-0040/hwmon/hwmon7",
+        "/sys/devices/platform/bus@0/c240000.i2c/i2c-1/1-0040/hwmon/hwmon7",
+    ],
+)
+def test_a_monitor_without_a_link_in_the_class_is_found_where_it_hangs(place: str) -> None:
+    known = power.PowerMonitors(boards.sysfs(boards.orin_nx()))
+    moved = {p.replace("/sys/class/hwmon/hwmon3", place): v for p, v in boards.orin_nx().items()}
+    assert moved != boards.orin_nx()
+    found = power.PowerMonitors(boards.sysfs(moved))
+    assert found.rails() == known.rails()
+    assert found.total() == known.total()
+    assert found.total().power_w == 10.0
+
+
+def test_a_monitor_that_is_shown_in_several_places_counts_once() -> None:
+    tree = boards.orin_nx()
+    place = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
+    twice = tree | {p.replace("/sys/class/hwmon/hwmon3", place): v for p, v in tree.items()}
+    assert (
+        power.PowerMonitors(boards.sysfs(twice)).rails()
+        == power.PowerMonitors(boards.sysfs(tree)).rails()
+    )
+
+
 def test_hwmon_renumbering_changes_nothing() -> None:
     moved = {p.replace("hwmon2", "hwmon9"): v for p, v in boards.agx_orin().items()}
     before = power.PowerMonitors(Sysfs(RecordedFiles(boards.agx_orin()))).total()

@@ -8,7 +8,7 @@ from msgspec.structs import fields
 from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device, read_clocks, read_telemetry
 from ssmprof.devices.cpu import CpuDevice, cpu_name
-from ssmprof.devices.nvml import NvmlDevice, handle_of
+from ssmprof.devices.nvml import NvmlDevice
 from ssmprof.errors import NoDeviceError
 from ssmprof.measure.clocks import ClockWatch
 from ssmprof.records import Violations
@@ -219,15 +219,6 @@ def test_counters_that_are_all_refused_are_missing_once_and_come_back():
     nvml.refused.clear()
     assert len(device.violations_s()) == 8
     assert not any(name.startswith("violations") for name in device.missing)
-
-
-@pytest.mark.parametrize(
-    ("visible", "handle"),
-    [("", ("handle", 0)), ("1", ("handle", 1)), ("GPU-bbbb", ("handle", 1))],
-)
-def test_cuda_visible_devices_renumbers(monkeypatch, visible, handle):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert handle_of(FakeNvml(), 0) == handle
 
 
 def test_records_of_a_moment_carry_what_is_missing():

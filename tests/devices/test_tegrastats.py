@@ -35,8 +35,28 @@ def test_every_recording_is_there() -> None:
 
 @pytest.mark.parametrize("line", ALL_LINES, ids=range(len(ALL_LINES)))
 def test_nothing_on_a_recorded_line_is_left_unparsed(line: str) -> None:
-    expected = ("CPU", "[2%@972,...]", "...") if "..." in line else ()
-    assert parse_line(line).unparsed == expected
+    assert parse_line(line).elided == ("..." in line)
+    assert parse_line(line).unparsed == ()
+
+
+def test_what_a_person_left_out_of_a_line_is_told_and_nothing_is_made_up() -> None:
+    (line,) = (line for line in ALL_LINES if "..." in line)
+    found = parse_line(line)
+    assert found.cpu is None
+    assert found.temperatures_c == {"cpu": 35.25, "tj": 36.343}
+    assert found.rails_w["VIN"] == 25.53
+    whole = parse_line(line.replace(",...", ",3%@972").replace("... ", ""))
+    assert len(whole.cpu or ()) == 2
+    assert not whole.elided
+
+
+@pytest.mark.parametrize(
+    "text", ["CPU [...]", "CPU [,...]", "CPU [2%@972,..]", "CPU [..., 2%@972]"]
+)
+def test_other_dots_are_no_cores(text: str) -> None:
+    found = parse_line(text)
+    assert found.cpu is None
+    assert found.unparsed
 
 
 def test_agx_orin_r35_line_with_gated_sensors_and_unconnected_channels() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from ssmprof.devices import NullDevice
 from ssmprof.devices.jetson import checks
-from ssmprof.devices.jetson.device import JetsonDevice, detect, guard_of
+from ssmprof.devices.jetson.device import JetsonDevice, detect
 from ssmprof.devices.jetson.memory import REGRESSED_L4T, Watchdog, margin_bytes, watchdog_bytes
 from ssmprof.devices.jetson.replay import VARIABLE
 from ssmprof.devices.sysfs import Sysfs
@@ -94,8 +94,10 @@ def test_room_is_not_waited_for_longer_than_a_few_seconds() -> None:
 
 
 def test_only_a_board_has_a_guard() -> None:
-    assert guard_of(NullDevice("card", "x", "cuda")) is None
-    assert guard_of(board(Meminfo(1))) is not None
+    assert NullDevice("card", "x", "cuda").onboard is None
+    one = board(Meminfo(1))
+    assert one.onboard is one
+    assert one.onboard.guard().period_s > 0
 
 
 def test_a_timing_during_which_the_board_swapped_is_taken_again() -> None:

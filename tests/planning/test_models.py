@@ -120,6 +120,15 @@ CONFIGS = {
 }  # fmt: skip
 
 
+NEMOTRON = {
+    "model_type": "nemotron_h", "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 1024,
+    "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "mlp_hidden_act": "relu2",
+    "mamba_num_heads": 16, "mamba_head_dim": 64, "ssm_state_size": 128, "n_groups": 8,
+    "conv_kernel": 4, "layers_block_type": ["mamba", "mlp", "mamba", "attention"],
+}  # fmt: skip
+WINDOWED = CONFIGS["llama-3.2-1b"] | {"model_type": "qwen2", "use_sliding_window": True}
+
+
 def written(folder: Path, values: object, name: str = "config.json") -> Path:
     file = folder / name
     file.write_text(values if isinstance(values, str) else json.dumps(values), encoding="utf-8")
@@ -150,6 +159,21 @@ def test_mamba_without_a_rank_gets_the_published_rule(tmp_path: Path):
     assert state.dt_rank == 96
 
 
+@pytest.mark.parametrize("told", [None, "auto"])
+def test_null_is_read_like_a_key_that_is_not_there(told: str | None, tmp_path: Path):
+    mamba = CONFIGS["mamba-790m"]
+    assert hf_config.read(written(tmp_path, mamba | {"time_step_rank": told})).state.dt_rank == 96
+    falcon = CONFIGS["falcon-h1-0.5b"]
+    plain = hf_config.read(written(tmp_path, falcon))
+    assert hf_config.read(written(tmp_path, falcon | {"mamba_d_head": told})) == plain
+
+
+def test_the_layers_of_a_hybrid_are_read_where_transformers_5_lists_them(tmp_path: Path):
+    found = hf_config.read(written(tmp_path, NEMOTRON))
+    assert found.pattern == ("mamba2", "mlp", "mamba2", "attention")
+    assert found.depth == 1
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -159,7 +183,33 @@ def test_mamba_without_a_rank_gets_the_published_rule(tmp_path: Path):
         (CONFIGS["llama-3.2-1b"] | {"hidden_act": "sillu"}, 'did you mean "silu"'),
         (CONFIGS["llama-3.2-1b"] | {"num_local_experts": 8}, "mixture of experts"),
         (CONFIGS["bamba-9b"] | {"attn_layer_indices": 3}, "attn_layer_indices: expected a list"),
+        (CONFIGS["bamba-9b"] | {"attn_layer_indices": [99]}, "attn_layer_indices: 99 is none of"),
+        (CONFIGS["llama-3.2-1b"] | {"head_dim": "auto"}, "head_dim: expected a positive integer"),
+        (CONFIGS["llama-3.2-1b"] | {"num_attention_heads": 4096}, "num_attention_heads: 4096 h"),
+        (CONFIGS["llama-3.2-1b"] | {"rope_parameters": "default"}, "rope_parameters: expected an"),
+        (CONFIGS["llama-3.2-1b"] | {"rope_theta": 1e300}, "rope_theta: above"),
+        (CONFIGS["llama-3.2-1b"] | {"tie_word_embeddings": "no"}, "tie_word_embeddings: expected"),
+        (CONFIGS["llama-3.2-1b"] | {"layer_types": []}, "layer_types: empty"),
+        (CONFIGS["llama-3.2-1b"] | {"layer_types": ["full_attention"]}, "but num_hidden_layers is"),
+        (CONFIGS["llama-3.2-1b"] | {"layer_types": ["mamba"]}, "layer_types: cannot build 'mamba'"),
+        (CONFIGS["llama-3.2-1b"] | {"vocab_size": 10**30}, "vocab"),
+        (CONFIGS["llama-3.2-1b"] | {"num_hidden_layers": 10**9}, "depth"),
+        (CONFIGS["bamba-9b"] | {"num_hidden_layers": 10**9}, "num_hidden_layers: 1000000000"),
+        (WINDOWED | {"sliding_window": "4096"}, "sliding_window: expected a positive integer"),
+        (NEMOTRON | {"layers_block_type": []}, "layers_block_type: empty"),
+        (NEMOTRON | {"layers_block_type": ["moe"]}, "layers_block_type: cannot build 'moe'"),
+        (NEMOTRON | {"num_hidden_layers": 5}, "4 layers, but num_hidden_layers is 5"),
+        (NEMOTRON | {"layers_block_type": None}, "hybrid_override_pattern: empty"),
+        (
+            NEMOTRON | {"layers_block_type": None, "hybrid_override_pattern": "MX"},
+            "pattern: layers",
+        ),
+        ({"ssm_cfg": [], "d_model": 64, "n_layer": 1}, "ssm_cfg: expected an object"),
+        ({"ssm_cfg": {"layer": 3}, "d_model": 64, "n_layer": 1}, "ssm_cfg.layer: expected a str"),
+        ({"model_type": ["llama"]}, "model_type: expected a string"),
         ("[1, 2]", "expected an object"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"model_type": NaN}', "no JSON"),
         ("{", "no JSON"),
     ],
 )

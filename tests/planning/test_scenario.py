@@ -9,7 +9,8 @@ from make import block
 
 from ssmprof.errors import ConfigError, nearest
 from ssmprof.planning import library
-from ssmprof.planning.scenario import check_block, load, parse
+from ssmprof.planning.scenario import load, parse
+from ssmprof.spec import check_block
 
 GOOD = """
 question = "Which?"
@@ -87,6 +88,20 @@ def test_a_good_file_decodes():
         ("depth = 2", 'factory = "os:abort"', "bad.toml: blocks[0].factory: a scenario file is"),
         ("[sweep]", "blocks = 3\n[sweep]", "bad.toml: "),
         ("[sweep]", "budget = 3\n[sweep]", "bad.toml: budget: expected object, got int"),
+        ('"512-4K*2, 5000"', '"1-1000000000+1"', "bad.toml: sweep.contexts: more than 10,000 l"),
+        ('"512-4K*2, 5000"', "[1073741825]", "bad.toml: sweep.contexts[0]: expected int <= "),
+        ('"512-4K*2, 5000"', '"1-9K+1"\nbatch = [1,2,3,4,5,6,7,8,9,10,11,12]', "bad.toml: sweep: "),
+        ("[sweep]", "[budget]\nrounds = 9223372036854775807\n[sweep]", "bad.toml: budget.rounds:"),
+        ("[sweep]", "[budget]\nrounds = 9223372036854775808\n[sweep]", "bad.toml: "),
+        ("[sweep]", "[budget]\npoint_s = inf\n[sweep]", "bad.toml: budget.point_s: "),
+        ("[sweep]", "[budget]\npoint_s = nan\n[sweep]", "bad.toml: budget.point_s: "),
+        ("depth = 2", f"depth = {'9' * 5000}", "bad.toml: not valid TOML: "),
+        ("depth = 2", f"depth = {'[' * 5000}", "bad.toml: not valid TOML: nested too deeply"),
+        ("depth = 2", f"{'a.' * 5000}b = 2", "bad.toml: not valid TOML: a line with more than"),
+        ('"side"', '"\\u001b[31m"', "bad.toml: blocks[1].name: "),
+        ('"side"', '""', "bad.toml: blocks[1].name: "),
+        ('"side"', f'"{"a" * 201}"', "bad.toml: blocks[1].name: expected str of length <= 200"),
+        ("d_model = 64", "d_model = 100000000", "bad.toml: blocks[0].d_model: expected int <= "),
         ("[sweep]", '[sweep]\nphase = ["train"]', "bad.toml: sweep.phase[0]: invalid enum value"),
     ],
 )

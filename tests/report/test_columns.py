@@ -73,6 +73,10 @@ def test_a_page_of_an_earlier_version_holds_rows_and_is_read_too() -> None:
         {"n": 1},
         {"lengths": [3], "of": [1]},
         {"words": ["a"], "of": [4]},
+        {"n": 10**15, "of": {}},
+        {"n": 10**15, "of": {"round": [0]}},
+        {"lengths": [10**15], "of": [1]},
+        {"words": [[0.0] * 10_000], "of": [0] * 10_000},
     ],
 )
 def test_columns_that_do_not_fit_together_are_refused(broken: dict[str, Any]) -> None:

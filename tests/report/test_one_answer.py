@@ -58,8 +58,8 @@ def analysis(run: Run) -> Analysis:
 
 
 @pytest.fixture(scope="module")
-def page(run: Run, analysis: Analysis) -> Page:
-    return build(run, analysis)
+def page(run: Run) -> Page:
+    return build(run)
 
 
 def zone(one: object) -> str:

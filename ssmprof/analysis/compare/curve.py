@@ -50,7 +50,14 @@ class Contender(NamedTuple):
 
 
 def samples(measurement: Measurement, metric: Metric) -> tuple[float, ...]:
-    """A measurement's samples of a metric: seconds, joules or bytes of one call; () without any."""
+    """A measurement's samples of a metric: seconds, joules or bytes of one call; () without any.
+
+    What is not positive is left out: a time below what can be timed has no ratio to another.
+    """
+    return tuple(value for value in _samples(measurement, metric) if value > 0)
+
+
+def _samples(measurement: Measurement, metric: Metric) -> tuple[float, ...]:
     if metric == "latency":
         return measurement.times_s
     if metric == "hot-latency":

@@ -29,7 +29,7 @@ def _launch(cell: Cell) -> Launch | None:
     graph_s = median(one.time_s for one in cell.graph.values()) if cell.graph else None
     device_s = _device_s([*cell.graph.values(), *cell.eager.values()])
     reference = graph_s if graph_s is not None else device_s
-    if reference is None:
+    if reference is None or eager_s <= 0:  # below what can be timed
         return None
     gap = max(0.0, 1 - reference / eager_s)
     counts = [one.launches for one in cell.eager.values() if one.launches]

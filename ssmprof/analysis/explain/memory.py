@@ -62,9 +62,7 @@ def laws(
     laws: list[MemoryLaw] = []
     for block in dict.fromkeys(point.block for point in found):
         mine = [point for point in found if point.block == block]
-        peaks = [
-            (point.context, point.peak_bytes) for point in mine if point.peak_bytes is not None
-        ]
+        peaks = [(point.context, point.peak_bytes) for point in mine if point.peak_bytes]
         if len(peaks) < 2:
             continue
         fixed, slope = _line(peaks)

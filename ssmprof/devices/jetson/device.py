@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
-from ssmprof.devices.base import Device, NullDevice, Pinned, PowerScope
-from ssmprof.devices.jetson import board, clocks, memory, modes, power
+from msgspec.structs import replace
+
+from ssmprof.devices.base import NullDevice, Pinned, PowerScope
+from ssmprof.devices.jetson import board, clocks, install, memory, modes, power
 from ssmprof.devices.jetson.sources import Fallbacks, Nvml, run_command
+from ssmprof.devices.onboard import CheckFound, Onboard
 from ssmprof.devices.sysfs import Sysfs
+from ssmprof.records import Check
 
 _MAPPED = "meminfo:NvMapMemUsed"
 _UNKNOWN = "no source on this board answers without root"
@@ -41,6 +46,7 @@ class JetsonDevice(NullDevice):
         title: str | None = None,
     ) -> None:
         super().__init__(title or found.name, _UNKNOWN, kind=kind)
+        self.onboard: Onboard | None = self
         self.found = found
         self.sysfs = sysfs
         self.run = run
@@ -203,6 +209,26 @@ class JetsonDevice(NullDevice):
         """The power modes of this board and the active one."""
         return modes.read(self.sysfs, self.run)
 
+    def guard(self) -> memory.Watchdog:
+        return memory.Watchdog(self.sysfs)
+
+    def swap_used_bytes(self) -> int | None:
+        return memory.read(self.sysfs).swap_used_bytes
+
+    def compiler_settings(self, triton: str | None, environ: Mapping[str, str]) -> dict[str, str]:
+        """The board's own ptxas, where Triton's is too old for it."""
+        return install.ptxas_for(self.found.soc, triton, environ, self.run)
+
+    def checks(self) -> Mapping[str, Callable[[], CheckFound]]:
+        from ssmprof.devices.jetson.checks import CHECKS
+
+        return {name: partial(check, self) for name, check in CHECKS.items()}
+
+    def judge_torch(self, found: Check) -> Check:
+        if found.level == "error":
+            return replace(found, fix=install.torch_line(self.l4t))
+        return install.torch_fits(self.l4t) if self.kind == "cuda" else found
+
     def close(self) -> None:
         self._fallbacks.close()
 
@@ -222,11 +248,6 @@ class JetsonDevice(NullDevice):
             self.missing.pop(reading, None)
             self.sources[reading] = source
         return value
-
-
-def guard_of(device: Device) -> memory.Watchdog | None:
-    """What watches the shared memory of a board; None for a device with a memory of its own."""
-    return memory.Watchdog(device.sysfs) if isinstance(device, JetsonDevice) else None
 
 
 def detect(sysfs: Sysfs | None = None) -> JetsonDevice | None:

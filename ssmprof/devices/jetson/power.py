@@ -18,6 +18,15 @@ from ssmprof.devices.jetson.board import tables
 from ssmprof.devices.sysfs import Sysfs
 
 _SHUNT_STEP_V = 40e-6
+# Where monitors are found: the class has a link to each, where a container or a kernel shows it;
+# their driver and the bus they hang on have them always.
+_PLACES = (
+    "/sys/class/hwmon/*/name",
+    "/sys/bus/i2c/drivers/*/*/hwmon/*/name",
+    "/sys/bus/i2c/devices/*/hwmon/*/name",
+    "/sys/devices/platform/*.i2c/i2c-*/*/hwmon/*/name",
+    "/sys/devices/platform/bus@0/*.i2c/i2c-*/*/hwmon/*/name",
+)
 Scope = Literal["module", "system"]
 
 
@@ -50,9 +59,9 @@ class PowerMonitors:
         self._ina3221: list[tuple[str, int, str]] = []
         self._ina238: list[tuple[str, str]] = []
         self._legacy: list[tuple[str, int, str]] = []
-        for folder in self._folders("/sys/class/hwmon/*/name", "ina3221"):
+        for folder in self._folders("ina3221"):
             self._find_channels(folder)
-        for folder in self._folders("/sys/class/hwmon/*/name", "ina238"):
+        for folder in self._folders("ina238"):
             label = sysfs.text(f"{folder}/label")
             if label:
                 self._ina238.append((folder, label))
@@ -104,10 +113,14 @@ class PowerMonitors:
             watts += power_w
         return watts, None
 
-    def _folders(self, pattern: str, chip: str) -> list[str]:
-        names = (path for path in self._sysfs.glob(pattern) if self._sysfs.text(path) == chip)
-        unique = {self._sysfs.realpath(path.rsplit("/", 1)[0]): None for path in names}
-        return list(unique)
+    def _folders(self, chip: str) -> list[str]:
+        """Folders of the monitors of a kind, from the first place that has any."""
+        for pattern in _PLACES:
+            names = (path for path in self._sysfs.glob(pattern) if self._sysfs.text(path) == chip)
+            unique = {self._sysfs.realpath(path.rsplit("/", 1)[0]): None for path in names}
+            if unique:
+                return list(unique)
+        return []
 
     def _find_channels(self, folder: str) -> None:
         for channel in (1, 2, 3):

@@ -61,9 +61,11 @@ class Nvml:
     """NVML where it answers on these boards: load, temperature and processes of Thor."""
 
     def __init__(self, nvml: Any = None) -> None:
-        from ssmprof.devices.nvml import NvmlDevice
+        from ssmprof.devices.nvml import NvmlDevice, library
 
-        self._device = NvmlDevice(0, nvml)
+        library_of = nvml if nvml is not None else library()
+        only = library_of.nvmlDeviceGetHandleByIndex(0)  # a board has one GPU
+        self._device = NvmlDevice(nvml=library_of, handle=only)
         self.readings: Readings = {
             "load": self._device.load,
             "temperature_c": self._device.temperature_c,

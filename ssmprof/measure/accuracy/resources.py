@@ -173,6 +173,8 @@ def sample_while(ready: Any, sampling: Any, stop: Any, hz: float) -> None:
     ready.set()
     while not stop.is_set():
         sampling.wait()
-        with Telemetry(device, lambda _: None, hz):
+        with Telemetry(device, lambda _: None, hz) as beside:
             while sampling.is_set() and not stop.is_set():
                 sleep(0.01)
+        if beside.error is not None:
+            raise beside.error  # what is timed meanwhile has no sampling beside it

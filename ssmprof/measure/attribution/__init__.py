@@ -172,6 +172,9 @@ def attribute(
             reasons.append(f"{route}: {error}")
             continue
         held_against = parts.whole_s if whole_s is None else whole_s
+        if held_against <= 0:
+            reasons.append(f"{route}: the whole call is below what can be timed")
+            continue
         summed = total_s(parts.intervals) + (parts.gap_s or 0.0) * parts.gap_counts
         return Attribution(
             route=route,
