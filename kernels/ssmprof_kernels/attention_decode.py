@@ -54,15 +54,18 @@ def attention_decode(
             zeros.
         window: attend to the last `window` tokens only.
         scale: factor of the scores, dh^-0.5 by default.
-        block_table: (B,m) int32, page of each block of tokens; makes the caches paged.
+        block_table: (B,m) int32, page of each block of tokens; makes the caches paged. A page below
+            0 is padding: its tokens do not count.
 
     Returns:
         (B,Hq,dv) contiguous, in q's dtype.
 
     Raises:
         ValueError: an argument's shape, dtype, device or value does not fit; names it.
+        RuntimeError: an input wants a gradient while gradients are recorded.
     """
     inputs = (q, k_cache, v_cache, lengths, block_table)
+    door.forward_only(_INPUTS, inputs)
     key = recorded.key_of(inputs, window, scale)
     if key not in _recordings:
         _check(*inputs, window)
@@ -87,6 +90,7 @@ def attention_decode(
 
 
 _recordings: recorded.Recordings = {}
+_INPUTS = ("q", "k_cache", "v_cache", "lengths", "block_table")
 
 
 def _record(

@@ -1,6 +1,6 @@
 """The Triton kernels of the decode attention: one part of the cache, and the merge of all parts.
 
-Promises: a part behind the end of a sequence returns a weight of zero; the merge adds the parts
+Promises: a part behind the end of a sequence returns a weight of zero, and so does padding; the merge adds the parts
 in their order, so that two runs give equal bits. Shapes and formula: `attention_decode`.
 """
 
@@ -14,11 +14,18 @@ import triton.language as tl
 
 
 @triton.jit
-def _rows_of(cache_ptr, table_ptr, n, mask, stride_n, stride_l, PAGE: tl.constexpr):
-    """Addresses of cached tokens n, through the row's page table where there is one."""
+def _page_of(table_ptr, n, mask, PAGE: tl.constexpr):
+    """Page of cached tokens n, -1 where masked; 0 without a page table."""
     if PAGE > 0:
-        block = tl.load(table_ptr + n // PAGE, mask, 0).to(tl.int64)
-        return cache_ptr + block * stride_n + (n % PAGE).to(tl.int64) * stride_l
+        return tl.load(table_ptr + n // PAGE, mask, -1).to(tl.int64)
+    return tl.zeros_like(n).to(tl.int64)
+
+
+@triton.jit
+def _rows_of(cache_ptr, page, n, stride_n, stride_l, PAGE: tl.constexpr):
+    """Addresses of cached tokens n of those pages."""
+    if PAGE > 0:
+        return cache_ptr + page * stride_n + (n % PAGE).to(tl.int64) * stride_l
     return cache_ptr + n.to(tl.int64) * stride_l
 
 
@@ -75,12 +82,15 @@ def _split_kernel(
     for start in range(low, high, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)
         alive = n < high
-        k_rows = _rows_of(k_base, table, n, alive, stride_kb, stride_kl, PAGE)
+        page = _page_of(table, n, alive, PAGE)
+        if PAGE > 0:
+            alive = page >= 0
+        k_rows = _rows_of(k_base, page, n, stride_kb, stride_kl, PAGE)
         k_mask = alive[None, :]
         if BLOCK_DK != DK:
             k_mask = k_mask & (dk < DK)[:, None]
         k = tl.load(k_rows[None, :] + dk[:, None] * stride_kd, k_mask, 0.0)
-        v_rows = _rows_of(v_base, table, n, alive, stride_vb, stride_vl, PAGE)
+        v_rows = _rows_of(v_base, page, n, stride_vb, stride_vl, PAGE)
         v_mask = alive[:, None]
         if BLOCK_DV != DV:
             v_mask = v_mask & (dv < DV)[None, :]

@@ -23,7 +23,7 @@ u and z pass through the unrolled loop unchanged, and triton 3.6.0 drops such lo
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
-from ssmprof_kernels.gluon_tools import halves
+from ssmprof_kernels.gluon_tools import finite_rate, halves
 from ssmprof_kernels.selective_scan_stages import advance, fetch, finish, prepare, sum_lanes
 
 
@@ -101,8 +101,14 @@ def selective_scan_gluon_kernel(
     group = (pid // (TILES * PARTS)) % G
     row = (pid // (TILES * PARTS * G)).to(gl.int64)
     if VARLEN:
-        begin = gl.load(cu_ptr + row).to(gl.int64)
-        length = (gl.load(cu_ptr + row + 1) - begin).to(gl.int32)
+        # What ends behind the tokens there are ends with them.
+        begin = gl.minimum(gl.load(cu_ptr + row), L).to(gl.int64)
+        end = gl.minimum(gl.load(cu_ptr + row + 1), L)
+        length = (end - begin).to(gl.int32)
+        # The last sequence also owns the tokens behind it, which are 0.
+        rest = end
+        if pid + TILES * G >= gl.num_programs(0):
+            rest = L
     else:
         begin = (segment * SPAN).to(gl.int64)
         length = gl.minimum(L - segment * SPAN, SPAN)
@@ -129,7 +135,7 @@ def selective_scan_gluon_kernel(
     m3 = (d3 < DG) & (n3 < N)
     d3 = (group * DG + d3).to(gl.int64)
     A2 = gl.load(A_ptr + d3 * s_ad + n3 * s_an, mask=m3, other=0.0).to(gl.float32)
-    A2 = A2 * 1.4426950408889634
+    A2 = finite_rate(A2 * 1.4426950408889634)
     if HAS_H0:
         h = gl.load(h0_ptr + row * s_hb + d3 * s_hd + n3 * s_hn, mask=m3, other=0.0)
         h = h.to(gl.float32)
@@ -304,3 +310,8 @@ def selective_scan_gluon_kernel(
         if HAS_HT:
             last = m3 & (segment == SEGMENTS - 1)
             gl.store(hT_ptr + (row * G * DG + d3) * N + n3, h, mask=last)
+    if VARLEN:
+        blank = gl.zeros([BLOCK_T, BLOCK_D], y_ptr.dtype.element_ty, X)
+        for at in range(length, (rest - begin).to(gl.int32), BLOCK_T):
+            y_ptrs = y_ptr + (at + tx64) * s_yt + d[None, :] * s_yd
+            gl.store(y_ptrs, blank, mask=(at + t_x < rest - begin)[:, None] & real[None, :])

@@ -16,7 +16,7 @@ Recurrence and notation: Mamba, arXiv:2312.00752, algorithm 2.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.pointwise import silu, softplus, widen, widen_words
+from ssmprof_kernels.pointwise import finite_rate, silu, softplus, widen, widen_words
 
 
 @triton.jit
@@ -97,8 +97,14 @@ def selective_scan_kernel(
     group = (pid // (TILES * PARTS)) % G
     row = (pid // (TILES * PARTS * G)).to(tl.int64)
     if VARLEN:
-        begin = tl.load(cu_ptr + row).to(tl.int64)
-        length = (tl.load(cu_ptr + row + 1) - begin).to(tl.int32)
+        # What ends behind the tokens there are ends with them.
+        begin = tl.minimum(tl.load(cu_ptr + row), L).to(tl.int64)
+        end = tl.minimum(tl.load(cu_ptr + row + 1), L)
+        length = (end - begin).to(tl.int32)
+        # The last sequence also owns the tokens behind it, which are 0.
+        rest = end
+        if pid + TILES * G >= tl.num_programs(0):
+            rest = L
     else:
         begin = (segment * SPAN).to(tl.int64)
         length = tl.minimum(L - segment * SPAN, SPAN)
@@ -125,7 +131,7 @@ def selective_scan_kernel(
     n3 = (tl.arange(0, REGS)[:, None] + tl.arange(0, LANES)[None, :] * REGS)[:, None, :]
     m3 = real[None, :, None] & (n3 < N)
     A2 = tl.load(A_ptr + d[None, :, None] * s_ad + n3 * s_an, mask=m3, other=0.0)
-    A2 = A2.to(tl.float32) * 1.4426950408889634
+    A2 = finite_rate(A2.to(tl.float32) * 1.4426950408889634)
     if HAS_H0:
         h = tl.load(
             h0_ptr + row * s_hb + d[None, :, None] * s_hd + n3 * s_hn, mask=m3, other=0.0
@@ -247,6 +253,11 @@ def selective_scan_kernel(
                 tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_now)
                 y_ptrs += BLOCK_T * s_yt
 
+    if VARLEN:
+        blank = tl.zeros([BLOCK_T, BLOCK_D], y_ptr.dtype.element_ty)
+        for at in range(length, (rest - begin).to(tl.int32), BLOCK_T):
+            y_ptrs = y_ptr + (at + t64) * s_yt + d[None, :] * s_yd
+            tl.store(y_ptrs, blank, mask=(at + t < rest - begin)[:, None] & real[None, :])
     if SUMMARY:
         at = (row * PARTS + segment) * G * DG + d
         tl.store(ends_ptr + at[None, :, None] * N + n3, h, mask=m3)

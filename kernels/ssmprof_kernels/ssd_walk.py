@@ -44,13 +44,21 @@ def _walk(
     seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
     segment = slot - first
     begin = segment * T
+    valid = tl.minimum(length - begin, T)
+    rows = tl.arange(0, Q)
+    ps = block * BP + tl.arange(0, BP)
+    if VARLEN:
+        # The slots of the last sequence also own the tokens behind it, which are 0.
+        rest = tl.minimum(L - start - begin, T) if seq == count - 1 else 0
+        blank = tl.zeros((Q, BP), y_ptr.dtype.element_ty)
+        for at in range(tl.maximum(valid, 0), rest, Q):
+            row = (start + begin + at + rows).to(tl.int64)[:, None]
+            mask = (at + rows < rest)[:, None] & (ps < P)[None, :]
+            tl.store(y_ptr + (row * H + head) * P + ps[None, :], blank, mask=mask)
     # Slots past the end exist in ragged batches; an empty sequence still owns its first one.
     if (begin >= length) & (segment > 0):
         return
     batch = seq * 0 if VARLEN else seq
-    valid = tl.minimum(length - begin, T)
-    rows = tl.arange(0, Q)
-    ps = block * BP + tl.arange(0, BP)
     ns = tl.arange(0, BN)
     token = (start + begin).to(tl.int64)
     entry = batch.to(tl.int64)
@@ -110,8 +118,10 @@ def _walk(
             weight = _exp2(a[:, None] - source[None, :], INTERPRET)
             to_state = _exp2(total - source, INTERPRET)
         if SEQ_IDX:
-            change = _breaks(seq_ptr + entry * seq_sb, token + rows, seq_sl, start, inside)
+            change, real = _breaks(seq_ptr + entry * seq_sb, token + rows, seq_sl, start, inside)
             token += Q
+            # Padding must vanish even if it is not finite.
+            xv = tl.where(real[:, None], xv, tl.zeros_like(xv))
             changes = tl.sum(change, 0)
             k = tl.cumsum(change, 0)
             visible = visible & (k[:, None] == k[None, :])
@@ -125,7 +135,7 @@ def _walk(
         xw = tl.trans(xv).to(tl.float32) * to_state[None, :]
         h = h * _exp2(total, INTERPRET)
         if SEQ_IDX:
-            last = k == changes
+            last = (k == changes) & real
             finite &= _is_finite(xv.to(tl.float32))
             xw = tl.where(last[None, :], xw, 0.0)
             bv = tl.where(last[:, None], bv, 0.0)
@@ -139,6 +149,8 @@ def _walk(
         if GATE:
             zf = zv.to(tl.float32)
             y = y * tl.fdiv(zf, 1.0 + _exp2(-zf * LOG2E, INTERPRET))
+        if SEQ_IDX:
+            y = tl.where(real[:, None], y, 0.0)
         y_at = y_base + rows[:, None] * (H * P) + ps[None, :]
         tl.store(y_at, y.to(y_ptr.dtype.element_ty), mask=p_mask)
         y_base += Q * H * P
