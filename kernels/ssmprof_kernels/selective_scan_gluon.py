@@ -39,6 +39,20 @@ def _keep_last(x, y):
     return y
 
 
+@gluon.jit
+def _blank(
+    y_ptr, low, high, tile, group, DG, s_yt, s_yd, BLOCK_T: gl.constexpr, BLOCK_D: gl.constexpr,
+    X: gl.constexpr,
+):  # fmt: skip
+    """y is 0 for the tokens low .. high of one tile of channels."""
+    d = tile * BLOCK_D + gl.arange(0, BLOCK_D, layout=gl.SliceLayout(0, X))[None, :]
+    t = gl.arange(0, BLOCK_T, layout=gl.SliceLayout(1, X))[:, None]
+    nothing = gl.zeros([BLOCK_T, BLOCK_D], y_ptr.dtype.element_ty, X)
+    for token in range(low, high, BLOCK_T):
+        y_at = y_ptr + (token + t).to(gl.int64) * s_yt + (group * DG + d).to(gl.int64) * s_yd
+        gl.store(y_at, nothing, mask=(token + t < high) & (d < DG))
+
+
 @gluon.jit(do_not_specialize=["L", "TILES", "SPAN"])
 def selective_scan_gluon_kernel(
     u_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, h0_ptr, hT_ptr, y_ptr, cu_ptr,
@@ -105,10 +119,9 @@ def selective_scan_gluon_kernel(
         begin = gl.minimum(gl.load(cu_ptr + row), L).to(gl.int64)
         end = gl.minimum(gl.load(cu_ptr + row + 1), L)
         length = (end - begin).to(gl.int32)
-        # The last sequence also owns the tokens behind it, which are 0.
-        rest = end
+        # The last sequence also owns the tokens behind it.
         if pid + TILES * G >= gl.num_programs(0):
-            rest = L
+            _blank(y_ptr, end, L, tile, group, DG, s_yt, s_yd, BLOCK_T, BLOCK_D, X)
     else:
         begin = (segment * SPAN).to(gl.int64)
         length = gl.minimum(L - segment * SPAN, SPAN)
@@ -310,8 +323,3 @@ def selective_scan_gluon_kernel(
         if HAS_HT:
             last = m3 & (segment == SEGMENTS - 1)
             gl.store(hT_ptr + (row * G * DG + d3) * N + n3, h, mask=last)
-    if VARLEN:
-        blank = gl.zeros([BLOCK_T, BLOCK_D], y_ptr.dtype.element_ty, X)
-        for at in range(length, (rest - begin).to(gl.int32), BLOCK_T):
-            y_ptrs = y_ptr + (at + tx64) * s_yt + d[None, :] * s_yd
-            gl.store(y_ptrs, blank, mask=(at + t_x < rest - begin)[:, None] & real[None, :])

@@ -66,6 +66,19 @@ def _advance(ptrs, steps):
     )
 
 
+@triton.jit
+def _blank(
+    y_ptr, low, high, tile, group, DG, s_yt, s_yd, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr
+):  # fmt: skip
+    """y is 0 for the tokens low .. high of one tile of channels."""
+    d = tile * BLOCK_D + tl.arange(0, BLOCK_D)[None, :]
+    t = tl.arange(0, BLOCK_T)[:, None]
+    for token in range(low, high, BLOCK_T):
+        y_at = y_ptr + (token + t).to(tl.int64) * s_yt + (group * DG + d).to(tl.int64) * s_yd
+        blank = tl.zeros([BLOCK_T, BLOCK_D], y_ptr.dtype.element_ty)
+        tl.store(y_at, blank, mask=(token + t < high) & (d < DG))
+
+
 @triton.jit(do_not_specialize=["L", "TILES", "SPAN"])
 def selective_scan_kernel(
     u_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, h0_ptr, hT_ptr, y_ptr, cu_ptr,
@@ -101,10 +114,9 @@ def selective_scan_kernel(
         begin = tl.minimum(tl.load(cu_ptr + row), L).to(tl.int64)
         end = tl.minimum(tl.load(cu_ptr + row + 1), L)
         length = (end - begin).to(tl.int32)
-        # The last sequence also owns the tokens behind it, which are 0.
-        rest = end
+        # The last sequence also owns the tokens behind it.
         if pid + TILES * G >= tl.num_programs(0):
-            rest = L
+            _blank(y_ptr, end, L, tile, group, DG, s_yt, s_yd, BLOCK_T, BLOCK_D)
     else:
         begin = (segment * SPAN).to(tl.int64)
         length = tl.minimum(L - segment * SPAN, SPAN)
@@ -253,11 +265,6 @@ def selective_scan_kernel(
                 tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_now)
                 y_ptrs += BLOCK_T * s_yt
 
-    if VARLEN:
-        blank = tl.zeros([BLOCK_T, BLOCK_D], y_ptr.dtype.element_ty)
-        for at in range(length, (rest - begin).to(tl.int32), BLOCK_T):
-            y_ptrs = y_ptr + (at + t64) * s_yt + d[None, :] * s_yd
-            tl.store(y_ptrs, blank, mask=(at + t < rest - begin)[:, None] & real[None, :])
     if SUMMARY:
         at = (row * PARTS + segment) * G * DG + d
         tl.store(ends_ptr + at[None, :, None] * N + n3, h, mask=m3)

@@ -80,6 +80,20 @@ def _fetch_prepared(decays, sources, pairs, ds, ss, ps, Q: gl.constexpr):
     async_copy.commit_group()
 
 
+@gluon.jit
+def _blank(y_ptr, low, high, head, block, H, P, Q: gl.constexpr, BP: gl.constexpr):
+    """As `ssd_walk._blank`."""
+    wide: gl.constexpr = gl.BlockedLayout(
+        [1, 8], [32 // (BP // 8), BP // 8], [gl.num_warps(), 1], [1, 0]
+    )
+    rows = gl.arange(0, Q, layout=gl.SliceLayout(1, wide))[:, None]
+    ps = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(0, wide))[None, :]
+    nothing = gl.zeros([Q, BP], y_ptr.dtype.element_ty, layout=wide)
+    for token in range(low, high, Q):
+        row = token + rows
+        gl.store(y_ptr + (row.to(gl.int64) * H + head) * P + ps, nothing, mask=row < high)
+
+
 @gluon.jit(do_not_specialize=ssd_parts.UNSPECIALISED)
 def _walk(
     x_desc, b_desc, c_desc, x_ptr, b_ptr, c_ptr, d_ptr, z_ptr, h0_ptr, cu_ptr, decays_ptr,
@@ -109,24 +123,16 @@ def _walk(
     seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
     segment = slot - first
     begin = segment * T
-    valid = gl.minimum(length - begin, T)
-    wide: gl.constexpr = gl.BlockedLayout(
-        [1, 8], [32 // (BP // 8), BP // 8], [num_warps, 1], [1, 0]
-    )
-    sr = gl.arange(0, Q, layout=gl.SliceLayout(1, wide))
-    sc = gl.arange(0, BP, layout=gl.SliceLayout(0, wide))
     if VARLEN:
-        # The slots of the last sequence also own the tokens behind it, which are 0.
-        rest = gl.minimum(L - start - begin, T) if seq == count - 1 else 0
-        blank = gl.zeros([Q, BP], y_ptr.dtype.element_ty, layout=wide)
-        for at in range(gl.maximum(valid, 0), rest, Q):
-            far = (start + begin + at + sr).to(gl.int64)[:, None]
-            y_at = y_ptr + (far * H + head) * P + block * BP + sc[None, :]
-            gl.store(y_at, blank, mask=(at + sr < rest)[:, None])
+        # The slots of the last sequence also own the tokens behind it.
+        if seq == count - 1:
+            first_blank = start + gl.maximum(begin, length)
+            _blank(y_ptr, first_blank, gl.minimum(start + begin + T, L), head, block, H, P, Q, BP)
     # Slots past the end exist in ragged batches; an empty sequence still owns its first one.
     if (begin >= length) & (segment > 0):
         return
     batch = seq * 0 if VARLEN else seq
+    valid = gl.minimum(length - begin, T)
     row = (batch * L + start + begin).to(gl.int32)
     column = (head // PER_GROUP) * N
     x_column = head * P + block * BP
@@ -177,6 +183,11 @@ def _walk(
         skip = gl.load(d_ptr + x_column + at_p).to(gl.float32)[:, None]
     entry = batch.to(gl.int64)
     token = (start + begin).to(gl.int64)
+    wide: gl.constexpr = gl.BlockedLayout(
+        [1, 8], [32 // (BP // 8), BP // 8], [num_warps, 1], [1, 0]
+    )
+    sr = gl.arange(0, Q, layout=gl.SliceLayout(1, wide))
+    sc = gl.arange(0, BP, layout=gl.SliceLayout(0, wide))
     y_base = y_ptr + ((entry * L + token) * H + head) * P + block * BP
     if GATE:
         z_base = z_ptr + entry * z_sb + token * z_sl + head.to(gl.int64) * z_sh

@@ -21,6 +21,16 @@ from ssmprof_kernels.ssd_parts import (
 from ssmprof_kernels.ssd_state import _is_finite, _retrace, _start
 
 
+@triton.jit
+def _blank(y_ptr, low, high, head, block, H, P, Q: tl.constexpr, BP: tl.constexpr):
+    """y is 0 for the tokens low .. high of one head and block."""
+    ps = block * BP + tl.arange(0, BP)[None, :]
+    for token in range(low, high, Q):
+        row = token + tl.arange(0, Q)[:, None]
+        y_at = y_ptr + (row.to(tl.int64) * H + head) * P + ps
+        tl.store(y_at, tl.zeros((Q, BP), y_ptr.dtype.element_ty), mask=(row < high) & (ps < P))
+
+
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def _walk(
     x_ref, b_ref, c_ref, x_ptr, b_ptr, c_ptr, d_ptr, z_ptr, h0_ptr, cu_ptr, seq_ptr, decays_ptr,
@@ -44,21 +54,18 @@ def _walk(
     seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
     segment = slot - first
     begin = segment * T
-    valid = tl.minimum(length - begin, T)
-    rows = tl.arange(0, Q)
-    ps = block * BP + tl.arange(0, BP)
     if VARLEN:
-        # The slots of the last sequence also own the tokens behind it, which are 0.
-        rest = tl.minimum(L - start - begin, T) if seq == count - 1 else 0
-        blank = tl.zeros((Q, BP), y_ptr.dtype.element_ty)
-        for at in range(tl.maximum(valid, 0), rest, Q):
-            row = (start + begin + at + rows).to(tl.int64)[:, None]
-            mask = (at + rows < rest)[:, None] & (ps < P)[None, :]
-            tl.store(y_ptr + (row * H + head) * P + ps[None, :], blank, mask=mask)
+        # The slots of the last sequence also own the tokens behind it.
+        if seq == count - 1:
+            first_blank = start + tl.maximum(begin, length)
+            _blank(y_ptr, first_blank, tl.minimum(start + begin + T, L), head, block, H, P, Q, BP)
     # Slots past the end exist in ragged batches; an empty sequence still owns its first one.
     if (begin >= length) & (segment > 0):
         return
     batch = seq * 0 if VARLEN else seq
+    valid = tl.minimum(length - begin, T)
+    rows = tl.arange(0, Q)
+    ps = block * BP + tl.arange(0, BP)
     ns = tl.arange(0, BN)
     token = (start + begin).to(tl.int64)
     entry = batch.to(tl.int64)
@@ -120,8 +127,6 @@ def _walk(
         if SEQ_IDX:
             change, real = _breaks(seq_ptr + entry * seq_sb, token + rows, seq_sl, start, inside)
             token += Q
-            # Padding must vanish even if it is not finite.
-            xv = tl.where(real[:, None], xv, tl.zeros_like(xv))
             changes = tl.sum(change, 0)
             k = tl.cumsum(change, 0)
             visible = visible & (k[:, None] == k[None, :])
