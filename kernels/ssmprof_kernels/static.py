@@ -2,7 +2,8 @@
 
 `python -m ssmprof_kernels.static --arch sm_87` compiles the specimens of all operations with the
 configurations that device would get and prints registers, shared memory, spills, programs per
-multiprocessor and the instruction mix of the longest loop. Promises: no GPU is needed; with
+multiprocessor and the instruction mix of the longest loop; `--forms pairs` compiles every dtype
+and option of `forms.AXES`, any two of them together, `--forms all` any three. Promises: no GPU is needed; with
 `--check` the exit code is 1 if a kernel spills to local memory or exceeds the shared memory of the
 target; it is 1 in any case if one does not compile.
 """
@@ -11,18 +12,25 @@ from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import json
+import multiprocessing
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from triton import knobs
 
-from ssmprof_kernels import launch, offline
+from ssmprof_kernels import covering, forms, launch, offline
 from ssmprof_kernels.specimens import SPECIMENS
+
+#: Calls to compile, and how many options a set of forms combines in every way.
+WHICH = ("specimens", "everyday", "pairs", "all")
+_STRENGTHS = {"pairs": 2, "all": 3}
 
 #: Threads a multiprocessor holds, where it is not 2,048 (CUDA C++ Programming Guide, 16.2).
 _THREADS = {86: 1536, 87: 1536, 89: 1536, 120: 1536, 121: 1536, 110: 1536}
@@ -71,32 +79,53 @@ def capability(arch: str) -> int:
     return int(match[1])
 
 
-def reports(sm: int, ops: list[str], *, quick: bool = False) -> tuple[list[Report], list[str]]:
-    """Compile the specimens of `ops` for capability `sm`; `quick` takes the first of each.
+def calls(op: str, which: str) -> list[tuple[str, Callable[[], Any]]]:
+    """Labelled calls of `op`: its specimens, `everyday` the first of them; or its forms, `pairs`
+    with any two values of its options, `all` with any three."""
+    if which in _STRENGTHS:
+        found = covering.covering(forms.AXES[op], _STRENGTHS[which])
+        return [(forms.label(form), functools.partial(forms.call, op, form)) for form in found]
+    found = list(SPECIMENS[op]())
+    return found[:1] if which == "everyday" else found
 
-    Returns the reports, and one sentence for each specimen that the compiler refused.
+
+def reports(
+    sm: int, ops: list[str], *, which: str = "specimens", jobs: int = 1
+) -> tuple[list[Report], list[str]]:
+    """Compile `calls` of `ops` for capability `sm`, on `jobs` processes.
+
+    Returns the reports, each kernel once, and one sentence for each call that was refused.
     """
-    found: list[Report] = []
+    shares = [(sm, op, which, part, jobs) for op in ops for part in range(jobs)]
+    if jobs == 1:
+        done = [_compile(*share) for share in shares]
+    else:
+        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+            done = pool.starmap(_compile, shares, chunksize=1)
+    found = {name: report for reports, _ in done for name, report in reports.items()}
+    return list(found.values()), [sentence for _, failed in done for sentence in failed]
+
+
+def _compile(
+    sm: int, op: str, which: str, part: int, parts: int
+) -> tuple[dict[str, Report], list[str]]:
+    """Reports by the kernels' hashes, and failures, of every `parts`-th call of `op`."""
+    found: dict[str, Report] = {}
     failed: list[str] = []
-    seen: set[str] = set()
-    for op in ops:
-        with offline.compiling(sm) as kernels:
-            for label, call in SPECIMENS[op]():
-                before = len(kernels)
-                try:
-                    call()
-                except Exception as error:
-                    # The compiler's own failure; what it said stands on stderr already.
-                    failed.append(f"{op}, {label}, does not compile for sm_{sm}: {error}")
-                    continue
-                used = [(b, c.tuned) for (name, b, _), c in launch._choices.items() if name == op]
-                bucket, tuned = used[-1] if used else ("", False)
-                for kernel in kernels[before:]:
-                    if kernel.hash not in seen:
-                        seen.add(kernel.hash)
-                        found.append(_report(sm, op, label, kernel, bucket, tuned))
-                if quick:
-                    break
+    with offline.compiling(sm) as kernels:
+        for label, call in calls(op, which)[part::parts]:
+            before = len(kernels)
+            try:
+                call()
+            except Exception as error:
+                # The compiler's own failure; what it said stands on stderr already.
+                failed.append(f"{op}, {label}, does not compile for sm_{sm}: {error}")
+                continue
+            used = [(b, c.tuned) for (name, b, _), c in launch._choices.items() if name == op]
+            bucket, tuned = used[-1] if used else ("", False)
+            for kernel in kernels[before:]:
+                if kernel.hash not in found:
+                    found[kernel.hash] = _report(sm, op, label, kernel, bucket, tuned)
     return found, failed
 
 
@@ -178,7 +207,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ssmprof_kernels.static")
     parser.add_argument("ops", nargs="*", metavar="OP", help=f"of {', '.join(SPECIMENS)}; all")
     parser.add_argument("--arch", default="sm_90", help="compute capability, for example sm_87")
-    parser.add_argument("--quick", action="store_true", help="the everyday form of each op only")
+    parser.add_argument("--forms", choices=WHICH, default="specimens", help="what to compile")
+    parser.add_argument(
+        "--quick", action="store_const", const="everyday", dest="forms",
+        help="the everyday form of each op only",
+    )  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=1, help="processes that compile; 1")
     parser.add_argument("--check", action="store_true", help="exit 1 on a spill")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     args = parser.parse_args(argv)
@@ -189,7 +223,9 @@ def main(argv: list[str] | None = None) -> int:
         sm = capability(args.arch)
     except ValueError as error:
         parser.error(str(error))
-    found, failed = reports(sm, args.ops or list(SPECIMENS), quick=args.quick)
+    found, failed = reports(
+        sm, args.ops or list(SPECIMENS), which=args.forms, jobs=max(1, args.jobs)
+    )
     if args.json:
         print(json.dumps([asdict(r) for r in found], indent=1))
     else:

@@ -3,11 +3,12 @@ sequence; and what one document can never do to another, whatever its numbers ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels import OPS, reference
+from ssmprof_kernels import OPS, launch, reference, ssd_plan
 from ssmprof_kernels.compat import causal_conv1d as conv
 from ssmprof_kernels.compat import fla, mamba_ssm
 
@@ -27,6 +28,16 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
             monkeypatch.setitem(OPS[name].kernel.__globals__, "_ASM", True)
             monkeypatch.setitem(OPS[name].kernel.__globals__, "_INTERPRETED", False)
     return request.param
+
+
+@pytest.fixture(params=[1, 2, 3, 7])
+def segments(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Into how many segments a scan of Mamba-2 is cut, which the time model would choose."""
+    for default in (ssd_plan.DEFAULT_PORTABLE, ssd_plan.DEFAULT_FP32):
+        monkeypatch.setitem(default, "S", request.param)
+    launch.forget()
+    yield request.param
+    launch.forget()
 
 
 def close(got: torch.Tensor, want: torch.Tensor, bound: float = 1e-5) -> None:
@@ -227,6 +238,28 @@ def test_padding_in_a_scan_is_0_and_changes_nothing_else() -> None:
     assert torch.equal(theirs, y)
 
 
+@pytest.mark.usefixtures("segments")
+@pytest.mark.parametrize("dirty", [None, "x", "dt", "B"])
+def test_segments_agree_about_padding_and_documents(dirty: str | None) -> None:
+    length = 210
+    ids = torch.zeros(2, length, dtype=torch.int32)
+    ids[0, 25:45], ids[0, 45:100], ids[0, 100:103], ids[0, 103:] = -1, 1, -3, 2
+    ids[1, 31:33], ids[1, 33:66], ids[1, 66:] = 5, 6, -1
+    given = ssd_inputs(length)
+    more: dict[str, Any] = {"seq_idx": ids, "initial_state": torch.randn(2, 2, 16, 16)}
+    clean = OPS["ssd_scan"].sequential(**given, **more)
+    if dirty is not None:
+        given[dirty] = given[dirty].clone()
+        given[dirty][ids < 0] = torch.nan
+        given[dirty][0, 60] = torch.nan
+    y, final = OPS["ssd_scan"].kernel(**given, **more, return_final_state=True)
+    want, state = OPS["ssd_scan"].sequential(**given, **more)
+    close(y, want)
+    close(final, state)
+    close(y[0, 100:], clean[0][0, 100:])
+    close(y[1], clean[0][1])
+
+
 @pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("how", ["seq_idx", "cu_seqlens"])
 @pytest.mark.parametrize("name", ["x", "dt", "B", "C", "z", "initial_state"])
@@ -287,6 +320,19 @@ def packed(op: str) -> dict[str, Any]:
     if op == "ssd_scan":
         return ssd_inputs(140, 1)
     return scan_inputs(40) if op == "selective_scan" else conv_inputs(40, 1)
+
+
+@pytest.mark.usefixtures("segments")
+def test_segments_agree_about_what_no_sequence_covers() -> None:
+    given = ssd_inputs(300, 1)
+    for ends in ([0, 10, 10, 130], [0, 0], [0, 200, 200], [0, 7, 299]):
+        cu = torch.tensor(ends, dtype=torch.int32)
+        y, final = OPS["ssd_scan"].kernel(**given, cu_seqlens=cu, return_final_state=True)
+        assert not y[:, ends[-1] :].any()
+        cut = {n: t[:, : ends[-1]] if t.dim() > 2 else t for n, t in given.items()}
+        want, state = OPS["ssd_scan"].sequential(**cut, cu_seqlens=cu)
+        close(y[:, : ends[-1]], want)
+        close(final, state)
 
 
 @pytest.mark.parametrize("op", ["ssd_scan", "selective_scan", "causal_conv1d"])
