@@ -1,11 +1,13 @@
 """The Triton kernels of the decode attention: one part of the cache, and the merge of all parts.
 
-Promises: a part behind the end of a sequence returns a weight of zero, and so does padding; the merge adds the parts
-in their order, so that two runs give equal bits. Shapes and formula: `attention_decode`.
+Promises: a part behind the end of a sequence returns a weight of zero, and so does padding; the
+merge adds the parts in their order, so that two runs give equal bits. Shapes and formula:
+`attention_decode`.
 """
 
 # Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportOperatorIssue=false
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ def _rows_of(cache_ptr, table_ptr, n, mask, stride_n, stride_l, PAGE: tl.constex
 
 @triton.jit
 def _in_pages(table_ptr, n, mask, PAGE: tl.constexpr, INTERPRETED: tl.constexpr):
-    """Which of the tokens n are in no page below 0. Read by assembly: a plain load would be pipelined
-    for the scores' sake, and with it the tiles of the cache, at twice the shared memory."""
+    """Which of the tokens n are in no page below 0. Read by assembly: a plain load would be
+    pipelined for the scores' sake, and with it the tiles, at twice the shared memory."""
     if INTERPRETED or table_ptr.dtype.element_ty != tl.int32:
         page = tl.load(table_ptr + n // PAGE, mask, -1)
     else:

@@ -69,7 +69,9 @@ def spans(cu_seqlens: torch.Tensor, length: int) -> list[tuple[int, int]]:
     ends = cu_seqlens.tolist()
     found = list(itertools.pairwise(ends))
     if ends[0] != 0 or ends[-1] != length or any(high < low for low, high in found):
-        few = ", ".join(str(end) for end in (ends if len(ends) < 9 else [*ends[:4], "...", ends[-1]]))
+        few = ", ".join(
+            str(end) for end in (ends if len(ends) < 9 else [*ends[:4], "...", ends[-1]])
+        )
         raise ValueError(f"cu_seqlens must ascend from 0 to L = {length}, got [{few}]")
     return found
 

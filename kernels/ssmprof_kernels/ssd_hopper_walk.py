@@ -27,7 +27,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from ssmprof_kernels import ssd_parts, ssd_state
-from ssmprof_kernels.ssd_hopper import _await_previous, _exp2, _locate
+from ssmprof_kernels.ssd_hopper import _await_previous, _blank, _exp2, _locate
 
 _start = gluon.jit(ssd_state._start.fn)
 _is_finite = gluon.jit(ssd_state._is_finite.fn)
@@ -78,20 +78,6 @@ def _fetch_prepared(decays, sources, pairs, ds, ss, ps, Q: gl.constexpr):
     async_copy.async_copy_global_to_shared(ds, decays + tokens)
     async_copy.async_copy_global_to_shared(ss, sources + tokens)
     async_copy.commit_group()
-
-
-@gluon.jit
-def _blank(y_ptr, low, high, head, block, H, P, Q: gl.constexpr, BP: gl.constexpr):
-    """As `ssd_walk._blank`."""
-    wide: gl.constexpr = gl.BlockedLayout(
-        [1, 8], [32 // (BP // 8), BP // 8], [gl.num_warps(), 1], [1, 0]
-    )
-    rows = gl.arange(0, Q, layout=gl.SliceLayout(1, wide))[:, None]
-    ps = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(0, wide))[None, :]
-    nothing = gl.zeros([Q, BP], y_ptr.dtype.element_ty, layout=wide)
-    for token in range(low, high, Q):
-        row = token + rows
-        gl.store(y_ptr + (row.to(gl.int64) * H + head) * P + ps, nothing, mask=row < high)
 
 
 @gluon.jit(do_not_specialize=ssd_parts.UNSPECIALISED)

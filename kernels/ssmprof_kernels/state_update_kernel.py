@@ -1,8 +1,9 @@
 """Device code of the decode step of Mamba-1 and Mamba-2: a tile of one head's state, in place.
 
 Promises: each state element is read and written once, all loads are issued before the first use,
-a row whose index is below 0 or `pad_index` changes nothing. With `OVERLAP` it waits for the kernel before, and
-brings its tile of the state into L2 until then (see `overlap`). Formula and shapes: `state_update`.
+a row whose index is below 0 or `pad_index` changes nothing. With `OVERLAP` it waits for the kernel
+before, and brings its tile of the state into L2 until then (see `overlap`). Formula and shapes:
+`state_update`.
 """
 
 # Kernel parameters and launch options are not what a type checker takes them for.

@@ -3,9 +3,9 @@
 `python -m ssmprof_kernels.static --arch sm_87` compiles the specimens of all operations with the
 configurations that device would get and prints registers, shared memory, spills, programs per
 multiprocessor and the instruction mix of the longest loop; `--forms pairs` compiles every dtype
-and option of `forms.AXES`, any two of them together, `--forms all` any three. Promises: no GPU is needed; with
-`--check` the exit code is 1 if a kernel spills to local memory or exceeds the shared memory of the
-target; it is 1 in any case if one does not compile.
+and option of `forms.AXES`, any two of them together, `--forms all` any three. Promises: no GPU is
+needed; with `--check` the exit code is 1 if a kernel spills to local memory or exceeds the shared
+memory of the target; it is 1 in any case if one does not compile.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ _LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P[0-9T]+\s+)?([A-Z0-9_]+)([^
 
 @dataclass(frozen=True)
 class Report:
-    """One compiled kernel. Bytes per program; `loop` counts instructions of the longest loop."""
+    """One compiled kernel. Bytes per program; `loop` counts instructions of the longest loop.
+    Of `forms` without a spill no instructions are read, and their numbers are 0."""
 
     op: str
     specimen: str
@@ -125,14 +126,23 @@ def _compile(
             bucket, tuned = used[-1] if used else ("", False)
             for kernel in kernels[before:]:
                 if kernel.hash not in found:
-                    found[kernel.hash] = _report(sm, op, label, kernel, bucket, tuned)
+                    found[kernel.hash] = _report(
+                        sm, op, label, kernel, bucket, tuned, brief=which in _STRENGTHS
+                    )
     return found, failed
 
 
-def _report(sm: int, op: str, label: str, kernel: Any, bucket: str, tuned: bool) -> Report:
-    usage, sass = _disassemble(kernel.asm["cubin"])
+def _report(
+    sm: int, op: str, label: str, kernel: Any, bucket: str, tuned: bool, *, brief: bool = False
+) -> Report:
+    """`brief` reads instructions only where there is a stack, hence perhaps a spill."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as handle:
+        handle.write(kernel.asm["cubin"])
+        handle.flush()
+        usage = _dump("--dump-resource-usage", handle.name)
+        stack = int(re.findall(r"STACK:(\d+)", usage)[0])
+        sass = "" if brief and not stack else _dump("-sass", handle.name)
     registers = int(re.findall(r"REG:(\d+)", usage)[0])
-    stack = int(re.findall(r"STACK:(\d+)", usage)[0])
     lines = [(int(a, 16), name, rest) for a, name, rest in _LINE.findall(sass)]
     loop = _longest_loop(lines)
     warps = kernel.metadata.num_warps
@@ -146,18 +156,9 @@ def _report(sm: int, op: str, label: str, kernel: Any, bucket: str, tuned: bool)
     )  # fmt: skip
 
 
-def _disassemble(cubin: bytes) -> tuple[str, str]:
-    tool = knobs.nvidia.cuobjdump.path
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as handle:
-        handle.write(cubin)
-        handle.flush()
-        texts = [
-            subprocess.run(
-                [tool, flag, handle.name], capture_output=True, text=True, check=True
-            ).stdout
-            for flag in ("--dump-resource-usage", "-sass")
-        ]
-    return texts[0], texts[1]
+def _dump(what: str, cubin: str) -> str:
+    command = [knobs.nvidia.cuobjdump.path, what, cubin]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _kind(name: str) -> str:

@@ -71,13 +71,13 @@ def test_what_no_gradient_is_wanted_of_passes_with_gradients_on():
 
 def test_the_smaller_kernels_refuse_it_too():
     x = torch.randn(2, 8, requires_grad=True)
-    with pytest.raises(RuntimeError, match="^hidden requires"):
+    with pytest.raises(RuntimeError, match=r"^hidden requires"):
         swiglu.swiglu(x)
-    with pytest.raises(RuntimeError, match="^update requires"):
+    with pytest.raises(RuntimeError, match=r"^update requires"):
         add_norm.add_rms_norm(x.detach(), x, x[0].detach(), scale=1.0, eps=1e-5, in_place=False)
     qkv = torch.randn(1, 2, 4, 8, requires_grad=True)
     cache = torch.zeros(1, 2, 1, 8)
-    with pytest.raises(RuntimeError, match="^qkv requires"):
+    with pytest.raises(RuntimeError, match=r"^qkv requires"):
         rotary.rotary(qkv, None, None, cache, cache, 0)
 
 

@@ -112,9 +112,7 @@ def test_a_row_with_a_slot_below_0_updates_nothing(heads: bool) -> None:
     close(y, want)
     close(state, new)
     pool.copy_(before)
-    theirs = mamba_ssm.selective_state_update(
-        state, x, x.abs(), A, B, B, state_batch_indices=INDEX
-    )
+    theirs = mamba_ssm.selective_state_update(state, x, x.abs(), A, B, B, state_batch_indices=INDEX)
     assert torch.equal(theirs, y)
     assert written(pool, before) == [0, 2]
 

@@ -12,13 +12,18 @@ from ssmprof_kernels import OPS, static
 from ssmprof_kernels.specimens import SPECIMENS
 
 
+def environment():
+    """Without Triton's interpreter, which is on here."""
+    return {n: v for n, v in os.environ.items() if n != "TRITON_INTERPRET"} | {
+        "PYTHONPATH": "kernels"
+    }
+
+
 def run(*arguments):
-    """The command in a process of its own: here Triton's interpreter is on."""
-    environment = dict(os.environ, PYTHONPATH="kernels")
-    environment.pop("TRITON_INTERPRET", None)
+    """The command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "ssmprof_kernels.static", *arguments],
-        capture_output=True, text=True, env=environment, timeout=240,
+        capture_output=True, text=True, env=environment(), timeout=240,
     )  # fmt: skip
 
 

@@ -4,7 +4,8 @@ Promises: y_t = act(bias + sum_j weight[:, W-1-j] * x_{t-j}), taps before the fi
 sequence read the initial state (zeros where None). The `_sequential` forms keep a window and walk
 token by token in the dtype of `x` (fp64 capable); the others compute in fp32 (fp64 stays fp64), all
 tokens at once. A token whose id is below 0 is padding: y is 0, its input reaches nothing, and what
-follows begins anew. Shapes: x (B,L,D), weight (D,W), bias (D), states (B,D,W-1), oldest input first.
+follows begins anew. Shapes: x (B,L,D), weight (D,W), bias (D), states (B,D,W-1), oldest input
+first.
 """
 
 from __future__ import annotations

@@ -204,6 +204,7 @@ def _one_length(
         visible = torch.ones(q, q, dtype=torch.bool, device=x.device).tril()[None, None]
         from_state = torch.exp(a)
         to_state = d * torch.exp(a[..., -1:] - a)
+        k = None
         keep = torch.exp(a[..., -1])
         if breaks is not None:
             k = torch.cumsum(breaks[:, span], dim=1)[:, None]  # (batch, 1, q)
@@ -219,13 +220,13 @@ def _one_length(
         xc = x[:, span].transpose(1, 2)  # (batch, heads, q, width)
         inter = (cc @ h.transpose(-1, -2)).view(batch, groups, q, per_group, width)
         inter = inter.transpose(2, 3).reshape(batch, heads, q, width)
-        if breaks is not None:
+        if k is not None:
             inter = inter.masked_fill((k != 0)[..., None], 0.0)
         y[:, span] = (mixed @ xc + from_state[..., None] * inter).transpose(1, 2)
         added = (to_state[..., None] * xc).transpose(-1, -2).reshape(batch, groups, -1, q) @ bc
         keep = keep.view(batch, groups, per_group, 1).expand(-1, -1, -1, width)
         keep = keep.reshape(batch, groups, -1, 1)
-        if breaks is not None:
+        if k is not None:
             h = h.masked_fill((k[..., -1] != 0)[..., None, None], 0.0)
         h = h * keep + added
     return _finish(y, x, D, z, seq_idx), h.view(batch, heads, width, states)

@@ -51,7 +51,9 @@ def selective_state_update_sequential(
         step = dt[b] if bias is None else dt[b] + bias
         if dt_softplus:
             step = torch.where(step > 20.0, step, torch.log1p(torch.exp(step.clamp(max=20.0))))
-        h[slot] = torch.exp(step[..., None] * finite_rate(A)) * h[slot] + (step * x[b])[..., None] * B[b]
+        h[slot] = (
+            torch.exp(step[..., None] * finite_rate(A)) * h[slot] + (step * x[b])[..., None] * B[b]
+        )
         y[b] = (h[slot] * C[b]).sum(-1)
         if D is not None:
             y[b] += D * x[b]
