@@ -30,7 +30,7 @@ DEFAULT = {
     "BLOCK_N": 64, "FILL": 1, "MIN_TILES": 2, "EFFICIENCY": 0.97, "num_warps": 4, "num_stages": 3,
 }  # fmt: skip
 #: fp32 tiles are twice as large in shared memory and in registers.
-DEFAULT_FP32 = {**DEFAULT, "BLOCK_N": 32, "num_stages": 2}
+DEFAULT_FP32 = {**DEFAULT, "BLOCK_N": 32, "num_warps": 8, "num_stages": 2}
 _MERGE = {"num_warps": 4}
 #: Programmatic dependent launch, from compute capability 9.0 on: the second launch costs less.
 _MERGE_OVERLAPPED = {"num_warps": 4, "launch_pdl": True}

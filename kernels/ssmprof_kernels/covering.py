@@ -50,3 +50,25 @@ def _best(axes: Axes, form: Form, name: str, missing: Mapping[Any, None], streng
         return sum(tuple(sorted(p, key=lambda item: order[item[0]])) in missing for p in pairs)
 
     return max(axes[name], key=gain)
+
+
+def split(found: Sequence[Form], parts: int) -> list[list[Form]]:
+    """The forms in `parts` of similar size, each with every value of every axis; a form stands in
+    several parts only where a value would be missing otherwise."""
+    shares: list[list[Form]] = [[] for _ in range(parts)]
+    known: list[set[tuple[str, Any]]] = [set() for _ in range(parts)]
+    for form in found:
+        # To the smallest share; among those to the one that learns most from it.
+        least = min(map(len, shares))
+        at = max(
+            (i for i in range(parts) if len(shares[i]) == least),
+            key=lambda i: len(set(form.items()) - known[i]),
+        )
+        shares[at].append(form)
+        known[at] |= set(form.items())
+    for share, values in zip(shares, known, strict=True):
+        for form in found:
+            if not set(form.items()) <= values:
+                share.append(form)
+                values |= set(form.items())
+    return shares

@@ -80,24 +80,40 @@ def capability(arch: str) -> int:
     return int(match[1])
 
 
-def calls(op: str, which: str) -> list[tuple[str, Callable[[], Any]]]:
+def _part(text: str) -> tuple[int, int]:
+    """(1, 2) of '1/2'. ValueError on anything else."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"--part must look like 1/2, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def calls(
+    op: str, which: str, part: tuple[int, int] = (1, 1)
+) -> list[tuple[str, Callable[[], Any]]]:
     """Labelled calls of `op`: its specimens, `everyday` the first of them; or its forms, `pairs`
-    with any two values of its options, `all` with any three."""
+    with any two values of its options, `all` with any three, of which part k of n is taken."""
     if which in _STRENGTHS:
         found = covering.covering(forms.AXES[op], _STRENGTHS[which])
-        return [(forms.label(form), functools.partial(forms.call, op, form)) for form in found]
-    found = list(SPECIMENS[op]())
-    return found[:1] if which == "everyday" else found
+        mine = covering.split(found, part[1])[part[0] - 1]
+        return [(forms.label(form), functools.partial(forms.call, op, form)) for form in mine]
+    specimens = list(SPECIMENS[op]())
+    return specimens[:1] if which == "everyday" else specimens
 
 
 def reports(
-    sm: int, ops: list[str], *, which: str = "specimens", jobs: int = 1
+    sm: int,
+    ops: list[str],
+    *,
+    which: str = "specimens",
+    part: tuple[int, int] = (1, 1),
+    jobs: int = 1,
 ) -> tuple[list[Report], list[str]]:
-    """Compile `calls` of `ops` for capability `sm`, on `jobs` processes.
+    """Compile part k of n of the `calls` of `ops` for capability `sm`, on `jobs` processes.
 
     Returns the reports, each kernel once, and one sentence for each call that was refused.
     """
-    shares = [(sm, op, which, part, jobs) for op in ops for part in range(jobs)]
+    shares = [(sm, op, which, part, job, jobs) for op in ops for job in range(jobs)]
     if jobs == 1:
         done = [_compile(*share) for share in shares]
     else:
@@ -108,13 +124,13 @@ def reports(
 
 
 def _compile(
-    sm: int, op: str, which: str, part: int, parts: int
+    sm: int, op: str, which: str, part: tuple[int, int], job: int, jobs: int
 ) -> tuple[dict[str, Report], list[str]]:
-    """Reports by the kernels' hashes, and failures, of every `parts`-th call of `op`."""
+    """Reports by the kernels' hashes, and failures, of every `jobs`-th call of a part of `op`."""
     found: dict[str, Report] = {}
     failed: list[str] = []
     with offline.compiling(sm) as kernels:
-        for label, call in calls(op, which)[part::parts]:
+        for label, call in calls(op, which, part)[job::jobs]:
             before = len(kernels)
             try:
                 call()
@@ -213,6 +229,7 @@ def main(argv: list[str] | None = None) -> int:
         "--quick", action="store_const", const="everyday", dest="forms",
         help="the everyday form of each op only",
     )  # fmt: skip
+    parser.add_argument("--part", default="1/1", metavar="K/N", help="of N parts of the forms; 1/1")
     parser.add_argument("--jobs", type=int, default=1, help="processes that compile; 1")
     parser.add_argument("--check", action="store_true", help="exit 1 on a spill")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
@@ -221,11 +238,11 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown OP {', '.join(unknown)}; known are {', '.join(SPECIMENS)}")
     try:
-        sm = capability(args.arch)
+        sm, part = capability(args.arch), _part(args.part)
     except ValueError as error:
         parser.error(str(error))
     found, failed = reports(
-        sm, args.ops or list(SPECIMENS), which=args.forms, jobs=max(1, args.jobs)
+        sm, args.ops or list(SPECIMENS), which=args.forms, part=part, jobs=max(1, args.jobs)
     )
     if args.json:
         print(json.dumps([asdict(r) for r in found], indent=1))

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from ssmprof_kernels import OPS, forms, static
-from ssmprof_kernels.covering import combinations, covering
+from ssmprof_kernels.covering import combinations, covering, split
 
 
 def environment():
@@ -21,6 +21,9 @@ def environment():
     }
 
 
+#: Each form of the pairs is compiled for one architecture, each value of an option for both; `make
+#: static-all` compiles all three-wise forms for both.
+PARTS = {"sm_87": "1/2", "sm_90": "2/2"}
 SIGNATURES = {op: set(inspect.signature(OPS[op].kernel).parameters) for op in OPS}
 
 
@@ -66,6 +69,21 @@ def test_a_covering_is_complete_small_and_the_same_each_time(strength):
     assert len(covering({"a": (1, 2)}, 2)) == 2
 
 
+@pytest.mark.parametrize("op", OPS)
+def test_every_value_is_compiled_for_every_architecture_and_every_pair_for_one(op):
+    chosen = covering(forms.AXES[op])
+    shares = split(chosen, len(PARTS))
+    for (_, part), share in zip(PARTS.items(), shares, strict=True):
+        k, n = map(int, part.split("/"))
+        assert [label for label, _ in static.calls(op, "pairs", (k, n))] == [
+            forms.label(form) for form in share
+        ]
+        for name, values in forms.AXES[op].items():
+            assert {form[name] for form in share} == set(values), name
+    assert {forms.label(f) for share in shares for f in share} == set(map(forms.label, chosen))
+    assert sum(map(len, shares)) <= len(chosen) + 6
+
+
 #: Local loads and stores of forms outside of the everyday one, at most; what is not named has none.
 SPILLS = {
     ("_summaries", "sm_87"): 109,
@@ -80,14 +98,14 @@ SPILLS = {
 
 @pytest.fixture(scope="module")
 def matrix():
-    """Reports of all pairs of options by architecture, compiled side by side."""
+    """Reports by architecture, compiled side by side."""
     started = {
         arch: subprocess.Popen(
             [sys.executable, "-m", "ssmprof_kernels.static", "--arch", arch, "--forms", "pairs",
-             "--json"],
+             "--part", part, "--json"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
         )
-        for arch in ("sm_87", "sm_90")
+        for arch, part in PARTS.items()
     }  # fmt: skip
     try:
         ended = {arch: (*process.communicate(), process.returncode)
@@ -95,13 +113,14 @@ def matrix():
     finally:
         for process in started.values():
             process.kill()
+            process.wait()
     for arch, (_, stderr, code) in ended.items():
         assert code == 0, f"{arch}: {stderr}"
     return {arch: json.loads(stdout) for arch, (stdout, _, _) in ended.items()}
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("arch", ["sm_87", "sm_90"])
+@pytest.mark.parametrize("arch", PARTS)
 def test_every_pair_of_options_compiles_and_spills_no_more_than_is_known(arch, matrix):
     found = matrix[arch]
     assert {r["op"] for r in found} == set(OPS)

@@ -41,7 +41,7 @@ def test_every_operation_has_a_specimen():
     assert set(SPECIMENS) == set(OPS)
 
 
-@pytest.mark.parametrize("arguments", [("--arch", "hopper"), ("no_such_op",)])
+@pytest.mark.parametrize("arguments", [("--arch", "hopper"), ("no_such_op",), ("--part", "3/2")])
 def test_bad_arguments_end_with_two_and_one_line(arguments):
     done = run(*arguments)
     assert done.returncode == 2
