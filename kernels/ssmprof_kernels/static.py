@@ -152,12 +152,10 @@ def _report(
     sm: int, op: str, label: str, kernel: Any, bucket: str, tuned: bool, *, brief: bool = False
 ) -> Report:
     """`brief` reads instructions only where there is a stack, hence perhaps a spill."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as handle:
-        handle.write(kernel.asm["cubin"])
-        handle.flush()
-        usage = _dump("--dump-resource-usage", handle.name)
-        stack = int(re.findall(r"STACK:(\d+)", usage)[0])
-        sass = "" if brief and not stack else _dump("-sass", handle.name)
+    cubin = kernel.asm["cubin"]
+    usage = dump(cubin, "--dump-resource-usage")
+    stack = int(re.findall(r"STACK:(\d+)", usage)[0])
+    sass = "" if brief and not stack else dump(cubin, "-sass")
     registers = int(re.findall(r"REG:(\d+)", usage)[0])
     lines = [(int(a, 16), name, rest) for a, name, rest in _LINE.findall(sass)]
     loop = _longest_loop(lines)
@@ -172,9 +170,13 @@ def _report(
     )  # fmt: skip
 
 
-def _dump(what: str, cubin: str) -> str:
-    command = [knobs.nvidia.cuobjdump.path, what, cubin]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def dump(cubin: bytes, what: str) -> str:
+    """What cuobjdump prints of a compiled kernel: `-sass` or `--dump-resource-usage`."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as handle:
+        handle.write(cubin)
+        handle.flush()
+        command = [knobs.nvidia.cuobjdump.path, what, handle.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _kind(name: str) -> str:

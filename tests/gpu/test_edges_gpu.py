@@ -306,3 +306,13 @@ def test_an_input_that_wants_a_gradient_is_refused(op: str) -> None:
         OPS[op].kernel(**given)
     with torch.inference_mode():
         assert OPS[op].kernel(**given).isfinite().all()
+
+
+@pytest.mark.parametrize("paged", [False, True])
+@pytest.mark.parametrize("batch", [1, 64])
+def test_a_decode_attention_in_fp32_fits_into_shared_memory(paged: bool, batch: int) -> None:
+    cache = [rand(*((256, 16) if paged else (batch, 4096)), 8, 128, dtype=torch.float32)] * 2
+    q = rand(batch, 32, 128, dtype=torch.float32)
+    table = torch.arange(256, device="cuda").expand(batch, 256).int() if paged else None
+    o = OPS["attention_decode"].kernel(q, *cache, block_table=table)
+    near(o, OPS["attention_decode"].plain(q, *cache, block_table=table), 1e-5)
