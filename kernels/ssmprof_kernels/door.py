@@ -79,8 +79,8 @@ def spans(cu_seqlens: torch.Tensor, length: int) -> list[tuple[int, int]]:
 def forward_only(names: Sequence[str], tensors: Sequence[torch.Tensor | None]) -> None:
     """RuntimeError if gradients are recorded and one of the tensors, called so, wants one.
 
-    No form of an operation is differentiated, on a CPU neither, so that a model behaves alike
-    everywhere; `ssmprof_kernels.reference` holds plain torch forms that autograd understands.
+    An operation is differentiated in none of its forms, on a CPU neither, so that a model behaves
+    alike everywhere. A plain form of `ssmprof_kernels.reference`, called itself, is ordinary torch.
     """
     if torch.is_grad_enabled():
         for name, tensor in zip(names, tensors, strict=True):
