@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: sweep test lint faults fuzz test-gpu bench clean
+.PHONY: sweep test lint faults fuzz static-all test-gpu bench clean
 
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -34,6 +34,14 @@ faults: $(READY)
 # Ten thousand mutated inputs through every door (ten minutes): reports/faults/fuzz.json.
 fuzz: $(READY)
 	PYTHONPATH=.:kernels:tests $(BIN)/python -m fuzz.run
+
+# Every dtype and option of every kernel, any three together, compiled for GPUs that need not be
+# here; `make test` compiles any two together.
+STATIC_ARCHS ?= sm_87 sm_90
+static-all: $(READY)
+	for arch in $(STATIC_ARCHS); do \
+	  PYTHONPATH=kernels $(BIN)/python -m ssmprof_kernels.static --forms all --jobs 2 --arch $$arch || exit 1; \
+	done
 
 # On a machine with a CUDA device, with the Python that holds its torch: make test-gpu GPU_PYTHON=...
 GPU_PYTHON ?= python3

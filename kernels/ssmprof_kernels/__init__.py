@@ -2,8 +2,10 @@
 
 Promises: each operation takes tensors as they lie in memory (any strides), names a wrong argument
 in one ValueError before any launch, runs its plain torch form on a CPU, and never copies from the
-device to the host. `OPS` lists them with both plain forms, so that a test or a benchmark can
-iterate.
+device to the host. Forwards only: an input that wants a gradient while gradients are recorded is
+refused with one RuntimeError, on a GPU and on a CPU alike. State slots, pages and sequence ids
+below 0 are padding. `OPS` lists the operations with both plain forms, so that a test or a benchmark
+can iterate.
 """
 
 from __future__ import annotations

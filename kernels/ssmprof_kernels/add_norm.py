@@ -63,7 +63,9 @@ def add_rms_norm(
 
     Raises:
         ValueError: a shape or layout does not fit; names the argument.
+        RuntimeError: an input wants a gradient while gradients are recorded.
     """
+    door.forward_only(("x", "update", "weight"), (x, update, weight))
     width = x.shape[-1]
     door.shape("update", update, tuple(x.shape), "x's")
     door.shape("weight", weight, (width,), "(d,)")

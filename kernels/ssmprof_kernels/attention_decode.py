@@ -29,6 +29,8 @@ _LOG2E = 1.4426950408889634
 DEFAULT = {
     "BLOCK_N": 64, "FILL": 1, "MIN_TILES": 2, "EFFICIENCY": 0.97, "num_warps": 4, "num_stages": 3,
 }  # fmt: skip
+#: fp32 tiles are twice as large in shared memory and in registers.
+DEFAULT_FP32 = {**DEFAULT, "BLOCK_N": 32, "num_warps": 8, "num_stages": 2}
 _MERGE = {"num_warps": 4}
 #: Programmatic dependent launch, from compute capability 9.0 on: the second launch costs less.
 _MERGE_OVERLAPPED = {"num_warps": 4, "launch_pdl": True}
@@ -54,15 +56,18 @@ def attention_decode(
             zeros.
         window: attend to the last `window` tokens only.
         scale: factor of the scores, dh^-0.5 by default.
-        block_table: (B,m) int32, page of each block of tokens; makes the caches paged.
+        block_table: (B,m) int32, page of each block of tokens; makes the caches paged. A page below
+            0 is padding: its tokens do not count.
 
     Returns:
         (B,Hq,dv) contiguous, in q's dtype.
 
     Raises:
         ValueError: an argument's shape, dtype, device or value does not fit; names it.
+        RuntimeError: an input wants a gradient while gradients are recorded.
     """
     inputs = (q, k_cache, v_cache, lengths, block_table)
+    door.forward_only(_INPUTS, inputs)
     key = recorded.key_of(inputs, window, scale)
     if key not in _recordings:
         _check(*inputs, window)
@@ -76,7 +81,10 @@ def attention_decode(
     known = launch.facts(q.device)
     fill = launch.fill_bucket(q.shape[0] * heads, known.sm_count)
     bucket = f"{launch.length_bucket(span)}-{fill}"
-    meta = launch.pick("attention_decode", bucket, q.device, DEFAULT).meta
+    default = DEFAULT
+    if q.dtype == torch.float32:
+        bucket, default = f"float32-{bucket}", DEFAULT_FP32
+    meta = launch.pick("attention_decode", bucket, q.device, default).meta
     out = torch.empty((*q.shape[:2], v_cache.shape[3]), dtype=q.dtype, device=q.device)
     tensors = (*inputs, out)
     recorded.run(
@@ -87,6 +95,7 @@ def attention_decode(
 
 
 _recordings: recorded.Recordings = {}
+_INPUTS = ("q", "k_cache", "v_cache", "lengths", "block_table")
 
 
 def _record(

@@ -1,11 +1,13 @@
 """The Triton kernels of the decode attention: one part of the cache, and the merge of all parts.
 
-Promises: a part behind the end of a sequence returns a weight of zero; the merge adds the parts
-in their order, so that two runs give equal bits. Shapes and formula: `attention_decode`.
+Promises: a part behind the end of a sequence returns a weight of zero, and so does padding; the
+merge adds the parts in their order, so that two runs give equal bits. Shapes and formula:
+`attention_decode`.
 """
 
 # Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportOperatorIssue=false
 
 from __future__ import annotations
 
@@ -15,11 +17,29 @@ import triton.language as tl
 
 @triton.jit
 def _rows_of(cache_ptr, table_ptr, n, mask, stride_n, stride_l, PAGE: tl.constexpr):
-    """Addresses of cached tokens n, through the row's page table where there is one."""
+    """Addresses of cached tokens n, through the row's page table where there is one, and which of
+    them are there: not masked, and in no page below 0."""
     if PAGE > 0:
-        block = tl.load(table_ptr + n // PAGE, mask, 0).to(tl.int64)
-        return cache_ptr + block * stride_n + (n % PAGE).to(tl.int64) * stride_l
-    return cache_ptr + n.to(tl.int64) * stride_l
+        page = tl.load(table_ptr + n // PAGE, mask, -1)
+        rows = cache_ptr + tl.maximum(page, 0).to(tl.int64) * stride_n
+        return rows + (n % PAGE).to(tl.int64) * stride_l, page >= 0
+    else:
+        return cache_ptr + n.to(tl.int64) * stride_l, mask
+
+
+@triton.jit
+def _in_pages(table_ptr, n, mask, PAGE: tl.constexpr, INTERPRETED: tl.constexpr):
+    """Which of the tokens n are in no page below 0. Read by assembly: a plain load would be
+    pipelined for the scores' sake, and with it the tiles, at twice the shared memory."""
+    if INTERPRETED or table_ptr.dtype.element_ty != tl.int32:
+        page = tl.load(table_ptr + n // PAGE, mask, -1)
+    else:
+        address, wanted = tl.broadcast((table_ptr + n // PAGE).to(tl.int64), mask.to(tl.int32))
+        page = tl.inline_asm_elementwise(
+            "{ .reg .pred p; setp.ne.b32 p, $2, 0; mov.b32 $0, -1; @p ld.global.b32 $0, [$1]; }",
+            "=r,l,r", [address, wanted], dtype=tl.int32, is_pure=True, pack=1,
+        )  # fmt: skip
+    return page >= 0
 
 
 @triton.jit
@@ -75,13 +95,13 @@ def _split_kernel(
     for start in range(low, high, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)
         alive = n < high
-        k_rows = _rows_of(k_base, table, n, alive, stride_kb, stride_kl, PAGE)
+        k_rows, _ = _rows_of(k_base, table, n, alive, stride_kb, stride_kl, PAGE)
         k_mask = alive[None, :]
         if BLOCK_DK != DK:
             k_mask = k_mask & (dk < DK)[:, None]
         k = tl.load(k_rows[None, :] + dk[:, None] * stride_kd, k_mask, 0.0)
-        v_rows = _rows_of(v_base, table, n, alive, stride_vb, stride_vl, PAGE)
-        v_mask = alive[:, None]
+        v_rows, there = _rows_of(v_base, table, n, alive, stride_vb, stride_vl, PAGE)
+        v_mask = there[:, None]
         if BLOCK_DV != DV:
             v_mask = v_mask & (dv < DV)[None, :]
         v = tl.load(v_rows[:, None] + dv[None, :] * stride_vd, v_mask, 0.0)
@@ -89,6 +109,8 @@ def _split_kernel(
             k = k.to(tl.float32)
             v = v.to(tl.float32)
         s = tl.dot(q, k, input_precision="ieee") * scale
+        if PAGE > 0:
+            alive = _in_pages(table, n, alive, PAGE, INTERPRETED)
         s = tl.where(alive[None, :], s, float("-inf"))
         new_top = tl.maximum(top, tl.max(s, axis=1))
         # A row that is -inf so far must not turn into inf - inf.

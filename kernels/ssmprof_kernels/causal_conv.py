@@ -45,16 +45,22 @@ def causal_conv1d(
         activation: "silu" or None.
         initial_state: (B,D,W-1), or (n,D,W-1) with `cu_seqlens`; the inputs before the first token.
         return_final_state: also return the last W-1 inputs of each sequence, (B or n,D,W-1).
-        cu_seqlens: (n+1) int32 on the device; sequences packed into batch 1, empty ones allowed.
-        seq_idx: (B,L) int32; taps reach back only while the id stays the same.
+        cu_seqlens: (n+1) int32 on the device, ascending from 0 to L; sequences packed into batch 1,
+            empty ones allowed. On a GPU, which tells nobody its values, y is 0 behind a last
+            sequence that ends before L.
+        seq_idx: (B,L) int32; taps reach back only while the id stays the same. Where it is below 0
+            stands padding: y is 0, and the final state is that of the last token before it.
 
     Returns:
         y of x's shape and dtype, or (y, final_state).
 
     Raises:
-        ValueError: an argument's shape, dtype, device or value does not fit; names it.
+        ValueError: an argument's shape, dtype, device or value does not fit; names it. On a CPU
+            also cu_seqlens that do not ascend from 0 to L.
+        RuntimeError: an input wants a gradient while gradients are recorded.
     """
     inputs = (x, weight, bias, initial_state, seq_idx, cu_seqlens)
+    door.forward_only(_INPUTS, inputs)
     key = recorded.key_of(inputs, activation, return_final_state)
     if key not in _recordings:
         _check(*inputs, activation)
@@ -86,6 +92,7 @@ def causal_conv1d(
 
 
 _recordings: recorded.Recordings = {}
+_INPUTS = ("x", "weight", "bias", "initial_state", "seq_idx", "cu_seqlens")
 
 
 def _whole_vectors(x: torch.Tensor) -> bool:

@@ -49,6 +49,19 @@ def _sequence_of(cu_ptr, t, n_sequences, SEARCH: tl.constexpr):
 
 
 @triton.jit
+def _end_of_last(ids_ptr, first, end, stride, BLOCK: tl.constexpr):
+    """First token behind the last one of first .. end whose id is no padding; `first` if none."""
+    at = end
+    found = first
+    while (at > first) & (found == first):
+        at -= BLOCK
+        t = at + tl.arange(0, BLOCK)
+        ids = tl.load(ids_ptr + t.to(tl.int64) * stride, (t >= first) & (t < end), -1)
+        found = tl.maximum(first, tl.max(tl.where(ids >= 0, t + 1, first), 0))
+    return found
+
+
+@triton.jit
 def _final_state(
     x_ptr, init_ptr, ids_ptr, cu_ptr, final_ptr, pid, length, dim,
     stride_xb, stride_xl, stride_xd, stride_ib, stride_id, stride_iw,
@@ -61,14 +74,16 @@ def _final_state(
     d = (pid % n_d) * BLOCK_D + tl.arange(0, BLOCK_D)
     in_d = d < dim
     if PACKED:
-        first = tl.load(cu_ptr + n)
-        end = tl.load(cu_ptr + n + 1)
+        first = tl.minimum(tl.load(cu_ptr + n), length)
+        end = tl.minimum(tl.load(cu_ptr + n + 1), length)
         row = n * 0
     else:
         first = 0
         end = length
         row = n
     d64 = d.to(tl.int64)
+    if HAS_IDS:
+        end = _end_of_last(ids_ptr + row * stride_sb, first, end, stride_sl, 256)
     keep = end > first
     for behind in tl.static_range(W - 1):
         t = end - 1 - behind
@@ -133,8 +148,13 @@ def _conv_kernel(
         first = tl.load(cu_ptr + n)
         n = n.to(tl.int64)[:, None]
     same = t < length
+    # Whether a token has a y; one outside of all sequences and padding have 0.
+    counts = same
+    if PACKED:
+        counts = (t >= first) & (t < tl.load(cu_ptr + n_sequences))
     if HAS_IDS:
         mine = tl.load(ids_ptr + row * stride_sb + t64 * stride_sl, same, 0)
+        counts = counts & (mine >= 0)
 
     # Rows of the tile: inputs -(W-1) .. U-1 relative to each thread's first token.
     values = ()
@@ -178,6 +198,8 @@ def _conv_kernel(
         for j in tl.static_range(1, W):
             acc += values[u + j] * taps[j][None, :]
         acc = activate(acc, SILU)
+        if PACKED or HAS_IDS:
+            acc = tl.where(counts[:, None], acc, 0.0)
         mask = (t + u < length)[:, None] & in_d[None, :]
         tl.store(y_tile + u * stride_yl, acc.to(y_ptr.dtype.element_ty), mask)
 

@@ -1,7 +1,8 @@
 """One decode step of the short causal convolution in Triton; the state changes in place.
 
 Promises: one launch; each channel of a slot belongs to one thread, so reading all taps first
-makes the in-place shift safe; rows marked as padding touch no state. Formula: `causal_conv`.
+makes the in-place shift safe; rows marked as padding touch no state; the state may have another
+dtype than x. Formula: `causal_conv`.
 """
 
 # Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
@@ -43,7 +44,7 @@ def _update_kernel(
     slot = row
     if GATHERED:
         slot = tl.load(index_ptr + row).to(tl.int64)
-        if slot == pad_index:
+        if (slot < 0) | (slot == pad_index):
             for t in range(length):
                 tl.store(y_row + t * stride_yl, tl.zeros_like(d).to(y_ptr.dtype.element_ty), mask)
             return
@@ -58,8 +59,8 @@ def _update_kernel(
         kept = ()
         for s in tl.static_range(ROOM):
             kept = kept + (tl.load(state + s * stride_sw, mask, 0.0),)
-        new = tl.load(x_row, mask, 0.0)
-        acc = new.to(tl.float32) * taps[W - 1]
+        only = tl.load(x_row, mask, 0.0)
+        acc = only.to(tl.float32) * taps[W - 1]
         for j in tl.static_range(W - 1):
             acc += kept[ROOM - W + 1 + j].to(tl.float32) * taps[j]
         if HAS_BIAS:
@@ -67,7 +68,7 @@ def _update_kernel(
         tl.store(y_row, activate(acc, SILU).to(y_ptr.dtype.element_ty), mask)
         for s in tl.static_range(ROOM - 1):
             tl.store(state + s * stride_sw, kept[s + 1], mask)
-        tl.store(state + (ROOM - 1) * stride_sw, new.to(state_ptr.dtype.element_ty), mask)
+        tl.store(state + (ROOM - 1) * stride_sw, only.to(state_ptr.dtype.element_ty), mask)
         return
     for t in range(length):
         acc = tl.zeros((BLOCK_D,), tl.float32)
@@ -113,10 +114,11 @@ def causal_conv1d_update(
     Args:
         x: (B,D), or (B,l,D) for l new tokens.
         conv_state: (slots,D,S), S >= W-1: the last S inputs, oldest first; with `cache_seqlens` a
-            ring in which the token at position p stands in column p mod S.
+            ring in which the token at position p stands in column p mod S. fp32, fp16 or bf16,
+            whatever x is.
         weight, bias, activation: as in `causal_conv1d`.
-        state_indices: (B) int32 rows of `conv_state`; `pad_index` rows yield zeros and touch
-            nothing. None means row b uses slot b.
+        state_indices: (B) int32 rows of `conv_state`; rows with `pad_index` or an index below 0
+            yield zeros and touch nothing. None means row b uses slot b.
         cache_seqlens: (B) int32 positions of the first new token.
 
     Returns:
@@ -124,8 +126,10 @@ def causal_conv1d_update(
 
     Raises:
         ValueError: an argument's shape, dtype, device or value does not fit; names it.
+        RuntimeError: an input wants a gradient while gradients are recorded.
     """
     inputs = (x, conv_state, weight, bias, state_indices, cache_seqlens)
+    door.forward_only(_INPUTS, inputs)
     key = recorded.key_of(inputs, activation, pad_index)
     if key not in _recordings:
         _check(*inputs, activation)
@@ -145,6 +149,7 @@ def causal_conv1d_update(
 
 
 _recordings: recorded.Recordings = {}
+_INPUTS = ("x", "conv_state", "weight", "bias", "state_indices", "cache_seqlens")
 
 
 def _record(

@@ -1,12 +1,15 @@
-"""Argument checks shared by the operations: one ValueError says what was given and expected.
+"""Argument checks shared by the operations: one error says what was given and expected.
 
-Promises: nothing here touches a device; a check that passes costs a tuple comparison. Every
-function returns None or the value it derived, and raises ValueError naming the argument otherwise.
+Promises: nothing here touches a device but `spans`, which the plain forms alone call; a check that
+passes costs a tuple comparison. Every function returns None or the value it derived, and raises
+ValueError naming the argument otherwise; `forward_only` raises RuntimeError.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Sequence
 
 import torch
 
@@ -56,3 +59,33 @@ def cu_seqlens(tensor: torch.Tensor, batch: int) -> int:
     if batch != 1:
         raise ValueError(f"cu_seqlens needs sequences packed into batch 1, got batch {batch}")
     return tensor.shape[0] - 1
+
+
+def spans(cu_seqlens: torch.Tensor, length: int) -> list[tuple[int, int]]:
+    """(first token, end) of every sequence; reads the values, which must ascend from 0 to `length`.
+
+    For the plain forms. Kernels never read them on the host: there y is 0 behind the last sequence.
+    """
+    ends = cu_seqlens.tolist()
+    found = list(itertools.pairwise(ends))
+    if ends[0] != 0 or ends[-1] != length or any(high < low for low, high in found):
+        few = ", ".join(
+            str(end) for end in (ends if len(ends) < 9 else [*ends[:4], "...", ends[-1]])
+        )
+        raise ValueError(f"cu_seqlens must ascend from 0 to L = {length}, got [{few}]")
+    return found
+
+
+def forward_only(names: Sequence[str], tensors: Sequence[torch.Tensor | None]) -> None:
+    """RuntimeError if gradients are recorded and one of the tensors, called so, wants one.
+
+    An operation is differentiated in none of its forms, on a CPU neither, so that a model behaves
+    alike everywhere. A plain form of `ssmprof_kernels.reference`, called itself, is ordinary torch.
+    """
+    if torch.is_grad_enabled():
+        for name, tensor in zip(names, tensors, strict=True):
+            if tensor is not None and tensor.requires_grad:
+                raise RuntimeError(
+                    f"{name} requires a gradient, and ssmprof_kernels computes forwards only; "
+                    f"call the model under torch.no_grad() or torch.inference_mode()"
+                )

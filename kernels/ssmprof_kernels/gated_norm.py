@@ -92,7 +92,9 @@ def gated_rmsnorm(
 
     Raises:
         ValueError: an argument's shape, dtype, device or value does not fit; names it.
+        RuntimeError: an input wants a gradient while gradients are recorded.
     """
+    door.forward_only(("x", "weight", "z"), (x, weight, z))
     rows = tuple(None if t is None else _as_rows(t) for t in (x, z))
     key = recorded.key_of((*rows, weight), x.ndim, group_size, norm_before_gate, eps)
     if key not in _recordings:

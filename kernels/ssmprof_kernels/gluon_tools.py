@@ -47,6 +47,12 @@ def transposing_constraints(tokens):
 
 
 @gluon.jit
+def finite_rate(A):
+    """As `pointwise.finite_rate`."""
+    return gl.where(A < -3.4028234663852886e38, -3.4028234663852886e38, A)
+
+
+@gluon.jit
 def _reciprocal(x):
     return gl.inline_asm_elementwise(
         "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=gl.float32, is_pure=True, pack=1

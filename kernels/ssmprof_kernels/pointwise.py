@@ -1,4 +1,4 @@
-"""Element-wise device functions shared by kernels: widening, softplus, SiLU.
+"""Element-wise device functions shared by kernels: widening, rates, softplus, SiLU.
 
 Promises: fp32 in registers, base-2 exponentials only. ASM selects single instructions where the
 compiler would add handling of subnormal numbers that cannot occur; the interpreter has no assembly,
@@ -64,6 +64,13 @@ def widen_words(x, like: tl.constexpr):
             pack=1,
         )
     return tl.join(low, high).reshape([x.shape[0], 2 * x.shape[1]])
+
+
+@triton.jit
+def finite_rate(A):
+    """A in fp32, but the lowest finite number where it is -inf: a step of 0, which every token past
+    the end has, then leaves the state alone, where 0 * -inf would be NaN."""
+    return tl.maximum(A, -3.4028234663852886e38, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit

@@ -87,7 +87,11 @@ def rotary(
 
     Raises:
         ValueError: a shape or stride does not fit; names the argument.
+        RuntimeError: an input wants a gradient while gradients are recorded.
     """
+    door.forward_only(
+        ("qkv", "cos", "sin", "k_cache", "v_cache"), (qkv, cos, sin, k_cache, v_cache)
+    )
     batch, length, heads, dim = qkv.shape
     rows, kv_heads = k_cache.shape[1:3]
     q_heads = heads - 2 * kv_heads

@@ -33,6 +33,7 @@ _GLUON = _ASM and triton.__version__.startswith("3.6.") and selective_scan_gluon
 _recordings: dict[Any, tuple[replay.Recording, int, dict[str, Any]]] = {}
 _MOST_RECORDINGS = 2048
 _NAMES = ("u", "dt", "A", "B", "C", "D", "z", "bias", "h0", "cu", "hT", "y")
+_INPUTS = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias", "initial_state", "cu_seqlens")
 
 
 def selective_scan(
@@ -57,25 +58,30 @@ def selective_scan(
     Args:
         u: (B, L, D), fp32, fp16 or bf16; any strides, channel-first among them.
         dt: (B, L, D).
-        A: (D, N), real, negative for a decay; N up to 256.
+        A: (D, N), real, negative for a decay, -inf to forget at once; N up to 256. A step of 0
+            leaves the state alone.
         B, C: (B, L, N) or (B, L, G, N); channel d reads group d // (D / G).
         D: (D). z: (B, L, D). dt_bias: (D).
         initial_state: (B, D, N), or (n, D, N) with `cu_seqlens`; zeros if None.
         return_final_state: True for the fp32 state after the last token, a dtype for that dtype.
         cu_seqlens: (n + 1) int32 on the device of u, ascending from 0 to L; the batch must be 1.
-            Empty sequences are allowed and return their initial state.
+            Empty sequences are allowed and return their initial state. On a GPU, which tells
+            nobody its values, y is 0 behind a last sequence that ends before L.
 
     Returns:
         y (B, L, D) in the dtype and the stride order of u, or (y, final state (B or n, D, N)).
 
     Raises:
-        ValueError: an argument's shape, dtype or device does not fit.
+        ValueError: an argument's shape, dtype or device does not fit; on a CPU also cu_seqlens that
+            do not ascend from 0 to L.
+        RuntimeError: an input wants a gradient while gradients are recorded.
     """
     if B.dim() == 3:
         B = B.unsqueeze(2)
     if C.dim() == 3:
         C = C.unsqueeze(2)
     tensors = (u, dt, A, B, C, D, z, dt_bias, initial_state, cu_seqlens)
+    door.forward_only(_INPUTS, tensors)
     if not u.is_cuda and _ASM:
         _check(*tensors)
         return reference.selective_scan(

@@ -23,7 +23,7 @@ u and z pass through the unrolled loop unchanged, and triton 3.6.0 drops such lo
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
-from ssmprof_kernels.gluon_tools import halves
+from ssmprof_kernels.gluon_tools import finite_rate, halves
 from ssmprof_kernels.selective_scan_stages import advance, fetch, finish, prepare, sum_lanes
 
 
@@ -37,6 +37,20 @@ def _compose(a1, x1, a2, x2):
 @gluon.jit
 def _keep_last(x, y):
     return y
+
+
+@gluon.jit
+def _blank(
+    y_ptr, low, high, tile, group, DG, s_yt, s_yd, BLOCK_T: gl.constexpr, BLOCK_D: gl.constexpr,
+    X: gl.constexpr,
+):  # fmt: skip
+    """y is 0 for the tokens low .. high of one tile of channels."""
+    d = tile * BLOCK_D + gl.arange(0, BLOCK_D, layout=gl.SliceLayout(0, X))[None, :]
+    t = gl.arange(0, BLOCK_T, layout=gl.SliceLayout(1, X))[:, None]
+    nothing = gl.zeros([BLOCK_T, BLOCK_D], y_ptr.dtype.element_ty, X)
+    for token in range(low, high, BLOCK_T):
+        y_at = y_ptr + (token + t).to(gl.int64) * s_yt + (group * DG + d).to(gl.int64) * s_yd
+        gl.store(y_at, nothing, mask=(token + t < high) & (d < DG))
 
 
 @gluon.jit(do_not_specialize=["L", "TILES", "SPAN"])
@@ -101,8 +115,13 @@ def selective_scan_gluon_kernel(
     group = (pid // (TILES * PARTS)) % G
     row = (pid // (TILES * PARTS * G)).to(gl.int64)
     if VARLEN:
-        begin = gl.load(cu_ptr + row).to(gl.int64)
-        length = (gl.load(cu_ptr + row + 1) - begin).to(gl.int32)
+        # What ends behind the tokens there are ends with them.
+        begin = gl.minimum(gl.load(cu_ptr + row), L).to(gl.int64)
+        end = gl.minimum(gl.load(cu_ptr + row + 1), L)
+        length = (end - begin).to(gl.int32)
+        # The last sequence also owns the tokens behind it.
+        if pid + TILES * G >= gl.num_programs(0):
+            _blank(y_ptr, end, L, tile, group, DG, s_yt, s_yd, BLOCK_T, BLOCK_D, X)
     else:
         begin = (segment * SPAN).to(gl.int64)
         length = gl.minimum(L - segment * SPAN, SPAN)
@@ -129,7 +148,7 @@ def selective_scan_gluon_kernel(
     m3 = (d3 < DG) & (n3 < N)
     d3 = (group * DG + d3).to(gl.int64)
     A2 = gl.load(A_ptr + d3 * s_ad + n3 * s_an, mask=m3, other=0.0).to(gl.float32)
-    A2 = A2 * 1.4426950408889634
+    A2 = finite_rate(A2 * 1.4426950408889634)
     if HAS_H0:
         h = gl.load(h0_ptr + row * s_hb + d3 * s_hd + n3 * s_hn, mask=m3, other=0.0)
         h = h.to(gl.float32)

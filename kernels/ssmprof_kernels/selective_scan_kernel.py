@@ -16,7 +16,7 @@ Recurrence and notation: Mamba, arXiv:2312.00752, algorithm 2.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.pointwise import silu, softplus, widen, widen_words
+from ssmprof_kernels.pointwise import finite_rate, silu, softplus, widen, widen_words
 
 
 @triton.jit
@@ -66,6 +66,19 @@ def _advance(ptrs, steps):
     )
 
 
+@triton.jit
+def _blank(
+    y_ptr, low, high, tile, group, DG, s_yt, s_yd, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr
+):  # fmt: skip
+    """y is 0 for the tokens low .. high of one tile of channels."""
+    d = tile * BLOCK_D + tl.arange(0, BLOCK_D)[None, :]
+    t = tl.arange(0, BLOCK_T)[:, None]
+    for token in range(low, high, BLOCK_T):
+        y_at = y_ptr + (token + t).to(tl.int64) * s_yt + (group * DG + d).to(tl.int64) * s_yd
+        blank = tl.zeros([BLOCK_T, BLOCK_D], y_ptr.dtype.element_ty)
+        tl.store(y_at, blank, mask=(token + t < high) & (d < DG))
+
+
 @triton.jit(do_not_specialize=["L", "TILES", "SPAN"])
 def selective_scan_kernel(
     u_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, h0_ptr, hT_ptr, y_ptr, cu_ptr,
@@ -97,8 +110,13 @@ def selective_scan_kernel(
     group = (pid // (TILES * PARTS)) % G
     row = (pid // (TILES * PARTS * G)).to(tl.int64)
     if VARLEN:
-        begin = tl.load(cu_ptr + row).to(tl.int64)
-        length = (tl.load(cu_ptr + row + 1) - begin).to(tl.int32)
+        # What ends behind the tokens there are ends with them.
+        begin = tl.minimum(tl.load(cu_ptr + row), L).to(tl.int64)
+        end = tl.minimum(tl.load(cu_ptr + row + 1), L)
+        length = (end - begin).to(tl.int32)
+        # The last sequence also owns the tokens behind it.
+        if pid + TILES * G >= tl.num_programs(0):
+            _blank(y_ptr, end, L, tile, group, DG, s_yt, s_yd, BLOCK_T, BLOCK_D)
     else:
         begin = (segment * SPAN).to(tl.int64)
         length = tl.minimum(L - segment * SPAN, SPAN)
@@ -125,7 +143,7 @@ def selective_scan_kernel(
     n3 = (tl.arange(0, REGS)[:, None] + tl.arange(0, LANES)[None, :] * REGS)[:, None, :]
     m3 = real[None, :, None] & (n3 < N)
     A2 = tl.load(A_ptr + d[None, :, None] * s_ad + n3 * s_an, mask=m3, other=0.0)
-    A2 = A2.to(tl.float32) * 1.4426950408889634
+    A2 = finite_rate(A2.to(tl.float32) * 1.4426950408889634)
     if HAS_H0:
         h = tl.load(
             h0_ptr + row * s_hb + d[None, :, None] * s_hd + n3 * s_hn, mask=m3, other=0.0

@@ -5,7 +5,7 @@ that tensor-memory descriptors can fetch; that kernel is its twin everywhere els
 """
 
 # The language of kernels is read by Triton, not by Python.
-# pyright: reportArgumentType=false, reportAssignmentType=false
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
 
 from __future__ import annotations
 
@@ -44,6 +44,20 @@ def _exp2(v):
     return gl.inline_asm_elementwise(
         "ex2.approx.ftz.f32 $0, $1;", "=f,f", [v], dtype=gl.float32, is_pure=True, pack=1
     )
+
+
+@gluon.jit
+def _blank(y_ptr, low, high, head, block, H, P, Q: gl.constexpr, BP: gl.constexpr):
+    """As `ssd_walk._blank`."""
+    wide: gl.constexpr = gl.BlockedLayout(
+        [1, 8], [32 // (BP // 8), BP // 8], [gl.num_warps(), 1], [1, 0]
+    )
+    rows = gl.arange(0, Q, layout=gl.SliceLayout(1, wide))[:, None]
+    ps = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(0, wide))[None, :]
+    nothing = gl.zeros([Q, BP], y_ptr.dtype.element_ty, layout=wide)
+    for token in range(low, high, Q):
+        row = token + rows
+        gl.store(y_ptr + (row.to(gl.int64) * H + head) * P + ps, nothing, mask=row < high)
 
 
 @gluon.jit

@@ -27,7 +27,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from ssmprof_kernels import ssd_parts, ssd_state
-from ssmprof_kernels.ssd_hopper import _await_previous, _exp2, _locate
+from ssmprof_kernels.ssd_hopper import _await_previous, _blank, _exp2, _locate
 
 _start = gluon.jit(ssd_state._start.fn)
 _is_finite = gluon.jit(ssd_state._is_finite.fn)
@@ -109,6 +109,11 @@ def _walk(
     seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
     segment = slot - first
     begin = segment * T
+    if VARLEN:
+        # The slots of the last sequence also own the tokens behind it.
+        if seq == count - 1:
+            first_blank = start + gl.maximum(begin, length)
+            _blank(y_ptr, first_blank, gl.minimum(start + begin + T, L), head, block, H, P, Q, BP)
     # Slots past the end exist in ragged batches; an empty sequence still owns its first one.
     if (begin >= length) & (segment > 0):
         return

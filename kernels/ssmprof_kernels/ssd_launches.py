@@ -113,7 +113,8 @@ def record(
         "sources_ptr": rec.work(cut.slots, heads, cut.T),
     }
     states_at: dict[str, Any] = {"state_ptr": None, "decay_ptr": None}
-    prepared = cut.segments == 0 or meta["fused"] < cut.T // Q
+    # Exponents that begin anew with each document are formed in one place.
+    prepared = cut.segments == 0 or meta["fused"] < cut.T // Q or seq_idx
     tasks, paired = 0, {"tasks": 0, "PAIRED": driven, "pairs_ptr": None}
     if driven:
         tasks = cut.slots * (cut.T // Q) * groups
@@ -125,7 +126,8 @@ def record(
             ssd_prepare._prepare, tasks + cut.slots * (cut.T // Q) * -(-heads // 16),
             options(4, follows=False), b_ref=chunk_b, c_ref=chunk_c, dt_ptr=ref["dt"],
             a_ptr=ref["A"], bias_ptr=ref["bias"], cu_ptr=ref["cu"], Q=Q, HEADS=16,
-            PER_GROUP=heads // groups, N=states, **paired,
+            seq_ptr=ref["seq"], SEQ_IDX=seq_idx, PER_GROUP=heads // groups, N=states, **paired,
+            **strides["seq"],
             **exponents, **place, **limits, **strides["dt"], **delta,
         )
     grid = cut.slots * heads * blocks

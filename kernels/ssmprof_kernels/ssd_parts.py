@@ -15,6 +15,9 @@ import triton.language as tl
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
+#: Base-2 exponent of a decay that is 0 in fp32. No token counts for less: the running sum of a
+#: chunk then keeps its digits, and A = -inf makes no difference of two infinities.
+FLOOR = tl.constexpr(-160.0)
 
 #: Sizes whose value must not make a kernel compile again; K is a segment's length in chunks.
 UNSPECIALISED = [
@@ -72,6 +75,13 @@ def _delta(raw, bias, valid, dt_min, dt_max, SOFTPLUS: tl.constexpr, CLAMP: tl.c
 
 
 @triton.jit
+def _log_decay(delta, a2):
+    """Base-2 exponents of the decay of steps `delta`; NaN stays, a step of 0 decays nothing."""
+    v = delta * a2
+    return tl.where(v < FLOOR, FLOOR, v)
+
+
+@triton.jit
 def _dot(a, b, acc, PRECISION: tl.constexpr, INTERPRET: tl.constexpr):
     if INTERPRET:
         # Triton's interpreter reads bf16 operands as integers; in fp32 it multiplies them right.
@@ -92,6 +102,12 @@ def _source(a, delta, APART: tl.constexpr):
 
 
 @triton.jit
+def _end_at(cu_ptr, index, L):
+    """cu[index], and L where it lies behind the tokens there are."""
+    return tl.minimum(tl.load(cu_ptr + index).to(tl.int32), L)
+
+
+@triton.jit
 def _locate(sid, cu_ptr, count, steps, L, T, S, VARLEN: tl.constexpr):
     """Segment slot -> (sequence, first token, length, first slot of the sequence)."""
     if VARLEN:
@@ -101,11 +117,11 @@ def _locate(sid, cu_ptr, count, steps, L, T, S, VARLEN: tl.constexpr):
         hi = count
         for _ in range(steps):
             mid = (lo + hi) // 2
-            right = (tl.load(cu_ptr + mid).to(tl.int32) // T + mid <= sid) & (mid < count)
+            right = (_end_at(cu_ptr, mid, L) // T + mid <= sid) & (mid < count)
             lo = tl.where(right, mid, lo)
             hi = tl.where(right, hi, mid)
-        start = tl.load(cu_ptr + lo).to(tl.int32)
-        length = tl.load(cu_ptr + lo + 1).to(tl.int32) - start
+        start = _end_at(cu_ptr, lo, L)
+        length = _end_at(cu_ptr, lo + 1, L) - start
         return lo, start, length, start // T + lo
     else:
         seq = sid // S
@@ -114,11 +130,12 @@ def _locate(sid, cu_ptr, count, steps, L, T, S, VARLEN: tl.constexpr):
 
 @triton.jit
 def _breaks(seq_ptr, token, stride, first, valid):
-    """1 where the sequence id differs from the token before; the start continues its state."""
+    """1 where a document begins, because its id differs from that of the token before; the start
+    continues its state. And which tokens are no padding, whose id is below 0."""
     here = tl.load(seq_ptr + token * stride, mask=valid, other=0)
     inner = valid & (token > first)
     before = tl.load(seq_ptr + (token - 1) * stride, mask=inner, other=0)
-    return tl.where(inner & (here != before), 1, 0)
+    return tl.where(inner & (here != before) & (here >= 0), 1, 0), here >= 0
 
 
 @triton.jit

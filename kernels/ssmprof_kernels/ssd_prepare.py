@@ -11,21 +11,22 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ssmprof_kernels.pointwise import finite_rate
 from ssmprof_kernels.ssd_parts import (
     LOG2E,
     UNSPECIALISED,
+    _breaks,
     _delta,
     _let_next_start,
     _locate,
+    _log_decay,
     _source,
 )
 
 
 @triton.jit
-def _exponents(raw, bias, a2, valid, dt_min, dt_max, SOFTPLUS: tl.constexpr, CLAMP: tl.constexpr):
-    """Step sizes and running base-2 exponents of one chunk, tokens along axis 0."""
-    delta = _delta(raw, bias, valid, dt_min, dt_max, SOFTPLUS, CLAMP)
-    return delta, tl.cumsum(delta * a2, 0)
+def _add_or_begin(begun, a, begins, b):
+    return begun | begins, tl.where(begins != 0, b, a + b)
 
 
 @triton.jit
@@ -48,10 +49,11 @@ def _pair_up(b_ref, c_ref, pairs_ptr, index, cu_ptr, count, steps, L, H, PER_GRO
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def _prepare(
-    b_ref, c_ref, pairs_ptr, dt_ptr, a_ptr, bias_ptr, cu_ptr, decays_ptr, sources_ptr, L, H,
-    PER_GROUP, N, K, S, count, steps, tasks, dt_min, dt_max, dt_sb, dt_sl, dt_sh, Q: tl.constexpr,
-    HEADS: tl.constexpr, SOFTPLUS: tl.constexpr, CLAMP: tl.constexpr, APART: tl.constexpr,
-    BIAS: tl.constexpr, VARLEN: tl.constexpr, PAIRED: tl.constexpr, PDL: tl.constexpr,
+    b_ref, c_ref, pairs_ptr, dt_ptr, a_ptr, bias_ptr, cu_ptr, seq_ptr, decays_ptr, sources_ptr, L,
+    H, PER_GROUP, N, K, S, count, steps, tasks, dt_min, dt_max, dt_sb, dt_sl, dt_sh, seq_sb, seq_sl,
+    Q: tl.constexpr, HEADS: tl.constexpr, SOFTPLUS: tl.constexpr, CLAMP: tl.constexpr,
+    APART: tl.constexpr, BIAS: tl.constexpr, VARLEN: tl.constexpr, SEQ_IDX: tl.constexpr,
+    PAIRED: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """The part of the scan that knows no state: exponents of one chunk for `HEADS` heads; and if
     PAIRED, `tasks` programs before them form C B^T of one chunk and group."""
@@ -76,14 +78,26 @@ def _prepare(
     entry = (seq * 0 if VARLEN else seq).to(tl.int64)
     rows = tl.arange(0, Q)
     mine = heads < H
-    valid = (rows < length - begin)[:, None] & mine[None, :]
+    inside = rows < length - begin
+    valid = inside[:, None] & mine[None, :]
     at = dt_ptr + entry * dt_sb + (start + begin).to(tl.int64) * dt_sl
     raw = tl.load(at + rows[:, None] * dt_sl + heads[None, :] * dt_sh, mask=valid, other=0.0)
-    a2 = tl.load(a_ptr + heads, mask=mine, other=0.0).to(tl.float32) * LOG2E
+    a2 = finite_rate(tl.load(a_ptr + heads, mask=mine, other=0.0).to(tl.float32) * LOG2E)
     bias = tl.zeros((HEADS,), tl.float32)
     if BIAS:
         bias = tl.load(bias_ptr + heads, mask=mine, other=0.0).to(tl.float32)
-    delta, a = _exponents(raw, bias[None, :], a2[None, :], valid, dt_min, dt_max, SOFTPLUS, CLAMP)
+    if SEQ_IDX:
+        token = (start + begin + rows).to(tl.int64)
+        change, real = _breaks(seq_ptr + entry * seq_sb, token, seq_sl, start, inside)
+        valid = valid & real[:, None]
+    delta = _delta(raw, bias[None, :], valid, dt_min, dt_max, SOFTPLUS, CLAMP)
+    a = _log_decay(delta, a2[None, :])
+    if SEQ_IDX:
+        # From the start of its document on, so that what is not finite in one stays there.
+        begins = change[:, None] + tl.zeros_like(a).to(tl.int32)
+        _, a = tl.associative_scan((begins, a), 0, _add_or_begin)
+    else:
+        a = tl.cumsum(a, 0)
     out = (slot * H + heads).to(tl.int64)[None, :] * T + (chunk * Q + rows)[:, None]
     tl.store(decays_ptr + out, a, mask=mine[None, :])
     tl.store(sources_ptr + out, _source(a, delta, APART), mask=mine[None, :])

@@ -8,15 +8,17 @@ torch form, unless Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import reference, replay, ssd_launches, ssd_plan
+from ssmprof_kernels import door, reference, replay, ssd_launches, ssd_plan
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_INPUTS = (
+    *("x", "dt", "A", "B", "C", "D", "z", "dt_bias", "initial_state", "cu_seqlens", "seq_idx"),
+)
 
 
 def ssd_scan(
@@ -43,24 +45,30 @@ def ssd_scan(
     Args:
         x: (B, L, H, P), fp32, fp16 or bf16; any strides.
         dt: (B, L, H).
-        A: (H), negative for a decay.
+        A: (H), negative for a decay, -inf to forget at once. A step of 0 leaves the state alone.
         B, C: (B, L, G, N) of the dtype of x; head h reads group h // (H / G).
         D: (H) or (H, P). z: (B, L, H, P). dt_bias: (H).
         dt_limit: bounds of the step size.
         initial_state: (B, H, P, N), or (n, H, P, N) with `cu_seqlens`; zeros if None.
         return_final_state: True for the fp32 state after the last token, a dtype for that dtype.
         cu_seqlens: (n + 1) int32 on the device of x, ascending from 0 to L; B must be 1. Empty
-            sequences are allowed and return their initial state.
-        seq_idx: (B, L) int32; the state is forgotten where the id changes.
+            sequences are allowed and return their initial state. On a GPU, which tells nobody its
+            values, y is 0 behind a last sequence that ends before L.
+        seq_idx: (B, L) int32; the state is forgotten where the id changes. Where it is below 0
+            stands padding: y is 0, and the final state is that of the last token before it.
 
     Returns:
         y (B, L, H, P) in the dtype of x, or (y, final state).
 
     Raises:
-        ValueError: an argument's shape, dtype or device does not fit.
+        ValueError: an argument's shape, dtype or device does not fit; on a CPU also cu_seqlens that
+            do not ascend from 0 to L.
+        RuntimeError: an input wants a gradient while gradients are recorded.
     """
-    sequences = _check(x, dt, A, B, C, D, z, dt_bias, initial_state, cu_seqlens, seq_idx)
-    if not x.is_cuda and not _interpreted():
+    inputs = (x, dt, A, B, C, D, z, dt_bias, initial_state, cu_seqlens, seq_idx)
+    door.forward_only(_INPUTS, inputs)
+    sequences = _check(*inputs)
+    if not x.is_cuda and not door.interpreted():
         return reference.ssd_scan(
             x,
             dt,
@@ -108,10 +116,6 @@ def ssd_scan(
 #: Recorded launches by everything a compiled kernel may depend on; a sweep uses a few dozen.
 _recordings: dict[Any, tuple[replay.Recording, dict[str, Any]]] = {}
 _MOST_RECORDINGS = 2048
-
-
-def _interpreted() -> bool:
-    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def _check(

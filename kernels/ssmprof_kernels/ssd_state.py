@@ -68,14 +68,18 @@ def _retrace(
         source = tl.load(sources + i)
         delta = source if APART else tl.exp2(a - source)
         h = h * tl.exp2(a - tl.where(i % Q == 0, 0.0, before))
+        p_real = p_in
+        n_real = n_in
         if SEQ_IDX:
             inner = (i > 0) | earlier
             here = tl.load(seq_at)
             old = tl.load(seq_at - seq_sl, mask=inner, other=0)
-            h = tl.where(inner & (here != old), 0.0, h)
+            h = tl.where(inner & (here != old) & (here >= 0), 0.0, h)
             seq_at += seq_sl
-        x = tl.load(x_at, mask=p_in, other=0.0).to(tl.float32)
-        b = tl.load(b_at, mask=n_in, other=0.0).to(tl.float32)
+            p_real = p_in & (here >= 0)
+            n_real = n_in & (here >= 0)
+        x = tl.load(x_at, mask=p_real, other=0.0).to(tl.float32)
+        b = tl.load(b_at, mask=n_real, other=0.0).to(tl.float32)
         c = tl.load(c_at, mask=n_in, other=0.0).to(tl.float32)
         h += (x * delta)[:, None] * b[None, :]
         y = tl.reduce(h * c[None, :], 1, _sum_combine)
@@ -87,6 +91,8 @@ def _retrace(
             z = tl.load(z_at, mask=p_in, other=0.0).to(tl.float32)
             y = y * z / (1.0 + tl.exp2(-z * LOG2E))
             z_at += z_sl
+        if SEQ_IDX:
+            y = tl.where(here >= 0, y, 0.0)
         tl.store(y_at, y.to(y_at.dtype.element_ty), mask=p_in)
         x_at += x_sl
         b_at += b_sl

@@ -8,6 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ssmprof_kernels.pointwise import finite_rate
 from ssmprof_kernels.ssd_parts import (
     LOG2E,
     UNSPECIALISED,
@@ -15,9 +16,11 @@ from ssmprof_kernels.ssd_parts import (
     _breaks,
     _delta,
     _dot,
+    _end_at,
     _exp2,
     _let_next_start,
     _locate,
+    _log_decay,
     _source,
     _tile,
 )
@@ -66,7 +69,7 @@ def _summaries(
     inner = tl.arange(0, R)[:, None] * Q + tl.arange(0, Q)[None, :]
     at = (slot * H + head).to(tl.int64)
     if not PREPARED:
-        a2 = tl.load(a_ptr + head).to(tl.float32) * LOG2E
+        a2 = finite_rate(tl.load(a_ptr + head).to(tl.float32) * LOG2E)
         bias = 0.0
         if BIAS:
             bias = tl.load(bias_ptr + head).to(tl.float32)
@@ -77,7 +80,7 @@ def _summaries(
             for _ in range(tl.cdiv(left, R * Q)):
                 raw = tl.load(dt_base + inner * dt_sl, mask=inner < left, other=0.0)
                 delta = _delta(raw, bias, inner < left, dt_min, dt_max, SOFTPLUS, CLAMP)
-                a = tl.cumsum(delta * a2, 1)
+                a = tl.cumsum(_log_decay(delta, a2), 1)
                 if block == 0:
                     tl.store(decays_ptr + out, a)
                     tl.store(sources_ptr + out, _source(a, delta, APART))
@@ -116,7 +119,7 @@ def _summaries(
             if c > 0:
                 dt_base -= R * Q * dt_sl
             raw = tl.load(dt_base + inner * dt_sl)
-            log_decay = delta * a2
+            log_decay = _log_decay(delta, a2)
             totals = tl.sum(log_decay, 1)
             a = tl.cumsum(log_decay, 1)
             source = _source(a, delta, APART)
@@ -133,8 +136,8 @@ def _summaries(
         source_at -= R * Q
         chunk_at -= R * Q
         if SEQ_IDX:
-            tl.static_assert(R == 1)
-            change = _breaks(seq_ptr + entry * seq_sb, token + inner, seq_sl, start, whole)
+            tl.static_assert(PREPARED and R == 1)
+            change, _ = _breaks(seq_ptr + entry * seq_sb, token + inner, seq_sl, start, whole)
             token -= Q
             changes = tl.sum(tl.sum(change, 1), 0)
             w = tl.where((tl.cumsum(change, 1) == changes) & (alive > 0), w, 0.0)
@@ -176,8 +179,8 @@ def _combine(
     head = (pid // blocks) % H
     seq = pid // (blocks * H)
     if VARLEN:
-        start = tl.load(cu_ptr + seq).to(tl.int32)
-        segments = tl.cdiv(tl.load(cu_ptr + seq + 1).to(tl.int32) - start, T)
+        start = _end_at(cu_ptr, seq, L)
+        segments = tl.cdiv(_end_at(cu_ptr, seq + 1, L) - start, T)
         first = start // T + seq
     else:
         segments = tl.cdiv(L, T)

@@ -21,6 +21,16 @@ from ssmprof_kernels.ssd_parts import (
 from ssmprof_kernels.ssd_state import _is_finite, _retrace, _start
 
 
+@triton.jit
+def _blank(y_ptr, low, high, head, block, H, P, Q: tl.constexpr, BP: tl.constexpr):
+    """y is 0 for the tokens low .. high of one head and block."""
+    ps = block * BP + tl.arange(0, BP)[None, :]
+    for token in range(low, high, Q):
+        row = token + tl.arange(0, Q)[:, None]
+        y_at = y_ptr + (row.to(tl.int64) * H + head) * P + ps
+        tl.store(y_at, tl.zeros((Q, BP), y_ptr.dtype.element_ty), mask=(row < high) & (ps < P))
+
+
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def _walk(
     x_ref, b_ref, c_ref, x_ptr, b_ptr, c_ptr, d_ptr, z_ptr, h0_ptr, cu_ptr, seq_ptr, decays_ptr,
@@ -44,6 +54,11 @@ def _walk(
     seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
     segment = slot - first
     begin = segment * T
+    if VARLEN:
+        # The slots of the last sequence also own the tokens behind it.
+        if seq == count - 1:
+            first_blank = start + tl.maximum(begin, length)
+            _blank(y_ptr, first_blank, tl.minimum(start + begin + T, L), head, block, H, P, Q, BP)
     # Slots past the end exist in ragged batches; an empty sequence still owns its first one.
     if (begin >= length) & (segment > 0):
         return
@@ -110,7 +125,7 @@ def _walk(
             weight = _exp2(a[:, None] - source[None, :], INTERPRET)
             to_state = _exp2(total - source, INTERPRET)
         if SEQ_IDX:
-            change = _breaks(seq_ptr + entry * seq_sb, token + rows, seq_sl, start, inside)
+            change, real = _breaks(seq_ptr + entry * seq_sb, token + rows, seq_sl, start, inside)
             token += Q
             changes = tl.sum(change, 0)
             k = tl.cumsum(change, 0)
@@ -125,7 +140,7 @@ def _walk(
         xw = tl.trans(xv).to(tl.float32) * to_state[None, :]
         h = h * _exp2(total, INTERPRET)
         if SEQ_IDX:
-            last = k == changes
+            last = (k == changes) & real
             finite &= _is_finite(xv.to(tl.float32))
             xw = tl.where(last[None, :], xw, 0.0)
             bv = tl.where(last[:, None], bv, 0.0)
@@ -139,6 +154,8 @@ def _walk(
         if GATE:
             zf = zv.to(tl.float32)
             y = y * tl.fdiv(zf, 1.0 + _exp2(-zf * LOG2E, INTERPRET))
+        if SEQ_IDX:
+            y = tl.where(real[:, None], y, 0.0)
         y_at = y_base + rows[:, None] * (H * P) + ps[None, :]
         tl.store(y_at, y.to(y_ptr.dtype.element_ty), mask=p_mask)
         y_base += Q * H * P

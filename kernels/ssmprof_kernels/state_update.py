@@ -69,7 +69,8 @@ def selective_state_update(
         D, dt_bias: (H, P), (H), or (D). z: as x.
         state_indices: (B) int32, the slot of each row; row b is slot b if None. Live slots must
             differ from one another.
-        pad_index: rows with this index are skipped; no state changes and their y is 0.
+        pad_index: rows with this index or one below 0 are skipped; no state changes and their y is
+            0.
         out: as x; rows that are skipped keep what they hold.
         overlap: begin while the kernel before ends (programmatic dependent launch, sm_90 on,
             ignored elsewhere); the result is the same. Worth it if that kernel is one of this
@@ -81,8 +82,10 @@ def selective_state_update(
 
     Raises:
         ValueError: an argument's shape, dtype or device does not fit.
+        RuntimeError: an input wants a gradient while gradients are recorded.
     """
     tensors = (state, x, dt, A, B, C, D, z, dt_bias, state_indices, out)
+    door.forward_only(Arguments._fields, tensors)
     if not x.is_cuda and not _INTERPRETED:
         Arguments(*tensors).expanded().check()
         return reference.selective_state_update(

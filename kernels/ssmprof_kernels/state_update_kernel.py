@@ -1,8 +1,9 @@
 """Device code of the decode step of Mamba-1 and Mamba-2: a tile of one head's state, in place.
 
 Promises: each state element is read and written once, all loads are issued before the first use,
-a row whose index is `pad_index` changes nothing. With `OVERLAP` it waits for the kernel before, and
-brings its tile of the state into L2 until then (see `overlap`). Formula and shapes: `state_update`.
+a row whose index is below 0 or `pad_index` changes nothing. With `OVERLAP` it waits for the kernel
+before, and brings its tile of the state into L2 until then (see `overlap`). Formula and shapes:
+`state_update`.
 """
 
 # Kernel parameters and launch options are not what a type checker takes them for.
@@ -14,7 +15,7 @@ import triton
 import triton.language as tl
 
 from ssmprof_kernels.overlap import await_previous, let_next_start, prefetch_span
-from ssmprof_kernels.pointwise import silu, softplus
+from ssmprof_kernels.pointwise import finite_rate, silu, softplus
 
 
 @triton.jit
@@ -92,7 +93,7 @@ def _state_update_kernel(
     live = True
     if HAS_INDEX:
         index = tl.load(index_ptr + row)
-        live = index != pad_index
+        live = (index >= 0) & (index != pad_index)
         slot = index.to(tl.int64)
     ptrs = state_ptr + slot * s_ss + p[:, None].to(tl.int64) * s_sp + n[None, :] * s_sn
     state = _get(ptrs, m & live, RAGGED or HAS_INDEX)
@@ -120,7 +121,7 @@ def _state_update_kernel(
             bias = tl.load(bias_ptr).to(tl.float32)
         else:
             bias = _get(bias_ptr + p * s_ip, m_p, RAGGED_P).to(tl.float32)
-    A = A.to(tl.float32)
+    A = finite_rate(A.to(tl.float32))
     dt = dt.to(tl.float32)
     x = x.to(tl.float32)
     if HAS_BIAS:

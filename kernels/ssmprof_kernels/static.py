@@ -2,27 +2,35 @@
 
 `python -m ssmprof_kernels.static --arch sm_87` compiles the specimens of all operations with the
 configurations that device would get and prints registers, shared memory, spills, programs per
-multiprocessor and the instruction mix of the longest loop. Promises: no GPU is needed; with
-`--check` the exit code is 1 if a kernel spills to local memory or exceeds the shared memory of the
-target; it is 1 in any case if one does not compile.
+multiprocessor and the instruction mix of the longest loop; `--forms pairs` compiles every dtype
+and option of `forms.AXES`, any two of them together, `--forms all` any three. Promises: no GPU is
+needed; with `--check` the exit code is 1 if a kernel spills to local memory or exceeds the shared
+memory of the target; it is 1 in any case if one does not compile.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import json
+import multiprocessing
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from triton import knobs
 
-from ssmprof_kernels import launch, offline
+from ssmprof_kernels import covering, forms, launch, offline
 from ssmprof_kernels.specimens import SPECIMENS
+
+#: Calls to compile, and how many options a set of forms combines in every way.
+WHICH = ("specimens", "everyday", "pairs", "all")
+_STRENGTHS = {"pairs": 2, "all": 3}
 
 #: Threads a multiprocessor holds, where it is not 2,048 (CUDA C++ Programming Guide, 16.2).
 _THREADS = {86: 1536, 87: 1536, 89: 1536, 120: 1536, 121: 1536, 110: 1536}
@@ -45,7 +53,8 @@ _LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P[0-9T]+\s+)?([A-Z0-9_]+)([^
 
 @dataclass(frozen=True)
 class Report:
-    """One compiled kernel. Bytes per program; `loop` counts instructions of the longest loop."""
+    """One compiled kernel. Bytes per program; `loop` counts instructions of the longest loop.
+    Of `forms` without a spill no instructions are read, and their numbers are 0."""
 
     op: str
     specimen: str
@@ -71,39 +80,83 @@ def capability(arch: str) -> int:
     return int(match[1])
 
 
-def reports(sm: int, ops: list[str], *, quick: bool = False) -> tuple[list[Report], list[str]]:
-    """Compile the specimens of `ops` for capability `sm`; `quick` takes the first of each.
+def _part(text: str) -> tuple[int, int]:
+    """(1, 2) of '1/2'. ValueError on anything else."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"--part must look like 1/2, got {text!r}")
+    return int(match[1]), int(match[2])
 
-    Returns the reports, and one sentence for each specimen that the compiler refused.
+
+def calls(
+    op: str, which: str, part: tuple[int, int] = (1, 1)
+) -> list[tuple[str, Callable[[], Any]]]:
+    """Labelled calls of `op`: its specimens, `everyday` the first of them; or its forms, `pairs`
+    with any two values of its options, `all` with any three, of which part k of n is taken."""
+    if which in _STRENGTHS:
+        found = covering.covering(forms.AXES[op], _STRENGTHS[which])
+        mine = covering.split(found, part[1])[part[0] - 1]
+        return [(forms.label(form), functools.partial(forms.call, op, form)) for form in mine]
+    specimens = list(SPECIMENS[op]())
+    return specimens[:1] if which == "everyday" else specimens
+
+
+def reports(
+    sm: int,
+    ops: list[str],
+    *,
+    which: str = "specimens",
+    part: tuple[int, int] = (1, 1),
+    jobs: int = 1,
+) -> tuple[list[Report], list[str]]:
+    """Compile part k of n of the `calls` of `ops` for capability `sm`, on `jobs` processes.
+
+    Returns the reports, each kernel once, and one sentence for each call that was refused.
     """
-    found: list[Report] = []
+    shares = [(sm, op, which, part, job, jobs) for op in ops for job in range(jobs)]
+    if jobs == 1:
+        done = [_compile(*share) for share in shares]
+    else:
+        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+            done = pool.starmap(_compile, shares, chunksize=1)
+    found = {name: report for reports, _ in done for name, report in reports.items()}
+    return list(found.values()), [sentence for _, failed in done for sentence in failed]
+
+
+def _compile(
+    sm: int, op: str, which: str, part: tuple[int, int], job: int, jobs: int
+) -> tuple[dict[str, Report], list[str]]:
+    """Reports by the kernels' hashes, and failures, of every `jobs`-th call of a part of `op`."""
+    found: dict[str, Report] = {}
     failed: list[str] = []
-    seen: set[str] = set()
-    for op in ops:
-        with offline.compiling(sm) as kernels:
-            for label, call in SPECIMENS[op]():
-                before = len(kernels)
-                try:
-                    call()
-                except Exception as error:
-                    # The compiler's own failure; what it said stands on stderr already.
-                    failed.append(f"{op}, {label}, does not compile for sm_{sm}: {error}")
-                    continue
-                used = [(b, c.tuned) for (name, b, _), c in launch._choices.items() if name == op]
-                bucket, tuned = used[-1] if used else ("", False)
-                for kernel in kernels[before:]:
-                    if kernel.hash not in seen:
-                        seen.add(kernel.hash)
-                        found.append(_report(sm, op, label, kernel, bucket, tuned))
-                if quick:
-                    break
+    with offline.compiling(sm) as kernels:
+        for label, call in calls(op, which, part)[job::jobs]:
+            before = len(kernels)
+            try:
+                call()
+            except Exception as error:
+                # The compiler's own failure; what it said stands on stderr already.
+                failed.append(f"{op}, {label}, does not compile for sm_{sm}: {error}")
+                continue
+            used = [(b, c.tuned) for (name, b, _), c in launch._choices.items() if name == op]
+            bucket, tuned = used[-1] if used else ("", False)
+            for kernel in kernels[before:]:
+                if kernel.hash not in found:
+                    found[kernel.hash] = _report(
+                        sm, op, label, kernel, bucket, tuned, brief=which in _STRENGTHS
+                    )
     return found, failed
 
 
-def _report(sm: int, op: str, label: str, kernel: Any, bucket: str, tuned: bool) -> Report:
-    usage, sass = _disassemble(kernel.asm["cubin"])
-    registers = int(re.findall(r"REG:(\d+)", usage)[0])
+def _report(
+    sm: int, op: str, label: str, kernel: Any, bucket: str, tuned: bool, *, brief: bool = False
+) -> Report:
+    """`brief` reads instructions only where there is a stack, hence perhaps a spill."""
+    cubin = kernel.asm["cubin"]
+    usage = dump(cubin, "--dump-resource-usage")
     stack = int(re.findall(r"STACK:(\d+)", usage)[0])
+    sass = "" if brief and not stack else dump(cubin, "-sass")
+    registers = int(re.findall(r"REG:(\d+)", usage)[0])
     lines = [(int(a, 16), name, rest) for a, name, rest in _LINE.findall(sass)]
     loop = _longest_loop(lines)
     warps = kernel.metadata.num_warps
@@ -117,18 +170,13 @@ def _report(sm: int, op: str, label: str, kernel: Any, bucket: str, tuned: bool)
     )  # fmt: skip
 
 
-def _disassemble(cubin: bytes) -> tuple[str, str]:
-    tool = knobs.nvidia.cuobjdump.path
+def dump(cubin: bytes, what: str) -> str:
+    """What cuobjdump prints of a compiled kernel: `-sass` or `--dump-resource-usage`."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as handle:
         handle.write(cubin)
         handle.flush()
-        texts = [
-            subprocess.run(
-                [tool, flag, handle.name], capture_output=True, text=True, check=True
-            ).stdout
-            for flag in ("--dump-resource-usage", "-sass")
-        ]
-    return texts[0], texts[1]
+        command = [knobs.nvidia.cuobjdump.path, what, handle.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _kind(name: str) -> str:
@@ -178,7 +226,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ssmprof_kernels.static")
     parser.add_argument("ops", nargs="*", metavar="OP", help=f"of {', '.join(SPECIMENS)}; all")
     parser.add_argument("--arch", default="sm_90", help="compute capability, for example sm_87")
-    parser.add_argument("--quick", action="store_true", help="the everyday form of each op only")
+    parser.add_argument("--forms", choices=WHICH, default="specimens", help="what to compile")
+    parser.add_argument(
+        "--quick", action="store_const", const="everyday", dest="forms",
+        help="the everyday form of each op only",
+    )  # fmt: skip
+    parser.add_argument("--part", default="1/1", metavar="K/N", help="of N parts of the forms; 1/1")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that compile; 1")
     parser.add_argument("--check", action="store_true", help="exit 1 on a spill")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     args = parser.parse_args(argv)
@@ -186,10 +240,12 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown OP {', '.join(unknown)}; known are {', '.join(SPECIMENS)}")
     try:
-        sm = capability(args.arch)
+        sm, part = capability(args.arch), _part(args.part)
     except ValueError as error:
         parser.error(str(error))
-    found, failed = reports(sm, args.ops or list(SPECIMENS), quick=args.quick)
+    found, failed = reports(
+        sm, args.ops or list(SPECIMENS), which=args.forms, part=part, jobs=max(1, args.jobs)
+    )
     if args.json:
         print(json.dumps([asdict(r) for r in found], indent=1))
     else:

@@ -15,6 +15,8 @@ import torch
 import triton
 import triton.language as tl
 
+from ssmprof_kernels import door
+
 _LOG2E = tl.constexpr(1.4426950408889634)
 #: Outputs of one program, 16 bytes of 16-bit values per thread of four warps.
 _BLOCK = 1024
@@ -34,8 +36,10 @@ def _swiglu_kernel(x_ptr, y_ptr, width, blocks, stride_x, BLOCK: tl.constexpr):
 def swiglu(hidden: torch.Tensor) -> torch.Tensor:
     """silu(gate) * value of hidden (..., 2f), gate first; contiguous. Returns (..., f).
 
-    Raises ValueError where the last axis is odd or the tensor is not contiguous.
+    Raises ValueError where the last axis is odd or the tensor is not contiguous, RuntimeError where
+    it wants a gradient while gradients are recorded.
     """
+    door.forward_only(("hidden",), (hidden,))
     width, odd = divmod(hidden.shape[-1], 2)
     if odd or not hidden.is_contiguous():
         raise ValueError(f"hidden must be contiguous (..., 2f), got {tuple(hidden.shape)}")

@@ -10,7 +10,7 @@ from msgspec import Meta, structs
 from ssmprof.records.base import Record
 from ssmprof.records.outcomes import Job
 from ssmprof.records.point import Point
-from ssmprof.spec import Budget, Passes, Positive, Subject
+from ssmprof.spec import Budget, Passes, Subject
 
 Mode = Literal["cold", "sustained"]
 

@@ -18,7 +18,8 @@ SMALL = {
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch):
     # Small tiles and six pretended slots: caches of some dozen tokens are split.
-    monkeypatch.setitem(attention_decode.__globals__, "DEFAULT", SMALL)
+    for name in ("DEFAULT", "DEFAULT_FP32"):
+        monkeypatch.setitem(attention_decode.__globals__, name, SMALL)
     launch.forget()
     yield
     launch.forget()

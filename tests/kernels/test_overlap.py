@@ -27,7 +27,7 @@ for op in ("selective_state_update", "causal_conv1d_update"):
             call()
     found[op] = []
     for kernel in kernels:
-        _, sass = static._disassemble(kernel.asm["cubin"])
+        sass = static.dump(kernel.asm["cubin"], "-sass")
         names = [name for _, name, _ in static._LINE.findall(sass)]
         found[op].append([bool(kernel.metadata.launch_pdl), names, kernel.asm["ptx"]])
 print(json.dumps(found))

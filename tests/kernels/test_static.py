@@ -12,13 +12,18 @@ from ssmprof_kernels import OPS, static
 from ssmprof_kernels.specimens import SPECIMENS
 
 
+def environment():
+    """Without Triton's interpreter, which is on here."""
+    return {n: v for n, v in os.environ.items() if n != "TRITON_INTERPRET"} | {
+        "PYTHONPATH": "kernels"
+    }
+
+
 def run(*arguments):
-    """The command in a process of its own: here Triton's interpreter is on."""
-    environment = dict(os.environ, PYTHONPATH="kernels")
-    environment.pop("TRITON_INTERPRET", None)
+    """The command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "ssmprof_kernels.static", *arguments],
-        capture_output=True, text=True, env=environment, timeout=240,
+        capture_output=True, text=True, env=environment(), timeout=240,
     )  # fmt: skip
 
 
@@ -36,7 +41,7 @@ def test_every_operation_has_a_specimen():
     assert set(SPECIMENS) == set(OPS)
 
 
-@pytest.mark.parametrize("arguments", [("--arch", "hopper"), ("no_such_op",)])
+@pytest.mark.parametrize("arguments", [("--arch", "hopper"), ("no_such_op",), ("--part", "3/2")])
 def test_bad_arguments_end_with_two_and_one_line(arguments):
     done = run(*arguments)
     assert done.returncode == 2

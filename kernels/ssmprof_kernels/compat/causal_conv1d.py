@@ -31,7 +31,10 @@ def causal_conv1d_fn(
     final_states_out: torch.Tensor | None = None,
     activation: str | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """x (B,D,L), weight (D,W), states (B,D,W-1) -> y (B,D,L), or (y, final_states)."""
+    """x (B,D,L), weight (D,W), states (B,D,W-1) -> y (B,D,L), or (y, final_states).
+
+    Tokens whose `seq_idx` is below 0 are padding: their y is 0 and they change no state.
+    """
     forward_only(x=x, weight=weight, bias=bias, initial_states=initial_states)
     found: Any = ssmprof_kernels.causal_conv1d(
         x.transpose(1, 2),
@@ -59,8 +62,11 @@ def causal_conv1d_update(
     cache_seqlens: torch.Tensor | None = None,
     conv_state_indices: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """x (B,D) or (B,D,l); `conv_state` (slots,D,S) changes in place -> y of x's shape."""
-    forward_only(x=x, weight=weight, bias=bias)
+    """x (B,D) or (B,D,l); `conv_state` (slots,D,S) changes in place -> y of x's shape.
+
+    A row whose index is below 0 is padding: its y is 0 and no state changes.
+    """
+    forward_only(x=x, conv_state=conv_state, weight=weight, bias=bias)
     tokens = x.transpose(1, 2) if x.ndim == 3 else x
     y = ssmprof_kernels.causal_conv1d_update(
         tokens,

@@ -10,16 +10,13 @@ from typing import overload
 
 import torch
 
+from ssmprof_kernels import door
+
 
 def forward_only(**tensors: torch.Tensor | None) -> None:
-    """RuntimeError if gradients are recorded and one of the tensors wants one."""
-    if torch.is_grad_enabled():
-        for name, tensor in tensors.items():
-            if tensor is not None and tensor.requires_grad:
-                raise RuntimeError(
-                    f"{name} requires a gradient, and ssmprof_kernels computes forwards only; "
-                    f"call the model under torch.no_grad() or torch.inference_mode()"
-                )
+    """RuntimeError if gradients are recorded and one of the tensors wants one: before a cast hides
+    which, and by the name the caller knows."""
+    door.forward_only(tuple(tensors), tuple(tensors.values()))
 
 
 @overload

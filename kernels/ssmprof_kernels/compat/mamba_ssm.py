@@ -81,11 +81,14 @@ def mamba_chunk_scan_combined(
 ) -> Any:
     """x, z (B,L,H,P), dt (B,L,H), A (H), B, C (B,L,G,N) -> y, and the states that were asked for.
 
-    `chunk_size` cannot change the result and is not used. With `cu_seqlens` the sequences are
+    `chunk_size` cannot change the result and is not used. Tokens whose `seq_idx` is below 0 are
+    padding: y is 0 and no state changes. With `cu_seqlens` the sequences are
     packed into batch 1; `return_varlen_states` gives their (n,H,P,N) end states.
     """
     del chunk_size
-    forward_only(x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, states=initial_states)
+    forward_only(
+        x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial_states=initial_states
+    )
     if cu_seqlens is not None and initial_states is not None:
         raise ValueError("initial_states together with cu_seqlens is not offered; pass one of them")
     if return_varlen_states and cu_seqlens is None:
@@ -129,8 +132,11 @@ def selective_state_update(
     dt_softplus: bool = False,
     state_batch_indices: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """state (slots,H,P,N) or (slots,D,N) changes in place; x, dt (B,H,P) or (B,D) -> y like x."""
-    forward_only(x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias)
+    """state (slots,H,P,N) or (slots,D,N) changes in place; x, dt (B,H,P) or (B,D) -> y like x.
+
+    A row whose index is below 0 is padding: its y is 0 and no state changes.
+    """
+    forward_only(state=state, x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias)
     return ssmprof_kernels.selective_state_update(
         state,
         x,

@@ -1,7 +1,8 @@
 """Attention of one new token over a key-value cache in plain torch.
 
 Promises: o = softmax(scale * q k^T) v over the last `window` of the first `lengths[b]` cached
-tokens; query head h reads KV head h // (Hq/Hk); a length of 0 yields zeros. `_sequential` walks the
+tokens; query head h reads KV head h // (Hq/Hk); a length of 0 yields zeros, and a page below 0 is
+padding that holds no tokens. `_sequential` walks the
 cache token by token with a running maximum in the dtype of `q` (fp64 capable); the other computes
 in fp32.
 Shapes: q (B,Hq,dh), caches (B,Lmax,Hk,dh), or pages (n,page,Hk,dh) with block_table (B,m).
@@ -13,20 +14,22 @@ import torch
 
 
 def _cached(
-    cache: torch.Tensor, block_table: torch.Tensor | None, row: int, length: int
+    cache: torch.Tensor, block_table: torch.Tensor | None, row: int, first: int, end: int
 ) -> torch.Tensor:
-    """(length,Hk,dh) of one row, gathered from its pages where there are any."""
+    """(tokens,Hk,dh) of one row from token `first` to `end`, gathered from its pages where there
+    are any; tokens of pages below 0 are left out."""
     if block_table is None:
-        return cache[row, :length]
+        return cache[row, first:end]
     page = cache.shape[1]
-    ids = block_table[row, : -(-length // page)].long()
-    return cache[ids].flatten(0, 1)[:length]
+    at = torch.arange(first, end, device=cache.device)
+    ids = block_table[row].long()[at // page]
+    return cache[ids[ids >= 0], (at % page)[ids >= 0]]
 
 
 def _bounds(
     q: torch.Tensor, capacity: int, lengths: torch.Tensor | None, window: int | None
 ) -> list[tuple[int, int]]:
-    ends = [capacity] * q.shape[0] if lengths is None else lengths.tolist()
+    ends = [capacity] * q.shape[0] if lengths is None else lengths.clamp(0, capacity).tolist()
     return [(0 if window is None else max(0, end - window), end) for end in ends]
 
 
@@ -46,19 +49,19 @@ def attention_decode_sequential(
     pages = 1 if block_table is None else block_table.shape[1]
     out = q.new_zeros(*q.shape[:2], v_cache.shape[3])
     for row, (first, end) in enumerate(_bounds(q, pages * k_cache.shape[1], lengths, window)):
-        keys = _cached(k_cache, block_table, row, end).to(q.dtype)
-        values = _cached(v_cache, block_table, row, end).to(q.dtype)
+        keys = _cached(k_cache, block_table, row, first, end).to(q.dtype)
+        values = _cached(v_cache, block_table, row, first, end).to(q.dtype)
         for head in range(q.shape[1]):
             top = q.new_full((), float("-inf"))
             total, acc = q.new_zeros(()), q.new_zeros(v_cache.shape[3])
-            for t in range(first, end):
+            for t in range(len(keys)):
                 score = factor * (q[row, head] * keys[t, head // share]).sum()
                 new_top = torch.maximum(top, score)
                 fade, weight = torch.exp(top - new_top), torch.exp(score - new_top)
                 total = total * fade + weight
                 acc = acc * fade + weight * values[t, head // share]
                 top = new_top
-            if end > first:
+            if len(keys):
                 out[row, head] = acc / total
     return out
 
@@ -80,10 +83,10 @@ def attention_decode(
     pages = 1 if block_table is None else block_table.shape[1]
     out = q.new_zeros(*q.shape[:2], v_cache.shape[3])
     for row, (first, end) in enumerate(_bounds(q, pages * k_cache.shape[1], lengths, window)):
-        if end <= first:
+        keys = _cached(k_cache, block_table, row, first, end).to(wide)
+        values = _cached(v_cache, block_table, row, first, end).to(wide)
+        if not len(keys):
             continue
-        keys = _cached(k_cache, block_table, row, end)[first:].to(wide)
-        values = _cached(v_cache, block_table, row, end)[first:].to(wide)
         packed = q[row].unflatten(0, (heads, -1)).to(wide)
         scores = torch.einsum("hgd,lhd->hgl", packed, keys) * factor
         mixed = torch.einsum("hgl,lhd->hgd", scores.softmax(-1), values)

@@ -3,15 +3,17 @@
 Promises: y_t = act(bias + sum_j weight[:, W-1-j] * x_{t-j}), taps before the first token of a
 sequence read the initial state (zeros where None). The `_sequential` forms keep a window and walk
 token by token in the dtype of `x` (fp64 capable); the others compute in fp32 (fp64 stays fp64), all
-tokens at once. Shapes: x (B,L,D), weight (D,W), bias (D), states (B,D,W-1), oldest input first.
+tokens at once. A token whose id is below 0 is padding: y is 0, its input reaches nothing, and what
+follows begins anew. Shapes: x (B,L,D), weight (D,W), bias (D), states (B,D,W-1), oldest input
+first.
 """
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 import torch.nn.functional as F
+
+from ssmprof_kernels import door
 
 
 def _wide(x: torch.Tensor) -> torch.dtype:
@@ -22,8 +24,7 @@ def _ranges(x: torch.Tensor, cu_seqlens: torch.Tensor | None) -> list[tuple[int,
     """(row, first token, end) of every sequence."""
     if cu_seqlens is None:
         return [(b, 0, x.shape[1]) for b in range(x.shape[0])]
-    ends = cu_seqlens.tolist()
-    return [(0, a, b) for a, b in itertools.pairwise(ends)]
+    return [(0, a, b) for a, b in door.spans(cu_seqlens, x.shape[1])]
 
 
 def causal_conv1d_sequential(
@@ -47,6 +48,8 @@ def causal_conv1d_sequential(
         if initial_state is not None:
             window = initial_state[n].to(x.dtype)
         for t in range(first, end):
+            if seq_idx is not None and seq_idx[row, t] < 0:
+                continue
             if seq_idx is not None and t > first and seq_idx[row, t] != seq_idx[row, t - 1]:
                 window = torch.zeros_like(window)
             taps = torch.cat([window, x[row, t][:, None]], dim=1)
@@ -128,10 +131,23 @@ def _one_length(
         out = F.silu(out)
     final = padded[:, length:].transpose(1, 2)
     if seq_idx is not None and length:
-        ids = torch.cat([seq_idx[:, :1].expand(-1, width - 1), seq_idx], dim=1)[:, length:]
-        keep = (ids == seq_idx[:, -1:]).flip(1).int().cumprod(1).flip(1).bool()
-        final = torch.where(keep[:, None], final, 0)
+        out = torch.where((seq_idx >= 0)[..., None], out, 0)
+        final = _last_inputs(padded, seq_idx, width - 1)
     return out.to(x.dtype), final.contiguous()
+
+
+def _last_inputs(padded: torch.Tensor, seq_idx: torch.Tensor, count: int) -> torch.Tensor:
+    """(B,D,count) inputs up to the last token that is no padding, 0 where another id lies between;
+    `padded` (B,count+L,D) begins with the initial state, which belongs to the first id."""
+    length = seq_idx.shape[1]
+    after = torch.arange(1, length + 1, device=seq_idx.device)
+    ends = torch.where(seq_idx >= 0, after, 0).amax(1)  # tokens up to the last one; 0 if none
+    at = ends[:, None] + torch.arange(count, device=seq_idx.device)
+    ids = torch.cat([seq_idx[:, :1].expand(-1, count), seq_idx], dim=1)
+    last = ids.gather(1, (ends + count - 1)[:, None])
+    keep = (ids.gather(1, at) == last).flip(1).int().cumprod(1).flip(1).bool()
+    found = padded.gather(1, at[..., None].expand(-1, -1, padded.shape[2]))
+    return torch.where(keep[..., None], found, 0).transpose(1, 2)
 
 
 def causal_conv1d_update_sequential(
@@ -151,7 +167,7 @@ def causal_conv1d_update_sequential(
     width, room = weight.shape[1], conv_state.shape[2]
     for row in range(tokens.shape[0]):
         slot = row if state_indices is None else int(state_indices[row])
-        if state_indices is not None and slot == pad_index:
+        if slot < 0 or (state_indices is not None and slot == pad_index):
             continue
         state = conv_state[slot]
         for t in range(tokens.shape[1]):
@@ -193,7 +209,7 @@ def causal_conv1d_update(
     rows = torch.arange(batch, device=x.device)
     slots = rows if state_indices is None else state_indices.long()
     if state_indices is not None:
-        rows = rows[slots != pad_index]
+        rows = rows[(slots >= 0) & (slots != pad_index)]
         slots = slots[rows]
     out = torch.zeros_like(tokens)
     state = conv_state[slots]

@@ -5,15 +5,17 @@ Promises: `selective_scan_sequential` follows the recurrence token by token in t
 at once, and needs memory for one chunk only.
 
 Recurrence, for every channel (arXiv:2312.00752, section 3):
-`h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t`, `y_t = <h_t, C_t>`.
+`h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t`, `y_t = <h_t, C_t>`; a step of 0 leaves the state
+alone, where A is -inf, too.
 """
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor
+
+from ssmprof_kernels import door
+from ssmprof_kernels.reference.rates import finite_rate
 
 #: Chunk size in elements of (tokens, B, D, N): two such fp32 arrays stay in a CPU's cache.
 CHUNK_ELEMENTS = 1 << 19
@@ -39,6 +41,7 @@ def selective_scan_sequential(
     Returns y (B, L, D) and the final state (B or n, D, N), both in `compute_dtype`.
     """
     u, dt, A, B, C = (t.to(compute_dtype) for t in (u, dt, A, B, C))
+    A = finite_rate(A)
     B, C = _per_channel(B, u.shape[2]), _per_channel(C, u.shape[2])
     if dt_bias is not None:
         dt = dt + dt_bias.to(compute_dtype)
@@ -79,7 +82,7 @@ def selective_scan(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Chunked form with the signature and the results of `ssmprof_kernels.selective_scan`."""
     compute = torch.promote_types(u.dtype, torch.float32)
-    A = A.to(compute)
+    A = finite_rate(A.to(compute))
     if B.dim() == 3:
         B, C = B.unsqueeze(2), C.unsqueeze(2)
     y = torch.empty_like(u)
@@ -143,5 +146,4 @@ def _sequences(u: Tensor, cu_seqlens: Tensor | None) -> list[tuple[int, int, int
     """(row, first token, end) of every sequence."""
     if cu_seqlens is None:
         return [(row, 0, u.shape[1]) for row in range(u.shape[0])]
-    ends = cu_seqlens.tolist()
-    return [(0, lo, hi) for lo, hi in itertools.pairwise(ends)]
+    return [(0, lo, hi) for lo, hi in door.spans(cu_seqlens, u.shape[1])]

@@ -4,16 +4,20 @@ Promises: `ssd_scan_sequential` follows the recurrence token by token in the dty
 `ssd_scan` gives the same result within fp32 rounding by the chunked form and in O(L) memory.
 
 Recurrence, for every head (arXiv:2405.21060, section 2 and section 6):
-`h_t = exp(delta_t A) h_{t-1} + delta_t x_t (x) B_t`, `y_t = h_t C_t`.
+`h_t = exp(delta_t A) h_{t-1} + delta_t x_t (x) B_t`, `y_t = h_t C_t`; a step of 0 leaves the state
+alone, where A is -inf, too. A token whose id is below 0 is padding: y is 0 and the state stays as
+it was; what follows begins anew.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import torch
 from torch import Tensor
+
+from ssmprof_kernels import door
+from ssmprof_kernels.reference.rates import finite_rate, log_decay
 
 CHUNK = 64
 
@@ -51,7 +55,6 @@ def ssd_scan_sequential(
     Returns y (B, L, H, P) and the final state (B or n, H, P, N), both in `compute_dtype`.
     """
     if cu_seqlens is not None:
-        ends = cu_seqlens.tolist()
         parts = [
             ssd_scan_sequential(
                 x[:, lo:hi],
@@ -68,7 +71,7 @@ def ssd_scan_sequential(
                 seq_idx=None if seq_idx is None else seq_idx[:, lo:hi],
                 compute_dtype=compute_dtype,
             )
-            for i, (lo, hi) in enumerate(itertools.pairwise(ends))
+            for i, (lo, hi) in enumerate(door.spans(cu_seqlens, x.shape[1]))
         ]
         return torch.cat([y for y, _ in parts], 1), torch.cat([h for _, h in parts], 0)
 
@@ -76,20 +79,23 @@ def ssd_scan_sequential(
     groups, states = B.shape[2:]
     x, dt, B, C = (t.to(compute_dtype) for t in (x, dt, B, C))
     delta = step_sizes(dt, dt_bias, dt_softplus, dt_limit)
-    decay = torch.exp(delta * A.to(compute_dtype))
+    decay = torch.exp(delta * finite_rate(A.to(compute_dtype)))
     B, C = (t.repeat_interleave(heads // groups, dim=2) for t in (B, C))
     h = x.new_zeros(batch, heads, width, states)
     if initial_state is not None:
         h = h + initial_state.to(compute_dtype)
     y = torch.empty_like(x)
     for t in range(length):
+        old = h
         if seq_idx is not None and t > 0:
             new = (seq_idx[:, t] != seq_idx[:, t - 1])[:, None, None, None]
             h = torch.where(new, torch.zeros_like(h), h)
         update = (delta[:, t, :, None] * x[:, t])[..., None] * B[:, t, :, None, :]
         h = h * decay[:, t, :, None, None] + update
         y[:, t] = (h * C[:, t, :, None, :]).sum(-1)
-    return _skip_and_gate(y, x, D, z), h
+        if seq_idx is not None:
+            h = torch.where((seq_idx[:, t] < 0)[:, None, None, None], old, h)
+    return _finish(y, x, D, z, seq_idx), h
 
 
 def ssd_scan(
@@ -112,8 +118,7 @@ def ssd_scan(
     """Chunked form with the signature and the results of `ssmprof_kernels.ssd_scan`."""
     compute = torch.promote_types(x.dtype, torch.float32)
     if cu_seqlens is not None:
-        ends = cu_seqlens.tolist()
-        spans = list(itertools.pairwise(ends))
+        spans = door.spans(cu_seqlens, x.shape[1])
     else:
         spans = [(0, x.shape[1])]
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -159,8 +164,9 @@ def _one_length(
     h0: Tensor | None,
     seq_idx: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    if not bool(torch.isfinite(x).all()):
-        # The chunked form multiplies later tokens by zero; 0 * NaN would reach earlier tokens.
+    # The chunked form multiplies tokens of another time or document by zero, and 0 * NaN is NaN.
+    mixing = (x,) if seq_idx is None else (x, dt, B)
+    if not all(bool(torch.isfinite(t).all()) for t in mixing):
         return ssd_scan_sequential(
             x,
             dt,
@@ -186,23 +192,25 @@ def _one_length(
     breaks = None
     if seq_idx is not None:
         breaks = torch.zeros(batch, length, dtype=torch.int64, device=x.device)
-        breaks[:, 1:] = seq_idx[:, 1:] != seq_idx[:, :-1]
+        breaks[:, 1:] = (seq_idx[:, 1:] != seq_idx[:, :-1]) & (seq_idx[:, 1:] >= 0)
+        # Padding makes no step and adds nothing.
+        delta = torch.where((seq_idx >= 0)[..., None], delta, 0.0)
     y = torch.empty_like(x)
     for lo in range(0, length, CHUNK):
         span = slice(lo, min(lo + CHUNK, length))
         q = span.stop - lo
         d = delta[:, span].transpose(1, 2)  # (batch, heads, q)
-        a = torch.cumsum(d * A[:, None], dim=-1)
+        a = torch.cumsum(log_decay(d, A[:, None]), dim=-1)
         visible = torch.ones(q, q, dtype=torch.bool, device=x.device).tril()[None, None]
         from_state = torch.exp(a)
         to_state = d * torch.exp(a[..., -1:] - a)
+        k = None
         keep = torch.exp(a[..., -1])
         if breaks is not None:
             k = torch.cumsum(breaks[:, span], dim=1)[:, None]  # (batch, 1, q)
             visible = visible & (k[..., :, None] == k[..., None, :])
             from_state = from_state.masked_fill(k != 0, 0.0)
             to_state = to_state.masked_fill(k != k[..., -1:], 0.0)
-            keep = keep.masked_fill(k[..., -1] != 0, 0.0)
         bc, cc = (t[:, span].transpose(1, 2) for t in (B, C))  # (batch, groups, q, states)
         gap = (a[..., :, None] - a[..., None, :]).masked_fill(~visible, -math.inf)
         scores = (cc @ bc.transpose(-1, -2))[:, :, None]
@@ -212,20 +220,27 @@ def _one_length(
         xc = x[:, span].transpose(1, 2)  # (batch, heads, q, width)
         inter = (cc @ h.transpose(-1, -2)).view(batch, groups, q, per_group, width)
         inter = inter.transpose(2, 3).reshape(batch, heads, q, width)
+        if k is not None:
+            inter = inter.masked_fill((k != 0)[..., None], 0.0)
         y[:, span] = (mixed @ xc + from_state[..., None] * inter).transpose(1, 2)
         added = (to_state[..., None] * xc).transpose(-1, -2).reshape(batch, groups, -1, q) @ bc
         keep = keep.view(batch, groups, per_group, 1).expand(-1, -1, -1, width)
         keep = keep.reshape(batch, groups, -1, 1)
-        if breaks is not None:
-            h = torch.where(keep == 0, 0.0, h)
+        if k is not None:
+            h = h.masked_fill((k[..., -1] != 0)[..., None, None], 0.0)
         h = h * keep + added
-    return _skip_and_gate(y, x, D, z), h.view(batch, heads, width, states)
+    return _finish(y, x, D, z, seq_idx), h.view(batch, heads, width, states)
 
 
-def _skip_and_gate(y: Tensor, x: Tensor, D: Tensor | None, z: Tensor | None) -> Tensor:
+def _finish(
+    y: Tensor, x: Tensor, D: Tensor | None, z: Tensor | None, seq_idx: Tensor | None
+) -> Tensor:
+    """Skip, gate, and 0 for padding."""
     if D is not None:
         y = y + x * (D if D.dim() == 2 else D[:, None]).to(y.dtype)
     if z is not None:
         z = z.to(y.dtype)
         y = y * (z * torch.sigmoid(z))
+    if seq_idx is not None:
+        y = torch.where((seq_idx >= 0)[..., None, None], y, 0.0)
     return y

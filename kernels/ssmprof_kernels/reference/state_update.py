@@ -4,7 +4,7 @@ Promises: `selective_state_update_sequential` computes row by row in the dtype a
 its inputs alone; `selective_state_update` has the signature of the kernel and updates in place.
 
 Step (arXiv:2312.00752, section 3; arXiv:2405.21060, section 2): `h = exp(d A) h + d x B`,
-`y = <h, C>`.
+`y = <h, C>`; a step of 0 leaves the state alone, where A is -inf, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from ssmprof_kernels.reference.rates import finite_rate
 
 
 def selective_state_update_sequential(
@@ -44,12 +46,14 @@ def selective_state_update_sequential(
     y = torch.zeros_like(x)
     for b in range(x.shape[0]):
         slot = b if state_indices is None else int(state_indices[b])
-        if state_indices is not None and slot == pad_index:
+        if slot < 0 or (state_indices is not None and slot == pad_index):
             continue
         step = dt[b] if bias is None else dt[b] + bias
         if dt_softplus:
             step = torch.where(step > 20.0, step, torch.log1p(torch.exp(step.clamp(max=20.0))))
-        h[slot] = torch.exp(step[..., None] * A) * h[slot] + (step * x[b])[..., None] * B[b]
+        h[slot] = (
+            torch.exp(step[..., None] * finite_rate(A)) * h[slot] + (step * x[b])[..., None] * B[b]
+        )
         y[b] = (h[slot] * C[b]).sum(-1)
         if D is not None:
             y[b] += D * x[b]
@@ -86,13 +90,13 @@ def selective_state_update(
     rows = torch.arange(x.shape[0], device=x.device)
     live = rows
     if state_indices is not None:
-        rows = rows[state_indices != pad_index]
+        rows = rows[(state_indices >= 0) & (state_indices != pad_index)]
         live = state_indices[rows].long()
     x = x[rows]
     step = dt[rows] if bias is None else dt[rows] + bias
     if dt_softplus:
         step = torch.nn.functional.softplus(step, threshold=20.0)
-    h = torch.exp(step[..., None] * A) * slots[live] + (step * x)[..., None] * B[rows]
+    h = torch.exp(step[..., None] * finite_rate(A)) * slots[live] + (step * x)[..., None] * B[rows]
     slots[live] = h.to(state.dtype)
     part = (h * C[rows]).sum(-1)
     if D is not None:

@@ -1,0 +1,100 @@
+"""No operation loses a gradient in silence, in no form and for no argument."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from ssmprof_kernels import OPS, add_norm, compat, rotary, swiglu
+
+X, V = torch.randn(1, 4, 2, 16), torch.randn(2)
+BC = torch.randn(1, 4, 1, 16)
+U, N = torch.randn(1, 4, 6), torch.randn(1, 4, 3)
+ONE = torch.ones(6)
+STEP = {"x": U[0], "dt": U[0], "A": -torch.rand(6, 3), "B": N[0], "C": N[0]}
+STEP |= {"D": ONE, "z": U[0], "dt_bias": ONE}
+
+#: Every floating-point argument of every operation.
+GIVEN: dict[str, dict[str, Any]] = {
+    "ssd_scan": {
+        "x": X, "dt": X[..., 0], "A": -V.abs(), "B": BC, "C": BC, "D": V, "z": X, "dt_bias": V,
+        "initial_state": torch.zeros(1, 2, 16, 16),
+    },
+    "selective_scan": {
+        "u": U, "dt": U, "A": -torch.rand(6, 3), "B": N, "C": N, "D": ONE, "z": U, "dt_bias": ONE,
+        "initial_state": torch.zeros(1, 6, 3),
+    },
+    "selective_state_update": {"state": torch.zeros(4, 6, 3), **STEP, "out": torch.empty(4, 6)},
+    "causal_conv1d": {
+        "x": U, "weight": torch.randn(6, 4), "bias": ONE, "initial_state": torch.zeros(1, 6, 3),
+    },
+    "causal_conv1d_update": {
+        "x": U[0], "conv_state": torch.zeros(4, 6, 3), "weight": torch.randn(6, 4), "bias": ONE,
+    },
+    "gated_rmsnorm": {"x": U, "weight": ONE, "z": U},
+    "attention_decode": {"q": X[0], "k_cache": torch.randn(4, 5, 2, 16),
+                         "v_cache": torch.randn(4, 5, 2, 16)},
+}  # fmt: skip
+#: What is no floating-point tensor, hence can want no gradient.
+OTHERS = {"seq_idx", "cu_seqlens", "state_indices", "cache_seqlens", "lengths", "block_table"}
+
+
+def test_every_tensor_of_every_operation_is_tried():
+    for name, given in GIVEN.items():
+        annotated = inspect.signature(OPS[name].kernel).parameters.items()
+        tensors = {n for n, p in annotated if "Tensor" in p.annotation}
+        assert tensors - OTHERS == set(given), name
+    assert set(GIVEN) == set(OPS)
+
+
+@pytest.mark.parametrize("interpret", ["1", "0"])
+@pytest.mark.parametrize(("op", "name"), [(o, n) for o in GIVEN for n in GIVEN[o]])
+def test_an_argument_that_wants_a_gradient_is_refused(op, name, interpret, monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", interpret)
+    given = GIVEN[op] | {name: GIVEN[op][name].clone().requires_grad_()}
+    given.pop("out", None) if name != "out" else None
+    with pytest.raises(RuntimeError, match=f"^{name} requires a gradient, .* forwards only; call"):
+        OPS[op].kernel(**given)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            OPS[op].kernel(**given)
+
+
+def test_what_no_gradient_is_wanted_of_passes_with_gradients_on():
+    for op, given in GIVEN.items():
+        assert torch.is_grad_enabled()
+        y = OPS[op].kernel(**given)
+        assert not (y[0] if isinstance(y, tuple) else y).requires_grad
+
+
+def test_the_smaller_kernels_refuse_it_too():
+    x = torch.randn(2, 8, requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"^hidden requires"):
+        swiglu.swiglu(x)
+    with pytest.raises(RuntimeError, match=r"^update requires"):
+        add_norm.add_rms_norm(x.detach(), x, x[0].detach(), scale=1.0, eps=1e-5, in_place=False)
+    qkv = torch.randn(1, 2, 4, 8, requires_grad=True)
+    cache = torch.zeros(1, 2, 1, 8)
+    with pytest.raises(RuntimeError, match=r"^qkv requires"):
+        rotary.rotary(qkv, None, None, cache, cache, 0)
+
+
+FUNCTIONS = [f for _, table in compat.PACKAGES.values() for fs in table.values() for f in fs]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_the_compatible_functions_name_the_argument_as_their_caller_does(function):
+    # Any shapes: the refusal comes first.
+    tensors = {
+        n: torch.zeros(1, 2, 2, 2) for n, p in inspect.signature(function).parameters.items()
+        if "Tensor" in p.annotation and p.default is inspect.Parameter.empty
+    }  # fmt: skip
+    more = {"chunk_size": 8} if function.__name__ == "mamba_chunk_scan_combined" else {}
+    more |= {"is_rms_norm": True} if function.__name__ == "layernorm_fn" else {}
+    more |= {"bias": None} if function.__name__ in ("layernorm_fn", "rmsnorm_fn") else {}
+    for name in set(tensors) - set(more):
+        wanted = {**tensors, name: tensors[name].clone().requires_grad_()}
+        with pytest.raises(RuntimeError, match=f"^{name} requires a gradient"):
+            function(**wanted | more)
