@@ -15,7 +15,8 @@ ASIDE = (
     1.10  # a contender this much slower on both sides of a length was rightly not measured there
 )
 MODE_JUMP = 0.01  # a process this far from the others may run in another mode ...
-MODE_SPREADS = 6.0  # ... where it is also this many spreads of the others away
+MODE_CHANCE = 0.002  # ... where its distance in spreads has this chance (one-sided, Student)
+LEANS = 0.16  # a mean that points the other way with this chance, or less, is no certain sign but a hint
 HOMOGENEOUS = 0.01  # chance at which noise of two groups counts as different: they are not pooled
 
 # The parts of a call

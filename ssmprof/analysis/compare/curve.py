@@ -95,6 +95,9 @@ class Ratio(NamedTuple):
     turns: bool
 
 
+Logs = Mapping[int, Mapping[int, Ratio]]  # context -> replicate -> log ratio
+
+
 def log_ratios(a: Contender, b: Contender) -> dict[int, dict[int, Ratio]]:
     """Context -> replicate -> log(a / b), from samples in turn or from medians of one round."""
     found: dict[int, dict[int, Ratio]] = {}

@@ -44,9 +44,7 @@ class Field:
             return one.readings.get(context)
         turned = self.pairs.get((other, block))
         found = turned.readings.get(context) if turned else None
-        if found is None:
-            return None
-        return found._replace(log=-found.log, low=-found.high, high=-found.low, sign=-found.sign)
+        return found.turned() if found else None
 
     def between_two(self, block: str, other: str) -> dict[int, Reading]:
         """All readings of a pair, as block over other."""

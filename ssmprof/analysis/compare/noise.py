@@ -11,15 +11,14 @@ and execution, unless Bartlett's test (Proc. R. Soc. A 160, 1937) says that thei
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
 from ssmprof import limits
-from ssmprof.analysis.compare.curve import Ratio
+from ssmprof.analysis.compare.curve import Logs
 
-Logs = Mapping[int, Mapping[int, Ratio]]
 _SLOPE_LENGTHS = 4  # fewer lengths of a process carry no slope apart from their residuals
 _FARTHEST = 4.0  # a slope counts at most so many times its typical square beyond the lengths seen
 

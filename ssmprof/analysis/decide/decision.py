@@ -19,9 +19,10 @@ from ssmprof.analysis.compare.clocks import differ, in_cycles
 from ssmprof.analysis.compare.conditions import by_conditions
 from ssmprof.analysis.compare.curve import Contender, Ratio, between
 from ssmprof.analysis.compare.estimate import estimate
+from ssmprof.analysis.compare.modes import ONE_MODE
 from ssmprof.analysis.compare.noise import Noise, Square
 from ssmprof.analysis.compare.pairs import Compared
-from ssmprof.analysis.compare.sign import ONE_MODE, Reading, readings
+from ssmprof.analysis.compare.sign import Reading, readings
 from ssmprof.analysis.explain.memory import points as memory_points
 from ssmprof.analysis.findings import Estimate
 from ssmprof.errors import ConfigError
