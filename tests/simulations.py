@@ -16,7 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
 import make
@@ -153,10 +153,17 @@ def scatter_of(kind: str, rng: Random) -> Scatter:
 
 
 # Measurements of a truth.
+def _scatter(kind: str, rng: Random, truth: Truth) -> Scatter:
+    """Modes are modes where they lie far apart beside the noise; else they are noise."""
+    found = scatter_of(kind, rng)
+    jump = max(truth.jumps.values(), default=1.0)
+    return found.times(min(1.0, jump / (8 * max(found.level, found.residual))))
+
+
 def by_rounds(kind: str, rng: Random, count: int) -> Shot:
     """A grid of powers of two, and some lengths where a search would have put them."""
     truth, at = TRUTHS[kind](rng)
-    device = Device(truth, scatter_of(kind, rng), rng)
+    device = Device(truth, _scatter(kind, rng, truth), rng)
     extra = {round(at * math.exp(rng.uniform(-0.35, 0.35))) for _ in range(int(rng.integers(0, 6)))}
     contexts = sorted({*planted.powers(), *extra})
     return Shot(truth, tuple(device.seen), device.rounds(contexts, count))._replace(
@@ -167,16 +174,15 @@ def by_rounds(kind: str, rng: Random, count: int) -> Shot:
 def by_visits(kind: str, rng: Random, count: int, facets: int = 3) -> Shot:
     """A zoom and guards in the first visit, the zoom again in the others; other facets beside."""
     truth, at = TRUTHS[kind](rng)
-    scatter = scatter_of(kind, rng)
+    scatter = _scatter(kind, rng, truth)
     device = Device(truth, scatter, rng)
     names = tuple(truth.curves)
     zoom = planted.near(at * math.exp(rng.uniform(-0.05, 0.05)))
     guards = [round(512 * 2 ** ((octave + rng.random()) / 4)) for octave in range(24)]
     guards = [one for one in guards if not zoom[0] <= one <= zoom[-1]]
     outcomes: list[Measurement] = []
-    for index, other in enumerate(names[1:]):
+    for index, mine in enumerate(combinations(names, 2)):
         # Pairs of more than two contenders take turns in processes of their own.
-        mine = (names[0], other)
         first = 100 * index
         outcomes += device.visits(sorted({*zoom, *guards}), 1, first=first, names=mine)
         outcomes += device.visits(zoom, count - 1, first=first + 1, names=mine)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 
 from ssmprof import limits
 from ssmprof.analysis.compare.answer import Crossing, RatioPoint, Segment
@@ -17,7 +17,14 @@ from ssmprof.analysis.compare.crossing import Ops, crossing
 from ssmprof.analysis.compare.curve import Contender, between
 from ssmprof.analysis.compare.pairs import Compared, Key
 from ssmprof.analysis.compare.sign import Reading
-from ssmprof.analysis.compare.zone import Change, Names, Standing, Stretch, changes
+from ssmprof.analysis.compare.zone import (
+    Change,
+    Names,
+    Standing,
+    Stretch,
+    changes,
+    open_lobes,
+)
 
 # (before, after, low, high) -> seconds that deciding a zone would take, None where not known.
 CostOf = Callable[[str, str, "int | None", int], "float | None"]
@@ -72,7 +79,14 @@ class Field:
             if name != other and (one := self.reading(name, other, context)) and one.sign > 0
         }
         winners = frozenset(here) - beaten or frozenset(here)
-        return Standing(context, winners, self.equal(winners, context), frozenset(here))
+        behind = {
+            name
+            for name, other in permutations(winners, 2)
+            if (one := self.reading(name, other, context)) and one.lean > 0
+        }
+        return Standing(
+            context, winners, self.equal(winners, context), frozenset(here), winners - behind
+        )
 
     def equal(self, names: Iterable[str], context: int) -> bool:
         """Whether no two of these differ beyond the tie at a length; False for a single one."""
@@ -133,7 +147,10 @@ def _told(
             crossings.extend(_unsure(field, head, stretch.names, leading=True))
         if index:
             crossings.append(_crossing(field, zones[index - 1], standings, cost_s))
-        segments.append(_segment(field, body, stretch.names) if body else _open(field, head))
+        if body:
+            _body(field, stretch, body, segments, crossings)
+        else:
+            segments.append(_open(field, head))
         if tail:
             segments.append(_open(field, tail))
             crossings.extend(_unsure(field, tail, stretch.names, leading=False))
@@ -168,6 +185,42 @@ def _ends(
     start = sure[0] if first else 0
     end = sure[-1] + 1 if last else len(lengths)
     return lengths[:start], lengths[start:end], lengths[end:]
+
+
+def _body(
+    field: Field,
+    stretch: Stretch,
+    lengths: list[Standing],
+    segments: list[Segment],
+    crossings: list[Crossing],
+) -> None:
+    """The segments of a stretch: its own, interrupted where somebody else may well win."""
+    for lobe in open_lobes(stretch, lengths):
+        start, end = (
+            next(i for i, one in enumerate(lengths) if one is at) for at in (lobe[0], lobe[-1])
+        )
+        if not start or end + 1 == len(lengths):
+            continue
+        before, lengths = lengths[:start], lengths[end + 1 :]
+        segments += [_segment(field, before, stretch.names), _open(field, lobe)]
+        crossings += _unsure_between(field, before[-1], lobe, lengths[0], stretch.names)
+    segments.append(_segment(field, lengths, stretch.names))
+
+
+def _unsure_between(
+    field: Field, before: Standing, lobe: Sequence[Standing], after: Standing, names: Names
+) -> Iterable[Crossing]:
+    """The crossing, and the way back, that may hide inside a stretch."""
+    contexts = [one.context for one in lobe]
+    others = frozenset[str]().union(*(one.winners for one in lobe)) - names
+    yield Crossing(
+        before=field.ranked(names, contexts)[0],
+        after=field.ranked(others, contexts)[0],
+        kind="unresolved",
+        low_tokens=before.context,
+        high_tokens=after.context,
+        why="noisy",
+    )
 
 
 def _segment(field: Field, lengths: Sequence[Standing], names: Names) -> Segment:
