@@ -8,7 +8,7 @@ import math
 LEVEL = 0.95  # of every interval that stands alone
 END_ERROR = 0.025  # chance that one end of a zone is wrong: 5 % per crossing
 LEAST_PROCESSES = 3  # fewer say little about processes: a range is shown beside them
-FIRST_LOOK, LAST_LOOK = 3, 7  # visits after which signs are looked at: five looks at most
+FIRST_LOOK, LAST_LOOK = 3, 5  # visits after which signs are looked at: three looks spend the error
 ONE_NUMBER = 1.04  # a zone as narrow as this is printed as one number
 JAG = math.sqrt(2)  # a return to the other winner shorter than half an octave is a jag
 ASIDE = (

@@ -157,7 +157,7 @@ class Device:
             for name in names or self.truth.curves:
                 away = self._process(contexts, range(len(contexts)), apart, together=True)
                 centre = logs[name] + away
-                samples = self._samples(centre, 5)
+                samples = self._samples(centre, 5, contexts)
                 found += self._told(name, contexts, samples, number, None)
         return found
 
@@ -176,7 +176,7 @@ class Device:
             alike = self.rng.normal(0, self.scatter.drift) * position
             clock = np.cumsum(self.rng.normal(0, 0.002, (10, len(contexts))), axis=0)
             for name, log in ((a, logs[a] + away), (b, logs[b])):
-                samples = self._samples(log + alike, 10) * np.exp(clock)
+                samples = self._samples(log + alike, 10, contexts) * np.exp(clock)
                 other = b if name == a else a
                 found += self._told(name, contexts, samples, number, other)
         return found
@@ -193,7 +193,7 @@ class Device:
         logs = np.log(np.array(contexts, float))
         span = max(float(logs.max() - logs.min()) / 2, math.log(2) / 2)
         x = (logs - (logs.max() + logs.min()) / 2) / span
-        own = np.where(np.array(contexts) < 2048, scatter.short, 1.0) * scatter.residual
+        own = self._short(contexts) * scatter.residual
         position = np.argsort(np.array(list(order))) / max(len(contexts) - 1, 1)
         drift = scatter.drift_one + (scatter.drift if together else 0.0)
         return (
@@ -203,9 +203,13 @@ class Device:
             + self.rng.normal(0, drift) * position
         )
 
-    def _samples(self, centre: Array, count: int) -> Array:
+    def _short(self, contexts: Sequence[int]) -> Array:
+        return np.where(np.array(contexts) < 2048, self.scatter.short, 1.0)
+
+    def _samples(self, centre: Array, count: int, contexts: Sequence[int]) -> Array:
         """`count` samples (rows) at each length, some of them slow."""
-        logs = centre + self.rng.normal(0, self.scatter.sample, (count, len(centre)))
+        scale = self.scatter.sample * self._short(contexts)
+        logs = centre + self.rng.normal(0, 1, (count, len(centre))) * scale
         slow = self.rng.random(logs.shape) < 0.02
         return np.exp(logs + slow * self.rng.uniform(0, self.scatter.slow, logs.shape))
 

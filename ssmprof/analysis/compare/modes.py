@@ -107,5 +107,5 @@ def within_modes(logs: Logs, found: Modes) -> Logs:
             if mine:
                 mean = math.fsum(one.log for one in mine.values()) / len(mine)
                 for name, one in mine.items():
-                    moved.setdefault(context, {})[name] = Ratio(one.log - mean, one.turns)
+                    moved.setdefault(context, {})[name] = one._replace(log=one.log - mean)
     return moved

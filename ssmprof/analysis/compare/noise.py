@@ -45,8 +45,11 @@ class Noise:
     spread: float
     lengths: int
 
-    def at(self, context: int) -> Square:
-        """Variance of one replicate at a length, with Satterthwaite's degrees of freedom."""
+    def at(self, context: int, least: float = 0.0) -> Square:
+        """Variance of one replicate at a length, with Satterthwaite's degrees of freedom.
+
+        `least` is the variance that the samples there leave: the residual is never smaller.
+        """
         away = (math.log(context) - self.centre) ** 2
         tilt = min(away / self.spread, _FARTHEST) if self.spread else 0.0
         fitted = 2 if self.slope.df else 1
@@ -55,7 +58,7 @@ class Noise:
         rest = max(0.0, 1 - hat) / usual if usual > 0 else 1.0
         return total(
             (self.level, Square(self.slope.value * tilt, self.slope.df),
-             Square(self.residual.value * rest, self.residual.df))
+             Square(max(self.residual.value * rest, least), self.residual.df))
         )  # fmt: skip
 
     @property

@@ -147,10 +147,12 @@ def readings(
         means: list[_Mean] = []
         for context, rounds in logs.items():
             turns = chosen[context]
-            mine = {name: one.log for name, one in rounds.items() if one.turns == turns}
+            mine = {name: one for name, one in rounds.items() if one.turns == turns}
             groups = ways[turns]
             seen = [
-                None if values is None else _mean(context, values, len(mine), turns, noises, floor)
+                None
+                if values is None
+                else _mean(context, values, len(mine), turns, noises, floor, len(logs))
                 for values in (_values(mine, mode) for mode in groups)
             ]
             one = seen[min(way, len(groups) - 1)]
@@ -180,32 +182,47 @@ def _kind(rounds: Mapping[int, Ratio]) -> bool:
     return 2 * turns >= len(rounds)
 
 
-def _values(mine: Mapping[int, float], mode: frozenset[int]) -> list[float] | None:
+def _values(mine: Mapping[int, Ratio], mode: frozenset[int]) -> list[Ratio] | None:
     """What the replicates of a mode have seen; None where none of them was there."""
     return [one for name, one in mine.items() if not mode or name in mode] or None
 
 
 def _mean(
     context: int,
-    values: Sequence[float],
+    values: Sequence[Ratio],
     looks: int,
     turns: bool,
     noises: Mapping[bool, Noise | None],
     floor: float,
+    lengths: int,
 ) -> _Mean:
     noise = noises.get(turns)
     count = len(values)
-    mean = math.fsum(values) / count
-    one = noise.at(context) if noise else Square(0.0, 0.0)
+    mean = math.fsum(one.log for one in values) / count
+    sampled = math.fsum(one.error**2 for one in values) / count
+    one = noise.at(context, sampled) if noise else Square(0.0, 0.0)
     if count > 2:
-        own = Square(math.fsum((value - mean) ** 2 for value in values) / (count - 1), count - 1)
-        if one.df <= 0 or _noisier(own, one):
+        square = math.fsum((value.log - mean) ** 2 for value in values)
+        own = Square(square / (count - 1), count - 1)
+        if one.df <= 0 or _noisier(own, one, limits.HOMOGENEOUS / lengths):
             one = own
     if floor and not turns and one.value < floor**2:
         one = Square(floor**2, max(one.df, 1.0))
     if one.df <= 0:
         return _Mean(context, mean, math.inf, 1.0, count, turns, looks)
     return _Mean(context, mean, math.sqrt(one.value / count), one.df, count, turns, looks)
+
+
+def _noisier(own: Square, usual: Square, chance: float) -> bool:
+    """Whether a length is certainly noisier than the others of its pair (F)."""
+    if usual.value <= 0:
+        return own.value > 0
+    if own.value <= usual.value:
+        return False
+    from scipy.special import fdtrc  # pyright: ignore[reportMissingTypeStubs]
+
+    found: Any = fdtrc(own.df, usual.df, own.value / usual.value)
+    return float(found) < chance
 
 
 def _shifts(logs: Logs, turns: bool, groups: Modes) -> list[Shift | None]:
@@ -217,22 +234,12 @@ def _shifts(logs: Logs, turns: bool, groups: Modes) -> list[Shift | None]:
 
 
 def _moved(other: _Mean, shifts: Sequence[Shift | None], way: int) -> _Mean:
-    """What a mode would read at a length where only the other one ran; not known without a shift."""
+    """What a mode would read where only the other one ran; not known without a shift."""
     by = shifts[way]
     if by is None or other.error == math.inf:
         return other._replace(error=math.inf)
     error = total((Square(other.error**2, other.df), Square(by.error**2, by.df)))
     return other._replace(log=other.log + by.log, error=math.sqrt(error.value), df=error.df)
-
-
-def _noisier(own: Square, usual: Square) -> bool:
-    """Whether a length is certainly noisier than the others of its pair (F)."""
-    if usual.value <= 0:
-        return own.value > 0
-    from scipy.special import fdtrc  # pyright: ignore[reportMissingTypeStubs]
-
-    chance: Any = fdtrc(own.df, usual.df, own.value / usual.value)
-    return float(chance) < limits.HOMOGENEOUS
 
 
 def _judged(means: Sequence[_Mean], tie: float) -> Iterable[Reading]:
