@@ -20,6 +20,7 @@ from ssmprof.records import Measurement, Point
 Array = Any
 Curve = Callable[[Array], Array]  # contexts -> log seconds, elementwise
 A, B = "attention", "mamba2"
+FINGERPRINT = make.ENVIRONMENT.fingerprint
 NAMES = (A, B, "mamba1", "hybrid", "parallel")
 
 # log(T_transformer / T_mamba2) of the prefill of scenarios/crossover.toml on one H200, every 128
@@ -227,7 +228,7 @@ class Device:
                 Measurement(
                     point=_point(name, context, self.phase, self.execution),
                     round=number,
-                    environment=make.ENVIRONMENT.fingerprint,
+                    environment=FINGERPRINT,
                     times_s=tuple(samples[:, index].tolist()),
                     timer="cuda-graph",
                     cold_s=0.0,
