@@ -16,7 +16,7 @@ ASIDE = (
 )
 MODE_JUMP = 0.01  # a process this far from the others may run in another mode ...
 MODE_CHANCE = 0.002  # ... where its distance in spreads has this chance (one-sided, Student)
-LEANS = 0.16  # a mean that points the other way with this chance, or less, is no certain sign but a hint
+LEANS = 0.3  # a mean that is no certain sign points somewhere where its chance is this or less
 HOMOGENEOUS = 0.01  # chance at which noise of two groups counts as different: they are not pooled
 
 # The parts of a call

@@ -131,7 +131,8 @@ def h200(contexts: Array) -> Array:
 
 
 @cache
-def _point(name: str, context: int, phase: str, execution: str) -> Point:
+def point(name: str, context: int, phase: str, execution: str) -> Point:
+    """The point of a block in bfloat16."""
     return make.point(name, context, phase=phase, execution=execution, dtype="bfloat16")
 
 
@@ -226,7 +227,7 @@ class Device:
                 providers = {op: "torch" if context < edge else "ssmprof"}
             found.append(
                 Measurement(
-                    point=_point(name, context, self.phase, self.execution),
+                    point=point(name, context, self.phase, self.execution),
                     round=number,
                     environment=FINGERPRINT,
                     times_s=tuple(samples[:, index].tolist()),
