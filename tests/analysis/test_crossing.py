@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import planted
 import pytest
@@ -44,6 +46,19 @@ def test_the_curve_measured_on_one_gpu_crosses_where_it_was_seen_to():
     assert one.cost_to_resolve_s is None
 
 
+def test_two_visits_as_they_were_measured_say_the_same():
+    outcomes = []
+    for context, *logs in zip(H200_CONTEXTS.tolist(), *planted.H200_VISITS, strict=True):
+        for number, log in enumerate(logs):
+            for name, other, value in ((A, B, log), (B, A, 0.0)):
+                time_s = 1e-3 * math.exp(value)
+                outcomes.append(measurement(name, context, time_s, round=number, beside=other))
+    (one,) = answer(outcomes).crossings
+    assert (one.low_tokens, one.high_tokens, one.why) == (4352, 4480, "clean")
+    assert (one.indifferent_low_tokens, one.indifferent_high_tokens) == (4352, 5376)
+    assert one.indifferent_except == (5120,)
+
+
 def test_the_same_curve_on_powers_of_two_is_a_matter_of_budget():
     one = only(planted.h200, planted.powers(1024, 16384))
     assert (one.low_tokens, one.high_tokens, one.why) == (4096, 8192, "budget")
@@ -66,8 +81,8 @@ def test_certain_contradictions_make_it_jagged():
 
 
 def test_curves_that_run_side_by_side_cross_slowly():
-    noise = Scatter(level=0.001, slope=0.0, residual=0.001, sample=0.001, slow=0.0)
-    one = only(planted.smooth(6000, 0.02), planted.near(6000, 2.0), noise, visits=5)
+    noise = Scatter(level=0.002, slope=0.0, residual=0.001, sample=0.001, slow=0.0)
+    one = only(planted.smooth(6000, 0.06), planted.near(6000, 2.0), noise, visits=5)
     assert (one.kind, one.why) == ("zone", "slow")
     assert one.context_tokens is None
     assert one.cost_to_resolve_s is None  # no visit makes them differ

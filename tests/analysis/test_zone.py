@@ -68,16 +68,20 @@ def test_a_narrow_lobe_is_two_crossings_where_nothing_follows():
     assert zones("aaabaaa") == [(at(2), at(3)), (at(3), at(4))]
 
 
-def test_an_end_that_is_not_certain_is_none():
-    ((low, high),) = zones("?bb?", 1.1) or [(None, 0)]
-    assert (low, high) == (None, 0)
+def test_an_end_that_nobody_certainly_wins_is_none():
+    every = frozenset((A, B, C))
     three = [
-        standing(1000, "a", "ABC"),
-        Standing(1100, frozenset((B, C)), False, frozenset((A, B, C)), frozenset((C,))),
+        Standing(1000, frozenset((A, C)), False, every),
+        Standing(1100, frozenset((A, B)), False, every),
+        standing(1200, "b", "ABC"),
+        standing(1300, "b", "ABC"),
     ]
-    (one,) = changes(three)[1]
-    assert one.low is not None
-    assert one.after == {B, C}
+    assert [(one.low, one.high) for one in changes([*three[:1], *three[2:]])[1]] == [(1000, 1200)]
+    found = stretches([three[0], standing(1100, "a", "ABC"), *three[2:]])
+    assert [one.names for one in found] == [{A}, {B}]
+    open_end = [*three[:2], Standing(1150, frozenset((B, C)), False, every), *three[2:]]
+    (one,) = changes(open_end)[1]
+    assert (one.before, one.after, one.low, one.high) == ({A}, {B}, None, 1200)
 
 
 def test_an_end_is_certain_only_where_nobody_else_may_win():
