@@ -59,7 +59,8 @@ def format_zone(low: float | None, high: float | None, one: float | None = None)
         known = low if high is None else high
         side = "above" if high is None else "below"
         return "nowhere" if known is None else f"{side} {format_context(known)}"
-    return f"{format_context(low)}-{format_context(high)}"
+    ends = dict.fromkeys((format_context(low), format_context(high)))
+    return "-".join(ends)
 
 
 def format_duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ssmprof"
-BASE = ("records", "spec", "scopes", "units", "families", "chips", "errors")
+BASE = ("records", "spec", "scopes", "units", "limits", "families", "chips", "errors")
 # Part of ssmprof -> the parts it may import. Everything may import itself and the base.
 ALLOWED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(BASE, ()),
@@ -97,12 +97,43 @@ def test_arrows_point_down(path: Path) -> None:
             assert part in (mine, *BASE, *allowed, "__version__"), where
 
 
-def test_planning_uses_only_the_curves_of_the_analysis() -> None:
+def test_planning_uses_only_the_comparison_of_the_analysis() -> None:
     for path in sorted((PACKAGE / "planning").rglob("*.py")):
         for module, line, _ in imports(path):
             if module.startswith("ssmprof.analysis"):
                 used = module.split(".")[2]
-                assert used in ("curves", "findings"), f"{path.name}:{line}: {module}"
+                assert used in ("compare", "findings"), f"{path.name}:{line}: {module}"
+
+
+# Inside the analysis: why and what follows read who wins, never the reverse.
+INSIDE = {"compare": (), "explain": ("compare",), "decide": ("compare", "explain")}
+
+
+@pytest.mark.parametrize("part", INSIDE)
+def test_arrows_inside_the_analysis_point_down(part: str) -> None:
+    for path in sorted((PACKAGE / "analysis" / part).rglob("*.py")):
+        for module, line, _ in imports(path):
+            names = module.split(".")
+            if names[:2] == ["ssmprof", "analysis"] and names[2] in INSIDE:
+                assert names[2] in (part, *INSIDE[part]), f"{path.name}:{line}: {module}"
+
+
+def test_nothing_outside_of_the_comparison_judges_signs() -> None:
+    """Who wins is found once: nobody else takes readings, noise or stretches of winners."""
+    engine = ("sign", "noise", "zone", "envelope", "crossing")
+    allowed = {
+        "decide/decision.py",
+        "explain/dominance.py",
+    }  # a mix of lengths; a share of one half
+    for path in FILES:
+        inside = path.is_relative_to(PACKAGE / "analysis" / "compare")
+        name = path.relative_to(PACKAGE).as_posix()
+        if inside or name.removeprefix("analysis/") in allowed:
+            continue
+        for module, line, _ in imports(path):
+            names = module.split(".")
+            if names[:3] == ["ssmprof", "analysis", "compare"]:
+                assert names[3] not in engine, f"{name}:{line}: {module}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

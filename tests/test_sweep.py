@@ -92,7 +92,7 @@ def test_refinement_brackets_a_crossover_that_algebra_knows(crossing):
     scenario = make.scenario(
         contexts=(512, 4096, 32_768, 131_072),
         refine=Refine(tolerance=0.05, max_extra=16),
-        budget=ONE_ROUND,
+        budget=structs.replace(ONE_ROUND, rounds=2),
     )
     measure = make.power_law(attention=(1.0, 2.0), mamba2=(crossing, 1.0))
     end, journal = swept(scenario, measure, refine=refine, expand=expand)

@@ -159,7 +159,10 @@ class MemoryLaw(Finding, frozen=True, kw_only=True):
 
 
 class EnergyPoint(Finding, frozen=True, kw_only=True):
-    """Energy of one call; per token read in prefill, per token made in decode."""
+    """Energy of one call; per token read in prefill, per token made in decode.
+
+    `origins` holds each (scope, source) it was read from: values of several share no axis.
+    """
 
     conditions: Conditions
     block: str
@@ -168,8 +171,7 @@ class EnergyPoint(Finding, frozen=True, kw_only=True):
     per_token_j: float
     above_idle_j: float | None
     counter_gap: float | None
-    source: str
-    scope: str
+    origins: tuple[tuple[str, str], ...]
 
 
 class ClaimCheck(Finding, frozen=True, kw_only=True):

@@ -20,5 +20,8 @@ def command(run: str | None, form: str | None, output: str | None) -> None:
 
     _, analysis = analysed(run)
     emit(rows.advice(analysis), form, output)
-    for warning in analysis.warnings:
-        say(f"! {warning.text}" + (f" (try: {warning.fix})" if warning.fix else ""))
+    said = dict.fromkeys(
+        (limit.text, limit.fix) for one in analysis.latencies for limit in one.limits
+    )
+    for text, fix in said:
+        say(f"! {text}" + (f" (try: {fix})" if fix else ""))

@@ -25,11 +25,14 @@ def command(
 
     Exits 1 if a point is slower than the gate allows. Example: ssmprof compare main pr --gate 5%
     """
-    from ssmprof.analysis.compare import compare
+    from ssmprof.analysis import analyze
+    from ssmprof.analysis.decide.changes import compare
     from ssmprof.report.tables import Column, Table
+    from ssmprof.report.verdicts import verdicts_of
     from ssmprof.units import format_context, format_time
 
-    found = compare(load_run(before), load_run(after), gate=_share(gate), metric=metric)  # type: ignore[arg-type]
+    runs = load_run(before), load_run(after)
+    found = compare(*runs, gate=_share(gate), metric=metric)  # type: ignore[arg-type]
     rows = tuple(
         {
             "verdict": one.verdict,
@@ -68,6 +71,11 @@ def command(
     counts = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in verdicts)  # type: ignore[arg-type]
     floor = f" (A/A noise floor {found.noise_floor:.1%})" if found.noise_floor is not None else ""
     say(f"{len(found.changes)} points: {counts}{floor}")
+    said = [verdicts_of(run, analyze(run)) for run in runs]
+    for key in said[0].keys() & said[1].keys():
+        was, now = (one[key].sentence for one in said)
+        if key[1] == metric and was != now:
+            say(f"{key[0].label()}: was: {was} Is now: {now}")
     if not found.same_stack:
         say("! the runs differ in device or software; a difference may be theirs")
     for name, missing in (("first", found.only_before), ("second", found.only_after)):

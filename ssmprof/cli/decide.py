@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ssmprof.cli.findings import chosen_facet, facet_options
+from ssmprof.cli.findings import chosen, facet_options
 from ssmprof.cli.options import (
     bytes_type,
     duration_type,
@@ -32,19 +32,18 @@ def command(
 
     Example: ssmprof decide RUN --mix 4K:70%,32K:30% --ttft 500ms
     """
-    from ssmprof.analysis.decide import Limits, decide
-    from ssmprof.report.intervals import of
+    from ssmprof.analysis.decide.decision import Limits, decide
     from ssmprof.report.tables import Column, Table
     from ssmprof.report.words import time_with_interval
 
     loaded = load_run(run)
-    facet = chosen_facet(loaded, phase, batch, execution)
-    found = decide(loaded, facet, _mix(mix), Limits(time_s=limit_s, memory_bytes=limit_bytes))
+    conditions = chosen(loaded, phase, batch, execution)
+    found = decide(loaded, conditions, _mix(mix), Limits(time_s=limit_s, memory_bytes=limit_bytes))
     rows = tuple(
         {
             "block": one.block,
             "expected_s": one.expected_s.value if one.expected_s else None,
-            "shown": time_with_interval(of(one.expected_s)) if one.expected_s else None,
+            "shown": time_with_interval(one.expected_s) if one.expected_s else None,
             "out": one.out,
         }
         for one in found.candidates
@@ -60,9 +59,12 @@ def command(
     if found.choice:
         say(f"Choice: {found.choice}.")
         return EXIT_DONE
-    if found.tied:
+    if found.equal:
+        tie = loaded.scenario.budget.tie
+        say(f"Either: {' and '.join(found.equal)} are equal (within {tie:.0%}).")
+    elif found.unresolved:
         after = f" Measure next: {found.next_point}." if found.next_point else ""
-        say(f"Ambiguous: {' and '.join(found.tied)} are tied.{after}")
+        say(f"Not resolved: {' and '.join(found.unresolved)}.{after}")
     else:
         say("None: no contender meets the limits.")
     return EXIT_FINDING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,14 +11,15 @@ from ssmprof.cli.options import load_run, say
 from ssmprof.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ssmprof.analysis.findings import Analysis, Facet
-    from ssmprof.records import Run
+    from ssmprof.analysis import Analysis
+    from ssmprof.analysis.compare.answer import Answer
+    from ssmprof.records import Conditions, Run
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def facet_options(command: Function) -> Function:
-    """--phase, --batch and --execution narrow a question to a facet."""
+    """--phase, --batch and --execution narrow a question to one set of conditions."""
     for name, kind, text in (
         ("--execution", click.Choice(["graph", "eager"]), "CUDA graph or eager launches."),
         ("--batch", click.INT, "Batch size."),
@@ -36,28 +37,29 @@ def analysed(run: str | None) -> tuple[Run, Analysis]:
     return loaded, analyze(loaded)
 
 
-def matches(facet: Facet, phase: str | None, batch: int | None, execution: str | None) -> bool:
-    """Whether a facet is what the options ask for."""
+def matches(found: Conditions, phase: str | None, batch: int | None, execution: str | None) -> bool:
+    """Whether conditions are what the options ask for."""
     asked = (phase, batch, execution)
-    have = (facet.phase, facet.batch, facet.execution)
+    have = (found.phase, found.batch, found.execution)
     return all(want is None or want == got for want, got in zip(asked, have, strict=True))
 
 
-def chosen_facet(run: Run, phase: str | None, batch: int | None, execution: str | None) -> Facet:
-    """The first facet of the run that the options ask for, named on stderr."""
-    from ssmprof.report.facets import facets
+def chosen(run: Run, phase: str | None, batch: int | None, execution: str | None) -> Conditions:
+    """The first conditions of the run that the options ask for, named on stderr."""
+    from ssmprof.analysis.compare.conditions import by_conditions
 
-    every = facets(run)
-    found = [facet for facet in every if matches(facet, phase, batch, execution)]
+    every = list(by_conditions(run.outcomes, run.environments))
+    found = [one for one in every if matches(one, phase, batch, execution)]
     if not found:
-        have = "; ".join(facet.label() for facet in every) or "nothing"
+        have = "; ".join(one.label() for one in every) or "nothing"
         raise ConfigError("this run has no such points", cause=f"it holds: {have}")
     say(found[0].label())
     return found[0]
 
 
-def say_trust(analysis: Analysis) -> None:
-    """The grade and its reasons, on stderr."""
-    trust = analysis.trust
-    reasons = f": {'; '.join(trust.reasons)}" if trust.reasons else ""
-    say(f"Trust {trust.grade}{reasons}")
+def say_trust(answers: Iterable[Answer]) -> None:
+    """The grade of each answer and the facts that limit it most, on stderr."""
+    from ssmprof.report.text import trust
+
+    for one in answers:
+        say(f"{one.conditions.label()}: {trust(one)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ssmprof.cli.findings import analysed, chosen_facet, facet_options
+from ssmprof.cli.findings import analysed, chosen, facet_options
 from ssmprof.cli.options import emit, run_argument, say, table_options
 from ssmprof.errors import ConfigError, nearest
 
@@ -31,21 +31,21 @@ def command(
 
     Example: ssmprof kernels RUN --model mamba2 --context 32K --top 5
     """
+    from ssmprof.analysis.compare.conditions import device_of
+    from ssmprof.analysis.explain.dominance import CUSTOM
     from ssmprof.report import rows
     from ssmprof.report.words import percent
     from ssmprof.units import format_context, parse_tokens
 
     loaded, analysis = analysed(run)
-    facet = chosen_facet(loaded, phase, batch, execution)
+    conditions = chosen(loaded, phase, batch, execution)
     names = [subject.name for subject in loaded.scenario.blocks]
     if block is not None and block not in names:
         raise ConfigError(f'this run has no contender "{block}"{nearest(block, names)}')
     attributed = {
         (one.point.block, one.point.context)
         for one in loaded.measurements()
-        if one.attribution
-        and (one.point.phase, one.point.batch, one.point.execution)
-        == (facet.phase, facet.batch, facet.execution)
+        if one.attribution and one.point.conditions(device_of(loaded, one)) == conditions
     }
     if not attributed:
         raise ConfigError(
@@ -61,13 +61,14 @@ def command(
     if wanted not in lengths:
         have = ", ".join(format_context(at) for at in lengths) or "none"
         raise ConfigError(f"{block}: no times per kernel at {wanted} tokens", fix=f"one of {have}")
-    table = rows.kernels(loaded, block, wanted, facet, top)
+    table = rows.kernels(loaded, block, wanted, conditions, top)
     say(table.caption)
     emit(table, form, output)
     shares = [
         one
         for one in analysis.shares
-        if (one.facet, one.block, one.context, one.of) == (facet, block, wanted, "device")
+        if (one.conditions, one.block, one.context, one.of) == (conditions, block, wanted, "device")
+        and one.family != CUSTOM
     ]
     shares.sort(key=lambda one: -one.share)
     say("device time: " + ", ".join(f"{one.family} {percent(one.share)}" for one in shares))

@@ -152,9 +152,9 @@ def _measured(run: str | None, form: str | None, output: str | None) -> None:
     rows = tuple(
         {
             "block": point.block,
-            "phase": point.facet.phase,
-            "batch": point.facet.batch,
-            "execution": point.facet.execution,
+            "phase": point.conditions.phase,
+            "batch": point.conditions.batch,
+            "execution": point.conditions.execution,
             "context_tokens": point.context,
             "peak_bytes": point.peak_bytes,
             "predicted_bytes": point.predicted_bytes,
@@ -175,6 +175,6 @@ def _measured(run: str | None, form: str | None, output: str | None) -> None:
     emit(Table("Measured memory", columns, rows), form, output)
     for law in analysis.memory_laws:
         say(
-            f"{law.block} {law.facet.label()}: {format_bytes(law.fixed_bytes)} + "
+            f"{law.block} {law.conditions.label()}: {format_bytes(law.fixed_bytes)} + "
             f"{law.bytes_per_token:,.0f} bytes/token"
         )

@@ -126,7 +126,7 @@ def _printable(text: str) -> str:
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        signs = {"µ": "u", "–": "-", "·": "-", "×": "x", "≈": "~", "…": "...", "²": "2"}
+        signs = {"µ": "u", "–": "-", "·": "-", "×": "x", "≈": "~", "…": "...", "²": "2", "→": "->"}
         text = "".join(signs.get(sign, sign) for sign in text)
         return text.encode(encoding, "replace").decode(encoding)
     return text

@@ -111,7 +111,7 @@ def describe(outcome: Outcome) -> str:
 
 
 def _noise(measured: Measurement) -> str:
-    from ssmprof.analysis.stats import median_order_interval
+    from ssmprof.analysis.compare.estimate import median_order_interval
 
     if len(measured.times_s) < 6:
         return ""

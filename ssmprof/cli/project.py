@@ -24,7 +24,7 @@ def command(
 
     Example: ssmprof project RUN --contexts 1M
     """
-    from ssmprof.analysis.projection import elsewhere, longer
+    from ssmprof.analysis.decide.projection import elsewhere, longer
     from ssmprof.report.tables import Column, Table
     from ssmprof.units import format_context, format_time
 
@@ -36,7 +36,7 @@ def command(
         {
             "device": one.device,
             "block": one.block,
-            "conditions": one.facet.label(),
+            "conditions": one.conditions.label(),
             "context_tokens": one.context,
             "time_s": one.value_s,
             "ci_low_s": one.interval[0] if one.interval else None,

@@ -31,7 +31,7 @@ def command(
     from ssmprof.records import content_hash, encode
     from ssmprof.report import to_html
     from ssmprof.report.again import load_any
-    from ssmprof.report.conclusions import verdicts
+    from ssmprof.report.verdicts import verdicts_of
     from ssmprof.store.folder import merge
 
     paths = [Path(run) if run.endswith(".html") else run_folder(run) for run in runs]
@@ -39,7 +39,8 @@ def command(
     loaded = [load_any(path) for path in paths]
     run = loaded[0] if len(loaded) == 1 else merge(loaded, allow_different=True)
     target = Path(output) if output else _beside(paths)
-    data = to_html(run, identifiers=include_identifiers).encode()
+    analysis = analyze(run)
+    data = to_html(run, analysis, identifiers=include_identifiers).encode()
     if len(data) > _MOST_BYTES and not force:
         raise ConfigError(
             f"{target}: {len(data) / 1e6:.0f} MB are too much for a page",
@@ -56,10 +57,9 @@ def command(
     big = "; large: fewer points would load faster" if len(data) > _WARN_BYTES else ""
     named = "included" if include_identifiers else "redacted"
     say(f"{size}, data sha256 {content_hash(encode(run))[:12]}, identifiers {named}{big}")
-    analysis = analyze(run)
-    for said in list(verdicts(run, analysis).values())[:1]:
+    for said in list(verdicts_of(run, analysis).values())[:1]:
         say(said.sentence)
-    return EXIT_WITHHELD if analysis.trust.withheld else EXIT_DONE
+    return EXIT_WITHHELD if analysis.withheld else EXIT_DONE
 
 
 def _beside(paths: list[Path]) -> Path:

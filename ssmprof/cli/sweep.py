@@ -194,8 +194,8 @@ def _conclude(path: Path, end: End, min_trust: str) -> int:
         say(f"time budget used up. Resume: ssmprof sweep --resume {path}")
     analysis = analyze(run)
     click.echo(summary(run, analysis), nl=False)
-    say(f"Trust {analysis.trust.grade}. Next: ssmprof report {path}")
-    if analysis.trust.withheld or analysis.trust.grade > min_trust:
+    say(f"Next: ssmprof report {path}")
+    if analysis.withheld or analysis.grade > min_trust:
         return EXIT_WITHHELD
     return EXIT_PARTIAL if end == "out-of-time" or _partial(run) else EXIT_DONE
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ssmprof.measure.stopping import Stopping
 from ssmprof.limits import THROTTLED_CLOCK
+from ssmprof.measure.stopping import Stopping
 from ssmprof.records import Clocks, Note, median
 
 Clock = Callable[[], float]

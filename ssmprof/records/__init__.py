@@ -46,7 +46,7 @@ from ssmprof.records.point import (
 __all__ = [
     "WORKLOADS", "Attribution", "Axis", "Calibration", "Check", "Clocks", "Conditions", "Cost",
     "Decode", "Energy", "Environment", "Failure", "FailureReason", "Family", "Host", "Job",
-    "KernelTime", "Level", "Measurement", "Memory", "Note", "NoteKind", "Outcome", "Point", "Prefill", "Route",
-    "Run", "Spread", "TelemetrySample", "Violations", "Workload", "content_hash", "encode",
-    "median",
+    "KernelTime", "Level", "Measurement", "Memory", "Note", "NoteKind", "Outcome", "Point",
+    "Prefill", "Route", "Run", "Spread", "TelemetrySample", "Violations", "Workload",
+    "content_hash", "encode", "median",
 ]  # fmt: skip

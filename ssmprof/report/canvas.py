@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ssmprof.report.facets import Name
+    from ssmprof.report.names import Name
 
 WIDTH_IN = 8.8
 TEXT_PT = 10.0

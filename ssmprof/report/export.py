@@ -75,6 +75,15 @@ def _markdown(run: Run, folder: Path) -> list[Path]:
     return [_write(folder / "summary.md", markdown(run, analyze(run)))]
 
 
+def _answer(run: Run, folder: Path) -> list[Path]:
+    from ssmprof.analysis import analyze
+    from ssmprof.report.exchange import crossover, to_json
+
+    analysis = analyze(run)
+    found = crossover(run, analysis, analysis.latencies)
+    return [_write(folder / "answer.json", to_json(found))]
+
+
 def _chrome_trace(run: Run, folder: Path) -> list[Path]:
     return [_write(folder / "trace.json", json.dumps(chrome_trace(run), separators=(",", ":")))]
 
@@ -156,6 +165,7 @@ EXPORTS: dict[str, Callable[[Run, Path], list[Path]]] = {
     "csv": _csv,
     "jsonl": _jsonl,
     "markdown": _markdown,
+    "answer": _answer,
     "chrome-trace": _chrome_trace,
     "speedscope": _speedscope,
     "sqlite": _sqlite,

@@ -79,6 +79,7 @@ def _view(hero: Hero) -> dict[str, Any]:
     return {
         "key": hero.key,
         "sentence": hero.sentence,
+        "dominance": hero.dominance,
         "conditions": hero.conditions,
         "reading": hero.reading,
         "contexts": hero.contexts,

@@ -123,6 +123,7 @@ class Hero:
     key: str
     label: str
     sentence: str
+    dominance: str
     conditions: str
     svg: str
     linear: str

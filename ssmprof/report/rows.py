@@ -6,13 +6,23 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ssmprof.analysis.findings import Analysis, Crossover, Facet, MemoryLaw
-from ssmprof.records import KernelTime, Measurement, Run, median
-from ssmprof.report.facets import Comparison, device_of
-from ssmprof.report.intervals import over_rounds
-from ssmprof.report.tables import MISSING, Column, Table
-from ssmprof.report.words import interval_of_contexts, percent, time_with_interval
-from ssmprof.units import format_bytes, format_context, format_ratio, format_time, three_digits
+from ssmprof.analysis import Analysis
+from ssmprof.analysis.compare.answer import Answer, Crossing, Pair, Segment
+from ssmprof.analysis.compare.conditions import device_of
+from ssmprof.analysis.findings import CurvePoint, Dominance, MemoryLaw
+from ssmprof.records import Conditions, KernelTime, Measurement, Run, median
+from ssmprof.report.lines import View
+from ssmprof.report.tables import Column, Table
+from ssmprof.report.words import percent, time_with_interval
+from ssmprof.units import (
+    format_bytes,
+    format_context,
+    format_duration,
+    format_ratio,
+    format_time,
+    format_zone,
+    three_digits,
+)
 
 _LAYER = re.compile(r"^(?:model\.)?layers?\.(?:\d+|\*)\.")
 
@@ -24,103 +34,175 @@ def _number(show: Callable[[Any], str], key: str, heading: str) -> Column:
 _FACET = (Column("phase", "phase"), _number(str, "batch", "batch"), Column("execution", "launch"))
 
 
-def _conditions(facet: Facet) -> dict[str, Any]:
+def _conditions(found: Conditions) -> dict[str, Any]:
     return {
-        "device": facet.device,
-        "phase": facet.phase,
-        "batch": facet.batch,
-        "dtype": facet.dtype,
-        "execution": facet.execution,
-        "logits": facet.logits,
+        "device": found.device,
+        "phase": found.phase,
+        "batch": found.batch,
+        "dtype": found.dtype,
+        "execution": found.execution,
+        "logits": found.logits,
     }
 
 
-def crossovers(found: Iterable[Crossover]) -> Table:
-    """Crossovers of every pair: where, how sure, and the measured contexts around it."""
-    rows = [
+_CROSSING = (
+    Column("crossing", "crossing"),
+    Column("metric", "metric"),
+    *_FACET,
+    Column("zone", "zone, tokens"),
+    Column("why", "why"),
+    Column("indifferent", "within the tie"),
+)
+
+
+def crossings(answers: Iterable[Answer]) -> Table:
+    """Where the winner changes, over all contenders: a row per crossing."""
+    rows = [row for one in answers for row in _crossings(one, one.crossings)]
+    return Table("Where the winner changes", _CROSSING, tuple(rows))
+
+
+def pairs(answers: Iterable[Answer]) -> Table:
+    """Crossings of every pair by itself; a pair without one has a row that says so."""
+    rows: list[dict[str, Any]] = []
+    for one in answers:
+        for pair in one.pairs:
+            found = _crossings(one, pair.crossings)
+            rows += found or [_without(one, pair)]
+    return Table("Pairs by themselves", _CROSSING, tuple(rows))
+
+
+def _crossings(answer: Answer, found: Iterable[Crossing]) -> list[dict[str, Any]]:
+    return [
         {
-            "pair": f"{one.winner} > {one.loser}",
-            "winner": one.winner,
-            "loser": one.loser,
-            "metric": one.metric,
-            **_conditions(one.facet),
+            "crossing": f"{one.before} → {one.after}",
+            "before": one.before,
+            "after": one.after,
+            "metric": answer.metric,
+            **_conditions(answer.conditions),
             "kind": one.kind,
-            "context_tokens": one.context,
-            "low_tokens": one.low,
-            "high_tokens": one.high,
-            "ci_low_tokens": one.interval[0] if one.interval else None,
-            "ci_high_tokens": one.interval[1] if one.interval else None,
-            "rounds": one.rounds,
-            "crossover": crossover_words(one),
-            "interval": interval_of_contexts(one.interval) or None,
-            "bracket": _bracket(one),
-            "why": one.why or one.step,
+            "low_tokens": one.low_tokens,
+            "high_tokens": one.high_tokens,
+            "context_tokens": one.context_tokens,
+            "indifferent_low_tokens": one.indifferent_low_tokens,
+            "indifferent_high_tokens": one.indifferent_high_tokens,
+            "why": _why(one),
+            "cost_to_resolve_s": one.cost_to_resolve_s,
+            "contradictions": list(one.contradictions),
+            "step": one.step,
+            "zone": zone_words(one),
+            "indifferent": _indifferent(one),
         }
         for one in found
     ]
-    columns = (
-        Column("pair", "pair"),
-        Column("metric", "metric"),
-        *_FACET,
-        Column("crossover", "crossover"),
-        Column("interval", "95 % CI"),
-        Column("bracket", "measured bracket"),
+
+
+def _without(answer: Answer, pair: Pair) -> dict[str, Any]:
+    """A pair that never changes sides, or of which that is not known."""
+    return {
+        "crossing": f"{pair.block}, {pair.other}",
+        "before": None,
+        "after": None,
+        "metric": answer.metric,
+        **_conditions(answer.conditions),
+        "kind": "none",
+        "low_tokens": pair.segments[0].low_tokens if pair.segments else None,
+        "high_tokens": pair.segments[-1].high_tokens if pair.segments else None,
+        "zone": "; ".join(_segment(one) for one in pair.segments) or "no common length",
+        "why": None,
+        "indifferent": None,
+    }
+
+
+def _segment(one: Segment) -> str:
+    reach = format_zone(one.low_tokens, one.high_tokens)
+    if len(one.winners) == 1:
+        return f"{one.winners[0]} throughout ({reach})"
+    return f"{'equal' if one.equal else 'not resolved'} ({reach})"
+
+
+def zone_words(one: Crossing) -> str:
+    """`4,352-4,480`, `fits up to 32K`, `not resolved below 3,000`."""
+    if one.kind == "capacity":
+        return f"{one.before} fits up to {format_context(one.low_tokens or 0)}"
+    zone = format_zone(one.low_tokens, one.high_tokens)
+    return f"not resolved {zone}" if one.kind == "unresolved" else zone
+
+
+def _why(one: Crossing) -> str:
+    more = f", {format_duration(max(1.0, one.cost_to_resolve_s))}" if one.cost_to_resolve_s else ""
+    return f"{one.why}{more}"
+
+
+def _indifferent(one: Crossing) -> str | None:
+    if one.indifferent_low_tokens is None:
+        return None
+    but = "".join(f" but {format_context(at)}" for at in one.indifferent_except[:2])
+    return f"{format_zone(one.indifferent_low_tokens, one.indifferent_high_tokens)}{but}"
+
+
+def dominances(found: Iterable[Dominance]) -> Table:
+    """From which length a family owns half of the time of a contender."""
+    rows = tuple(
+        {
+            "contender": one.block,
+            "family": one.family,
+            "of": one.of,
+            **_conditions(one.conditions),
+            "kind": one.kind,
+            "low_tokens": one.low_tokens,
+            "high_tokens": one.high_tokens,
+            "peak_share": one.peak_share,
+            "peak_tokens": one.peak_tokens,
+            "zone": format_zone(one.low_tokens, one.high_tokens) if one.high_tokens else None,
+        }
+        for one in found
     )
-    return Table("Where one contender overtakes another", columns, tuple(rows))
+    columns = (
+        Column("contender", "contender"),
+        Column("family", "family"),
+        Column("of", "share of"),
+        *_FACET,
+        Column("kind", "owns half"),
+        Column("zone", "zone, tokens"),
+        _number(percent, "peak_share", "at most"),
+        _number(format_context, "peak_tokens", "at"),
+    )
+    return Table("Who owns half of the time", columns, rows)
 
 
-def crossover_words(one: Crossover) -> str:
-    """`9.3K tokens`, `between 16K and 64K`, `tie 8K-12K`, `none in 512-64K`."""
-    low = format_context(one.low) if one.low else "?"
-    high = format_context(one.high) if one.high else "?"
-    if one.kind == "at" and one.context is not None:
-        return f"between {low} and {high}" if one.wide else f"{format_context(one.context)} tokens"
-    if one.kind == "band":
-        return f"tie at {low}" if low == high else f"tie, {low}–{high}"
-    if one.kind == "never":
-        return f"none in {low}–{high}"
-    if one.kind == "only-one-fits":
-        return f"only {one.winner} fits above {low}"
-    return f"no answer: {one.why or 'not enough was measured'}"
-
-
-def _bracket(one: Crossover) -> str:
-    if one.low is None or one.high is None:
-        return MISSING
-    if one.kind == "never":
-        return f"{one.winner} ahead throughout"
-    return f"{format_context(one.low)}–{format_context(one.high)}"
-
-
-def times(comparison: Comparison, per: str = "call") -> Table:
-    """Every measured value of a facet, one row per context, one column per contender."""
-    names = [curve.name for curve in comparison.curves]
+def times(view: View, per: str = "call", per_token: bool = False) -> Table:
+    """Every measured value of an answer, one row per context, one column per contender."""
+    answer = view.answer
     columns = [
         _number(format_context, "context_tokens", "context"),
-        *(_number(str, name.block, name.label) for name in names),
+        *(_number(str, line.name.block, line.name.label) for line in view.lines),
     ]
-    rows = []
-    for context in comparison.tried:
+    rows: list[dict[str, Any]] = []
+    for context in answer.tried:
         row: dict[str, Any] = {"context_tokens": context}
-        for curve in comparison.curves:
-            block = curve.name.block
-            if context in curve.values:
-                found = over_rounds(list(curve.values[context].values()))
-                row[block] = _shown(comparison, found)
-                row[f"{block}_median"] = curve.at(context)
-                row[f"{block}_low"], row[f"{block}_high"] = found.low, found.high
-            elif context in curve.failures:
-                row[block] = curve.failures[context].reason
+        for line in view.lines:
+            block = line.name.block
+            if context in line.points:
+                point = line.points[context]
+                row[block] = shown(point, per_token)
+                row[f"{block}_value"] = point.estimate.value
+                row[f"{block}_low"], row[f"{block}_high"] = line.span(context)
+            elif context in line.failures:
+                row[block] = line.failures[context]
         rows.append(row)
-    return Table(f"{comparison.metric} per {per}, with 95 % interval", tuple(columns), tuple(rows))
+    caption = f"{answer.metric} per {per}, with 95 % interval"
+    return Table(caption, tuple(columns), tuple(rows))
 
 
-def _shown(comparison: Comparison, found: Any) -> str:
-    if comparison.metric == "latency":
-        return time_with_interval(found)
-    if comparison.metric == "memory":
-        return format_bytes(found.value)
-    return f"{three_digits(found.value * 1e3)} mJ"
+def shown(point: CurvePoint, per_token: bool = False) -> str:
+    """A value as a person reads it; energy per token of the call."""
+    if point.metric in ("latency", "hot-latency"):
+        return time_with_interval(point.estimate)
+    if point.metric == "memory":
+        return format_bytes(point.estimate.value)
+    conditions = point.conditions
+    tokens = (conditions.batch or 1) * (point.context if conditions.phase == "prefill" else 1)
+    return f"{three_digits(point.estimate.value * 1e3 / (tokens if per_token else 1))} mJ"
 
 
 def place(kernel: KernelTime) -> str:
@@ -194,19 +276,18 @@ KERNEL_COLUMNS = (
 )
 
 
-def kernels(run: Run, block: str, context: int, facet: Facet, top: int | None = None) -> Table:
+def kernels(
+    run: Run, block: str, context: int, conditions: Conditions, top: int | None = None
+) -> Table:
     """Per-kernel times of one contender at one context."""
     measured = [
         one
         for one in run.measurements()
         if one.point.block == block
         and one.point.context == context
-        and (one.point.phase, one.point.batch, one.point.execution)
-        == (facet.phase, facet.batch, facet.execution)
-        and (one.point.dtype, one.point.logits) == (facet.dtype, facet.logits)
-        and device_of(run, one) == facet.device
+        and one.point.conditions(device_of(run, one)) == conditions
     ]
-    caption = f"Kernels of {block} at {format_context(context)} tokens, {facet.label()}"
+    caption = f"Kernels of {block} at {format_context(context)} tokens, {conditions.label()}"
     return Table(caption, KERNEL_COLUMNS, tuple(kernel_rows(measured, top)))
 
 
@@ -215,7 +296,7 @@ def launches(analysis: Analysis) -> Table:
     rows = tuple(
         {
             "block": one.block,
-            **_conditions(one.facet),
+            **_conditions(one.conditions),
             "context_tokens": one.context,
             "eager_s": one.eager_s,
             "graph_s": one.graph_s,
@@ -239,17 +320,19 @@ def launches(analysis: Analysis) -> Table:
 
 
 def _phase_first(one: MemoryLaw) -> tuple[bool, int]:
-    return one.facet.phase != "prefill", one.facet.batch
+    return one.conditions.phase != "prefill", one.conditions.batch or 0
 
 
 def memory_laws(analysis: Analysis) -> Table:
     """Fixed bytes, bytes per token, and how far each contender fits."""
     # Graph and eager launches hold the same tensors: one row for both.
-    laws = {(one.block, one.facet.phase, one.facet.batch): one for one in analysis.memory_laws}
+    laws = {
+        (one.block, one.conditions.phase, one.conditions.batch): one for one in analysis.memory_laws
+    }
     rows = tuple(
         {
             "block": one.block,
-            **_conditions(one.facet),
+            **_conditions(one.conditions),
             "fixed_bytes": one.fixed_bytes,
             "bytes_per_token": max(one.bytes_per_token, 0.0),
             "capacity_bytes": one.capacity_bytes,

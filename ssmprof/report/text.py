@@ -1,37 +1,59 @@
-"""The report for a terminal: a table per facet and the verdict below it."""
+"""The answers for a terminal: the sentence, its zones, its times and what limits it."""
 
 from __future__ import annotations
 
-from ssmprof.analysis.findings import Analysis
+from ssmprof.analysis import Analysis
+from ssmprof.analysis.compare.answer import Answer
+from ssmprof.analysis.decide.trust import SHOWN
 from ssmprof.records import Run
 from ssmprof.report import rows
-from ssmprof.report.conclusions import verdicts
-from ssmprof.report.facets import Comparison, compare
+from ssmprof.report.lines import View
 from ssmprof.report.tables import Column, Table, render
+from ssmprof.report.verdict import Verdict, dominance
+from ssmprof.report.verdicts import verdicts_of, views_of
 from ssmprof.units import format_context, format_time
 
 _MOST_COLUMNS = 9
 
 
 def summary(run: Run, analysis: Analysis) -> str:
-    """Median times over context and the verdict, for every facet of the run."""
-    parts = []
-    for facet, said in verdicts(run, analysis).items():
-        table = _times(compare(run, facet))
-        parts.append(f"{facet.label()} on {facet.device}\n{render(table, 'text')}{said.text}\n")
+    """Times over context and the verdict, for every set of conditions."""
+    said, views = verdicts_of(run, analysis), views_of(run, analysis)
+    parts: list[str] = []
+    for one in analysis.latencies:
+        table = _times(views[one.key])
+        head = f"{one.conditions.label()} on {one.conditions.device}"
+        parts.append(f"{head}\n{render(table, 'text')}{said[one.key].text}\n{trust(one)}\n")
     return "\n".join(parts)
 
 
-def _times(comparison: Comparison) -> Table:
-    contexts = _thinned(comparison.tried)
-    lines = []
-    for curve in comparison.curves:
-        row: dict[str, object] = {"block": curve.name.block}
+def told(view: View, said: Verdict) -> str:
+    """One answer in a few lines: the sentence, its notes, dominance and trust."""
+    answer = view.answer
+    lines = [f"{answer.conditions.label()} on {answer.conditions.device}: {said.sentence}"]
+    lines += [f"  {note}" for note in said.notes]
+    if owns := dominance(answer.dominance, view.names):
+        lines.append(f"  {owns}")
+    lines.append(f"  {trust(answer)}")
+    return "\n".join(lines)
+
+
+def trust(answer: Answer) -> str:
+    """The grade and the facts that limit it most."""
+    facts = " ".join(one.text for one in answer.limits[:SHOWN])
+    return f"Trust {answer.grade}. {facts}".strip()
+
+
+def _times(view: View) -> Table:
+    contexts = _thinned(view.answer.tried)
+    lines: list[dict[str, object]] = []
+    for line in view.lines:
+        row: dict[str, object] = {"block": line.name.block}
         for at in contexts:
-            if at in curve.values:
-                row[str(at)] = format_time(curve.at(at))
-            elif at in curve.failures:
-                reason = curve.failures[at].reason
+            if at in line.points:
+                row[str(at)] = format_time(line.at(at))
+            elif at in line.failures:
+                reason = line.failures[at]
                 row[str(at)] = "no fit" if reason in ("out-of-memory", "skipped") else reason
         lines.append(row)
     columns = [Column(str(at), format_context(at), numeric=True) for at in contexts]
@@ -48,16 +70,16 @@ def _thinned(contexts: list[int]) -> list[int]:
 
 def markdown(run: Run, analysis: Analysis) -> str:
     """The same for an issue, a wiki or a CI summary."""
+    said, views = verdicts_of(run, analysis), views_of(run, analysis)
     parts = [f"# {run.scenario.name}\n\n{run.scenario.question}\n"]
-    for facet, said in verdicts(run, analysis).items():
-        table = _times(compare(run, facet))
+    for one in analysis.latencies:
+        table, verdict = _times(views[one.key]), said[one.key]
+        notes = f" {'; '.join(verdict.notes)}." if verdict.notes else ""
         parts.append(
-            f"## {facet.label()} on {facet.device}\n\n{render(table, 'md')}\n**{said.sentence}**"
-            + (f" {'; '.join(said.notes)}." if said.notes else "")
-            + "\n"
+            f"## {one.conditions.label()} on {one.conditions.device}\n\n"
+            f"{render(table, 'md')}\n**{verdict.sentence}**{notes}\n\n{trust(one)}\n"
         )
-    found = [one for one in analysis.crossovers if one.metric == "latency"]
-    if found:
-        parts.append(f"## Crossovers\n\n{render(rows.crossovers(found), 'md')}")
-    parts.append(f"Trust {analysis.trust.grade}. {'; '.join(analysis.trust.reasons)}\n")
+    found = rows.crossings(analysis.latencies)
+    if found.rows:
+        parts.append(f"## Crossings\n\n{render(found, 'md')}")
     return "\n".join(parts)

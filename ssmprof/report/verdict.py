@@ -1,37 +1,49 @@
-"""The verdict of one facet, in one sentence: nobody else in ssmprof words a result.
+"""The verdict of one answer, in one sentence: nobody else in ssmprof words a result.
 
-Says only what the measured contexts carry: never extrapolates, names ties, prefers a bracket to a
-number the data cannot give, and can be withheld. `envelope` finds, this file words.
+`analysis` has found who wins where; this file words it, in at most 120 characters and without any
+statistics. It never extrapolates, prefers a zone to a number the data cannot give, and says why a
+zone is wide.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from ssmprof.analysis.stats import LEAST_ROUNDS
-from ssmprof.report.envelope import TIE, Boundary, Envelope, Segment, compared, envelope
-from ssmprof.report.facets import Comparison, Metric, Name
+from ssmprof.analysis.compare.answer import Answer, Crossing, Segment, Why
+from ssmprof.analysis.findings import Dominance, Metric
+from ssmprof.limits import LEAST_PROCESSES
+from ssmprof.report.lines import View
+from ssmprof.report.names import Names, listed
 from ssmprof.report.words import ratio_with_interval
-from ssmprof.units import format_context
+from ssmprof.units import format_context, format_duration, format_zone
 
-_BEST: dict[Metric, str] = {"latency": "fastest", "energy": "most frugal", "memory": "smallest"}
-_COMPARED: dict[Metric, str] = {"latency": "faster", "energy": "more frugal", "memory": "smaller"}
-_ON: dict[Metric, str] = {"latency": "On latency", "energy": "On energy", "memory": "On memory"}
+MOST_CHARACTERS = 120
+_BEST: dict[Metric, str] = {
+    "latency": "fastest", "hot-latency": "fastest", "energy": "most frugal", "memory": "smallest",
+}  # fmt: skip
+_COMPARED: dict[Metric, str] = {
+    "latency": "faster", "hot-latency": "faster", "energy": "more frugal", "memory": "smaller",
+}  # fmt: skip
 # A switch on another metric is worth a sentence where it is this far from the first (ratio).
 _DISAGREE = 1.25
+_OPENINGS = ("Use", "The", "No", "Not", "At", "Only", "Nothing")  # words that are no names
+_BETWEEN: dict[Why, str] = {
+    "slow": "between them they differ by less than {tie}",
+    "budget": "where between was not measured",
+    "noisy": "between them noise hides who is faster",
+    "jagged": "between them they take turns",
+    "provider": "between them an implementation changes",
+}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The sentence for the heading, notes for the line below it, and what they were made from."""
+    """The sentence for the heading, and notes for the line below it."""
 
     sentence: str
-    notes: tuple[str, ...]
-    envelope: Envelope | None
+    notes: tuple[str, ...] = ()
     withheld: bool = False
-    map_first: bool = False
 
     @property
     def text(self) -> str:
@@ -40,242 +52,334 @@ class Verdict:
         return " ".join((self.sentence, *notes))
 
 
-def verdict(
-    facet: Comparison,
-    *,
-    tie: float = TIE,
-    withheld: str | None = None,
-    others: tuple[Comparison, ...] = (),
-) -> Verdict:
-    """The sentence for one facet. `withheld` is why the data cannot carry one; `others` are the
-    same facet on other metrics, mentioned where they disagree."""
-    if withheld:
-        return Verdict(f"No verdict: {withheld.rstrip('.')}. See Trust.", (), None, withheld=True)
-    measured = [curve for curve in facet.curves if curve.values]
-    if not measured:
-        return Verdict(_nothing(facet), (), None)
-    if len(facet.curves) == 1:
-        return Verdict("Only one contender was measured; nothing to compare.", (), None)
-    found = envelope(facet, tie)
-    sentence = _sentence(facet, found, tie)
-    more = [text for other in others if (text := _disagreement(facet, found, other, tie))]
-    return Verdict(
-        " ".join([sentence, *more[:1]]),
-        tuple(_notes(facet, found)),
-        found,
-        map_first=len(found.segments) > 3,
-    )
+def verdict(view: View, others: Sequence[View] = ()) -> Verdict:
+    """The sentence for one answer; `others` are the same conditions in other metrics."""
+    answer = view.answer
+    if answer.withheld is not None:
+        return Verdict(f"No verdict: {_lower(answer.withheld.text)} See Trust.", (), withheld=True)
+    if not view.measured:
+        return Verdict(_nothing(answer))
+    if len(view.lines) == 1:
+        return Verdict("Only one contender was measured; nothing to compare.")
+    if not answer.segments and answer.least_context > max(answer.contexts):
+        return Verdict(_too_short(answer))
+    if not answer.segments:
+        return Verdict("No common length was measured; nothing to compare.")
+    found, more = _sentences(view)
+    first = _fitting(found, view)
+    extras = [*more, *(text for other in others if (text := _elsewhere(view, other)))]
+    if any(one.kind == "depends-on-clocks" for one in answer.limits):
+        extras.append("This depends on clocks.")
+    sentence = _from_length(answer, first)
+    rest: list[str] = []
+    for text in extras:
+        if len(sentence) + len(text) < MOST_CHARACTERS:
+            sentence = f"{sentence} {text}"
+        else:
+            rest.append(_lower(text).rstrip("."))
+    return Verdict(sentence, (*rest, *_notes(view)))
 
 
-def _nothing(facet: Comparison) -> str:
-    reasons = sorted({failure.reason for c in facet.curves for failure in c.failures.values()})
-    return (
-        f"Nothing was measured: every point ended in {' or '.join(reasons)}."
-        if reasons
-        else ("Nothing was measured yet.")
-    )
+def _fitting(found: Sequence[str], view: View) -> str:
+    """The first of several wordings that is short enough for a heading, the fullest first."""
+    room = MOST_CHARACTERS - (24 if view.answer.least_context else 0)
+    short = [one for one in found if len(one) <= room]
+    return short[0] if short else "The winner changes with the length: the zones below say where."
 
 
-def _sentence(facet: Comparison, found: Envelope, tie: float) -> str:
-    names = {curve.name.block: curve.name for curve in facet.curves}
-    if not found.segments:
-        return "No common length was measured; nothing to compare."
-    only = _only_sentence(found, names)
-    segments, boundaries = _without_capacity(found)
-    if len(segments) > 3 and found.changes > 2:
-        return f"No simple rule: the winner changes {found.changes} times."
-    if len(segments) > 3:
-        return "No simple rule: contenders are tied over much of the range."
-    if not segments:
-        return only or "Only one contender was measured; nothing to compare."
-    if len(segments) == 1:
-        return _one_segment(facet, found, segments[0], names, only, tie)
-    text = _several(segments, boundaries, names)
-    return f"{text} {only}" if only else text
+def dominance(found: Iterable[Dominance], names: Names) -> str:
+    """From which length the scans own half of the device time, contender by contender."""
+    mine = [one for one in found if one.of == "device" and one.family == "scan"]
+    never = [one for one in mine if one.kind == "never"]
+    texts = [_owns(one, names) for one in mine if one.kind != "never"]
+    if never:
+        most = max(never, key=lambda one: one.peak_share)
+        who = listed([names[one.block].phrase for one in never if one.block in names] or ["any"])
+        texts.append(
+            f"in {who} they never do (at most {most.peak_share:.0%}, "
+            f"at {format_context(most.peak_tokens)})"
+        )
+    return f"Scan kernels own half of the device time: {'; '.join(texts)}." if texts else ""
 
 
-def _without_capacity(found: Envelope) -> tuple[tuple[Segment, ...], tuple[Boundary, ...]]:
-    """Segments won in a comparison: a last one that nobody else fits is the `only` sentence's."""
-    if found.only is None:
-        return found.segments, found.boundaries
-    limit = found.only[1]
-    kept = tuple(
-        Segment(s.blocks, s.first, min(s.last, limit)) for s in found.segments if s.first <= limit
-    )
-    return kept, found.boundaries[: max(0, len(kept) - 1)]
-
-
-def _only_sentence(found: Envelope, names: dict[str, Name]) -> str | None:
-    if found.only is None:
+def resolving(one: Crossing) -> str | None:
+    """What deciding a zone would cost, where that would help."""
+    if one.cost_to_resolve_s is None:
         return None
-    block, limit = found.only
-    return f"Only {names[block].phrase} fits above {format_context(limit)} on this device."
+    return f"about {format_duration(max(1.0, one.cost_to_resolve_s))} more would decide it"
 
 
-def _one_segment(
-    facet: Comparison,
-    found: Envelope,
-    segment: Segment,
-    names: dict[str, Name],
-    only: str | None,
-    tie: float,
-) -> str:
-    contexts = [at for at in found.ties if segment.first <= at <= segment.last]
-    if len(contexts) == 1 and not only:
-        return _one_context(facet, segment, names)
-    reach = f"({format_context(segment.first)} to {format_context(segment.last)})"
-    if segment.tied:
-        return " ".join(filter(None, [_tie_everywhere(facet, found, segment, names, tie), only]))
-    winner = names[segment.blocks[0]].opening
-    text = f"{winner} is {_BEST[facet.metric]} at every length measured {reach}."
-    return f"{text} {only or 'No crossover in range.'}"
+def _owns(one: Dominance, names: Names) -> str:
+    who = names[one.block].phrase if one.block in names else one.block
+    zone = format_zone(one.low_tokens, one.high_tokens)
+    where = {
+        "throughout": "at every length",
+        "from": f"from {zone} tokens on",
+        "up-to": f"up to {zone} tokens",
+        "several": f"in parts of {zone} tokens",
+        "unresolved": f"not resolved (at most {one.peak_share:.0%})",
+    }
+    return f"in {who} {where[one.kind]}"
 
 
-def _tie_everywhere(
-    facet: Comparison, found: Envelope, segment: Segment, names: dict[str, Name], tie: float
-) -> str:
-    blocks = segment.blocks
-    everyone = len(blocks) == sum(bool(curve.values) for curve in facet.curves)
-    who = _count(len(blocks)) if everyone else _listed([names[block] for block in blocks])
-    tied = [facet.curve(block) for block in blocks]
-    lengths = [at for at in found.ties if segment.first <= at <= segment.last]
-    values = [[curve.at(at) for curve in tied if at in curve.values] for at in lengths]
-    close = all(max(here) <= min(here) * (1 + tie) for here in values)
-    if close:
-        return f"No difference: {who} are within {tie * 100:.0f} % at every length measured."
-    return f"No difference shown: {who} cannot be told apart within their intervals at any length."
+def _lower(text: str) -> str:
+    return text[0].lower() + text[1:]
 
 
-def _one_context(facet: Comparison, segment: Segment, names: dict[str, Name]) -> str:
-    at = segment.first
-    where = f"At {format_context(at)} tokens"
-    if segment.tied:
-        return f"{where} {_listed([names[block] for block in segment.blocks])} are tied."
-    ranked = sorted((c for c in facet.curves if at in c.values), key=lambda c: c.at(at))
-    lead = compared(facet, at)
-    if lead is None:
-        return f"{where} only {ranked[0].name.phrase} fits on this device."
+def _from_length(answer: Answer, text: str) -> str:
+    """Published runs decide from some length on, and say so."""
+    if not answer.least_context:
+        return text
+    opening, _, rest = text.partition(" ")
+    opening = opening.lower() if opening in _OPENINGS else opening
+    return f"From {format_context(answer.least_context)} tokens on: {opening} {rest}"
+
+
+def _nothing(answer: Answer) -> str:
+    reasons = sorted({reason for found in answer.failures.values() for reason in found.values()})
+    if reasons:
+        return f"Nothing was measured: every point ended in {' or '.join(reasons)}."
+    return "Nothing was measured yet."
+
+
+def _too_short(answer: Answer) -> str:
     return (
-        f"{where} {ranked[0].name.phrase} is {ratio_with_interval(lead)} "
-        f"{_COMPARED[facet.metric]} than {ranked[1].name.phrase}."
+        f"No finding: every length was shorter than {format_context(answer.least_context)} tokens, "
+        "where these times do not compare."
+    )
+
+
+def _sentences(view: View) -> tuple[list[str], list[str]]:
+    """Wordings of the main sentence, the fullest first, and what may follow it."""
+    answer = view.answer
+    more: list[str] = []
+    segments, crossings = list(answer.segments), list(answer.crossings)
+    if answer.alone is not None:
+        block, limit = answer.alone
+        who = view.names[block].phrase
+        more.append(f"Only {who} fits above {format_context(limit)} tokens on this device.")
+        segments, crossings = _below(segments, crossings, limit)
+    if not segments:
+        return more[:1], more[1:]
+    switches = [one for one in crossings if one.kind != "unresolved"]
+    if len(segments) > 3:
+        changes = len(switches)
+        if changes > 2:
+            return [f"No simple rule: the winner changes {changes} times."], more
+        return ["No simple rule: over much of the range no winner is certain."], more
+    if len(segments) == 1:
+        return _one_segment(view, segments[0]), more
+    told, tail = _several(view, segments, crossings)
+    return [f"Use {told}{tail}.", f"Use {told}."], more
+
+
+def _below(
+    segments: list[Segment], crossings: list[Crossing], limit: int
+) -> tuple[list[Segment], list[Crossing]]:
+    """What was won in a comparison: a last segment that nobody else fits is a sentence of its own.
+
+    A last segment that begins before the limit stays.
+    """
+    kept = [one for one in segments if one.low_tokens <= limit]
+    cut = [one for one in crossings if one.kind != "capacity" or (one.high_tokens or 0) <= limit]
+    return kept, cut
+
+
+def _one_segment(view: View, segment: Segment) -> list[str]:
+    answer = view.answer
+    low, high = segment.low_tokens, segment.high_tokens
+    reach = f"({format_context(low)} to {format_context(high)})"
+    names = [view.names[block] for block in segment.winners]
+    if low == high:
+        return [_one_context(view, segment), "The zones below say who is ahead."]
+    if segment.equal:
+        counted = _count(len(names), view)
+        who = listed([name.phrase for name in names]) if counted is None else counted
+        rest = f"are within {answer.tie:.0%} at every length measured {reach}."
+        many = f"{len(names)} contenders"
+        return [f"No difference: {who} {rest}", f"No difference: {many} {rest}"]
+    if len(names) > 1:
+        return [f"Not resolved: noise hides who is {_BEST[answer.metric]} {reach}."]
+    best, opening = _BEST[answer.metric], names[0].opening
+    if segment.unsure:
+        at = listed([format_context(one) for one in segment.unsure[:3]])
+        more = "" if len(segment.unsure) <= 3 else " and more"
+        return [
+            f"{opening} is {best} {reach}; at {at}{more} that is not certain.",
+            f"{opening} is {best} {reach}; at {len(segment.unsure)} lengths not certainly.",
+        ]
+    return [
+        f"{opening} is {best} at every length measured {reach}.",
+        f"{opening} is {best} {reach}.",
+    ]
+
+
+def _count(number: int, view: View) -> str | None:
+    """`both`, `all three`, where these are all contenders."""
+    if number != len(view.measured):
+        return None
+    return {2: "both", 3: "all three", 4: "all four", 5: "all five"}.get(number, f"all {number}")
+
+
+def _one_context(view: View, segment: Segment) -> str:
+    answer, at = view.answer, segment.low_tokens
+    where = f"At {format_context(at)} tokens"
+    here = view.here(at)
+    if len(here) == 1:
+        return f"{where} only {here[0].name.phrase} fits on this device."
+    who = listed([view.names[block].phrase for block in segment.winners])
+    if segment.equal:
+        return f"{where} {who} are equal (within {answer.tie:.0%})."
+    if len(segment.winners) > 1:
+        return f"{where} it is not resolved who is {_BEST[answer.metric]}: {who}."
+    lead = next(one.lead for one in answer.standings if one.context == at)
+    assert lead is not None, "two contenders were measured there"
+    return (
+        f"{where} {here[0].name.phrase} is {ratio_with_interval(lead)} "
+        f"{_COMPARED[answer.metric]} than {here[1].name.phrase}."
     )
 
 
 def _several(
-    segments: tuple[Segment, ...], boundaries: tuple[Boundary, ...], names: dict[str, Name]
-) -> str:
-    """Two or three segments. A tie at an end is said as one; a wide bracket is given as one."""
+    view: View, segments: Sequence[Segment], crossings: Sequence[Crossing]
+) -> tuple[str, str]:
+    """Two or three segments, and a tail: ends without one winner, or why a zone is wide."""
+    names = view.names
     parts: list[str] = []
     tail = ""
+    zones = [one for one in crossings if one.kind != "unresolved"]
     for index, segment in enumerate(segments):
-        start = _edge(boundaries[index - 1], 1) if index else None
-        end = _edge(boundaries[index], 0) if index < len(boundaries) else None
-        who = [names[block] for block in segment.blocks]
-        unit = " tokens" if index == 0 else ""
-        if segment.tied and end is None:
-            tail = f"; above that {_listed(who)} are tied"
-        elif start is None:
-            parts.append(f"{_either(who)} {_reach(segment, boundaries[0])} {end}{unit}")
-        elif end is None:
-            word = "from" if boundaries[-1].wide else "above"
-            parts.append(f"{_either(who)} {word} {start}")
+        who = listed([names[block].phrase for block in segment.winners], "or")
+        before = _between_segments(segments, zones, index - 1)
+        after = _between_segments(segments, zones, index)
+        unit = " tokens" if not parts else ""
+        if len(segment.winners) > 1 and not segment.equal:
+            where = (
+                f"below {format_context(segments[1].low_tokens)}"
+                if index == 0
+                else f"from {format_context(segment.low_tokens)} on"
+            )
+            tail += f"; {where} noise hides who is {_BEST[view.answer.metric]}"
+            continue
+        if segment.equal and index == len(segments) - 1:
+            tail += f"; from {format_context(segment.low_tokens)} on {_equal(view, segment)}"
+            continue
+        if index == 0:
+            parts.append(f"{who} {_until(segment, after)}{unit}")
+        elif after is None and index == len(segments) - 1:
+            parts.append(f"{who} {_from(segment, before)}{unit}")
         else:
-            parts.append(f"{_either(who)} from {start} to {end}")
-    wide = [boundary for boundary in boundaries if boundary.wide]
-    if len(boundaries) == 1 and wide and not tail:
-        low, high = (format_context(at) for at in wide[0].bracket)
-        tail = f"; the switch is between {low} and {high}"
-    return f"Use {', '.join(parts)}{tail}."
+            start, end = _edge(before, segment.low_tokens, 1), _edge(after, segment.high_tokens, 0)
+            reach = f"at {start}" if start == end else f"from {start} to {end}"
+            parts.append(f"{who} {reach}{unit}")
+    wide = [one for one in zones if one.kind == "zone" and one.context_tokens is None]
+    if len(zones) == 1 and wide and not tail:
+        tail = _why(view, wide[0])
+    joined = " and ".join(parts) if len(parts) == 2 and wide else ", ".join(parts)
+    return joined, tail
 
 
-def _reach(segment: Segment, boundary: Boundary) -> str:
-    """How a first segment ends: at a crossover, at a measured length, or at its only length."""
-    if boundary.wide:
-        return "up to"
-    if boundary.context is not None:
-        return "below"
-    return "at" if segment.first == segment.last else "up to"
+def _between_segments(
+    segments: Sequence[Segment], zones: Sequence[Crossing], index: int
+) -> Crossing | None:
+    """The zone between one segment and the next."""
+    if not 0 <= index < len(segments) - 1:
+        return None
+    left, right = segments[index], segments[index + 1]
+    return next(
+        (
+            one
+            for one in zones
+            if one.before in left.winners
+            and one.after in right.winners
+            and (one.high_tokens or 0) <= right.high_tokens
+            and left.low_tokens <= (one.low_tokens or left.low_tokens)
+        ),
+        None,
+    )
 
 
-def _edge(boundary: Boundary, side: int) -> str:
-    """The switch as the sentence writes it: two digits of the root, or an end of a wide bracket."""
-    if boundary.context is None or boundary.wide:
-        return format_context(boundary.bracket[0 if boundary.context is None else side])
-    return format_switch(boundary.context)
+def _edge(zone: Crossing | None, measured: int, side: int) -> str:
+    """The one number of a zone, else its end on this side, else a measured length."""
+    if zone is None:
+        return format_context(measured)
+    if zone.context_tokens is not None:
+        return format_context(zone.context_tokens)
+    return format_context((zone.low_tokens, zone.high_tokens)[side] or measured)
 
 
-def format_switch(tokens: float) -> str:
-    """A crossover as a heading writes it: two digits, since no third one is ever certain."""
-    unit = 2**20 if tokens >= 2**20 else 2**10 if tokens >= 2**10 else 1
-    scaled = tokens / unit
-    digits = 1 - math.floor(math.log10(scaled)) if scaled > 0 else 0
-    return format_context(round(scaled, digits) * unit)
+def _until(segment: Segment, zone: Crossing | None) -> str:
+    """How a first segment ends: below a crossing, up to a measured length, at its only one."""
+    if zone is not None and zone.kind == "zone":
+        return f"below {_edge(zone, segment.high_tokens, 0)}"
+    only = segment.low_tokens == segment.high_tokens
+    return f"{'at' if only else 'up to'} {format_context(segment.high_tokens)}"
 
 
-def _count(number: int) -> str:
-    return {2: "both", 3: "all three", 4: "all four", 5: "all five"}.get(number, f"all {number}")
+def _from(segment: Segment, zone: Crossing | None) -> str:
+    if zone is not None and zone.kind == "zone":
+        return "above" if zone.context_tokens is not None else f"above {_edge(zone, 0, 1)}"
+    return f"from {format_context(segment.low_tokens)}"
 
 
-def _listed(who: list[Name]) -> str:
-    phrases = [name.phrase for name in who]
-    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+def _equal(view: View, segment: Segment) -> str:
+    return f"{listed([view.names[block].phrase for block in segment.winners])} are equal"
 
 
-def _either(who: list[Name]) -> str:
-    return " or ".join(name.phrase for name in who)
+def _why(view: View, zone: Crossing) -> str:
+    text = _BETWEEN.get(zone.why)
+    return f"; {text.format(tie=f'{view.answer.tie:.0%}')}" if text else ""
 
 
-def _notes(facet: Comparison, found: Envelope) -> list[str]:
-    notes = []
-    if any(len(rounds) < LEAST_ROUNDS for c in facet.curves for rounds in c.values.values()):
-        notes.append(f"fewer than {LEAST_ROUNDS} rounds at some points: ranges, no intervals")
-    ties = [
-        f"{format_context(zone.first)}–{format_context(zone.last)}"
-        if zone.first != zone.last
-        else format_context(zone.first)
-        for zone in found.zones
-    ]
-    if ties:
-        notes.append(f"ties at {', '.join(ties)}")
-    for boundary in found.boundaries:
-        if boundary.capacity:
-            gone = facet.curve(boundary.before).name
-            notes.append(f"{gone.phrase} does not fit above {format_context(boundary.bracket[0])}")
-    longest = max(facet.contexts)
-    for curve in facet.curves:
-        reach = max(curve.values, default=0)
-        if 0 < reach < longest and not facet.absent(curve.name.block, longest):
-            notes.append(f"{curve.name.phrase} measured up to {format_context(reach)} only")
+def _notes(view: View) -> list[str]:
+    answer = view.answer
+    notes: list[str] = []
+    processes = min((one.estimate.rounds for one in answer.curves), default=0)
+    if processes < LEAST_PROCESSES and not any(
+        one.kind == "few-processes" for one in answer.limits
+    ):
+        notes.append(f"fewer than {LEAST_PROCESSES} processes at some points: ranges, no intervals")
+    for one in answer.crossings:
+        if one.kind == "zone" and one.context_tokens is not None:
+            notes.append(f"the switch lies at {format_zone(one.low_tokens, one.high_tokens)}")
+        if one.indifferent_low_tokens is not None:
+            zone = format_zone(one.indifferent_low_tokens, one.indifferent_high_tokens)
+            notes.append(f"within {answer.tie:.0%} at {zone}")
+        if one.kind == "capacity":
+            gone = view.names[one.before].phrase
+            notes.append(f"{gone} does not fit above {format_context(one.low_tokens or 0)}")
+        if more := resolving(one):
+            notes.append(more)
+    longest = max(answer.contexts, default=0)
+    absent = {name for one in answer.standings if one.context == longest for name in one.absent}
+    for line in view.measured:
+        if line.contexts[-1] < longest and line.name.block not in absent:
+            reach = format_context(line.contexts[-1])
+            notes.append(f"{line.name.phrase} was measured up to {reach} only")
     return list(dict.fromkeys(notes))
 
 
-def _disagreement(facet: Comparison, found: Envelope, other: Comparison, tie: float) -> str | None:
+def _elsewhere(view: View, other: View) -> str | None:
     """What another metric says, where its first switch differs from this one's."""
-    if other.metric == facet.metric or sum(bool(c.values) for c in other.curves) < 2:
+    mine, theirs = view.answer, other.answer
+    if theirs.metric == mine.metric or len(other.measured) < 2 or not theirs.segments:
         return None
-    theirs = envelope(other, tie)
-    if not theirs.segments or not found.segments:
+    here, there = _first_switch(mine), _first_switch(theirs)
+    on = f"On {theirs.metric}"
+    if here and there and (here.before, here.after) == (there.before, there.after):
+        ends = [(one.low_tokens or 0, one.high_tokens or 0) for one in (here, there)]
+        if ends[1][1] * _DISAGREE < ends[0][0] or ends[1][0] > ends[0][1] * _DISAGREE:
+            when = "earlier" if ends[1][1] < ends[0][0] else "later"
+            zone = format_zone(there.low_tokens, there.high_tokens, there.context_tokens)
+            return f"{on} the switch comes {when}, at {zone}."
         return None
-    on = _ON[other.metric]
-    mine = _first_switch(found)
-    here = _first_switch(theirs)
-    if here and mine and (here[0], here[1]) == (mine[0], mine[1]):
-        distance = here[2] / mine[2]
-        if 1 / _DISAGREE < distance < _DISAGREE:
+    if len(theirs.segments) == 1 and len(theirs.segments[0].winners) == 1:
+        winner = theirs.segments[0].winners[0]
+        if len(mine.segments) == 1 and mine.segments[0].winners == (winner,):
             return None
-        when = "earlier" if distance < 1 else "later"
-        return f"{on} the switch comes {when}, at {format_switch(here[2])}."
-    if len(theirs.segments) == 1 and not theirs.segments[0].tied:
-        winner = theirs.segments[0].blocks[0]
-        if len(found.segments) == 1 and found.segments[0].blocks[0] == winner:
-            return None
-        name = next(curve.name for curve in other.curves if curve.name.block == winner)
-        return f"{on}, {name.phrase} is best at every length measured."
+        return f"{on}, {view.names[winner].phrase} is best at every length measured."
     return None
 
 
-def _first_switch(found: Envelope) -> tuple[str, str, float] | None:
-    for (left, right), boundary in zip(pairwise(found.segments), found.boundaries, strict=True):
-        if boundary.context is not None and not left.tied and not right.tied:
-            return boundary.before, boundary.after, boundary.context
-    return None
+def _first_switch(answer: Answer) -> Crossing | None:
+    return next((one for one in answer.crossings if one.kind == "zone"), None)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ssmprof.analysis.findings import Facet
-from ssmprof.records import Environment, Measurement, Run
-from ssmprof.report.intervals import Interval
+from ssmprof.analysis.compare.answer import RatioPoint
+from ssmprof.analysis.findings import Estimate
+from ssmprof.records import Conditions, Environment, Measurement, Run
 from ssmprof.spec import Phase
-from ssmprof.units import format_context, format_ratio, format_time
+from ssmprof.units import format_ratio, format_time
 
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _EXECUTIONS = {"graph": "CUDA graph", "eager": "eager"}
 _LOGITS = {"none": "no logits", "last": "last logits", "all": "all logits"}
 
 
-def conditions(facet: Facet, environment: Environment | None) -> list[str]:
+def conditions(found: Conditions, environment: Environment | None) -> list[str]:
     """What a comparison holds fixed: `Prefill`, `batch 1`, `bf16`, `CUDA graph`, `no logits`."""
     cpu = environment is not None and environment.kind == "cpu"
     return [
-        facet.phase.capitalize(),
-        f"batch {facet.batch}",
-        _DTYPES.get(facet.dtype, facet.dtype),
-        "CPU, wall clock" if cpu else _EXECUTIONS.get(facet.execution, facet.execution),
-        _LOGITS.get(facet.logits, facet.logits),
+        found.phase.capitalize(),
+        f"batch {found.batch}",
+        _DTYPES.get(found.dtype, found.dtype),
+        "CPU, wall clock" if cpu else _EXECUTIONS.get(found.execution, found.execution),
+        _LOGITS.get(found.logits, found.logits),
     ]
 
 
@@ -45,31 +45,27 @@ def providers(measured: Iterable[Measurement], phase: Phase) -> str:
     return ", ".join(f"{op} {'/'.join(sorted(names))}" for op, names in sorted(seen.items()))
 
 
-def interval_of_contexts(interval: tuple[float, float] | None) -> str:
-    """`[8.9K, 9.7K]`, or nothing where there is none."""
-    return f"[{format_context(interval[0])}, {format_context(interval[1])}]" if interval else ""
-
-
-def time_with_interval(found: Interval) -> str:
+def time_with_interval(found: Estimate) -> str:
     """`349 ms [346, 352]`, the bounds in the unit of the value; a range is called one."""
     text = format_time(found.value)
     number, unit = text.rsplit(" ", 1)
     plain = float(number.replace(",", ""))
     scale = found.value / plain if plain else 1.0
     digits = len(number.partition(".")[2])
-    low, high = (f"{bound / scale:,.{digits}f}" for bound in (found.low, found.high))
-    return f"{number} {unit}{_bounds(found, low, high)}"
+    bounds = found.interval or found.spread
+    low, high = (f"{bound / scale:,.{digits}f}" for bound in bounds)
+    return f"{number} {unit}{_bounds(found.interval is not None, low, high)}"
 
 
-def ratio_with_interval(found: Interval) -> str:
-    """`6.8x [6.7, 6.9]`."""
-    low, high = (format_ratio(bound)[:-1] for bound in (found.low, found.high))
-    return f"{format_ratio(found.value)}{_bounds(found, low, high)}"
+def ratio_with_interval(found: RatioPoint) -> str:
+    """`6.8x [6.7, 6.9]`: the interval is the one that decides the sign."""
+    low, high = (format_ratio(bound)[:-1] for bound in found.interval)
+    return f"{format_ratio(found.ratio)} [{low}, {high}]"
 
 
-def _bounds(found: Interval, low: str, high: str) -> str:
-    """An interval in brackets; too few rounds for one give a range in words, or nothing."""
-    if found.confident:
+def _bounds(confident: bool, low: str, high: str) -> str:
+    """An interval in brackets; too few processes for one give a range in words, or nothing."""
+    if confident:
         return f" [{low}, {high}]"
     return "" if low == high else f" (range {low} to {high})"
 

@@ -52,7 +52,7 @@ def _format_2(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _note(note: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
-    """Early runs called a power limit at any clock throttled; later ones said the clock in words."""
+    """Early runs called any power limit throttled; later ones said the clock in words."""
     if note["kind"] not in ("throttled", "power-cap"):
         return note
     clock = _CLOCK.search(note["text"])

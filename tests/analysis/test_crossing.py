@@ -8,7 +8,7 @@ import numpy as np
 import planted
 import pytest
 from make import attribution, failure, measurement
-from planted import A, B, H200_CONTEXTS, Device, Scatter
+from planted import H200_CONTEXTS, A, B, Device, Scatter
 
 from ssmprof.analysis.compare.answer import Answer, Crossing
 from ssmprof.analysis.compare.build import answers

@@ -19,11 +19,13 @@ from make import (
     scenario,
 )
 
-from ssmprof.analysis import analyze, claims, frame, static_claims
-from ssmprof.analysis.compare import compare
-from ssmprof.analysis.curves import facets
-from ssmprof.analysis.decide import Limits, at, decide
-from ssmprof.analysis.projection import elsewhere, longer
+from ssmprof.analysis import analyze, frame
+from ssmprof.analysis.compare.conditions import by_conditions
+from ssmprof.analysis.compare.curve import between
+from ssmprof.analysis.decide import claims, static_claims
+from ssmprof.analysis.decide.changes import compare
+from ssmprof.analysis.decide.decision import Limits, decide
+from ssmprof.analysis.decide.projection import elsewhere, longer
 from ssmprof.errors import ConfigError
 from ssmprof.spec import Budget
 
@@ -39,9 +41,9 @@ def sweep(laws=CROSS, contexts=CONTEXTS, seed=0, factor=1.0, **noise):
     return measured(asked, power_law(seed=seed, **noise, **scaled))
 
 
-def only_facet(example):
-    (facet,) = facets(example.outcomes, example.environments)
-    return facet
+def only(example):
+    (conditions,) = by_conditions(example.outcomes, example.environments)
+    return conditions
 
 
 # Decisions
@@ -49,8 +51,8 @@ def only_facet(example):
 
 def test_a_mix_of_short_contexts_is_decided_for_attention_and_of_long_for_mamba():
     example = sweep()
-    short = decide(example, only_facet(example), {1024: 0.9, 2048: 0.1})
-    long = decide(example, only_facet(example), {32768: 1.0})
+    short = decide(example, only(example), {1024: 0.9, 2048: 0.1})
+    long = decide(example, only(example), {32768: 1.0})
     assert (short.choice, long.choice) == ("attention", "mamba2")
     assert short.next_point is None
     assert short.candidates[0].expected_s.value == pytest.approx(
@@ -58,21 +60,55 @@ def test_a_mix_of_short_contexts_is_decided_for_attention_and_of_long_for_mamba(
     )
 
 
-def test_at_the_crossover_the_choice_is_a_tie_and_the_next_measurement_is_named():
-    example = sweep()
-    tie = decide(example, only_facet(example), {8000: 1.0})
-    assert tie.choice is None
-    assert set(tie.tied) == {"attention", "mamba2"}
-    assert "7.81K" in tie.next_point
+def test_at_the_crossover_nobody_is_chosen_and_the_next_measurement_is_named():
+    example = sweep(between=0.03)
+    found = decide(example, only(example), {8000: 1.0})
+    assert found.choice is None
+    assert set(found.unresolved) == {"attention", "mamba2"}
+    assert "8,000" in found.next_point
+
+
+def test_contenders_within_the_tie_are_equal_and_not_unresolved():
+    example = sweep(laws={"attention": (1.0, 1.0), "mamba2": (1.002, 1.0)}, between=0.001)
+    found = decide(example, only(example), {4096: 1.0})
+    assert (found.choice, found.unresolved, found.next_point) == (None, (), None)
+    assert set(found.equal) == {"attention", "mamba2"}
+
+
+def test_a_measured_length_is_decided_as_the_answer_says():
+    example = sweep(between=0.02)
+    (answer,) = analyze(example).latencies
+    for standing in answer.standings:
+        found = decide(example, only(example), {standing.context: 1.0})
+        winners = {found.choice} if found.choice else {*found.equal, *found.unresolved}
+        assert winners >= set(standing.winners)
+        if len(winners) > len(standing.winners):  # certain, but nothing to act on
+            assert found.equal
+
+
+def test_an_interpolated_length_is_surer_the_smoother_the_curve():
+    """A jag of 20 % at one length makes the choice beside it uncertain."""
+
+    def jagged(jag):
+        outcomes = []
+        for one in sweep(between=0.001).measurements():
+            bump = jag if (one.point.block, one.point.context) == ("mamba2", 4096) else 1.0
+            times = tuple(time * bump for time in one.times_s)
+            outcomes.append(measurement(point=one.point, round=one.round, times_s=times))
+        return run(*outcomes, asked=scenario(*CROSS, contexts=CONTEXTS, budget=FIVE))
+
+    smooth, rough = jagged(1.0), jagged(1.2)
+    assert decide(smooth, only(smooth), {7400: 1.0}).choice == "attention"
+    assert decide(rough, only(rough), {7400: 1.0}).choice is None
 
 
 def test_a_contender_that_breaks_a_limit_is_out_with_the_reason():
     example = sweep(noise=0.0, between=0.0)
-    found = decide(example, only_facet(example), {4096: 1.0}, Limits(time_s=0.02))
+    found = decide(example, only(example), {4096: 1.0}, Limits(time_s=0.02))
     assert found.choice == "attention"
     (out,) = (one for one in found.candidates if one.out)
     assert (out.block, out.out) == ("mamba2", "32.8 ms at 4K")
-    memory_limit = decide(example, only_facet(example), {4096: 1.0}, Limits(memory_bytes=1))
+    memory_limit = decide(example, only(example), {4096: 1.0}, Limits(memory_bytes=1))
     assert memory_limit.choice is None
     assert all("not known" in one.out for one in memory_limit.candidates)
 
@@ -80,22 +116,22 @@ def test_a_contender_that_breaks_a_limit_is_out_with_the_reason():
 def test_a_contender_that_does_not_fit_is_out():
     asked = scenario(contexts=CONTEXTS, budget=FIVE)
     example = measured(asked, dies_above(20_000, power_law(**CROSS), only="mamba2"))
-    found = decide(example, only_facet(example), {1024: 0.9, 32768: 0.1})
+    found = decide(example, only(example), {1024: 0.9, 32768: 0.1})
     assert found.choice == "attention"
 
 
 def test_nothing_is_extrapolated():
     example = sweep()
     with pytest.raises(ConfigError, match="128K tokens were not measured"):
-        decide(example, only_facet(example), {131072: 1.0})
+        decide(example, only(example), {131072: 1.0})
     with pytest.raises(ConfigError, match="empty"):
-        decide(example, only_facet(example), {})
+        decide(example, only(example), {})
 
 
 def test_interpolation_is_exact_for_power_laws():
     curve = {512: 512.0**1.5, 8192: 8192.0**1.5}
-    assert at(curve, 2048) == pytest.approx(2048**1.5)
-    assert at(curve, 256) is None
+    assert between(curve, 2048) == pytest.approx(2048**1.5)
+    assert between(curve, 256) is None
 
 
 # Differences between runs

@@ -90,7 +90,8 @@ def test_stdout_is_pure_data_in_every_format(
     said = ssmprof(name, run, *options, *([form] if form else []))
     assert said.code == 0, said.err
     if form == "--json":
-        assert isinstance(json.loads(said.out), list)
+        found = json.loads(said.out)
+        assert found["format"] == 1 if name == "crossover" else isinstance(found, list)
     elif form == "--jsonl":
         assert all(isinstance(json.loads(line), dict) for line in said.out.splitlines())
     elif form == "--csv":
@@ -103,10 +104,34 @@ def test_stdout_is_pure_data_in_every_format(
 
 def test_crossover_finds_what_algebra_says(ssmprof, run: Path) -> None:
     said = ssmprof("crossover", run, "--json")
-    row = json.loads(said.out)[0]
-    assert row["winner"] == "mamba2"
-    assert row["ci_low_tokens"] < 8800 < row["ci_high_tokens"]
-    assert "Use the transformer below" in said.err
+    facet = json.loads(said.out)["facets"][0]
+    (crossing,) = facet["crossings"]
+    assert (crossing["before"], crossing["after"], crossing["kind"]) == (
+        "attention", "mamba2", "zone",
+    )  # fmt: skip
+    assert crossing["low_tokens"] <= 8800 <= crossing["high_tokens"]
+    assert facet["verdict"].startswith("Use the transformer below")
+    schema = json.loads(ssmprof("schema", "crossover").out)
+    required = schema["$defs"]["Facet"]["required"]
+    assert set(required) <= set(facet)
+    told = ssmprof("crossover", run).out
+    assert facet["verdict"] in told.splitlines()[0]
+    assert "attention → mamba2" in told
+
+
+def test_pairs_and_dominance_are_shown_where_they_are_asked_for(ssmprof, run: Path) -> None:
+    assert "Pairs by themselves" not in ssmprof("crossover", run).out
+    assert "Pairs by themselves" in ssmprof("crossover", run, "--pairs").out
+    said = ssmprof("crossover", run, "--dominance", "--jsonl")
+    assert said.code == 0
+    assert all("peak_share" in json.loads(line) for line in said.out.splitlines())
+
+
+def test_a_question_that_the_run_cannot_answer_says_what_it_holds(ssmprof, run: Path) -> None:
+    said = ssmprof("crossover", run, "--metric", "energy")
+    assert said.code == 2
+    assert "this run has no such answer" in said.err
+    assert "latency of prefill, batch 1" in said.err
 
 
 def test_without_a_run_the_latest_one_is_taken_and_named(ssmprof, run: Path) -> None:
@@ -120,7 +145,7 @@ def test_output_goes_to_a_file_and_is_named_on_stderr(ssmprof, run: Path, tmp_pa
     said = ssmprof("crossover", run, "--csv", "-o", tmp_path / "found.csv")
     assert said.out == ""
     assert "found.csv" in said.err
-    assert (tmp_path / "found.csv").read_text().startswith("pair,")
+    assert (tmp_path / "found.csv").read_text().startswith("crossing,")
 
 
 def test_report_writes_a_page_into_the_run_and_prints_its_path(ssmprof, run: Path) -> None:
@@ -140,7 +165,7 @@ def test_a_run_nobody_checked_gives_no_verdict(ssmprof, tmp_path: Path) -> None:
     )
     said = ssmprof("crossover", tmp_path / "bare")
     assert said.code == 5
-    assert "No verdict" in said.err
+    assert "No verdict" in said.out
     assert ssmprof("--exit-zero", "crossover", tmp_path / "bare").code == 0
 
 
@@ -266,7 +291,7 @@ def test_a_locale_without_unicode_still_gets_its_table(run: Path) -> None:
 
 def test_settings_files_give_defaults_and_flags_win(ssmprof, run: Path) -> None:
     Path("ssmprof.toml").write_text('[crossover]\nphase = "decode"\n')
-    assert json.loads(ssmprof("crossover", run, "--json").out) == []
+    assert "this run has no such answer" in ssmprof("crossover", run, "--json").err
     assert json.loads(ssmprof("crossover", run, "--json", "--phase", "prefill").out)
     Path("ssmprof.toml").write_text('phase = "decode"\n')
     said = ssmprof("crossover", run)

@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 import make
 import pytest
 
+from ssmprof.analysis import analyze
 from ssmprof.report import canvas, theme
-from ssmprof.report.envelope import envelope
-from ssmprof.report.facets import compare, facets
 from ssmprof.report.figures import shares
-from ssmprof.report.figures.curves import Drawing, Switch, draw_pair
+from ssmprof.report.figures.curves import Drawing, draw_pair
 from ssmprof.report.svg import standalone, to_svg
+from ssmprof.report.verdicts import views_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 LAWS = {"attention": (1.0, 2.0), "mamba1": (9000.0, 1.0), "mamba2": (8000.0, 1.0)}
@@ -26,9 +26,9 @@ def hero(prefix: str = "hero", themed: bool = True) -> str:
     asked = make.scenario(*LAWS, contexts=contexts)
     measure = make.dies_above(32768, make.power_law(between=0.01, **LAWS), only="attention")
     run = make.measured(asked, measure)
-    found = compare(run, facets(run)[0])
-    switches = tuple(Switch(boundary, None) for boundary in envelope(found).boundaries)
-    drawing = Drawing(found, "time per prefill, ms", 1e3, switches, reference="attention")
+    analysis = analyze(run)
+    found = views_of(run, analysis)[analysis.latencies[0].key]
+    drawing = Drawing(found, "time per prefill, ms", 1e3, zones=True, reference="attention")
     return to_svg(
         draw_pair(drawing), prefix, "A title", 'A finding with <angle> & "quotes"', themed
     )

@@ -18,7 +18,7 @@ def test_a_real_run_of_every_format_loads_and_analyses(version: int):
     assert len(list(run.measurements())) == 2
     assert run.telemetry
     found = analyze(run)
-    assert {point.context for point in found.curves} == {64, 256}
+    assert {point.context for one in found.latencies for point in one.curves} == {64, 256}
     assert found.memory
 
 

@@ -34,14 +34,14 @@ class RatioPoint(Finding, frozen=True, kw_only=True):
     """Metric of `block` over that of `other` at one length.
 
     `interval` is the one that decides: `sign` is -1 where `block` is certainly lower, 1 where it is
-    higher, 0 where neither is certain; `equal` says that the whole interval lies within the tie. It
-    is None where the noise is not known. `turns`: both took turns in one process. `cycles` is the
-    ratio of latencies in SM cycles, where the clocks are known.
+    higher, 0 where neither is certain; `equal` says that the whole interval lies within the tie.
+    `turns`: both took turns in one process. `cycles` is the ratio of latencies in SM cycles, where
+    the clocks are known.
     """
 
     context: int
     ratio: float
-    interval: Interval | None
+    interval: Interval
     sign: Literal[-1, 0, 1]
     equal: bool
     processes: int
@@ -191,6 +191,11 @@ class Answer(Finding, frozen=True, kw_only=True, dict=True):
     least_context: int = 0
     grade: Grade = "A"
     limits: tuple[Limit, ...] = ()
+
+    @property
+    def key(self) -> tuple[Conditions, Metric]:
+        """What tells one answer of a run from another."""
+        return self.conditions, self.metric
 
     @property
     def withheld(self) -> Limit | None:

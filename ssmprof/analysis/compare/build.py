@@ -71,7 +71,8 @@ def read_groups(
     found: list[Group] = []
     for conditions, outcomes in groups.items():
         known = contenders(outcomes, metric, least_context)
-        if metric == "latency" or any(one.curve for one in known.values()):
+        shown = contenders(outcomes, metric) if least_context else known
+        if metric == "latency" or any(one.curve for one in shown.values()):
             found.append(Group(conditions, metric, outcomes, known, compared(known)))
     if metric == "memory":
         for group in found:
@@ -106,6 +107,8 @@ def process_noise(environments: Mapping[str, Environment], device: str) -> float
 
 def _answer(group: Group, cycles: Group | None, tie: float, least_context: int) -> Answer:
     ops = _ops(group.outcomes)
+    # Lengths that decide nothing are shown all the same.
+    shown = contenders(group.outcomes, group.metric) if least_context else group.known
     field = Field(group.known, group.pairs, ops)
     costs = Costs(group.outcomes)
     segments, crossings = envelope.answer(field, costs.of)
@@ -114,8 +117,8 @@ def _answer(group: Group, cycles: Group | None, tie: float, least_context: int) 
         conditions=group.conditions,
         metric=group.metric,
         tie=tie,
-        contenders=tuple(group.known),
-        curves=tuple(_curves(group)),
+        contenders=tuple(shown),
+        curves=tuple(_curves(group, shown)),
         standings=tuple(envelope.standings_told(field)),
         segments=tuple(segments),
         crossings=tuple(crossings),
@@ -123,7 +126,7 @@ def _answer(group: Group, cycles: Group | None, tie: float, least_context: int) 
         alone=envelope.alone(field),
         failures={
             name: {at: one.reason for at, one in sorted(mine.failures.items())}
-            for name, mine in group.known.items()
+            for name, mine in shown.items()
             if mine.failures
         },
         least_context=least_context,
@@ -172,13 +175,13 @@ def _alone(
     return envelope.answer(Field(known, {(one.a.name, one.b.name): one}, ops), costs.of)
 
 
-def _curves(group: Group) -> Iterable[CurvePoint]:
+def _curves(group: Group, shown: Mapping[str, Contender]) -> Iterable[CurvePoint]:
     tags: dict[tuple[str, int], dict[str, None]] = {}
     for outcome in group.outcomes:
         if isinstance(outcome, Measurement):
             key = (outcome.point.block, outcome.point.context)
             tags.setdefault(key, {}).update(dict.fromkeys(note.kind for note in outcome.notes))
-    for name, mine in group.known.items():
+    for name, mine in shown.items():
         for context, rounds in mine.curve.items():
             yield CurvePoint(
                 conditions=group.conditions,

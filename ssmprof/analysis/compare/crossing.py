@@ -127,11 +127,13 @@ def _why(change: Change, readings: Mapping[int, Reading], step: str | None) -> W
 
 
 def why_wide(lengths: Sequence[int], equal: Sequence[bool]) -> Why:
-    """Why no length inside a zone is certain: not measured, side by side, or too noisy."""
+    """Why no length inside a zone is certain: too noisy, not measured, or side by side."""
+    if not all(equal):
+        return "noisy"
     for low, high in pairwise(lengths):
         if high > max(low * limits.ONE_NUMBER, low + _GRID_TOKENS):
             return "budget"
-    return "slow" if all(equal) else "noisy"
+    return "slow"
 
 
 def _indifferent(

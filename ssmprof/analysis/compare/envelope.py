@@ -122,13 +122,19 @@ def answer(field: Field, cost_s: CostOf) -> tuple[list[Segment], list[Crossing]]
 
 
 def _all_equal(field: Field, standings: Sequence[Standing]) -> Segment | None:
-    """One segment where whoever wins anywhere differs by less than the tie everywhere."""
-    names = frozenset[str]().union(*(one.winners for one in standings))
-    if len(names) < 2 or not all(
-        names <= one.present and field.equal(names, one.context) for one in standings
-    ):
-        return None
+    """One segment where whoever wins anywhere differs from others by less than the tie everywhere.
+
+    A difference that is certain but below the tie is none to act on.
+    """
     contexts = [one.context for one in standings]
+    winners = frozenset[str]().union(*(one.winners for one in standings))
+    names = set(winners)
+    for name in field.known.keys() - winners:
+        if all(field.equal({*names, name}, at) for at in contexts):
+            names.add(name)
+    present = all(names <= one.present for one in standings)
+    if len(names) < 2 or not present or not all(field.equal(names, at) for at in contexts):
+        return None
     ranked = field.ranked(names, contexts)
     return Segment(winners=ranked, low_tokens=contexts[0], high_tokens=contexts[-1], equal=True)
 
@@ -307,11 +313,10 @@ def standings_told(field: Field) -> list[Told]:
 
 def point(one: Reading, cycles: float | None = None, depends: bool = False) -> RatioPoint:
     """A reading as it is told."""
-    known = math.isfinite(one.low)
     return RatioPoint(
         context=one.context,
         ratio=math.exp(one.log),
-        interval=(math.exp(one.low), math.exp(one.high)) if known else None,
+        interval=(math.exp(one.low), math.exp(one.high)),
         sign=one.sign,  # type: ignore[arg-type]
         equal=one.equal,
         processes=one.replicates,

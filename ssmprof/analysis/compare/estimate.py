@@ -50,3 +50,17 @@ def estimate_logs(logs: Sequence[float]) -> Estimate:
 def estimate(medians: Sequence[float]) -> Estimate:
     """Geometric mean of positive values, one per process."""
     return estimate_logs([math.log(value) for value in medians])
+
+
+def median_order_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Order-statistic interval of the median of one process; the extremes if samples are few."""
+    ordered = sorted(values)
+    count = len(ordered)
+    tail, rank = 0.0, 0
+    while rank < count // 2:
+        tail += math.comb(count, rank) * 0.5**count
+        if tail > (1 - level) / 2:
+            break
+        rank += 1
+    lower = max(rank - 1, 0)
+    return ordered[lower], ordered[count - 1 - lower]

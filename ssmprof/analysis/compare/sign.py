@@ -79,13 +79,12 @@ class _Mean(NamedTuple):
 
     def half(self, alpha: float) -> float:
         """Half of the interval that misses with this chance on each side."""
-        return self.error * _quantile(alpha, self.df) if self.error < math.inf else math.inf
+        return self.error * _quantile(alpha, self.df)
 
     @property
     def lean(self) -> int:
         """Where the mean points to."""
-        known = self.error < math.inf and self.chance <= limits.LEANS
-        return 0 if not known else 1 if self.log > 0 else -1
+        return 0 if self.chance > limits.LEANS else 1 if self.log > 0 else -1
 
 
 def spent(visits: int) -> float:
@@ -108,18 +107,18 @@ def _spending(share: float) -> float:
 
 @cache
 def _tail(t: float, df: float) -> float:
-    from scipy.special import stdtr  # pyright: ignore[reportMissingTypeStubs]
+    from scipy.special import ndtr, stdtr  # pyright: ignore[reportMissingTypeStubs]
 
-    found: Any = stdtr(df, -t)
+    found: Any = ndtr(-t) if math.isinf(df) else stdtr(df, -t)
     return float(found)
 
 
 @cache
 def _quantile(chance: float, df: float) -> float:
     """Student's t with this chance above it."""
-    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs]
+    from scipy.special import ndtri, stdtrit  # pyright: ignore[reportMissingTypeStubs]
 
-    found: Any = stdtrit(df, 1 - chance)
+    found: Any = ndtri(1 - chance) if math.isinf(df) else stdtrit(df, 1 - chance)
     return float(found)
 
 
@@ -172,7 +171,7 @@ def exact(logs: Logs, tie: float) -> list[Reading]:
         log = next(iter(rounds.values())).log
         sign = (log > 0) - (log < 0)
         equal = abs(log) <= math.log1p(tie)
-        found.append(Reading(context, log, log, log, sign, equal, len(rounds), False))
+        found.append(Reading(context, log, log, log, sign, equal, len(rounds), False, sign))
     return found
 
 
@@ -206,10 +205,10 @@ def _mean(
         own = Square(square / (count - 1), count - 1)
         if one.df <= 0 or _noisier(own, one, limits.HOMOGENEOUS / lengths):
             one = own
-    if floor and not turns and one.value < floor**2:
-        one = Square(floor**2, max(one.df, 1.0))
     if one.df <= 0:
-        return _Mean(context, mean, math.inf, 1.0, count, turns, looks)
+        one = Square(max(floor, math.log1p(limits.UNKNOWN_NOISE)) ** 2, math.inf)
+    elif floor and not turns and one.value < floor**2:
+        one = Square(floor**2, one.df)
     return _Mean(context, mean, math.sqrt(one.value / count), one.df, count, turns, looks)
 
 
@@ -236,8 +235,8 @@ def _shifts(logs: Logs, turns: bool, groups: Modes) -> list[Shift | None]:
 def _moved(other: _Mean, shifts: Sequence[Shift | None], way: int) -> _Mean:
     """What a mode would read where only the other one ran; not known without a shift."""
     by = shifts[way]
-    if by is None or other.error == math.inf:
-        return other._replace(error=math.inf)
+    if by is None:
+        by = Shift(0.0, math.log1p(limits.UNKNOWN_NOISE), 1)
     error = total((Square(other.error**2, other.df), Square(by.error**2, by.df)))
     return other._replace(log=other.log + by.log, error=math.sqrt(error.value), df=error.df)
 

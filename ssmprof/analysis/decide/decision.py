@@ -247,13 +247,13 @@ def _out(
 
 
 def _best(asked: _Mix, names: Sequence[str]) -> tuple[str, ...]:
-    """The best and everything not certainly slower."""
+    """The best and everything not certainly slower by more than the tie."""
     if not names:
         return ()
     found = [names[0]]
     for name in names[1:]:
         one = asked.reading(name, names[0])
-        if one is None or one.sign <= 0:
+        if one is None or one.sign <= 0 or one.equal:
             found.append(name)
     return tuple(found)
 

@@ -65,7 +65,7 @@ RULES: dict[LimitKind, Rule] = {
     ),
     "noisy": Rule(
         "C",
-        f"more than {limits.NOISY_POINTS:.0%} of the points stayed noisy",
+        f"more than {limits.NOISY_POINTS:.0%} of the points stayed noisy; B below",
         "ssmprof sweep --resume RUN --rerun-noisy",
     ),
     "published": Rule("C", "numbers published by others"),
@@ -190,9 +190,11 @@ def _processes(evidence: Evidence) -> Iterable[Limit]:
     if measured and processes < limits.LEAST_PROCESSES and evidence.run.origin == "measured":
         yield _limit("few-processes", f"Only {_many(processes, 'process')} measured each point.")
     noisy = sum(_has(one, "noisy") for one in measured)
-    if measured and noisy / len(measured) > limits.NOISY_POINTS:
+    if noisy:
         share = noisy / len(measured)
-        yield _limit("noisy", f"{share:.0%} of the points stayed above their noise limit.", noisy)
+        grade: Grade = "C" if share > limits.NOISY_POINTS else "B"
+        text = f"{share:.0%} of the points stayed above their noise limit."
+        yield _limit("noisy", text, noisy, grade)
     for pair in evidence.pairs:
         if len(pair.modes) > 1:
             sizes = " and ".join(str(len(mode)) for mode in pair.modes)

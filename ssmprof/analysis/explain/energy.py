@@ -43,8 +43,7 @@ def _point(
         per_token_j=joules.value / tokens,
         above_idle_j=median(above) if above else None,
         counter_gap=median(gaps) if gaps else None,
-        source=rounds[0].source,
-        scope=rounds[0].scope,
+        origins=tuple(sorted({(energy.scope, energy.source) for energy in rounds})),
     )
 
 

@@ -17,8 +17,8 @@ from typing import Any, get_args
 
 import torch
 
-from ssmprof.errors import SsmprofError, nearest
 from ssmprof import limits
+from ssmprof.errors import SsmprofError, nearest
 from ssmprof.measure.attribution import (
     cupti,
     graph_events,

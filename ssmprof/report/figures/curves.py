@@ -10,12 +10,12 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ssmprof.analysis.compare.answer import Crossing, RatioPoint
+from ssmprof.analysis.compare.curve import TOO_BIG
 from ssmprof.report import canvas
-from ssmprof.report.envelope import TIE, Boundary
-from ssmprof.report.facets import TOO_BIG, Comparison, Curve
-from ssmprof.report.intervals import over_rounds, ratio
+from ssmprof.report.lines import Line, View
 from ssmprof.report.theme import sentinel
-from ssmprof.units import format_bytes, format_context, format_ratio
+from ssmprof.units import format_bytes, format_ratio, format_zone
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,31 +28,41 @@ _ROW = 0.06  # height of a line of text, as a share of the axes
 
 
 @dataclass(frozen=True)
-class Switch:
-    """A boundary with its bootstrap interval (tokens), as the hero marks it."""
-
-    boundary: Boundary
-    interval: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
 class Drawing:
-    """What to draw: the facet, the axis' heading and the factor from SI to its unit."""
+    """What to draw: an answer's lines, the axis' heading and the factor from SI to its unit.
 
-    facet: Comparison
+    `per_token` divides by the tokens of a call (energy); `zones` draws where the winner changes.
+    """
+
+    view: View
     heading: str
     scale: float
-    switches: tuple[Switch, ...] = ()
+    zones: bool = False
     capacity: tuple[float, str] | None = None
     throttled: frozenset[tuple[str, int]] = field(default_factory=frozenset)
     reference: str | None = None
     linear: bool = False
+    per_token: bool = False
+
+    def unit(self, context: int) -> float:
+        """What a value at this context is multiplied with."""
+        if not self.per_token:
+            return self.scale
+        conditions = self.view.answer.conditions
+        tokens = (conditions.batch or 1) * (context if conditions.phase == "prefill" else 1)
+        return self.scale / tokens
+
+    @property
+    def crossings(self) -> tuple[Crossing, ...]:
+        """The zones to draw, where a winner hands over within what fits."""
+        found = self.view.answer.crossings if self.zones else ()
+        return tuple(one for one in found if one.kind == "zone")
 
 
 def draw_pair(drawing: Drawing) -> Figure:
     """Value above, speed-up over the reference below, one context axis."""
     figure = canvas.figure(5.3)
-    right = _right_edge(drawing.facet)
+    right = _right_edge(drawing.view)
     upper = figure.add_axes((_LEFT, 0.415, right - _LEFT, 0.51))
     lower = figure.add_axes((_LEFT, 0.07, right - _LEFT, 0.285))
     draw_values(upper, drawing, labels=False)
@@ -63,7 +73,7 @@ def draw_pair(drawing: Drawing) -> Figure:
 def draw_single(drawing: Drawing, height_in: float = 3.6) -> Figure:
     """Only the values."""
     figure = canvas.figure(height_in)
-    axes = figure.add_axes((_LEFT, 0.1, _right_edge(drawing.facet) - _LEFT, 0.785))
+    axes = figure.add_axes((_LEFT, 0.1, _right_edge(drawing.view) - _LEFT, 0.785))
     draw_values(axes, drawing)
     return figure
 
@@ -73,21 +83,24 @@ def short(label: str) -> str:
     return label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…"
 
 
-def _right_edge(facet: Comparison) -> float:
+def _right_edge(view: View) -> float:
     """Leaves room for the longest label and, in the lower panel, the gain behind it."""
-    longest = max((len(short(curve.name.label)) for curve in facet.curves), default=8)
+    longest = max((len(short(line.name.label)) for line in view.lines), default=8)
     return 0.955 - min(0.26, 0.0102 * longest + 0.045)
 
 
 def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
     """Line, marker, interval band and direct label per contender; what did not fit on top."""
-    facet = drawing.facet
+    view = drawing.view
     canvas.plain(axes)
-    canvas.context_axis(axes, facet.tried or [512, 1024], labels=labels)
+    canvas.context_axis(axes, view.answer.tried or [512, 1024], labels=labels)
     canvas.heading(axes, drawing.heading)
-    curves = [curve for curve in facet.curves if curve.values]
+    lines = view.measured
     shown = [
-        value * drawing.scale for c in curves for r in c.values.values() for value in r.values()
+        value * drawing.unit(at)
+        for line in lines
+        for at in line.contexts
+        for value in (line.at(at), *line.span(at))
     ]
     if drawing.capacity:
         shown.append(drawing.capacity[0] * drawing.scale)
@@ -96,7 +109,7 @@ def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
         axes.set_yticks([])
         return
     # Above the highest point: a line of text per contender that did not fit, and its own label.
-    failed = sum(bool(curve.failures) for curve in facet.curves)
+    failed = sum(bool(line.failures) for line in view.lines)
     head = 0.06 + (_ROW * failed + 0.06 if failed else 0.0)
     if drawing.linear:
         canvas.linear_axis(axes, max(shown) / (1 - head))
@@ -104,60 +117,60 @@ def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
         reach = max(max(shown) / min(shown), 1.6)
         low, high = min(shown) / reach**0.07, max(shown) * reach ** (head / (1 - head) * 1.07)
         canvas.log_axis(axes, low, high)
-    for curve in curves:
-        _line(axes, curve, drawing)
-    _misfits(axes, facet)
-    for switch in drawing.switches:
-        _mark_switch(axes, switch, heading=drawing.heading)
+    for line in lines:
+        _line(axes, line, drawing)
+    _misfits(axes, view)
+    for crossing in drawing.crossings:
+        _mark_zone(axes, crossing, heading=drawing.heading)
     if drawing.capacity:
         _capacity(axes, drawing)
-    canvas.label_ends(axes, [_end(curve, drawing.scale) for curve in curves], 0.062)
+    canvas.label_ends(axes, [_end(line, drawing) for line in lines], 0.062)
 
 
-def _line(axes: Axes, curve: Curve, drawing: Drawing) -> None:
-    style: dict[str, Any] = canvas.line_arguments(curve.name)
-    contexts = curve.contexts
-    spans = [over_rounds([v * drawing.scale for v in curve.values[at].values()]) for at in contexts]
+def _line(axes: Axes, line: Line, drawing: Drawing) -> None:
+    style: dict[str, Any] = canvas.line_arguments(line.name)
+    contexts = line.contexts
+    spans = [[bound * drawing.unit(at) for bound in line.span(at)] for at in contexts]
     if len(contexts) > 1:
         axes.fill_between(
-            contexts, [s.low for s in spans], [s.high for s in spans], alpha=0.2, linewidth=0,
-            color=style["color"], gid=f"band-{curve.name.block}",
+            contexts, [low for low, _ in spans], [high for _, high in spans], alpha=0.2,
+            linewidth=0, color=style["color"], gid=f"band-{line.name.block}",
         )  # fmt: skip
-    values = [curve.at(at) * drawing.scale for at in contexts]
-    axes.plot(contexts, values, gid=f"series-{curve.name.block}", **style)
-    hot = [at for at in contexts if (curve.name.block, at) in drawing.throttled]
+    values = [line.at(at) * drawing.unit(at) for at in contexts]
+    axes.plot(contexts, values, gid=f"series-{line.name.block}", **style)
+    hot = [at for at in contexts if (line.name.block, at) in drawing.throttled]
     if hot:
         marks: dict[str, Any] = style | {"linestyle": "none", "markerfacecolor": sentinel("bg")}
-        axes.plot(hot, [curve.at(at) * drawing.scale for at in hot], **marks)
+        axes.plot(hot, [line.at(at) * drawing.unit(at) for at in hot], **marks)
 
 
-def _end(curve: Curve, scale: float) -> tuple[float, float, str, str]:
-    last = curve.contexts[-1]
-    token = canvas.style_of(curve.name).token
-    return float(last), curve.at(last) * scale, short(curve.name.label), token
+def _end(line: Line, drawing: Drawing) -> tuple[float, float, str, str]:
+    last = line.contexts[-1]
+    token = canvas.style_of(line.name).token
+    return float(last), line.at(last) * drawing.unit(last), short(line.name.label), token
 
 
-def _misfits(axes: Axes, facet: Comparison) -> None:
+def _misfits(axes: Axes, view: View) -> None:
     """A cross at the top where a contender failed, in its colour; a hatch where none fits."""
     ceiling = axes.get_xaxis_transform()
-    for row, curve in enumerate(curve for curve in facet.curves if curve.failures):
-        failed = sorted(curve.failures)
-        token = canvas.style_of(curve.name).token
+    for row, line in enumerate(line for line in view.lines if line.failures):
+        failed = sorted(line.failures)
+        token = canvas.style_of(line.name).token
         height = 0.965 - _ROW * row
         axes.plot(
             failed, [height] * len(failed), linestyle="none", marker="x", markersize=5.5,
             markeredgewidth=1.6, color=sentinel(token), transform=ceiling, clip_on=False,
-            gid=f"misfit-{curve.name.block}",
+            gid=f"misfit-{line.name.block}",
         )  # fmt: skip
-        reason = curve.failures[failed[0]].reason
+        reason = line.failures[failed[0]]
         text = "does not fit" if reason in TOO_BIG else reason
         left = axes.get_xlim()[0] < failed[0] / 1.5
         canvas.note(
             axes, failed[0] / 1.12 if left else failed[-1] * 1.12, height,
-            f"{short(curve.name.label)} {text}", token, transform=ceiling, va="center",
+            f"{short(line.name.label)} {text}", token, transform=ceiling, va="center",
             ha="right" if left else "left", fontsize=9.5,
         )  # fmt: skip
-    none = [at for at in facet.tried if at not in facet.contexts]
+    none = [at for at in view.answer.tried if at not in view.answer.contexts]
     if none:
         axes.axvspan(
             none[0] / 1.15, axes.get_xlim()[1], facecolor="none", edgecolor=sentinel("grid"),
@@ -165,23 +178,18 @@ def _misfits(axes: Axes, facet: Comparison) -> None:
         )  # fmt: skip
 
 
-def _mark_switch(axes: Axes, switch: Switch, heading: str = "") -> None:
-    """A rule at the crossover, a strip for its interval (or for its bracket where it is wide)."""
-    boundary = switch.boundary
-    low, high = boundary.bracket
-    if switch.interval and not boundary.wide:
-        low, high = switch.interval  # type: ignore[assignment]
-    if boundary.wide or switch.interval:
-        axes.axvspan(low, high, color=sentinel("muted"), alpha=0.16, linewidth=0, zorder=0.5)
-    if boundary.context is None:
+def _mark_zone(axes: Axes, crossing: Crossing, heading: str = "") -> None:
+    """A strip from end to end of the zone; a rule where it is narrow enough for one number."""
+    low, high = crossing.low_tokens, crossing.high_tokens
+    if low is None or high is None:
         return
-    text, middle = format_context(boundary.context), boundary.context
-    if boundary.wide:
-        text, middle = f"{format_context(low)} to {format_context(high)}", math.sqrt(low * high)
-    else:
+    axes.axvspan(low, high, color=sentinel("muted"), alpha=0.16, linewidth=0, zorder=0.5)
+    middle = math.sqrt(low * high)
+    if crossing.context_tokens is not None:
+        middle = float(crossing.context_tokens)
         axes.axvline(middle, color=sentinel("fg"), linewidth=1.0, linestyle=(0, (2, 2)))
     if heading:
-        _label_switch(axes, middle, text, heading)
+        _label_switch(axes, middle, format_zone(low, high, crossing.context_tokens), heading)
 
 
 def _label_switch(axes: Axes, at: float, text: str, heading: str) -> None:
@@ -222,32 +230,31 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
     """How many times faster than the reference each contender is; above 1x is faster."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    facet = drawing.facet
+    view = drawing.view
     canvas.plain(axes)
-    canvas.context_axis(axes, facet.tried or [512, 1024])
-    base = next((c for c in facet.curves if c.name.block == drawing.reference), None)
-    if base is None or not base.values:
+    canvas.context_axis(axes, view.answer.tried or [512, 1024])
+    base = next((one for one in view.lines if one.name.block == drawing.reference), None)
+    if base is None or not base.points:
         axes.set_yticks([])
         return
     canvas.heading(axes, f"times as fast as {base.name.label}")
     small: dict[str, Any] = {"markersize": 4.2}
-    drawn: list[tuple[Curve, list[int], list[float]]] = []
+    drawn: list[tuple[Line, list[int], list[float]]] = []
     seen = [1.0]
-    for curve in facet.curves:
-        shared = [at for at in curve.contexts if at in base.values]
-        if curve is base or not shared:
+    for line in view.lines:
+        spans = gains(view, base.name.block, line.name.block)
+        if line is base or not spans:
             continue
-        spans = [ratio(base.values[at], curve.values[at]) for at in shared]
-        seen += [s.low for s in spans] + [s.high for s in spans]
-        style: dict[str, Any] = canvas.line_arguments(curve.name)
-        if len(shared) > 1:
+        contexts = list(spans)
+        values, lows, highs = (list(part) for part in zip(*spans.values(), strict=True))
+        seen += [*lows, *highs]
+        style: dict[str, Any] = canvas.line_arguments(line.name)
+        if len(contexts) > 1:
             axes.fill_between(
-                shared, [s.low for s in spans], [s.high for s in spans], alpha=0.22, linewidth=0,
-                color=style["color"],
+                contexts, lows, highs, alpha=0.22, linewidth=0, color=style["color"]
             )  # fmt: skip
-        values = [span.value for span in spans]
-        axes.plot(shared, values, gid=f"ratio-{curve.name.block}", **(style | small))
-        drawn.append((curve, shared, values))
+        axes.plot(contexts, values, gid=f"ratio-{line.name.block}", **(style | small))
+        drawn.append((line, contexts, values))
     axes.set_yscale("log", base=2)
     low, high = min(seen) / 1.12, max(seen) * 1.12
     axes.set_ylim(low, high)
@@ -263,19 +270,31 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _times(value)))
-    axes.axhspan(
-        1 / (1 + TIE), 1 + TIE, color=sentinel("muted"), alpha=0.25, linewidth=0, zorder=0.5
-    )
+    tie = 1 + view.answer.tie
+    axes.axhspan(1 / tie, tie, color=sentinel("muted"), alpha=0.25, linewidth=0, zorder=0.5)
     axes.axhline(1, color=sentinel("fg"), linewidth=0.9)
-    for switch in drawing.switches:
-        _mark_switch(axes, switch)
+    for crossing in drawing.crossings:
+        _mark_zone(axes, crossing)
     ends = [
-        (float(at[-1]), values[-1], _gain(curve, values[-1]), canvas.style_of(curve.name).token)
-        for curve, at, values in drawn
+        (float(at[-1]), values[-1], _gain(line, values[-1]), canvas.style_of(line.name).token)
+        for line, at, values in drawn
     ]
     canvas.label_ends(axes, ends, 0.13)
 
 
-def _gain(curve: Curve, value: float) -> str:
-    label = short(curve.name.label)
-    return f"{label if len(label) <= 16 else curve.name.letter} {format_ratio(value)}"
+def gains(view: View, base: str, block: str) -> dict[int, tuple[float, float, float]]:
+    """Context -> how many times faster than `base` a contender is, with the interval's ends."""
+    pair = view.answer.pair(base, block)
+    if pair is None or base == block:
+        return {}
+    return {one.context: _gains(one, pair.block == base) for one in pair.points}
+
+
+def _gains(one: RatioPoint, over: bool) -> tuple[float, float, float]:
+    low, high = one.interval
+    return (one.ratio, low, high) if over else (1 / one.ratio, 1 / high, 1 / low)
+
+
+def _gain(line: Line, value: float) -> str:
+    label = short(line.name.label)
+    return f"{label if len(label) <= 16 else line.name.letter} {format_ratio(value)}"

@@ -22,11 +22,15 @@ _STEPS = 48
 
 @dataclass(frozen=True)
 class Panel:
-    """Shares of one contender: context -> family -> share, 1 being the whole."""
+    """Shares of one contender: context -> family -> share, 1 being the whole.
+
+    `zone` is where the scan passes one half (tokens).
+    """
 
     title: str
     shares: dict[int, dict[str, float]]
     note: str = ""
+    zone: tuple[int, int] | None = None
 
 
 def bands(panel: Panel) -> list[tuple[Band, list[float]]]:
@@ -87,6 +91,8 @@ def _panel(axes: Axes, panel: Panel, index: int, first: bool) -> None:
         above = [low + value for low, value in zip(below, values, strict=True)]
         _band(axes, band, contexts, below, above, f"band-{index}-{_slug(band.name)}")
         below = above
+    if panel.zone is not None:
+        axes.axvspan(*panel.zone, color=sentinel("fg"), alpha=0.14, linewidth=0, zorder=4)
     axes.axhline(0.5, color=sentinel("fg"), linewidth=1.1, linestyle=(0, (4, 2)), zorder=5)
 
 

@@ -11,8 +11,10 @@ METHOD = (
     "The process is the unit of replication: every round measures each contender in a new worker, "
     "in an order that is reversed from round to round; a value is the geometric mean over rounds "
     "of the median of the samples, its 95 % interval Student t on their logarithms. Ratios are "
-    "taken within a round. A crossover is a root of the log ratio over log context between "
-    "measured lengths, its interval a bootstrap over rounds. Latency comes from a pass in which "
+    "taken within a process or a round. A zone runs from the longest length that is certain for "
+    "the one contender to the shortest that is certain for the other; certain means 2.5 % of error "
+    "over all lengths, with the noise between processes pooled where it is alike. Nothing is "
+    "interpolated. Latency comes from a pass in which "
     "nobody listens; times per kernel and memory come from passes of their own. Speed says nothing "
     "about the quality of a model's answers, which was not measured."
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ssmprof.analysis import roofline
-from ssmprof.analysis.findings import Analysis, Facet, RooflinePoint
-from ssmprof.records import Run
+from ssmprof.analysis import Analysis
+from ssmprof.analysis.explain import roofline
+from ssmprof.analysis.findings import RooflinePoint
+from ssmprof.records import Conditions, Run
 from ssmprof.report import rows
-from ssmprof.report.facets import facets, name_contenders
 from ssmprof.report.figures import roofline as chart
+from ssmprof.report.names import name_contenders
 from ssmprof.report.page import Listing, Part, Picture, Section
 from ssmprof.report.svg import to_svg
 from ssmprof.report.tables import Column, Table
@@ -22,23 +23,27 @@ _MOST_ADVICE = 8
 
 
 def ceilings(run: Run, analysis: Analysis) -> Section | None:
-    """Roofline of the default facet at its longest context, and the table of all parts."""
+    """Roofline of the default conditions at its longest context, and the table of all parts."""
     points = [point for point in analysis.roofline if point.time_s > 0]
     if not points:
         return None
-    facet = next(facet for facet in facets(run) if any(p.facet == facet for p in points))
-    here = [point for point in points if point.facet == facet]
+    conditions = next(
+        conditions
+        for conditions in analysis.conditions
+        if any(p.conditions == conditions for p in points)
+    )
+    here = [point for point in points if point.conditions == conditions]
     parts: list[Part] = []
-    picture = _picture(run, facet, here)
+    picture = _picture(run, conditions, here)
     if picture:
         parts.append(picture)
     parts.append(Listing(_table(here), folded=True))
     return Section("ceilings", "Ceilings", "How near the ceilings?", tuple(parts))
 
 
-def _picture(run: Run, facet: Facet, points: list[RooflinePoint]) -> Picture | None:
-    machine = next((m for m in run.environments.values() if m.device == facet.device), None)
-    found = roofline.ceilings(machine, facet.dtype) if machine else None
+def _picture(run: Run, conditions: Conditions, points: list[RooflinePoint]) -> Picture | None:
+    machine = next((m for m in run.environments.values() if m.device == conditions.device), None)
+    found = roofline.ceilings(machine, conditions.dtype) if machine else None
     at = max(point.context for point in points)
     here = [p for p in points if p.context == at and p.flops > 0 and p.moved_bytes > 0]
     if found is None or not here:
@@ -62,12 +67,15 @@ def _picture(run: Run, facet: Facet, points: list[RooflinePoint]) -> Picture | N
         for p in shown
     ]
     text = (
-        f"Parts of a {facet.phase} at {format_context(at)} tokens against the ceilings; the size "
-        f"of a mark is its share of the time, letters name contenders. Ceilings: {found.source}."
+        f"Parts of a {conditions.phase} at {format_context(at)} tokens against the ceilings; the "
+        f"size of a mark is its share of the time, letters name contenders. Ceilings: "
+        f"{found.source}."
     )
     limits = chart.Ceilings(found.bytes_per_s, found.flops, found.source)
     svg = to_svg(chart.draw(marks, limits), "roofline", "Roofline", text)
-    return Picture("roofline", svg, text, title=f"Parts of a {facet.phase} against the ceilings")
+    return Picture(
+        "roofline", svg, text, title=f"Parts of a {conditions.phase} against the ceilings"
+    )
 
 
 def _families(run: Run) -> dict[tuple[str, str], str]:
@@ -81,11 +89,11 @@ def _families(run: Run) -> dict[tuple[str, str], str]:
 
 
 def _table(points: list[RooflinePoint]) -> Table:
-    ordered = sorted(points, key=lambda p: (p.facet, p.block, -p.context, -p.time_s))
+    ordered = sorted(points, key=lambda p: (p.block, -p.context, -p.time_s))
     found = tuple(
         {
             "block": p.block,
-            "phase": p.facet.phase,
+            "phase": p.conditions.phase,
             "context_tokens": p.context,
             "scope": p.scope,
             "time_s": p.time_s,

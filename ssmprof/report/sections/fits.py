@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from ssmprof.analysis.findings import Analysis, Facet, MemoryPoint
-from ssmprof.records import Run
+from ssmprof.analysis import Analysis
+from ssmprof.analysis.findings import MemoryPoint
+from ssmprof.records import Conditions, Run
 from ssmprof.report import rows
-from ssmprof.report.facets import compare, facets
 from ssmprof.report.figures import curves
 from ssmprof.report.figures import memory as chart
 from ssmprof.report.page import Listing, Part, Picture, Section
 from ssmprof.report.svg import to_svg
 from ssmprof.report.tables import Column, Table
+from ssmprof.report.verdicts import views_of
 from ssmprof.report.words import percent
 from ssmprof.units import format_bytes, format_context
 
@@ -30,56 +31,56 @@ _OWNERS = {
 def section(run: Run, analysis: Analysis) -> Section | None:
     """None without any memory reading."""
     parts: list[Part] = []
-    for facet in _first_facets(run, analysis):
-        parts.extend(_pictures(run, analysis, facet))
+    for conditions in _first(analysis):
+        parts.extend(_pictures(run, analysis, conditions))
     laws = rows.memory_laws(analysis)
     if laws.rows:
         parts.append(Listing(laws, folded=len(laws.rows) > 12))
     return Section("fits", "Fits", "Does it fit?", tuple(parts)) if parts else None
 
 
-def _first_facets(run: Run, analysis: Analysis) -> list[Facet]:
-    have = {point.facet for point in analysis.memory if point.fits}
-    first: dict[str, Facet] = {}
-    for facet in facets(run):
-        if facet in have:
-            first.setdefault(facet.phase, facet)
+def _first(analysis: Analysis) -> list[Conditions]:
+    have = {point.conditions for point in analysis.memory if point.fits}
+    first: dict[str, Conditions] = {}
+    for conditions in analysis.conditions:
+        if conditions in have:
+            first.setdefault(conditions.phase, conditions)
     return list(first.values())
 
 
-def _pictures(run: Run, analysis: Analysis, facet: Facet) -> list[Part]:
-    points = [point for point in analysis.memory if point.facet == facet]
+def _pictures(run: Run, analysis: Analysis, conditions: Conditions) -> list[Part]:
+    points = [point for point in analysis.memory if point.conditions == conditions]
     capacity = next(
         (
             law.capacity_bytes
             for law in analysis.memory_laws
-            if law.facet == facet and law.capacity_bytes
+            if law.conditions == conditions and law.capacity_bytes
         ),
         None,
     )
-    comparison = compare(run, facet, "memory")
-    largest = max(curve.at(at) for curve in comparison.curves for at in curve.values)
+    view = views_of(run, analysis)[conditions, "memory"]
+    largest = max(line.at(at) for line in view.lines for at in line.contexts)
     unit, name = chart.unit_of(largest)
     near = capacity is not None and capacity < 64 * largest
     drawing = curves.Drawing(
-        comparison,
-        f"peak memory of a {facet.phase} call, {name}",
+        view,
+        f"peak memory of a {conditions.phase} call, {name}",
         1 / unit,
         capacity=(float(capacity), "device memory") if near and capacity else None,
     )
-    reading = _reading(points, facet)
-    key = f"memory-{facet.phase}"
-    title = f"Peak memory, {facet.phase}"
+    reading = _reading(points, conditions)
+    key = f"memory-{conditions.phase}"
+    title = f"Peak memory, {conditions.phase}"
     lines = to_svg(curves.draw_single(drawing), key, title, reading)
     found: list[Part] = [
-        Picture(key, lines, reading, rows.times(comparison, f"{facet.phase} call"), title)
+        Picture(key, lines, reading, rows.times(view, f"{conditions.phase} call"), title)
     ]
     panels = [panel for block in run.scenario.blocks if (panel := _panel(points, block.name))]
     if panels:
         text = _most(panels)
         stack = to_svg(chart.draw(panels, capacity), f"{key}-parts", f"{title}, by owner", text)
-        fills = f"What fills it, {facet.phase}"
-        found.append(Picture(f"{key}-parts", stack, text, _owners(panels, facet.phase), fills))
+        fills = f"What fills it, {conditions.phase}"
+        found.append(Picture(f"{key}-parts", stack, text, _owners(panels, conditions.phase), fills))
     return found
 
 
@@ -127,11 +128,13 @@ def _panel(points: list[MemoryPoint], block: str) -> chart.Panel | None:
     return chart.Panel(block, parts, tuple(misfits)) if parts else None
 
 
-def _reading(points: list[MemoryPoint], facet: Facet) -> str:
+def _reading(points: list[MemoryPoint], conditions: Conditions) -> str:
     fits = [point for point in points if point.fits and point.peak_bytes is not None]
     at = max(point.context for point in fits)
     longest = sorted((p for p in fits if p.context == at), key=lambda p: p.peak_bytes or 0)
     text = ", ".join(f"{p.block} {format_bytes(p.peak_bytes or 0)}" for p in longest)
     gone = [f"{p.block} at {format_context(p.context)}" for p in points if not p.fits]
     missing = f" Did not fit: {', '.join(dict.fromkeys(gone))}." if gone else ""
-    return f"Peak of live tensors, {facet.phase} at {format_context(at)} tokens: {text}.{missing}"
+    return (
+        f"Peak of live tensors, {conditions.phase} at {format_context(at)} tokens: {text}.{missing}"
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ssmprof.analysis.findings import Analysis
+from ssmprof.analysis import Analysis
+from ssmprof.analysis.compare.answer import Answer
+from ssmprof.analysis.decide.trust import RULES
 from ssmprof.records import Check, Environment, Run, TelemetrySample
 from ssmprof.report.figures import telemetry
 from ssmprof.report.page import Facts, Listing, Part, Picture, Prose, Section
@@ -21,15 +23,13 @@ _SHOWN = (
 
 def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
     """Always there: a number without its conditions means nothing."""
-    trust = analysis.trust
-    first = _stop(trust.reasons[0]) if trust.reasons else "All checks pass."
-    weight = "warning" if trust.grade in "CD" else "plain"
-    parts: list[Part] = [Prose(f"Trust {trust.grade}. {first}", weight)]
+    grades = ", ".join(f"{_where(one)} {one.grade}" for one in analysis.latencies)
+    weight = "warning" if analysis.grade in "CD" else "plain"
+    parts: list[Part] = [Prose(f"Trust: {grades or 'nothing was measured'}.", weight)]
     found = _found(analysis)
     if found.rows:
         parts.append(Listing(found))
-    if trust.limits:
-        parts.append(Prose("The rules of the grade: " + "; ".join(trust.limits) + ".", "note"))
+    parts.append(Listing(_rules(), folded=True))
     for number, machine in enumerate(run.environments.values(), start=1):
         name = "the machine" if len(run.environments) == 1 else f"machine {number}"
         parts.append(_environment(machine, identifiers=identifiers))
@@ -48,13 +48,42 @@ def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
     return Section("trust", "Trust", "How far can this be believed?", tuple(parts))
 
 
+def _where(one: Answer) -> str:
+    conditions = one.conditions
+    return f"{conditions.phase} b{conditions.batch} {conditions.execution}"
+
+
 def _found(analysis: Analysis) -> Table:
-    """Every reason and warning once, in the order of the grade's reasons, with what mends it."""
-    fixes = {warning.text: warning.fix for warning in analysis.warnings}
-    texts = dict.fromkeys((*analysis.trust.reasons, *fixes))
-    rows = tuple({"found": text, "fix": fixes.get(text)} for text in texts)
-    columns = (Column("found", "found in this run"), Column("fix", "to mend it"))
-    return Table("What the grade is made of", columns, rows)
+    """Every fact that limits an answer, once, with the answers it limits and what mends it."""
+    said: dict[tuple[str, str | None, str], list[str]] = {}
+    for one in analysis.latencies:
+        for limit in one.limits:
+            said.setdefault((limit.grade, limit.fix, limit.text), []).append(_where(one))
+    every = len(analysis.latencies)
+    rows = tuple(
+        {
+            "grade": grade,
+            "found": text,
+            "where": "all" if len(where) == every else ", ".join(where),
+            "fix": fix,
+        }
+        for (grade, fix, text), where in sorted(said.items(), key=lambda item: -ord(item[0][0]))
+    )
+    columns = (
+        Column("grade", "grade"),
+        Column("found", "found in this run"),
+        Column("where", "limits"),
+        Column("fix", "how to improve it"),
+    )
+    return Table("What the grades are made of", columns, rows)
+
+
+def _rules() -> Table:
+    rows = tuple({"grade": rule.grade, "when": rule.when} for rule in RULES.values())
+    return Table(
+        "The rules of the grades: D withholds the verdict, C widens or moves zones, B is noted",
+        (Column("grade", "grade"), Column("when", "when")), rows,
+    )  # fmt: skip
 
 
 def _beside(samples: tuple[TelemetrySample, ...]) -> str:
@@ -67,12 +96,6 @@ def _beside(samples: tuple[TelemetrySample, ...]) -> str:
     share = sum(bool(sample.throttle) for sample in samples) / len(samples)
     often = f"throttled in {percent(share)} of the readings, shaded" if share else "never throttled"
     return f"Beside the run, in minutes: {', '.join(ranges)}; {often}."
-
-
-def _stop(text: str) -> str:
-    """As a sentence."""
-    text = text[:1].upper() + text[1:]
-    return text if text.endswith(".") else f"{text}."
 
 
 def _environment(machine: Environment, *, identifiers: bool) -> Facts:

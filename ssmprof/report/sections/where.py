@@ -6,30 +6,31 @@ import math
 from bisect import bisect_right
 from dataclasses import replace
 
-from ssmprof.analysis.findings import Analysis
+from ssmprof.analysis import Analysis
 from ssmprof.records import Run
 from ssmprof.report import rows
-from ssmprof.report.comparable import least_context
-from ssmprof.report.envelope import compared, tie_set
-from ssmprof.report.facets import Comparison, compare, facets
-from ssmprof.report.page import Cell, Grid, Listing, Section
+from ssmprof.report.lines import View
+from ssmprof.report.page import Cell, Grid, Listing, Part, Section
+from ssmprof.report.tables import Table
 from ssmprof.report.theme import WINNER_EDGES
+from ssmprof.report.verdicts import views_of
 from ssmprof.units import format_context, format_ratio
 
 _MOST_FOLDED = 12
 
 
 def section(run: Run, analysis: Analysis) -> Section | None:
-    """The winner map and the crossovers behind it; None where there is nobody to compare."""
-    comparisons = [compare(run, facet) for facet in facets(run)]
-    if not any(len(one.curves) > 1 for one in comparisons):
+    """The winner map and the crossings behind it; None where there is nobody to compare."""
+    known = views_of(run, analysis)
+    views = [known[one.key] for one in analysis.latencies]
+    if not any(len(one.lines) > 1 for one in views):
         return None
-    contexts = sorted({at for one in comparisons for at in one.tried})
-    several = len({one.facet.device for one in comparisons}) > 1
-    mixed = len({one.facet.dtype for one in comparisons}) > 1
-    withheld = analysis.trust.withheld is not None
+    contexts = sorted({at for one in views for at in one.answer.tried})
+    several = len({one.answer.conditions.device for one in views}) > 1
+    mixed = len({one.answer.conditions.dtype for one in views}) > 1
+    withheld = any(one.answer.withheld is not None for one in views)
     caption = "The fastest contender and its lead over the runner-up"
-    least = least_context(run)
+    least = max(one.answer.least_context for one in views)
     if withheld:
         caption += "; measured, but not to be relied on (see Trust)"
     elif least:
@@ -41,19 +42,31 @@ def section(run: Run, analysis: Analysis) -> Section | None:
         tuple(
             (
                 _row(one, several, mixed),
-                tuple(_pale(_cell(one, at), withheld or at < least) for at in contexts),
+                tuple(
+                    _pale(_cell(one, at), one.answer.withheld is not None or at < least)
+                    for at in contexts
+                ),
             )
-            for one in comparisons
+            for one in views
         ),
-        _legend(comparisons),
+        _legend(views),
     )
-    found = rows.crossovers(
-        one
-        for one in analysis.crossovers
-        if one.metric == "latency" and (one.context or one.high or least) >= least
-    )
-    parts = [grid, Listing(found, folded=len(found.rows) > _MOST_FOLDED)] if found.rows else [grid]
+    parts: list[Part] = [grid]
+    every = rows.pairs(analysis.latencies)
+    crossing = replace(every, rows=tuple(row for row in every.rows if row["kind"] != "none"))
+    tables = [_of_latency(one) for one in (rows.crossings(analysis.latencies), crossing)]
+    parts += [Listing(one, folded=len(one.rows) > _MOST_FOLDED) for one in tables if one.rows]
     return Section("where", "Where", "Where does each one win?", tuple(parts))
+
+
+def _of_latency(table: Table) -> Table:
+    """Without the metric, which is the same in every row, and without empty columns."""
+    columns = tuple(
+        column
+        for column in table.columns
+        if column.key != "metric" and any(row.get(column.key) is not None for row in table.rows)
+    )
+    return replace(table, columns=columns)
 
 
 def _pale(cell: Cell, withheld: bool) -> Cell:
@@ -62,44 +75,45 @@ def _pale(cell: Cell, withheld: bool) -> Cell:
     return replace(cell, css="tie") if withheld and filled else cell
 
 
-def _row(one: Comparison, several: bool, mixed: bool) -> str:
-    where = f"{one.facet.device}: " if several else ""
-    dtype = f" {one.facet.dtype}" if mixed else ""
-    return f"{where}{one.facet.phase} b{one.facet.batch} {one.facet.execution}{dtype}"
+def _row(one: View, several: bool, mixed: bool) -> str:
+    conditions = one.answer.conditions
+    where = f"{conditions.device}: " if several else ""
+    dtype = f" {conditions.dtype}" if mixed else ""
+    return f"{where}{conditions.phase} b{conditions.batch} {conditions.execution}{dtype}"
 
 
-def _legend(comparisons: list[Comparison]) -> str:
-    names = {curve.name.letter: curve.name.label for one in comparisons for curve in one.curves}
+def _legend(views: list[View]) -> str:
+    names = {line.name.letter: line.name.label for one in views for line in one.lines}
     letters = ", ".join(f"{letter} {label}" for letter, label in names.items())
-    return f"{letters}; ≈ tied; · not measured."
+    return f"{letters}; = equal, ? not resolved, · not measured."
 
 
-def _cell(one: Comparison, at: int) -> Cell:
-    here = [curve for curve in one.curves if at in curve.values]
+def _cell(one: View, at: int) -> Cell:
+    here = one.here(at)
     if not here:
-        failed = [curve for curve in one.curves if at in curve.failures]
-        reasons = "; ".join(f"{c.name.label}: {c.failures[at].reason}" for c in failed)
+        failed = [line for line in one.lines if at in line.failures]
+        reasons = "; ".join(f"{line.name.label}: {line.failures[at]}" for line in failed)
         return Cell("none fits", "none", reasons) if failed else Cell("·", "void", "not measured")
+    standing = next((found for found in one.answer.standings if found.context == at), None)
     if len(here) == 1:
         name = here[0].name
-        alone = all(one.absent(c.name.block, at) for c in one.curves if c is not here[0])
-        if len(one.curves) > 1 and alone:
+        gone = standing.absent if standing else ()
+        if len(one.lines) > 1 and len(gone) == len(one.lines) - 1:
             return Cell(
                 f"{name.letter} only", f"win-{name.architecture}", f"only {name.label} fits"
             )
         return Cell(f"{name.letter} ·", "void", f"only {name.label} was measured")
-    tied = tie_set(one, at)
-    lead = compared(one, at)
-    assert lead is not None, "two contenders were measured there"
-    title = "; ".join(f"{c.name.label} {c.at(at):.4g} s" for c in here)
-    if len(tied) != 1:
-        letters = " ".join(one.curve(block).name.letter for block in tied)
-        everyone = len(tied) == len(here) > 2
-        return Cell("≈ all" if everyone else f"≈ {letters}", "tie", title)
-    winner = one.curve(tied[0]).name
+    title = "; ".join(f"{line.name.label} {line.at(at):.4g} s" for line in here)
+    winners = standing.winners if standing else ()
+    if len(winners) != 1 or standing is None or standing.lead is None:
+        letters = " ".join(one.names[block].letter for block in winners)
+        everyone = len(winners) == len(here) > 2
+        sign = "=" if standing is not None and standing.equal else "?"
+        return Cell(f"{sign} {'all' if everyone else letters}".strip(), "tie", title)
+    winner, lead = one.names[winners[0]], standing.lead.ratio
     fill = f"win-{winner.architecture}"
-    kinds = [curve.name.architecture for curve in one.curves]
+    kinds = [line.name.architecture for line in one.lines]
     if sorted(kinds) == ["ssm", "transformer"]:
-        signed = math.log2(lead.value) * (1 if winner.architecture == "ssm" else -1)
+        signed = math.log2(lead) * (1 if winner.architecture == "ssm" else -1)
         fill = f"pair-{bisect_right(WINNER_EDGES, signed)}"
-    return Cell(f"{winner.letter} {format_ratio(lead.value)}", fill, title)
+    return Cell(f"{winner.letter} {format_ratio(lead)}", fill, title)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from ssmprof.analysis.findings import Analysis, Dominance, Facet, Share
-from ssmprof.records import Run
+from ssmprof.analysis import Analysis
+from ssmprof.analysis.explain.dominance import CUSTOM
+from ssmprof.analysis.findings import Dominance, Share
+from ssmprof.records import Conditions, Run
 from ssmprof.report import rows
-from ssmprof.report.facets import facets
 from ssmprof.report.figures import shares as chart
 from ssmprof.report.page import Cell, Grid, Listing, Part, Picture, Prose, Section
 from ssmprof.report.svg import to_svg
 from ssmprof.report.tables import Column, Table
-from ssmprof.report.verdict import format_switch
 from ssmprof.report.words import percent
-from ssmprof.units import format_context, format_time
+from ssmprof.units import format_context, format_time, format_zone
 
 TOP = 8
+_SMALL = 0.02  # a family that never takes more than this is left out of the words
 _LEAST_GAP = 0.02  # below, the wall of an eager call says what the device time says
 _OF = {
     "device": "device time",
@@ -29,8 +30,8 @@ def section(run: Run, analysis: Analysis) -> Section | None:
     parts: list[Part] = []
     # Device time is always stated; the wall with its launch gaps where host and device differ.
     for of in ("device", "eager-wall"):
-        for facet in _facets(run, analysis, of):
-            picture = _picture(run, analysis, facet, of)
+        for conditions in _first(analysis, of):
+            picture = _picture(run, analysis, conditions, of)
             if picture:
                 parts.append(picture)
     strip = _strip(run, analysis)
@@ -42,45 +43,48 @@ def section(run: Run, analysis: Analysis) -> Section | None:
     return Section("why", "Why", "Why? Where the time goes", tuple(parts))
 
 
-def _facets(run: Run, analysis: Analysis, of: str) -> list[Facet]:
-    """Per phase the first facet with shares: smallest batch, graph before eager."""
-    have = {share.facet for share in analysis.shares if share.of == of}
+def _first(analysis: Analysis, of: str) -> list[Conditions]:
+    """Per phase the first conditions with shares: smallest batch, graph before eager."""
+    have = {share.conditions for share in analysis.shares if share.of == of}
     gaps = [share.share for share in analysis.shares if share.family == "launch-gap"]
     if of == "eager-wall" and max(gaps, default=0.0) < _LEAST_GAP:
         return []
-    first: dict[str, Facet] = {}
-    for facet in facets(run):
-        if facet in have:
-            first.setdefault(facet.phase, facet)
+    first: dict[str, Conditions] = {}
+    for conditions in analysis.conditions:
+        if conditions in have:
+            first.setdefault(conditions.phase, conditions)
     return list(first.values()) if of == "device" else list(first.values())[:1]
 
 
-def _picture(run: Run, analysis: Analysis, facet: Facet, of: str) -> Picture | None:
-    found = [share for share in analysis.shares if share.facet == facet and share.of == of]
+def _picture(run: Run, analysis: Analysis, conditions: Conditions, of: str) -> Picture | None:
+    found = [
+        share for share in analysis.shares if share.conditions == conditions and share.of == of
+    ]
     panels = []
     for block in run.scenario.blocks:
         mine = [share for share in found if share.block == block.name]
         table: dict[int, dict[str, float]] = {}
         for share in mine:
-            table.setdefault(share.context, {})[share.family] = share.share
+            if share.family != CUSTOM:
+                table.setdefault(share.context, {})[share.family] = share.share
         if table:
-            panels.append(chart.Panel(block.name, table))
+            panels.append(
+                chart.Panel(block.name, table, zone=_zone(analysis, conditions, block.name, of))
+            )
     if not panels:
         return None
-    measured = {
-        (one.block, one.context)
-        for one in analysis.curves
-        if (one.facet, one.metric) == (facet, "latency")
-    }
+    answer = analysis.answer(conditions)
+    measured = {(one.block, one.context) for one in answer.curves} if answer else set()
     missing = len(measured - {(share.block, share.context) for share in found})
-    key = f"shares-{of}-{facet.phase}"
-    doms = [one for one in analysis.dominances if one.facet == facet and one.of == of]
-    text = _halves(doms)
+    key = f"shares-{of}-{conditions.phase}"
+    owned = [one for one in answer.dominance if one.of == of] if answer else []
+    text = _halves(owned) or "No family is certain to own half of the time anywhere."
     if missing:
         text += f" {missing} points are left out: their parts were not taken or miss the whole."
-    title = f"Share of {_OF[of]} by kernel family, {facet.phase}"
+    title = f"Share of {_OF[of]} by kernel family, {conditions.phase}"
     svg = to_svg(chart.draw(panels), key, title, text)
-    return Picture(key, svg, text, _table(found, f"{title}: numbers"), title)
+    families = [one for one in found if one.family != CUSTOM]  # counted in its families
+    return Picture(key, svg, text, _table(families, f"{title}: numbers"), title)
 
 
 def _halves(found: list[Dominance]) -> str:
@@ -94,16 +98,33 @@ def _halves(found: list[Dominance]) -> str:
 
 
 def _half(one: Dominance) -> str:
+    what = "all kernels of their own" if one.family == CUSTOM else one.family
+    zone = format_zone(one.low_tokens, one.high_tokens)
     if one.kind == "throughout":
-        return f"{one.family} is more than half at every length"
-    if one.kind == "from" and one.context is not None:
-        return f"{one.family} passes half from {format_switch(one.context)} tokens on"
-    if one.kind == "up-to" and one.context is not None:
-        return f"{one.family} is more than half up to {format_switch(one.context)} tokens"
-    if one.kind == "not-reached" and one.peak_share > 0.02:
-        at = format_context(one.peak_context)
-        return f"{one.family} does not reach half (at most {one.peak_share * 100:.0f} % at {at})"
+        return f"{what} is more than half at every length"
+    if one.kind == "from":
+        return f"{what} passes half from {zone} tokens on"
+    if one.kind == "up-to":
+        return f"{what} is more than half up to {zone} tokens"
+    if one.kind == "several":
+        return f"{what} passes half several times, at {zone} tokens"
+    most = f"at most {one.peak_share * 100:.0f} % at {format_context(one.peak_tokens)}"
+    if one.kind == "never" and one.peak_share > _SMALL:
+        return f"{what} does not reach half ({most})"
+    if one.kind == "unresolved" and one.peak_share > _SMALL:
+        return f"{what} takes {most}; where it passes half is not resolved"
     return ""
+
+
+def _zone(
+    analysis: Analysis, conditions: Conditions, block: str, of: str
+) -> tuple[int, int] | None:
+    """The zone in which the scan passes half of a contender's time."""
+    answer = analysis.answer(conditions)
+    for one in answer.dominance if answer else ():
+        if (one.block, one.of, one.family) == (block, of, "scan") and one.high_tokens:
+            return one.low_tokens or one.high_tokens, one.high_tokens
+    return None
 
 
 def _table(found: list[Share], caption: str) -> Table:
@@ -127,17 +148,17 @@ def _strip(run: Run, analysis: Analysis) -> Grid | None:
         return None
     contexts = sorted({one.context for one in analysis.launches})
     strips: list[tuple[str, tuple[Cell, ...]]] = []
-    least = min(one.facet.batch for one in analysis.launches)
+    least = min(one.conditions.batch or 0 for one in analysis.launches)
     keys = dict.fromkeys(
-        (one.facet, one.block)
-        for one in sorted(analysis.launches, key=lambda one: one.facet.phase != "prefill")
-        if one.facet.batch == least
+        (one.conditions, one.block)
+        for one in sorted(analysis.launches, key=lambda one: one.conditions.phase != "prefill")
+        if (one.conditions.batch or 0) == least
     )
-    for facet, block in keys:
+    for conditions, block in keys:
         mine = {
             one.context: one
             for one in analysis.launches
-            if (one.facet, one.block) == (facet, block)
+            if (one.conditions, one.block) == (conditions, block)
         }
         cells = []
         for at in contexts:
@@ -148,7 +169,7 @@ def _strip(run: Run, analysis: Analysis) -> Grid | None:
             graph = f", {format_time(one.graph_s)} in a graph" if one.graph_s else ""
             title = f"{one.verdict}: {format_time(one.eager_s)} eager{graph}"
             cells.append(Cell(f"{one.gap * 100:.0f} %", f"pill-{_CLASS[one.verdict]}", title))
-        strips.append((f"{block} {facet.phase} b{facet.batch}", tuple(cells)))
+        strips.append((f"{block} {conditions.phase} b{conditions.batch}", tuple(cells)))
     return Grid(
         "Launch gap: share of the eager time in which the device waits for the host",
         "contender",
@@ -161,14 +182,18 @@ def _strip(run: Run, analysis: Analysis) -> Grid | None:
 def _kernels(run: Run, analysis: Analysis) -> list[Part]:
     """The heaviest kernels of each contender at the longest length it has them for."""
     parts: list[Part] = []
-    for facet in _facets(run, analysis, "device"):
+    for conditions in _first(analysis, "device"):
         for block in run.scenario.blocks:
             lengths = sorted(
-                {s.context for s in analysis.shares if (s.facet, s.block) == (facet, block.name)}
+                {
+                    s.context
+                    for s in analysis.shares
+                    if (s.conditions, s.block) == (conditions, block.name)
+                }
             )
-            ends = [*lengths[-1:], *(lengths[:1] if facet.phase == "prefill" else [])]
+            ends = [*lengths[-1:], *(lengths[:1] if conditions.phase == "prefill" else [])]
             for at in dict.fromkeys(ends):
-                table = rows.kernels(run, block.name, at, facet, TOP)
+                table = rows.kernels(run, block.name, at, conditions, TOP)
                 if table.rows:
                     parts.append(Listing(table, folded=True))
     if parts:

@@ -123,6 +123,7 @@
     state.facet = index;
     await draw();
     id("verdict").textContent = v.sentence;
+    id("dominance").textContent = v.dominance;
     id("conditions").textContent = v.conditions;
     id("reading").textContent = v.reading;
     const cards = v.cards.map((c) => {

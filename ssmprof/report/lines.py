@@ -1,0 +1,68 @@
+"""An answer as lines to draw and tabulate: one per contender, in the order of the scenario."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssmprof.analysis.compare.answer import Answer
+from ssmprof.analysis.findings import CurvePoint
+from ssmprof.report.names import Name, Names
+
+
+@dataclass(frozen=True)
+class Line:
+    """One contender: its values by context, and why a context has none."""
+
+    name: Name
+    points: dict[int, CurvePoint]
+    failures: dict[int, str]
+
+    def at(self, context: int) -> float:
+        """The value at a measured context."""
+        return self.points[context].estimate.value
+
+    def span(self, context: int) -> tuple[float, float]:
+        """Its interval, or its range where the processes are too few for one."""
+        found = self.points[context].estimate
+        return found.interval or found.spread
+
+    @property
+    def contexts(self) -> list[int]:
+        """Measured context lengths, ascending."""
+        return sorted(self.points)
+
+
+@dataclass(frozen=True)
+class View:
+    """An answer with its lines and names; contenders without any outcome are left out."""
+
+    answer: Answer
+    lines: tuple[Line, ...]
+    names: Names
+
+    @property
+    def measured(self) -> list[Line]:
+        """Lines that hold a value."""
+        return [line for line in self.lines if line.points]
+
+    def line(self, block: str) -> Line:
+        """The contender of that block name."""
+        return next(line for line in self.lines if line.name.block == block)
+
+    def here(self, context: int) -> list[Line]:
+        """Who was measured at a context, best first."""
+        found = [line for line in self.lines if context in line.points]
+        return sorted(found, key=lambda line: line.at(context))
+
+
+def view(answer: Answer, names: Names) -> View:
+    """The lines of an answer."""
+    points: dict[str, dict[int, CurvePoint]] = {}
+    for one in answer.curves:
+        points.setdefault(one.block, {})[one.context] = one
+    lines = tuple(
+        Line(name, points.get(block, {}), answer.failures.get(block, {}))
+        for block, name in names.items()
+        if block in points or block in answer.failures
+    )
+    return View(answer, lines, names)

@@ -1,0 +1,63 @@
+"""How contenders are called: a phrase in a sentence, a label on a line, a letter in a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ssmprof.spec import Architecture, BlockSpec, Subject
+
+_LETTERS: dict[Architecture, str] = {"transformer": "T", "ssm": "M", "hybrid": "H"}
+_STATE_NAMES = {"mamba1": "Mamba-1", "mamba2": "Mamba-2"}
+
+
+@dataclass(frozen=True)
+class Name:
+    """How a contender is called: `the hybrid` in a sentence, `hybrid` on a label, `H` in a cell."""
+
+    block: str
+    phrase: str
+    label: str
+    letter: str
+    architecture: Architecture
+    nth: int
+
+    @property
+    def opening(self) -> str:
+        """The phrase at the start of a sentence."""
+        return self.phrase[0].upper() + self.phrase[1:]
+
+
+Names = dict[str, Name]
+
+
+def name_contenders(blocks: Iterable[Subject]) -> Names:
+    """Block name -> how it is called: by its architecture where it is the only one of it."""
+    subjects = list(blocks)
+    kinds: list[Architecture] = [subject.architecture for subject in subjects]
+    words = [_word(subject) for subject in subjects]
+    names: Names = {}
+    for subject, kind, word in zip(subjects, kinds, words, strict=True):
+        alone = words.count(word) == 1
+        nth = sum(kinds[index] == kind for index in range(len(names)))
+        letter = _LETTERS[kind]
+        if kinds.count(kind) > 1:
+            letter += str(nth + 1)
+        the = "the " if kind != "ssm" else ""
+        phrase = the + word if alone else subject.name
+        names[subject.name] = Name(subject.name, phrase, subject.name, letter, kind, nth)
+    return names
+
+
+def _word(subject: Subject) -> str:
+    if subject.architecture != "ssm" or not isinstance(subject, BlockSpec):
+        return subject.architecture
+    states = {_STATE_NAMES[part] for part in subject.sublayers if part in _STATE_NAMES}
+    return states.pop() if len(states) == 1 else subject.name
+
+
+def listed(phrases: Sequence[str], word: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    if len(phrases) == 1:
+        return phrases[0]
+    return f"{', '.join(phrases[:-1])} {word} {phrases[-1]}"
