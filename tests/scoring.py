@@ -173,7 +173,7 @@ def _is_resolved(answer: Answer) -> bool:
 
 
 def _claims_wrongly(truth: Truth, mode: Mode, answer: Answer, contexts: Sequence[int]) -> bool:
-    """Whether another contender is best than the answer says, or equal ones differ."""
+    """Whether a single winner is nowhere ahead of all others, or equal ones differ."""
     for one in answer.segments:
         mine = [
             at
@@ -183,10 +183,9 @@ def _claims_wrongly(truth: Truth, mode: Mode, answer: Answer, contexts: Sequence
         if not mine:
             continue
         logs = truth.logs(np.array(mine, float), mode)
-        best = np.min(list(logs.values()), axis=0)
-        behind = np.max([logs[name] for name in one.winners], axis=0) - best
-        if len(one.winners) == 1 and (behind > 0).any():
+        winners = np.array([logs.pop(name) for name in one.winners])
+        if len(winners) == 1 and any((winners[0] >= other).any() for other in logs.values()):
             return True
-        if one.equal and len(one.winners) > 1 and (behind > math.log1p(TIE)).any():
+        if one.equal and (winners.max(axis=0) - winners.min(axis=0) > math.log1p(TIE)).any():
             return True
     return False

@@ -173,8 +173,8 @@ def rounds(kind: str, rng: Random, count: int) -> Shot:
     return Shot(truth, device.seen, found)
 
 
-def visits(kind: str, rng: Random, count: int) -> Shot:
-    """A zoom and guards in the first visit, the zoom again in the others; decode beside prefill.
+def visits(kind: str, rng: Random, count: int, guarded: int = 1) -> Shot:
+    """A zoom in every visit, guards in the first `guarded` ones; decode beside prefill.
 
     More than two contenders take turns pair by pair.
     """
@@ -187,11 +187,16 @@ def visits(kind: str, rng: Random, count: int) -> Shot:
     found: list[make.Measurement] = []
     for index, names in enumerate(combinations(truth.curves, 2)):
         first = 100 * index
-        found += device.visits(every, 1, first=first, names=names)
-        found += device.visits(zoom, count - 1, first=first + 1, names=names)
+        found += device.visits(every, guarded, first, names)
+        found += device.visits(zoom, count - guarded, first + guarded, names)
     beside, where = smooth(rng)
     found += Device(beside, noise, rng, "decode").visits(planted.near(where), count)
     return Shot(truth, device.seen, found)
+
+
+def guarded_visits(kind: str, rng: Random, count: int) -> Shot:
+    """Visits of which each measures every length."""
+    return visits(kind, rng, count, guarded=count)
 
 
 Measure = Callable[[str, Random, int], Shot]
@@ -201,6 +206,7 @@ WAYS: dict[str, tuple[Measure, int]] = {
     "3 visits": (visits, 3),
     "5 visits": (visits, 5),
     "7 visits": (visits, 7),
+    "3 of all": (guarded_visits, 3),
 }
 
 

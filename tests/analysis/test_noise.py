@@ -109,9 +109,19 @@ def test_bartlett_refuses_different_noise_and_seldom_equal_noise():
 def test_a_length_is_never_quieter_than_its_samples():
     found = known(noise_of(table(np.random.default_rng(6), 3), True))
     at = CONTEXTS[4]
-    usual, sampled = found.at(at), found.at(at, least=(5 * RESIDUAL) ** 2)
+    usual, sampled = found.at(at), found.at(at, sampled=(5 * RESIDUAL) ** 2)
     assert sampled.value > usual.value + 4 * RESIDUAL**2
-    assert found.at(at, least=1e-12) == usual
+    assert found.at(at, sampled=1e-12) == usual
+
+
+def test_a_length_is_as_much_noisier_as_its_samples_are():
+    found = known(noise_of(table(np.random.default_rng(6), 3), True))
+    at = CONTEXTS[4]
+    usual = found.at(at, sampled=1e-9, usual=1e-9)
+    assert usual == found.at(at)
+    assert found.at(at, sampled=1e-10, usual=1e-9) == usual  # never quieter than usual
+    louder = found.at(at, sampled=9e-9, usual=1e-9)
+    assert louder.value - usual.value == pytest.approx(8 * found.residual.value, rel=0.1)
 
 
 def test_the_error_of_a_ratio_is_that_of_its_samples():

@@ -9,10 +9,11 @@ import pytest
 from scipy import stats
 
 from ssmprof import limits
+from ssmprof.analysis.compare.chances import spent
 from ssmprof.analysis.compare.curve import Ratio
 from ssmprof.analysis.compare.modes import ONE_MODE, modes, within_modes
 from ssmprof.analysis.compare.noise import Noise, Square, noise_of
-from ssmprof.analysis.compare.sign import Reading, exact, readings, spent
+from ssmprof.analysis.compare.sign import Reading, exact, readings
 
 TIE = 0.02
 ONE = {True: ONE_MODE, False: ONE_MODE}
@@ -159,10 +160,12 @@ def test_a_certainly_noisier_length_speaks_for_itself():
     assert [one.sign for one in found.values()] == [0, 1]
 
 
-def test_samples_bound_the_noise_of_a_length():
-    logs = {1000: {0: Ratio(0.03, True, 0.001)}, 2000: {0: Ratio(0.03, True, 0.02)}}
-    quiet, loud = readings(logs, {True: flat(0.002, 20)}, ONE, TIE)
-    assert (quiet.sign, loud.sign) == (1, 0)
+def test_samples_tell_which_lengths_are_noisier():
+    errors = [0.02] * 5 + [0.001] * 15
+    logs = {1000 + 100 * index: {0: Ratio(0.03, True, error)} for index, error in enumerate(errors)}
+    found = readings(logs, {True: flat(0.002, 20)}, ONE, TIE)
+    assert [one.sign for one in found[:5]] == [0] * 5
+    assert [one.sign for one in found[7:]] == [1] * 13  # neighbours share their samples
 
 
 # Modes.

@@ -45,20 +45,23 @@ class Noise:
     spread: float
     lengths: int
 
-    def at(self, context: int, least: float = 0.0) -> Square:
+    def at(self, context: int, sampled: float = 0.0, usual: float = 0.0) -> Square:
         """Variance of one replicate at a length, with Satterthwaite's degrees of freedom.
 
-        `least` is the variance that the samples there leave: the residual is never smaller.
+        `sampled` is the variance that the samples there leave, `usual` the same over all lengths:
+        where samples scatter more than usual the residual is as much larger, and never smaller
+        than what they leave.
         """
         away = (math.log(context) - self.centre) ** 2
         tilt = min(away / self.spread, _FARTHEST) if self.spread else 0.0
         fitted = 2 if self.slope.df else 1
         hat = 1 / self.lengths + (tilt / self.lengths if self.slope.df else 0.0)
-        usual = 1 - fitted / self.lengths
-        rest = max(0.0, 1 - hat) / usual if usual > 0 else 1.0
+        left = 1 - fitted / self.lengths
+        rest = max(0.0, 1 - hat) / left if left > 0 else 1.0
+        noisier = max(1.0, sampled / usual) if usual > 0 else 1.0
         return total(
             (self.level, Square(self.slope.value * tilt, self.slope.df),
-             Square(max(self.residual.value * rest, least), self.residual.df))
+             Square(max(self.residual.value * rest * noisier, sampled), self.residual.df))
         )  # fmt: skip
 
     @property

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 from ssmprof import limits
+from ssmprof.analysis.compare.chances import quantile, spent, tail
 from ssmprof.analysis.compare.curve import Logs, Ratio
 from ssmprof.analysis.compare.modes import Modes, Shift, shift
 from ssmprof.analysis.compare.noise import Noise, Square, total
+
+_NEIGHBOURS = 2  # lengths on either side whose samples tell how those of a length scatter
 
 
 class Reading(NamedTuple):
@@ -65,7 +67,7 @@ class _Mean(NamedTuple):
         """One-sided chance of such a mean, or a larger one, where the truth is 0."""
         if self.error <= 0:
             return 0.0 if self.log else 0.5
-        return _tail(abs(self.log) / self.error, self.df)
+        return tail(abs(self.log) / self.error, self.df)
 
     @property
     def alpha(self) -> float:
@@ -79,47 +81,12 @@ class _Mean(NamedTuple):
 
     def half(self, alpha: float) -> float:
         """Half of the interval that misses with this chance on each side."""
-        return self.error * _quantile(alpha, self.df)
+        return self.error * quantile(alpha, self.df)
 
     @property
     def lean(self) -> int:
         """Where the mean points to."""
         return 0 if self.chance > limits.LEANS else 1 if self.log > 0 else -1
-
-
-def spent(visits: int) -> float:
-    """Error that may be spent at the look after so many visits, of `END_ERROR` in all.
-
-    The increment of O'Brien and Fleming's spending function at `visits` of `LAST_LOOK`.
-    """
-    look = min(max(visits, limits.FIRST_LOOK), limits.LAST_LOOK)
-    before = 0.0 if look == limits.FIRST_LOOK else _spending((look - 1) / limits.LAST_LOOK)
-    return _spending(look / limits.LAST_LOOK) - before
-
-
-@cache
-def _spending(share: float) -> float:
-    from scipy.special import ndtr, ndtri  # pyright: ignore[reportMissingTypeStubs]
-
-    quantile: Any = ndtri(1 - limits.END_ERROR / 2)
-    return float(2 * (1 - ndtr(quantile / math.sqrt(share))))  # type: ignore[operator]
-
-
-@cache
-def _tail(t: float, df: float) -> float:
-    from scipy.special import ndtr, stdtr  # pyright: ignore[reportMissingTypeStubs]
-
-    found: Any = ndtr(-t) if math.isinf(df) else stdtr(df, -t)
-    return float(found)
-
-
-@cache
-def _quantile(chance: float, df: float) -> float:
-    """Student's t with this chance above it."""
-    from scipy.special import ndtri, stdtrit  # pyright: ignore[reportMissingTypeStubs]
-
-    found: Any = ndtri(1 - chance) if math.isinf(df) else stdtrit(df, 1 - chance)
-    return float(found)
 
 
 def readings(
@@ -140,6 +107,10 @@ def readings(
     """
     chosen = {context: _kind(rounds) for context, rounds in logs.items()}
     count = max((len(ways[turns]) for turns in set(chosen.values())), default=1)
+    about = {
+        turns: _about(logs, turns, noises.get(turns), 0.0 if turns else floor)
+        for turns in set(chosen.values())
+    }
     shifts = {turns: _shifts(logs, turns, ways[turns]) for turns in set(chosen.values())}
     found: dict[int, list[Reading]] = {}
     for way in range(count):
@@ -149,9 +120,7 @@ def readings(
             mine = {name: one for name, one in rounds.items() if one.turns == turns}
             groups = ways[turns]
             seen = [
-                None
-                if values is None
-                else _mean(context, values, len(mine), turns, noises, floor, len(logs))
+                None if values is None else _mean(context, values, len(mine), turns, about[turns])
                 for values in (_values(mine, mode) for mode in groups)
             ]
             one = seen[min(way, len(groups) - 1)]
@@ -186,29 +155,61 @@ def _values(mine: Mapping[int, Ratio], mode: frozenset[int]) -> list[Ratio] | No
     return [one for name, one in mine.items() if not mode or name in mode] or None
 
 
+class _About(NamedTuple):
+    """What is known of one kind of replicates: noise, least deviation, number of lengths.
+
+    `sampled` is the variance that the samples leave around a length, `usual` its mean.
+    """
+
+    noise: Noise | None
+    floor: float
+    lengths: int
+    sampled: Mapping[int, float]
+    usual: float
+
+
+def _about(logs: Logs, turns: bool, noise: Noise | None, floor: float) -> _About:
+    """Samples scatter alike at neighbouring lengths, where a few of them tell little."""
+    squares = {
+        at: [one.error**2 for one in rounds.values() if one.turns == turns]
+        for at, rounds in logs.items()
+    }
+    lengths = sorted(at for at, found in squares.items() if found)
+    sampled: dict[int, float] = {}
+    for index, at in enumerate(lengths):
+        near = lengths[max(0, index - _NEIGHBOURS) : index + _NEIGHBOURS + 1]
+        sampled[at] = _mean_of([one for other in near for one in squares[other]])
+    usual = _mean_of([one for at in lengths for one in squares[at]])
+    return _About(noise, floor, len(logs), sampled, usual)
+
+
+def _mean_of(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
 def _mean(
     context: int,
     values: Sequence[Ratio],
     looks: int,
     turns: bool,
-    noises: Mapping[bool, Noise | None],
-    floor: float,
-    lengths: int,
+    about: _About,
 ) -> _Mean:
-    noise = noises.get(turns)
     count = len(values)
     mean = math.fsum(one.log for one in values) / count
-    sampled = math.fsum(one.error**2 for one in values) / count
-    one = noise.at(context, sampled) if noise else Square(0.0, 0.0)
+    one = (
+        about.noise.at(context, about.sampled[context], about.usual)
+        if about.noise
+        else Square(0.0, 0.0)
+    )
     if count > 2:
         square = math.fsum((value.log - mean) ** 2 for value in values)
         own = Square(square / (count - 1), count - 1)
-        if one.df <= 0 or _noisier(own, one, limits.HOMOGENEOUS / lengths):
+        if one.df <= 0 or _noisier(own, one, limits.HOMOGENEOUS / about.lengths):
             one = own
     if one.df <= 0:
-        one = Square(max(floor, math.log1p(limits.UNKNOWN_NOISE)) ** 2, math.inf)
-    elif floor and not turns and one.value < floor**2:
-        one = Square(floor**2, one.df)
+        one = Square(max(about.floor, math.log1p(limits.UNKNOWN_NOISE)) ** 2, math.inf)
+    elif one.value < about.floor**2:
+        one = Square(about.floor**2, one.df)
     return _Mean(context, mean, math.sqrt(one.value / count), one.df, count, turns, looks)
 
 
