@@ -153,6 +153,26 @@ def test_an_end_that_is_not_certain_leaves_it_unresolved():
     assert one.cost_to_resolve_s == 12.0
 
 
+def test_a_stretch_is_open_where_the_other_may_well_win():
+    contexts = planted.powers(512, 65536)
+    logs = {at: 0.012 if at in (2048, 4096) else -0.2 for at in contexts}
+    outcomes = [
+        measurement(name, at, 1e-3 * math.exp(log + 0.01 * (number - 1)) if name == A else 1e-3,
+                    round=number)
+        for at, log in logs.items() for name in (A, B) for number in range(3)
+    ]  # fmt: skip
+    found = answer(outcomes)
+    assert [(one.winners[0], one.low_tokens, one.high_tokens) for one in found.segments] == [
+        (A, 512, 1024),
+        (B, 2048, 4096),
+        (A, 8192, 65536),
+    ]
+    assert [len(one.winners) for one in found.segments] == [1, 2, 1]
+    (one,) = found.crossings
+    assert (one.kind, one.before, one.after) == ("unresolved", A, B)
+    assert (one.low_tokens, one.high_tokens) == (1024, 8192)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "told"),
     [
