@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: sweep test lint faults fuzz static-all test-gpu bench clean
+.PHONY: sweep test lint simulate faults fuzz static-all test-gpu bench clean
 
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -42,6 +42,10 @@ static-all: $(READY)
 	for arch in $(STATIC_ARCHS); do \
 	  PYTHONPATH=kernels $(BIN)/python -m ssmprof_kernels.static --forms all --jobs 2 --arch $$arch || exit 1; \
 	done
+
+# How often answers are right: planted curves through the whole analysis (a minute or two).
+simulate: $(READY)
+	PYTHONPATH=.:tests $(BIN)/python -m simulations
 
 # On a machine with a CUDA device, with the Python that holds its torch: make test-gpu GPU_PYTHON=...
 GPU_PYTHON ?= python3

@@ -14,7 +14,7 @@ import math
 LEVEL = 0.95  # of every interval that stands alone
 END_ERROR = 0.025  # chance that one end of a zone is wrong: 5 % per crossing
 LEAST_PROCESSES = 3  # fewer say little about processes: a range is shown beside them
-FIRST_LOOK, LAST_LOOK = 3, 7  # visits after which signs are looked at: five looks at most
+FIRST_LOOK, LAST_LOOK = 3, 5  # visits after which signs are looked at: three looks spend the error
 ONE_NUMBER = 1.04  # a zone as narrow as this is printed as one number
 JAG = math.sqrt(2)  # a return to the other winner shorter than half an octave is a jag
 ASIDE = (
@@ -22,7 +22,8 @@ ASIDE = (
 )
 UNKNOWN_NOISE = 0.10  # assumed of processes that nobody repeated: ten times a quiet machine's
 MODE_JUMP = 0.01  # a process this far from the others may run in another mode ...
-MODE_SPREADS = 6.0  # ... where it is also this many spreads of the others away
+MODE_CHANCE = 0.002  # ... where its distance in spreads has this chance (one-sided, Student)
+LEANS = 0.3  # a mean that is no certain sign points somewhere where its chance is this or less
 HOMOGENEOUS = 0.01  # chance at which noise of two groups counts as different: they are not pooled
 
 # The parts of a call

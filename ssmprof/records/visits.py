@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, structs
 
+from ssmprof import limits
 from ssmprof.records.base import Record
 from ssmprof.records.outcomes import Job
 from ssmprof.records.point import Point
@@ -31,7 +32,7 @@ class Sampling(Record, frozen=True, kw_only=True):
     pairs: Annotated[int, Meta(ge=2)] = 10
     target_error: Annotated[float, Meta(gt=0)] | None = None
     length_s: Annotated[float, Meta(gt=0)] = 2.0
-    windows: Positive = 5
+    windows: Annotated[int, Meta(ge=1, le=limits.SAMPLES)] = 5
     window_s: Annotated[float, Meta(gt=0)] = 0.5
     energy: bool = False
 

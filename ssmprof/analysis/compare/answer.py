@@ -75,7 +75,8 @@ class Crossing(Finding, frozen=True, kw_only=True):
     zone        from `low_tokens`, the longest length certain for `before`, to `high_tokens`, the
                 shortest certain for `after`; `why` says what made it as wide as it is
     capacity    `before` fits up to `low_tokens` and no longer at `high_tokens`
-    unresolved  an end is not certain: None
+    unresolved  an end is not certain: None; with both ends `before` is certain at either, and
+                between them `after` may win and lose again
     `context_tokens` is the one number to print, None unless the zone is narrow enough for one.
     `indifferent_*` bound the measured lengths at which the two differ by less than the tie, with
     `indifferent_except` inside; `contradictions` are certain lengths against the order (jags).

@@ -12,10 +12,10 @@ from ssmprof.analysis.compare.conditions import Groups
 from ssmprof.analysis.compare.cost import Costs
 from ssmprof.analysis.compare.crossing import Ops, shares_of
 from ssmprof.analysis.compare.curve import METRICS, Contender, contenders
-from ssmprof.analysis.compare.envelope import Field
 from ssmprof.analysis.compare.estimate import estimate
+from ssmprof.analysis.compare.field import Field
+from ssmprof.analysis.compare.modes import ONE_MODE
 from ssmprof.analysis.compare.pairs import Compared, Key, compared, read, read_exact
-from ssmprof.analysis.compare.sign import ONE_MODE
 from ssmprof.analysis.findings import CurvePoint, Metric
 from ssmprof.records import Conditions, Environment, Measurement, Outcome, median
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from ssmprof import limits
@@ -139,7 +139,7 @@ def why_wide(lengths: Sequence[int], equal: Sequence[bool]) -> Why:
 def _indifferent(
     low: int | None, high: int, readings: Mapping[int, Reading]
 ) -> tuple[int, int] | None:
-    """Hull of the lengths around a zone at which the two are equal; gaps are at most a jag."""
+    """Hull of the lengths around a zone at which the two are equal, most of those inside."""
     equal = [at for at, one in readings.items() if one.equal]
     start, end = low or high, high
     near = [at for at in equal if start <= at <= end] or [
@@ -147,14 +147,27 @@ def _indifferent(
     ]
     if not near:
         return None
-    first, last = near[0], near[-1]
-    for at in equal:
-        if last < at <= last * limits.JAG:
-            last = at
-    for at in reversed(equal):
-        if first / limits.JAG <= at < first:
-            first = at
-    return first, last
+    lengths = sorted(readings)
+    below = [at for at in reversed(lengths) if at < near[0]]
+    above = [at for at in lengths if at > near[-1]]
+    return _grown(near[0], below, readings), _grown(near[-1], above, readings)
+
+
+def _grown(end: int, beyond: Iterable[int], readings: Mapping[int, Reading]) -> int:
+    """The farthest equal length to which no more lengths that differ than equal ones lead."""
+    differ = 0
+    for equal, run in groupby(beyond, key=lambda at: readings[at].equal):
+        lengths = list(run)
+        if not equal:
+            differ = len(lengths)
+            continue
+        if len(lengths) < differ:
+            break
+        for at in lengths:
+            if max(at, end) > min(at, end) * limits.JAG:
+                return end
+            end = at
+    return end
 
 
 def _step(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ssmprof.analysis.findings import Metric
@@ -96,10 +96,17 @@ def contenders(
 
 
 class Ratio(NamedTuple):
-    """log(a / b) of one replicate at one length; `turns` where both took turns in one process."""
+    """log(a / b) of one replicate at one length; `turns` where both took turns in one process.
+
+    `error` is the standard error that its samples leave; 0 where they do not tell.
+    """
 
     log: float
     turns: bool
+    error: float = 0.0
+
+
+Logs = Mapping[int, Mapping[int, Ratio]]  # context -> replicate -> log ratio
 
 
 def log_ratios(a: Contender, b: Contender) -> dict[int, dict[int, Ratio]]:
@@ -113,16 +120,28 @@ def log_ratios(a: Contender, b: Contender) -> dict[int, dict[int, Ratio]]:
             turns = b.name in (partners[0] or ()) and a.name in (partners[1] or ())
             if not turns and partners != (None, None):
                 continue  # one of them took turns with somebody else
-            found.setdefault(context, {})[replicate] = Ratio(
-                _log(ours[replicate], theirs[replicate], turns), turns
-            )
+            ratio = _ratio(ours[replicate], theirs[replicate], turns)
+            found.setdefault(context, {})[replicate] = ratio
     return found
 
 
-def _log(ours: tuple[float, ...], theirs: tuple[float, ...], turns: bool) -> float:
+def _ratio(ours: tuple[float, ...], theirs: tuple[float, ...], turns: bool) -> Ratio:
     if turns and len(ours) == len(theirs):
-        return median(math.log(x / y) for x, y in zip(ours, theirs, strict=True))
-    return math.log(median(ours) / median(theirs))
+        logs = sorted(math.log(x / y) for x, y in zip(ours, theirs, strict=True))
+        return Ratio(median(logs), turns, _error(logs))
+    first, second = sorted(ours), sorted(theirs)
+    a, b = median(first), median(second)
+    return Ratio(math.log(a / b), turns, math.hypot(_error(first) / a, _error(second) / b))
+
+
+def _error(ordered: Sequence[float]) -> float:
+    """Standard error of a median, from the samples beside it: half of their 68 % interval."""
+    count = len(ordered)
+    if count < 3:
+        return 0.0
+    away = (count - 1) / 2 - math.sqrt(count) / 2
+    rank = max(0, math.floor(away + 0.5))
+    return (ordered[count - 1 - rank] - ordered[rank]) / 2
 
 
 def between(curve: Mapping[int, float], context: int) -> float | None:

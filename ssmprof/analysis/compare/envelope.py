@@ -7,97 +7,24 @@ Never decides from one pair: if Mamba-2 passes the transformer at 15K but a hybr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
-from itertools import combinations
+from collections.abc import Callable, Iterable, Sequence
 
-from ssmprof import limits
 from ssmprof.analysis.compare.answer import Crossing, RatioPoint, Segment
 from ssmprof.analysis.compare.answer import Standing as Told
-from ssmprof.analysis.compare.crossing import Ops, crossing
-from ssmprof.analysis.compare.curve import Contender, between
-from ssmprof.analysis.compare.pairs import Compared, Key
-from ssmprof.analysis.compare.sign import Reading, turned
-from ssmprof.analysis.compare.zone import Change, Names, Standing, Stretch, changes
+from ssmprof.analysis.compare.crossing import crossing
+from ssmprof.analysis.compare.field import Field
+from ssmprof.analysis.compare.sign import Reading
+from ssmprof.analysis.compare.zone import (
+    Change,
+    Names,
+    Standing,
+    Stretch,
+    changes,
+    open_lobes,
+)
 
 # (before, after, low, high) -> seconds that deciding a zone would take, None where not known.
 CostOf = Callable[[str, str, "int | None", int], "float | None"]
-
-
-class Field:
-    """Contenders under one set of conditions in one metric, with the readings of their pairs."""
-
-    def __init__(
-        self,
-        known: Mapping[str, Contender],
-        pairs: Mapping[Key, Compared],
-        ops: Mapping[str, Mapping[int, Ops]],
-    ) -> None:
-        self.known = known
-        self.pairs = pairs
-        self.ops = ops
-        self.medians = {name: one.medians() for name, one in known.items()}
-        self._readings: dict[Key, Mapping[int, Reading]] = {}
-        for (block, other), one in pairs.items():
-            self._readings[block, other] = one.readings
-            self._readings[other, block] = {at: turned(r) for at, r in one.readings.items()}
-
-    def reading(self, block: str, other: str, context: int) -> Reading | None:
-        """The pair at a length, as block over other."""
-        return self._readings.get((block, other), {}).get(context)
-
-    def between_two(self, block: str, other: str) -> dict[int, Reading]:
-        """All readings of a pair, as block over other."""
-        return dict(self._readings.get((block, other), {}))
-
-    def standing(self, context: int) -> Standing | None:
-        """Who may be best at a length; None where somebody who may be was not measured there."""
-        here = [name for name, values in self.medians.items() if context in values]
-        if not here:
-            return None
-        absent = {name for name, one in self.known.items() if one.absent(context)}
-        if len(here) < 2 and len(absent) + len(here) < len(self.known):
-            return None
-        best = min(self.medians[name][context] for name in here)
-        for name in self.known.keys() - set(here) - absent:
-            guess = between(self.medians[name], context)
-            if guess is not None and guess <= best * limits.ASIDE:
-                return None
-        beaten = {
-            name
-            for name in here
-            for other in here
-            if name != other and (one := self.reading(name, other, context)) and one.sign > 0
-        }
-        winners = frozenset(here) - beaten or frozenset(here)
-        return Standing(context, winners, self.equal(winners, context), frozenset(here))
-
-    def equal(self, names: Iterable[str], context: int) -> bool:
-        """Whether no two of these differ beyond the tie at a length; False for a single one."""
-        found = [self.reading(a, b, context) for a, b in combinations(sorted(names), 2)]
-        return bool(found) and all(one is not None and one.equal for one in found)
-
-    @cached_property
-    def lengths(self) -> list[int]:
-        """Every length at which somebody was measured."""
-        return sorted({context for values in self.medians.values() for context in values})
-
-    @cached_property
-    def standings(self) -> dict[int, Standing]:
-        """The standing at every length that has one."""
-        found = {context: self.standing(context) for context in self.lengths}
-        return {context: one for context, one in found.items() if one is not None}
-
-    def ranked(self, names: Iterable[str], contexts: Sequence[int]) -> tuple[str, ...]:
-        """Best first, by geometric mean over the lengths that all of them have."""
-        every = list(names)
-        shared = [at for at in contexts if all(at in self.medians[name] for name in every)]
-
-        def mean(name: str) -> float:
-            values = [math.log(self.medians[name][at]) for at in shared or self.medians[name]]
-            return math.fsum(values) / len(values)
-
-        return tuple(sorted(every, key=mean))
 
 
 def answer(field: Field, cost_s: CostOf) -> tuple[list[Segment], list[Crossing]]:
@@ -142,7 +69,10 @@ def _told(
             crossings.extend(_unsure(field, head, stretch.names, leading=True))
         if index:
             crossings.append(_crossing(field, zones[index - 1], standings, cost_s))
-        segments.append(_segment(field, body, stretch.names) if body else _open(field, head))
+        if body:
+            _body(field, stretch, body, segments, crossings)
+        else:
+            segments.append(_open(field, head))
         if tail:
             segments.append(_open(field, tail))
             crossings.extend(_unsure(field, tail, stretch.names, leading=False))
@@ -177,6 +107,42 @@ def _ends(
     start = sure[0] if first else 0
     end = sure[-1] + 1 if last else len(lengths)
     return lengths[:start], lengths[start:end], lengths[end:]
+
+
+def _body(
+    field: Field,
+    stretch: Stretch,
+    lengths: list[Standing],
+    segments: list[Segment],
+    crossings: list[Crossing],
+) -> None:
+    """The segments of a stretch: its own, interrupted where somebody else may well win."""
+    for lobe in open_lobes(stretch, lengths):
+        start, end = (
+            next(i for i, one in enumerate(lengths) if one is at) for at in (lobe[0], lobe[-1])
+        )
+        if not start or end + 1 == len(lengths):
+            continue
+        before, lengths = lengths[:start], lengths[end + 1 :]
+        segments += [_segment(field, before, stretch.names), _open(field, lobe)]
+        crossings.append(_unsure_between(field, before[-1], lobe, lengths[0], stretch.names))
+    segments.append(_segment(field, lengths, stretch.names))
+
+
+def _unsure_between(
+    field: Field, before: Standing, lobe: Sequence[Standing], after: Standing, names: Names
+) -> Crossing:
+    """The crossing, and the way back, that may hide inside a stretch: between its certain ends."""
+    contexts = [one.context for one in lobe]
+    others = frozenset[str]().union(*(one.winners for one in lobe)) - names
+    return Crossing(
+        before=field.ranked(names, contexts)[0],
+        after=field.ranked(others, contexts)[0],
+        kind="unresolved",
+        low_tokens=before.context,
+        high_tokens=after.context,
+        why="noisy",
+    )
 
 
 def _segment(field: Field, lengths: Sequence[Standing], names: Names) -> Segment:

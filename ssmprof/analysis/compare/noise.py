@@ -11,15 +11,14 @@ and execution, unless Bartlett's test (Proc. R. Soc. A 160, 1937) says that thei
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
 from ssmprof import limits
-from ssmprof.analysis.compare.curve import Ratio
+from ssmprof.analysis.compare.curve import Logs
 
-Logs = Mapping[int, Mapping[int, Ratio]]
 _SLOPE_LENGTHS = 4  # fewer lengths of a process carry no slope apart from their residuals
 _FARTHEST = 4.0  # a slope counts at most so many times its typical square beyond the lengths seen
 
@@ -46,17 +45,23 @@ class Noise:
     spread: float
     lengths: int
 
-    def at(self, context: int) -> Square:
-        """Variance of one replicate at a length, with Satterthwaite's degrees of freedom."""
+    def at(self, context: int, sampled: float = 0.0, usual: float = 0.0) -> Square:
+        """Variance of one replicate at a length, with Satterthwaite's degrees of freedom.
+
+        `sampled` is the variance that the samples there leave, `usual` the same over all lengths:
+        where samples scatter more than usual the residual is as much larger, and never smaller
+        than what they leave.
+        """
         away = (math.log(context) - self.centre) ** 2
         tilt = min(away / self.spread, _FARTHEST) if self.spread else 0.0
         fitted = 2 if self.slope.df else 1
         hat = 1 / self.lengths + (tilt / self.lengths if self.slope.df else 0.0)
-        usual = 1 - fitted / self.lengths
-        rest = max(0.0, 1 - hat) / usual if usual > 0 else 1.0
+        left = 1 - fitted / self.lengths
+        rest = max(0.0, 1 - hat) / left if left > 0 else 1.0
+        noisier = max(1.0, sampled / usual) if usual > 0 else 1.0
         return total(
             (self.level, Square(self.slope.value * tilt, self.slope.df),
-             Square(self.residual.value * rest, self.residual.df))
+             Square(max(self.residual.value * rest * noisier, sampled), self.residual.df))
         )  # fmt: skip
 
     @property

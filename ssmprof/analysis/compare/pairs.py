@@ -13,9 +13,9 @@ from itertools import combinations
 
 from ssmprof import limits
 from ssmprof.analysis.compare.curve import Contender, Ratio, log_ratios
+from ssmprof.analysis.compare.modes import ONE_MODE, Modes, modes, within_modes
 from ssmprof.analysis.compare.noise import Noise, Square, alike, noise_of, pooled
-from ssmprof.analysis.compare.sign import ONE_MODE, Modes, Reading, exact, modes, readings
-from ssmprof.analysis.compare.sign import within_modes as within
+from ssmprof.analysis.compare.sign import Reading, exact, readings
 
 Key = tuple[str, str]
 
@@ -42,7 +42,7 @@ def compared(known: Mapping[str, Contender]) -> dict[Key, Compared]:
         one = Compared(known[a], known[b], logs)
         for turns in (False, True):
             one.ways[turns] = modes(logs, turns)
-            one.noises[turns] = noise_of(within(logs, one.ways[turns]), turns)
+            one.noises[turns] = noise_of(within_modes(logs, one.ways[turns]), turns)
         found[a, b] = one
     return found
 

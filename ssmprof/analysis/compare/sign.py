@@ -2,30 +2,33 @@
 
 A sign is certain where the interval of log(T_a / T_b) excludes 0. Its error is 2.5 % over all
 lengths of the pair (Holm, Scand. J. Stat. 6, 1979) and over all looks at a growing number of visits
-(O'Brien and Fleming's spending, Lan and DeMets, Biometrika 70, 1983). Processes that run in two
-modes are never averaged: a sign is then certain where it is certain in both.
+(O'Brien and Fleming's spending, Lan and DeMets, Biometrika 70, 1983). That two are equal is said at
+each length by itself (Hsu et al., Biometrika 81, 1994) and of a range only where it holds at every
+length, which needs no share of the error (Berger, Technometrics 24, 1982). Processes that run in
+two modes are never averaged: a sign is then certain where it is certain in both.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 from ssmprof import limits
-from ssmprof.analysis.compare.curve import Ratio
-from ssmprof.analysis.compare.noise import Logs, Noise, Square
+from ssmprof.analysis.compare.chances import quantile, spent, tail
+from ssmprof.analysis.compare.curve import Logs, Ratio
+from ssmprof.analysis.compare.modes import Modes, Shift, shift
+from ssmprof.analysis.compare.noise import Noise, Square, total
 
-Modes = tuple[frozenset[int], ...]
-ONE_MODE: Modes = (frozenset(),)
+_NEIGHBOURS = 2  # lengths on either side whose samples tell how those of a length scatter
 
 
 class Reading(NamedTuple):
     """A pair at one length: log ratio with the interval that decides its sign.
 
     `sign` is -1 where `a` is certainly lower, 1 where it is higher, 0 where neither is certain;
-    `equal` says that the whole interval lies within the tie.
+    `equal` says that the whole interval lies within the tie. `lean` is the sign that the mean
+    points to, certain or not; 0 where it points nowhere.
     """
 
     context: int
@@ -36,6 +39,13 @@ class Reading(NamedTuple):
     equal: bool
     replicates: int
     turns: bool
+    lean: int = 0
+
+    def turned(self) -> Reading:
+        """The same with the other contender first."""
+        return self._replace(
+            log=-self.log, low=-self.high, high=-self.low, sign=-self.sign, lean=-self.lean
+        )
 
 
 def turned(one: Reading) -> Reading:
@@ -44,7 +54,10 @@ def turned(one: Reading) -> Reading:
 
 
 class _Mean(NamedTuple):
-    """Mean log ratio of one mode at one length, its standard error and degrees of freedom."""
+    """Mean log ratio of one mode at one length, its standard error and degrees of freedom.
+
+    `looks` is how many visits have been looked at there.
+    """
 
     context: int
     log: float
@@ -52,49 +65,33 @@ class _Mean(NamedTuple):
     df: float
     replicates: int
     turns: bool
-    alpha: float
+    looks: int
 
     @property
     def chance(self) -> float:
         """One-sided chance of such a mean, or a larger one, where the truth is 0."""
         if self.error <= 0:
             return 0.0 if self.log else 0.5
-        return _tail(abs(self.log) / self.error, self.df)
+        return tail(abs(self.log) / self.error, self.df)
 
+    @property
+    def alpha(self) -> float:
+        """Error that a sign may spend at this look."""
+        return spent(self.looks) if self.turns else limits.END_ERROR
 
-def spent(visits: int) -> float:
-    """Error that may be spent at the look after so many visits, of `END_ERROR` in all.
+    @property
+    def equal_alpha(self) -> float:
+        """The same for equality: a length that is visited once only is looked at once."""
+        return limits.END_ERROR if self.looks < limits.FIRST_LOOK else self.alpha
 
-    The increment of O'Brien and Fleming's spending function at `visits` of `LAST_LOOK`.
-    """
-    look = min(max(visits, limits.FIRST_LOOK), limits.LAST_LOOK)
-    before = 0.0 if look == limits.FIRST_LOOK else _spending((look - 1) / limits.LAST_LOOK)
-    return _spending(look / limits.LAST_LOOK) - before
+    def half(self, alpha: float) -> float:
+        """Half of the interval that misses with this chance on each side."""
+        return self.error * quantile(alpha, self.df)
 
-
-@cache
-def _spending(share: float) -> float:
-    from scipy.special import ndtr, ndtri  # pyright: ignore[reportMissingTypeStubs]
-
-    quantile: Any = ndtri(1 - limits.END_ERROR / 2)
-    return float(2 * (1 - ndtr(quantile / math.sqrt(share))))  # type: ignore[operator]
-
-
-@cache
-def _tail(t: float, df: float) -> float:
-    from scipy.special import ndtr, stdtr  # pyright: ignore[reportMissingTypeStubs]
-
-    found: Any = ndtr(-t) if math.isinf(df) else stdtr(df, -t)
-    return float(found)
-
-
-@cache
-def _quantile(chance: float, df: float) -> float:
-    """Student's t with this chance above it."""
-    from scipy.special import ndtri, stdtrit  # pyright: ignore[reportMissingTypeStubs]
-
-    found: Any = ndtri(1 - chance) if math.isinf(df) else stdtrit(df, 1 - chance)
-    return float(found)
+    @property
+    def lean(self) -> int:
+        """Where the mean points to."""
+        return 0 if self.chance > limits.LEANS else 1 if self.log > 0 else -1
 
 
 def readings(
@@ -115,20 +112,27 @@ def readings(
     """
     chosen = {context: _kind(rounds) for context, rounds in logs.items()}
     count = max((len(ways[turns]) for turns in set(chosen.values())), default=1)
+    about = {
+        turns: _about(logs, turns, noises.get(turns), 0.0 if turns else floor)
+        for turns in set(chosen.values())
+    }
+    shifts = {turns: _shifts(logs, turns, ways[turns]) for turns in set(chosen.values())}
     found: dict[int, list[Reading]] = {}
     for way in range(count):
         means: list[_Mean] = []
         for context, rounds in logs.items():
             turns = chosen[context]
-            mode = ways[turns][min(way, len(ways[turns]) - 1)]
-            values = [
-                one.log
-                for replicate, one in rounds.items()
-                if one.turns == turns and (not mode or replicate in mode)
+            mine = {name: one for name, one in rounds.items() if one.turns == turns}
+            groups = ways[turns]
+            seen = [
+                None if values is None else _mean(context, values, len(mine), turns, about[turns])
+                for values in (_values(mine, mode) for mode in groups)
             ]
-            if values:
-                noise = noises.get(turns)
-                means.append(_mean(context, values, turns, noise, rounds, floor))
+            one = seen[min(way, len(groups) - 1)]
+            if one is None and any(seen):
+                one = _moved(next(other for other in seen if other), shifts[turns], way)
+            if one is not None:
+                means.append(one)
         for one in _judged(means, tie):
             found.setdefault(one.context, []).append(one)
     return [_over_modes(found[context]) for context in sorted(found)]
@@ -141,53 +145,8 @@ def exact(logs: Logs, tie: float) -> list[Reading]:
         log = next(iter(rounds.values())).log
         sign = (log > 0) - (log < 0)
         equal = abs(log) <= math.log1p(tie)
-        found.append(Reading(context, log, log, log, sign, equal, len(rounds), False))
+        found.append(Reading(context, log, log, log, sign, equal, len(rounds), False, sign))
     return found
-
-
-def modes(logs: Logs, turns: bool) -> Modes:
-    """Replicates of each mode; one empty set, which means all of them, where there is one mode.
-
-    Processes are split at the widest gap of their levels where that exceeds `MODE_JUMP` and
-    `MODE_SPREADS` spreads within the two groups; four processes are the fewest that can show it.
-    """
-    away: dict[int, list[float]] = {}
-    for rounds in logs.values():
-        mine = {replicate: one.log for replicate, one in rounds.items() if one.turns == turns}
-        if len(mine) > 1:
-            middle = sorted(mine.values())[len(mine) // 2]
-            for replicate, value in mine.items():
-                away.setdefault(replicate, []).append(value - middle)
-    levels = sorted((math.fsum(one) / len(one), replicate) for replicate, one in away.items())
-    df = len(levels) - 2
-    if df < 2:
-        return ONE_MODE
-    gaps = [levels[index + 1][0] - levels[index][0] for index in range(len(levels) - 1)]
-    cut = max(range(len(gaps)), key=lambda index: gaps[index]) + 1
-    groups = levels[:cut], levels[cut:]
-    means = [math.fsum(value for value, _ in group) / len(group) for group in groups]
-    square = math.fsum(
-        (value - mean) ** 2 for group, mean in zip(groups, means, strict=True) for value, _ in group
-    )
-    limit = max(limits.MODE_JUMP, limits.MODE_SPREADS * math.sqrt(square / df))
-    if gaps[cut - 1] < limit:
-        return ONE_MODE
-    return tuple(frozenset(replicate for _, replicate in group) for group in groups)
-
-
-def within_modes(logs: Logs, found: Modes) -> Logs:
-    """The log ratios with the mean of each mode taken off: what is left is noise within modes."""
-    if found == ONE_MODE:
-        return logs
-    moved: dict[int, dict[int, Ratio]] = {}
-    for context, rounds in logs.items():
-        for mode in found:
-            mine = {name: one for name, one in rounds.items() if name in mode}
-            if mine:
-                mean = math.fsum(one.log for one in mine.values()) / len(mine)
-                for name, one in mine.items():
-                    moved.setdefault(context, {})[name] = Ratio(one.log - mean, one.turns)
-    return moved
 
 
 def _kind(rounds: Mapping[int, Ratio]) -> bool:
@@ -196,38 +155,96 @@ def _kind(rounds: Mapping[int, Ratio]) -> bool:
     return 2 * turns >= len(rounds)
 
 
+def _values(mine: Mapping[int, Ratio], mode: frozenset[int]) -> list[Ratio] | None:
+    """What the replicates of a mode have seen; None where none of them was there."""
+    return [one for name, one in mine.items() if not mode or name in mode] or None
+
+
+class _About(NamedTuple):
+    """What is known of one kind of replicates: noise, least deviation, number of lengths.
+
+    `sampled` is the variance that the samples leave around a length, `usual` its mean.
+    """
+
+    noise: Noise | None
+    floor: float
+    lengths: int
+    sampled: Mapping[int, float]
+    usual: float
+
+
+def _about(logs: Logs, turns: bool, noise: Noise | None, floor: float) -> _About:
+    """Samples scatter alike at neighbouring lengths, where a few of them tell little."""
+    squares = {
+        at: [one.error**2 for one in rounds.values() if one.turns == turns]
+        for at, rounds in logs.items()
+    }
+    lengths = sorted(at for at, found in squares.items() if found)
+    sampled: dict[int, float] = {}
+    for index, at in enumerate(lengths):
+        near = lengths[max(0, index - _NEIGHBOURS) : index + _NEIGHBOURS + 1]
+        sampled[at] = _mean_of([one for other in near for one in squares[other]])
+    usual = _mean_of([one for at in lengths for one in squares[at]])
+    return _About(noise, floor, len(logs), sampled, usual)
+
+
+def _mean_of(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
 def _mean(
     context: int,
-    values: Sequence[float],
+    values: Sequence[Ratio],
+    looks: int,
     turns: bool,
-    noise: Noise | None,
-    rounds: Mapping[int, Ratio],
-    floor: float,
+    about: _About,
 ) -> _Mean:
     count = len(values)
-    mean = math.fsum(values) / count
-    one = noise.at(context) if noise else Square(0.0, 0.0)
+    mean = math.fsum(one.log for one in values) / count
+    one = (
+        about.noise.at(context, about.sampled[context], about.usual)
+        if about.noise
+        else Square(0.0, 0.0)
+    )
     if count > 2:
-        own = Square(math.fsum((value - mean) ** 2 for value in values) / (count - 1), count - 1)
-        if one.df <= 0 or _noisier(own, one):
+        square = math.fsum((value.log - mean) ** 2 for value in values)
+        own = Square(square / (count - 1), count - 1)
+        if one.df <= 0 or _noisier(own, one, limits.HOMOGENEOUS / about.lengths):
             one = own
-    if floor and not turns and one.value < floor**2:
-        one = Square(floor**2, max(one.df, 1.0))
-    looks = sum(ratio.turns == turns for ratio in rounds.values())
-    alpha = spent(looks) if turns else limits.END_ERROR
     if one.df <= 0:
-        one = Square(max(floor, math.log1p(limits.UNKNOWN_NOISE)) ** 2, math.inf)
-    return _Mean(context, mean, math.sqrt(one.value / count), one.df, count, turns, alpha)
+        one = Square(max(about.floor, math.log1p(limits.UNKNOWN_NOISE)) ** 2, math.inf)
+    elif one.value < about.floor**2:
+        one = Square(about.floor**2, one.df)
+    return _Mean(context, mean, math.sqrt(one.value / count), one.df, count, turns, looks)
 
 
-def _noisier(own: Square, usual: Square) -> bool:
+def _noisier(own: Square, usual: Square, chance: float) -> bool:
     """Whether a length is certainly noisier than the others of its pair (F)."""
     if usual.value <= 0:
         return own.value > 0
+    if own.value <= usual.value:
+        return False
     from scipy.special import fdtrc  # pyright: ignore[reportMissingTypeStubs]
 
-    chance: Any = fdtrc(own.df, usual.df, own.value / usual.value)
-    return float(chance) < limits.HOMOGENEOUS
+    found: Any = fdtrc(own.df, usual.df, own.value / usual.value)
+    return float(found) < chance
+
+
+def _shifts(logs: Logs, turns: bool, groups: Modes) -> list[Shift | None]:
+    """To each of two modes, from the other; nothing where there is one mode."""
+    if len(groups) < 2:
+        return []
+    first, second = groups
+    return [shift(logs, turns, first, second), shift(logs, turns, second, first)]
+
+
+def _moved(other: _Mean, shifts: Sequence[Shift | None], way: int) -> _Mean:
+    """What a mode would read where only the other one ran; not known without a shift."""
+    by = shifts[way]
+    if by is None:
+        by = Shift(0.0, math.log1p(limits.UNKNOWN_NOISE), 1)
+    error = total((Square(other.error**2, other.df), Square(by.error**2, by.df)))
+    return other._replace(log=other.log + by.log, error=math.sqrt(error.value), df=error.df)
 
 
 def _judged(means: Sequence[_Mean], tie: float) -> Iterable[Reading]:
@@ -239,28 +256,37 @@ def _judged(means: Sequence[_Mean], tie: float) -> Iterable[Reading]:
         if going:
             level = 1.0 / (len(order) - step)
         going = going and one.chance <= level * one.alpha
-        half = one.error * _quantile(level * one.alpha, one.df)
+        half, least = one.half(level * one.alpha), one.half(one.equal_alpha)
         low, high = one.log - half, one.log + half
+        # An interval that is to tell equal from different holds 0.
+        inner = min(0.0, one.log - least), max(0.0, one.log + least)
+        equal = -edge <= inner[0] and inner[1] <= edge
+        if equal:
+            low, high = max(low, inner[0]), min(high, inner[1])
         sign = 0 if not going else 1 if one.log > 0 else -1
         yield Reading(
-            one.context, one.log, low, high, sign,
-            -edge <= low and high <= edge, one.replicates, one.turns,
-        )  # fmt: skip
+            one.context, one.log, low, high, sign, equal, one.replicates, one.turns, one.lean
+        )
 
 
 def _over_modes(found: Sequence[Reading]) -> Reading:
     """One mode's reading, or the hull of several: certain where all agree."""
     if len(found) == 1:
         return found[0]
-    signs = {one.sign for one in found}
+    replicates = sum(one.replicates for one in found)
     return Reading(
         context=found[0].context,
-        log=math.fsum(one.log * one.replicates for one in found)
-        / sum(one.replicates for one in found),
+        log=math.fsum(one.log * one.replicates for one in found) / replicates,
         low=min(one.low for one in found),
         high=max(one.high for one in found),
-        sign=signs.pop() if len(signs) == 1 else 0,
+        sign=_common([one.sign for one in found]),
         equal=all(one.equal for one in found),
-        replicates=sum(one.replicates for one in found),
+        replicates=replicates,
         turns=found[0].turns,
+        lean=_common([one.lean for one in found]),
     )
+
+
+def _common(signs: Sequence[int]) -> int:
+    """The sign on which all agree; 0 where they do not."""
+    return signs[0] if len(set(signs)) == 1 else 0

@@ -2,14 +2,16 @@
 
 A zone runs from the longest length that is certain for the one to the shortest that is certain for
 the other. Where a certain length contradicts that order the crossing is jagged, and its zone holds
-every contradiction. Nothing is interpolated or smoothed away.
+every contradiction. A length that is not certain may still point the other way: near a zone the
+zone holds it, too, and far from one it makes its neighbours an open lobe. Nothing is interpolated
+or smoothed away.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from ssmprof import limits
 
@@ -20,13 +22,15 @@ Names = frozenset[str]
 class Standing:
     """Who may be best at one length: everybody whom nobody certainly beats there.
 
-    `equal` says that no two of them differ beyond the tie; `present` are those that fit.
+    `equal` says that no two of them differ beyond the tie; `present` are those that fit. `leaning`
+    are those of the winners to whom the means point; empty where that is not known.
     """
 
     context: int
     winners: Names
     equal: bool
     present: Names
+    leaning: Names = frozenset()
 
 
 @dataclass
@@ -35,6 +39,10 @@ class Stretch:
 
     names: Names
     lengths: list[Standing] = field(default_factory=list[Standing])
+
+    def certain(self, lengths: Iterable[Standing]) -> list[int]:
+        """Contexts at which nobody else may win."""
+        return [one.context for one in lengths if one.winners <= self.names]
 
     @property
     def first(self) -> int:
@@ -87,14 +95,9 @@ def changes(standings: Sequence[Standing]) -> tuple[list[Stretch], list[Change]]
     return found, zones
 
 
-def _proof(one: Standing, mine: Names, other: Names) -> bool:
-    """Whether a length is certain for `mine`: none of `other` may win there."""
-    return bool(one.winners & mine) and not one.winners & other
-
-
-def _extent(stretch: Stretch, other: Names) -> float:
+def _extent(stretch: Stretch) -> float:
     """Longest over shortest length that is certain for a stretch."""
-    sure = [one.context for one in stretch.lengths if _proof(one, stretch.names, other)]
+    sure = stretch.certain(stretch.lengths)
     return sure[-1] / sure[0] if sure else 1.0
 
 
@@ -104,8 +107,8 @@ def _is_jag(four: Sequence[Stretch]) -> bool:
     return (
         bool(one.names & back.names)
         and bool(other.names & after.names)
-        and _extent(other, one.names) < limits.JAG
-        and _extent(back, after.names) < limits.JAG
+        and _extent(other) < limits.JAG
+        and _extent(back) < limits.JAG
     )
 
 
@@ -117,10 +120,28 @@ def _take_together(found: list[Stretch], index: int) -> None:
     found[index : index + 4] = [left, right]
 
 
+def _against(one: Standing, mine: Names) -> bool:
+    """Whether a length that is not certain points away from `mine`."""
+    return bool(one.leaning) and len(one.winners) > 1 and not one.leaning & mine
+
+
+def open_lobes(stretch: Stretch, lengths: Sequence[Standing]) -> list[list[Standing]]:
+    """Runs of lengths at which the stretch's winner is not certain and somewhere points elsewhere.
+
+    They are those of `lengths`, in order; a run of equal contenders is none.
+    """
+    found: list[list[Standing]] = []
+    for sure, run in groupby(lengths, key=lambda one: one.winners <= stretch.names):
+        lobe = list(run)
+        differs = not all(one.equal for one in lobe)
+        if not sure and differs and any(_against(one, stretch.names) for one in lobe):
+            found.append(lobe)
+    return found
+
+
 def _zone(left: Stretch, right: Stretch) -> Change:
     every = [*left.lengths, *right.lengths]
-    ours = [one.context for one in every if _proof(one, left.names, right.names)]
-    theirs = [one.context for one in every if _proof(one, right.names, left.names)]
+    ours, theirs = left.certain(every), right.certain(every)
     high_standing = right.lengths[0]
     gone = not left.names & high_standing.present and not any(
         one.context < high_standing.context for one in every if one.context in theirs
@@ -129,10 +150,16 @@ def _zone(left: Stretch, right: Stretch) -> Change:
         last = max(one.context for one in left.lengths if one.present & left.names)
         return Change(left.names, right.names, last, high_standing.context, gone=True)
     if not theirs:
-        return Change(left.names, right.names, max(ours, default=None), high_standing.context)
+        return Change(left.names, right.names, None, high_standing.context)
     # Ends that nothing contradicts; in order where the crossing is clean.
     low = max((at for at in ours if at < theirs[0]), default=None)
     above = [at for at in theirs if not ours or at > ours[-1]]
     high = above[0] if above else theirs[-1]
+    for one in reversed(every):
+        if low and low / limits.JAG < one.context < low and _against(one, left.names):
+            low = max((at for at in ours if at < one.context), default=None)
+    for one in every:
+        if high < one.context < high * limits.JAG and _against(one, right.names):
+            high = min((at for at in theirs if at > one.context), default=high)
     jags = tuple(at for at in (*ours, *theirs) if (low or 0) < at < high)
     return Change(left.names, right.names, low, high, jags=tuple(sorted(jags)))

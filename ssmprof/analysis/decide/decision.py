@@ -19,9 +19,10 @@ from ssmprof.analysis.compare.clocks import differ, in_cycles
 from ssmprof.analysis.compare.conditions import by_conditions
 from ssmprof.analysis.compare.curve import Contender, Ratio, between
 from ssmprof.analysis.compare.estimate import estimate
+from ssmprof.analysis.compare.modes import ONE_MODE
 from ssmprof.analysis.compare.noise import Noise, Square
 from ssmprof.analysis.compare.pairs import Compared
-from ssmprof.analysis.compare.sign import ONE_MODE, Reading, readings, turned
+from ssmprof.analysis.compare.sign import Reading, readings
 from ssmprof.analysis.explain.memory import points as memory_points
 from ssmprof.analysis.findings import Estimate
 from ssmprof.errors import ConfigError
@@ -93,7 +94,7 @@ class _Mix:
         if pair is None:
             return None
         if len(self.weights) == 1 and (at := next(iter(self.weights))) in pair.readings:
-            return pair.readings[at] if sign > 0 else turned(pair.readings[at])
+            return pair.readings[at] if sign > 0 else pair.readings[at].turned()
         ours, theirs = self.expected(pair.a.name), self.expected(pair.b.name)
         shared = sorted(ours.keys() & theirs.keys())
         if not shared:
@@ -113,7 +114,7 @@ class _Mix:
         noises = {kind: _widened(noise, missed, len(shared)) for kind, noise in pair.noises.items()}
         ways = dict.fromkeys((False, True), ONE_MODE)
         found = readings(logs, noises, ways, self.tie, self.floor)[0]
-        return found if sign > 0 else turned(found)
+        return found if sign > 0 else found.turned()
 
     def _pair(self, block: str, other: str) -> tuple[Compared | None, int]:
         pairs = self.group.pairs

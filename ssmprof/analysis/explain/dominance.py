@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from ssmprof.analysis.compare.curve import Contender, Ratio
 from ssmprof.analysis.compare.estimate import mean_interval
+from ssmprof.analysis.compare.modes import ONE_MODE
 from ssmprof.analysis.compare.noise import noise_of
 from ssmprof.analysis.compare.pairs import Compared, Key, read
-from ssmprof.analysis.compare.sign import ONE_MODE
 from ssmprof.analysis.compare.zone import Standing, changes
 from ssmprof.analysis.explain.pairing import Cell, cells
 from ssmprof.analysis.findings import Denominator, Dominance, DominanceKind, Share

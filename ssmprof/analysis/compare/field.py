@@ -1,0 +1,98 @@
+"""Contenders side by side: the readings of their pairs, and who may be best at each length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import combinations, permutations
+
+from ssmprof import limits
+from ssmprof.analysis.compare.crossing import Ops
+from ssmprof.analysis.compare.curve import Contender, between
+from ssmprof.analysis.compare.pairs import Compared, Key
+from ssmprof.analysis.compare.sign import Reading
+from ssmprof.analysis.compare.zone import Standing
+
+
+class Field:
+    """Contenders under one set of conditions in one metric, with the readings of their pairs."""
+
+    def __init__(
+        self,
+        known: Mapping[str, Contender],
+        pairs: Mapping[Key, Compared],
+        ops: Mapping[str, Mapping[int, Ops]],
+    ) -> None:
+        self.known = known
+        self.pairs = pairs
+        self.ops = ops
+        self.medians = {name: one.medians() for name, one in known.items()}
+        self._readings: dict[Key, Mapping[int, Reading]] = {}
+        for (block, other), one in pairs.items():
+            self._readings[block, other] = one.readings
+            self._readings[other, block] = {at: r.turned() for at, r in one.readings.items()}
+
+    def reading(self, block: str, other: str, context: int) -> Reading | None:
+        """The pair at a length, as block over other."""
+        return self._readings.get((block, other), {}).get(context)
+
+    def between_two(self, block: str, other: str) -> dict[int, Reading]:
+        """All readings of a pair, as block over other."""
+        return dict(self._readings.get((block, other), {}))
+
+    def standing(self, context: int) -> Standing | None:
+        """Who may be best at a length; None where somebody who may be was not measured there."""
+        here = [name for name, values in self.medians.items() if context in values]
+        if not here:
+            return None
+        absent = {name for name, one in self.known.items() if one.absent(context)}
+        if len(here) < 2 and len(absent) + len(here) < len(self.known):
+            return None
+        best = min(self.medians[name][context] for name in here)
+        for name in self.known.keys() - set(here) - absent:
+            guess = between(self.medians[name], context)
+            if guess is not None and guess <= best * limits.ASIDE:
+                return None
+        beaten = {
+            name
+            for name in here
+            for other in here
+            if name != other and (one := self.reading(name, other, context)) and one.sign > 0
+        }
+        winners = frozenset(here) - beaten or frozenset(here)
+        behind = {
+            name
+            for name, other in permutations(winners, 2)
+            if (one := self.reading(name, other, context)) and one.lean > 0
+        }
+        return Standing(
+            context, winners, self.equal(winners, context), frozenset(here), winners - behind
+        )
+
+    def equal(self, names: Iterable[str], context: int) -> bool:
+        """Whether no two of these differ beyond the tie at a length; False for a single one."""
+        found = [self.reading(a, b, context) for a, b in combinations(sorted(names), 2)]
+        return bool(found) and all(one is not None and one.equal for one in found)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Every length at which somebody was measured."""
+        return sorted({context for values in self.medians.values() for context in values})
+
+    @cached_property
+    def standings(self) -> dict[int, Standing]:
+        """The standing at every length that has one."""
+        found = {context: self.standing(context) for context in self.lengths}
+        return {context: one for context, one in found.items() if one is not None}
+
+    def ranked(self, names: Iterable[str], contexts: Sequence[int]) -> tuple[str, ...]:
+        """Best first, by geometric mean over the lengths that all of them have."""
+        every = list(names)
+        shared = [at for at in contexts if all(at in self.medians[name] for name in every)]
+
+        def mean(name: str) -> float:
+            values = [math.log(self.medians[name][at]) for at in shared or self.medians[name]]
+            return math.fsum(values) / len(values)
+
+        return tuple(sorted(every, key=mean))
