@@ -48,11 +48,6 @@ class Reading(NamedTuple):
         )
 
 
-def turned(one: Reading) -> Reading:
-    """The same pair, the other way round."""
-    return one._replace(log=-one.log, low=-one.high, high=-one.low, sign=-one.sign)
-
-
 class _Mean(NamedTuple):
     """Mean log ratio of one mode at one length, its standard error and degrees of freedom.
 
