@@ -37,6 +37,7 @@ def answers(
     *,
     least_context: int = 0,
     metrics: Sequence[Metric] = METRICS,
+    assumed: float | None = None,
 ) -> list[Answer]:
     """Every answer, in the order of the conditions; latency before the other metrics.
 
@@ -44,14 +45,16 @@ def answers(
         groups: outcomes by conditions.
         tie: contenders that differ by less are equal (ratio).
         least_context: lengths below it decide nothing (tokens).
+        assumed: noise between processes (ratio) to plan with, in place of what was observed: the
+            answers then say where to measure next, and nothing else.
     """
     found: list[Answer] = []
     ops = {conditions: _ops(outcomes) for conditions, outcomes in groups.items()}
     costs = {conditions: Costs(outcomes) for conditions, outcomes in groups.items()}
     for metric in metrics:
-        seconds = read_groups(groups, environments, tie, metric, least_context)
+        seconds = read_groups(groups, environments, tie, metric, least_context, assumed)
         cycles = []
-        if metric == "latency":
+        if metric == "latency" and assumed is None:
             counted_in = {one: clocks.in_cycles(outcomes) for one, outcomes in groups.items()}
             cycles = read_groups(counted_in, environments, tie, metric, least_context)
         counted = {group.conditions: group for group in cycles}
@@ -76,6 +79,7 @@ def read_groups(
     tie: float,
     metric: Metric = "latency",
     least_context: int = 0,
+    assumed: float | None = None,
 ) -> list[Group]:
     """Contenders and pairs of every set of conditions in one metric, with their readings."""
     found: list[Group] = []
@@ -88,11 +92,16 @@ def read_groups(
         for group in found:
             read_exact(group.pairs, tie)
     else:
-        _read(found, environments, tie)
+        _read(found, environments, tie, assumed)
     return found
 
 
-def _read(groups: Iterable[Group], environments: Mapping[str, Environment], tie: float) -> None:
+def _read(
+    groups: Iterable[Group],
+    environments: Mapping[str, Environment],
+    tie: float,
+    assumed: float | None,
+) -> None:
     """Readings of all pairs; noise is pooled where device and execution are the same."""
     alike: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
@@ -100,7 +109,7 @@ def _read(groups: Iterable[Group], environments: Mapping[str, Environment], tie:
         alike.setdefault(key, []).append(group)
     for (device, _), members in alike.items():
         pairs = [group.pairs for group in members]
-        read(pairs, tie, math.log1p(process_noise(environments, device)))
+        read(pairs, tie, math.log1p(process_noise(environments, device)), assumed)
 
 
 def process_noise(environments: Mapping[str, Environment], device: str) -> float:

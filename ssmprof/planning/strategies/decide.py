@@ -1,0 +1,253 @@
+"""Measure until it is decided who wins where: outcomes -> what to measure next.
+
+    pilot      the scenario's lengths (ten at most), all contenders in one process
+    narrow     visits, each in a fresh process: lengths around every crossing on a fine grid, until
+               its ends hold; guards over the rest of the range; whatever is not certain, again
+    sustained  the ends and the middle of every zone under sustained load, where clocks move (a GPU)
+    grid       the scenario's lengths once more, each in its contender's own process: parts, memory,
+               energy, as the scenario's passes ask
+
+Everything follows from the outcomes, so that a sweep that was ended goes on where it stopped. A
+step is one round: a visit, and jobs for contenders that do not fit beside each other. Its number is
+higher than that of every outcome before it, except for the grid, whose round is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ssmprof import limits
+from ssmprof.analysis.compare.answer import Answer, Crossing
+from ssmprof.analysis.compare.forecast import is_settled, switch, unsure
+from ssmprof.planning.expand import expand
+from ssmprof.planning.strategies import facets, lengths
+from ssmprof.planning.strategies.facets import Device, Facet, facet_of
+from ssmprof.planning.strategies.state import State
+from ssmprof.records import Environment, Job, Measurement, Outcome, Sampling, Visit
+from ssmprof.spec import Scenario
+
+Asked = list[Job | Visit]
+
+PILOT = Sampling(pairs=4, length_s=0.5)
+TURNS = Sampling(pairs=40, target_error=0.0015, length_s=0.5)
+STEADY = Sampling(mode="sustained")
+
+_MOST_VISITS = 10  # of one question; a zone that is still open then is told as open
+_MODES_LOOK = 4  # two modes need four processes
+_COARSE = 1.3  # a wider zone is searched from where it should lie, not measured throughout
+_BATCH = 16  # lengths of a search; in a zone with more of them every second one will do
+_SIDE_BY_SIDE = 1.08  # five visits do not bring a zone from here to one number
+_SIDE = 2  # lengths beyond each end that must agree with it
+_OPEN = 6  # lengths with a clear lead that one visit repeats to learn the noise
+_CLEAR = 1.25  # no lobe is looked for between lengths where the winner leads by this
+
+
+def next_step(
+    scenario: Scenario,
+    outcomes: Sequence[Outcome],
+    environments: Mapping[str, Environment] | None = None,
+    device: Device = "cuda",
+) -> Asked:
+    """What to measure after these outcomes; nothing when the sweep is done."""
+    state = State(scenario, outcomes, environments or {}, device)
+    if len(scenario.blocks) > 1:
+        for stage in (_pilot, _narrow, _sustained):
+            if found := stage(state):
+                return found
+    return grid(state)
+
+
+def pilot_lengths(state: State) -> dict[Facet, tuple[int, ...]]:
+    """The pilot's lengths that lack an outcome of some contender."""
+    known = {(facet_of(one.point), one.point.context, one.point.block) for one in state.outcomes}
+    names = [block.name for block in state.scenario.blocks]
+    found = {
+        facet: tuple(
+            at
+            for at in lengths.pilot(contexts)
+            if any((facet, at, name) not in known for name in names)
+        )
+        for facet, contexts in state.facets.items()
+    }
+    return {facet: missing for facet, missing in found.items() if missing}
+
+
+def _pilot(state: State) -> Asked:
+    wanted = pilot_lengths(state)
+    names = [block.name for block in state.scenario.blocks]
+    return _step(state, wanted, names, PILOT) if wanted else []
+
+
+def _narrow(state: State) -> Asked:
+    wanted: dict[Facet, list[int]] = {}
+    names: set[str] = set()
+    for facet in state.facets:
+        if facet not in state.forecasts or state.visits(facet) >= _MOST_VISITS:
+            continue
+        for at in sorted(_open_lengths(state, facet)):
+            needed = state.needed(facet, at)
+            if len(needed) > 1:
+                wanted.setdefault(facet, []).append(at)
+                names |= needed
+    return _step(state, wanted, names, TURNS) if wanted else []
+
+
+def _open_lengths(state: State, facet: Facet) -> set[int]:
+    """Lengths that one more visit should look at to answer a question."""
+    plans, told = state.planned(facet), state.answered(facet)
+    modes = any(pair.modes for answer in told for pair in answer.pairs)
+    least = _MODES_LOOK if modes else limits.FIRST_LOOK
+    near = _near(state, facet, plans, least)
+    grid_lengths = state.facets[facet]
+    seen = max((state.looks(facet, at) for at in near if at not in grid_lengths), default=0)
+    found = _lacking(state, facet, near) if seen < least else set[int]()
+    judged, most = (plans, least) if found else (told, limits.LAST_LOOK)
+    if not found and seen < most and not all(is_settled(one, _SIDE_BY_SIDE) for one in told):
+        # The zone that is expected, more often; where that has not helped, the zone that is seen.
+        again = (_near(state, facet, each, most) for each in (plans, told))
+        found = next((more for one in again if (more := _lacking(state, facet, one))), set())
+    for answer in judged:
+        found |= _lacking(state, facet, _doubtful(answer, most))
+    return found | set(_guards(state, facet, near))
+
+
+def _lacking(state: State, facet: Facet, wanted: Mapping[int, int]) -> set[int]:
+    """Lengths that fewer processes have seen than wanted."""
+    return {at for at, looks in wanted.items() if state.may_look(facet, at, looks)}
+
+
+def _near(state: State, facet: Facet, found: Iterable[Answer], most: int) -> dict[int, int]:
+    """Lengths in and beside zones, with the number of processes that each should be seen by."""
+    near: dict[int, int] = {}
+    for answer in found:
+        for one in answer.crossings:
+            if one.kind == "zone":
+                for at, looks in _around(state, facet, answer, one, most).items():
+                    near[at] = max(looks, near.get(at, 0))
+    return near
+
+
+def _around(
+    state: State, facet: Facet, answer: Answer, crossing: Crossing, most: int
+) -> dict[int, int]:
+    """The same for one zone; for a wide one, lengths next to where the crossing should be."""
+    low, high = crossing.low_tokens, crossing.high_tokens
+    assert low is not None
+    assert high is not None
+    contexts = state.facets[facet]
+    fine = lengths.zoom(contexts[0], contexts[-1])
+    inner = [at for at in fine if low <= at <= high]
+    if high > low * _COARSE:
+        known = [at for at in inner if state.looks(facet, at)]
+        fresh = [at for at in inner if at not in known]
+        if len(known) >= _BATCH:
+            fresh = [at for at in fresh if fine.index(at) % 2 == 0]
+        if fresh:
+            pair = crossing.before, crossing.after
+            at = switch(answer, *pair, low, high)
+            at = at or state.forecasts[facet].crossing(*pair, low, high)
+            fresh = lengths.around(at, fresh, max(_BATCH, len(known)))
+            return dict.fromkeys(known, most) | dict.fromkeys(fresh, 1)
+        inner = known
+    elif len(inner) > _BATCH:
+        inner = inner[::2]
+    core = (*inner, low, high, *lengths.neighbours(fine, low, high, 1))
+    sides = lengths.neighbours(fine, low, high, _SIDE)
+    return dict.fromkeys(sides, 1) | dict.fromkeys(core, most)
+
+
+def _doubtful(answer: Answer, most: int) -> dict[int, int]:
+    """Lengths outside of all zones that are neither won nor equal for certain.
+
+    Those inside of a segment with one winner move nothing that matters: few processes are enough.
+    """
+    zones = [
+        (one.low_tokens or 0, one.high_tokens or 0)
+        for one in answer.crossings
+        if one.kind == "zone"
+    ]
+    inside = {at for one in answer.segments for at in one.unsure if len(one.winners) == 1}
+    close, clear = unsure(answer, 2 * answer.tie)
+    return {
+        at: min(most, limits.FIRST_LOOK) if at in inside else most
+        for at in (*close, *clear[:_OPEN])
+        if not any(low <= at <= high for low, high in zones)
+    }
+
+
+def _guards(state: State, facet: Facet, near: Iterable[int]) -> Iterable[int]:
+    """One length per quarter octave over the rest of the range, where a lobe may hide."""
+    contexts, forecast = state.facets[facet], state.forecasts[facet]
+    taken = {lengths.quarter_of(at, contexts[0]) for at in near}
+    for at in lengths.guards(contexts[0], contexts[-1], state.scenario.seed):
+        if lengths.quarter_of(at, contexts[0]) in taken or not state.may_look(facet, at, 1):
+            continue
+        beside = lengths.neighbours(contexts, at, at, 1) or [at]
+        if min(forecast.lead(other) for other in beside) < _CLEAR:
+            yield at
+
+
+def _sustained(state: State) -> Asked:
+    """The zones of what is asked first (graphs, as a rule), once."""
+    if state.device == "cpu":
+        return []
+    wanted: dict[Facet, list[int]] = {}
+    names: set[str] = set()
+    first = next(iter(state.facets)).execution
+    cold = max(
+        (
+            one.round
+            for one in state.outcomes
+            if isinstance(one, Measurement) and one.mode == "cold"
+        ),
+        default=0,
+    )  # fmt: skip
+    seen = {
+        (facet_of(one.point), one.point.context)
+        for one in state.outcomes
+        if one.round in state.steady_rounds or one.round > cold
+    }
+    for facet, contexts in state.facets.items():
+        for answer in state.answered(facet) if facet.execution == first else ():
+            for one in answer.crossings:
+                looked = _ends_and_middle(one, lengths.zoom(contexts[0], contexts[-1]))
+                if looked and not any((facet, at) in seen for at in looked):
+                    wanted.setdefault(facet, []).extend(looked)
+                    names |= {one.before, one.after}
+    wanted = {facet: sorted(set(found)) for facet, found in wanted.items()}
+    return _step(state, wanted, names, STEADY) if wanted else []
+
+
+def _ends_and_middle(crossing: Crossing, fine: Sequence[int]) -> list[int]:
+    """Ends of a zone, and its middle unless that is as near to both as to one number."""
+    low, high = crossing.low_tokens, crossing.high_tokens
+    if crossing.kind != "zone" or low is None or high is None:
+        return []
+    inside = [at for at in fine if low < at < high] if high > low * limits.ONE_NUMBER else []
+    return [low, *lengths.around((low * high) ** 0.5, inside, 1), high]
+
+
+def grid(state: State) -> Asked:
+    """The scenario's lengths in round 0 that have no outcome yet."""
+    known = {one.key for one in state.outcomes}
+    jobs = expand(facets.once(state.scenario), device=state.device)
+    return [job for job in jobs if job.key not in known]
+
+
+def _step(
+    state: State, wanted: Mapping[Facet, Sequence[int]], names: Iterable[str], sampling: Sampling
+) -> Asked:
+    """One round: a visit, and jobs where contenders do not fit beside each other."""
+    names = set(names)
+    together: dict[Facet, list[int]] = {}
+    alone: dict[Facet, list[int]] = {}
+    for facet, found in wanted.items():
+        limit = state.apart_from(facet)
+        for at in found:
+            (alone if at >= limit else together).setdefault(facet, []).append(at)
+    asked: Asked = []
+    if together:
+        asked.append(facets.visit(state.scenario, together, names, state.turn, sampling))
+    if alone and sampling.mode == "cold":
+        asked.extend(facets.apart(state.scenario, alone, names, state.turn))
+    return asked
