@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import make
 import numpy as np
-from msgspec import structs
 from planted import Scatter, Truth
 
 from ssmprof.planning.strategies import STRATEGIES
@@ -23,8 +21,8 @@ from ssmprof.spec import Passes, Scenario
 from ssmprof.sweep import sweep
 
 QUIET = Scatter(level=0.003, slope=0.002, residual=0.0015, sample=0.003, slow=0.1)
-# What a process takes to start, and a contender to be built anew, warmed up and captured at a length
-# on an H200; a cold call takes twice its own time.
+# On an H200: what a process takes to start, a contender to be made ready at a length; a cold call
+# takes twice its own time.
 START_S, PREPARE_S, FLUSHED = 4.0, 0.08, 2.0
 STEADY_S = 0.6  # a window under load, its lead-in shared
 ENVIRONMENTS = {make.ENVIRONMENT.fingerprint: make.ENVIRONMENT}
@@ -38,7 +36,7 @@ class MemoryJournal:
         self.outcomes = list(outcomes)
 
     @property
-    def done(self) -> set[str]:
+    def done(self) -> set[str]:  # pyright: ignore
         return {one.key for one in self.outcomes if not getattr(one, "transient", False)}
 
     def append(self, outcome: Outcome) -> None:
@@ -145,20 +143,16 @@ def swept(
     """One session of a sweep."""
     journal = journal or MemoryJournal()
     plan = STRATEGIES[asked.sweep.strategy]
-    begin = partial(plan.begin, outcomes=list(journal.outcomes), **_where(kind))
+    before = list(journal.outcomes)
     end = sweep(
         asked,
         journal,
         device,
-        lambda scenario, outcomes: plan.go_on(scenario, outcomes, **_where(kind)),
-        expand=begin,
+        lambda scenario, outcomes: plan.go_on(scenario, outcomes, ENVIRONMENTS, kind).asked,
+        expand=lambda scenario: plan.begin(scenario, before, ENVIRONMENTS, kind),
         **changes,
     )
     return end, journal
-
-
-def _where(kind: Any) -> dict[str, Any]:
-    return {"environments": ENVIRONMENTS, "device": kind}
 
 
 def rounds_of(journal: MemoryJournal, phase: str = "prefill") -> dict[int, set[int]]:
@@ -180,4 +174,4 @@ def answer_of(journal: MemoryJournal, phase: str = "prefill") -> Any:
     return next(one for one in found if one.conditions.phase == phase)
 
 
-__all__ = ["ENVIRONMENTS", "MemoryJournal", "Virtual", "answer_of", "scenario", "structs", "swept"]
+__all__ = ["ENVIRONMENTS", "MemoryJournal", "Virtual", "answer_of", "scenario", "swept"]

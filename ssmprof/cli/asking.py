@@ -107,12 +107,12 @@ def _is_scenario(name: str, shipped: dict[str, Path]) -> bool:
 
 
 def _of_models(names: tuple[str, ...], shipped: dict[str, Path]) -> Scenario:
-    from ssmprof.spec import Refine, Scenario, Sweep
+    from ssmprof.spec import Scenario, Sweep
 
     return Scenario(
         name="models",
         question=f"Which is faster: {', '.join(names)}?",
-        sweep=Sweep(contexts=_MODEL_CONTEXTS, logits="last", refine=Refine()),
+        sweep=Sweep(contexts=_MODEL_CONTEXTS, logits="last", strategy="decide"),
         blocks=tuple(_subject(name, shipped) for name in names),
     )
 

@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from ssmprof.analysis.compare import clocks, envelope
-from ssmprof.analysis.compare.answer import Answer, Crossing, Pair, Segment
+from ssmprof.analysis.compare.answer import Answer, Crossing, Pair, Segment, Sustained
 from ssmprof.analysis.compare.conditions import Groups
 from ssmprof.analysis.compare.cost import Costs
 from ssmprof.analysis.compare.crossing import Ops, shares_of
@@ -16,6 +18,7 @@ from ssmprof.analysis.compare.estimate import estimate
 from ssmprof.analysis.compare.field import Field
 from ssmprof.analysis.compare.modes import ONE_MODE
 from ssmprof.analysis.compare.pairs import Compared, Key, compared, read, read_exact
+from ssmprof.analysis.compare.sustained import sustained
 from ssmprof.analysis.findings import CurvePoint, Metric
 from ssmprof.records import Conditions, Environment, Measurement, Outcome, median
 
@@ -69,8 +72,21 @@ def answers(
             )
             for group in seconds
         ]
+    found = [
+        replace(one, sustained=_under_load(one, groups[one.conditions], environments))
+        if one.metric == "latency"
+        else one
+        for one in found
+    ]
     order = {conditions: index for index, conditions in enumerate(groups)}
     return sorted(found, key=lambda one: (order[one.conditions], METRICS.index(one.metric)))
+
+
+def _under_load(
+    answer: Answer, outcomes: Iterable[Outcome], environments: Mapping[str, Environment]
+) -> Sustained | None:
+    floor = math.log1p(process_noise(environments, answer.conditions.device))
+    return sustained(answer, outcomes, floor)
 
 
 def read_groups(

@@ -75,13 +75,14 @@ class Forecast:
 def law(measured: Mapping[int, float]) -> Callable[[float], float]:
     """a + b L + c L^2 through (tokens, seconds), relative errors least, no term below zero."""
     import numpy as np
-    from scipy.optimize import nnls  # pyright: ignore[reportMissingTypeStubs]
+    from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
 
+    solver: Any = optimize
     lengths: Any = np.array(list(measured), dtype=float)
     seconds: Any = np.array(list(measured.values()), dtype=float)
     scale = float(lengths.max())
     terms = np.stack([np.ones_like(lengths), lengths / scale, (lengths / scale) ** 2], axis=1)
-    found: Any = nnls(terms / seconds[:, None], np.ones_like(seconds))[0]
+    found: Any = solver.nnls(terms / seconds[:, None], np.ones_like(seconds))[0]
     fixed, token, square = (float(value) for value in found)
     return lambda at: fixed + token * (at / scale) + square * (at / scale) ** 2
 
@@ -131,6 +132,16 @@ def unsure(answer: Answer, near: float) -> tuple[list[int], list[int]]:
         else:
             apart.append((lead, one.context))
     return close, [context for _, context in sorted(apart)]
+
+
+def closest(answer: Answer, most: float) -> list[int]:
+    """Lengths at which the lead is at most `most` (ratio), the smallest lead first."""
+    leads = [
+        (abs(math.log(one.lead.ratio)), one.context)
+        for one in answer.standings
+        if one.lead is not None
+    ]
+    return [context for lead, context in sorted(leads) if lead <= math.log(most)]
 
 
 def is_settled(answer: Answer, wide: float) -> bool:

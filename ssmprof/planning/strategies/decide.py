@@ -15,10 +15,11 @@ higher than that of every outcome before it, except for the grid, whose round is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from ssmprof import limits
 from ssmprof.analysis.compare.answer import Answer, Crossing
-from ssmprof.analysis.compare.forecast import is_settled, switch, unsure
+from ssmprof.analysis.compare.forecast import closest, is_settled, switch, unsure
 from ssmprof.planning.expand import expand
 from ssmprof.planning.strategies import facets, lengths
 from ssmprof.planning.strategies.facets import Device, Facet, facet_of
@@ -27,6 +28,14 @@ from ssmprof.records import Environment, Job, Measurement, Outcome, Sampling, Vi
 from ssmprof.spec import Scenario
 
 Asked = list[Job | Visit]
+
+
+class Step(NamedTuple):
+    """What to measure next, and what is known so far (for people who wait): latency answers."""
+
+    asked: Asked
+    answers: tuple[Answer, ...] = ()
+
 
 PILOT = Sampling(pairs=4, length_s=0.5)
 TURNS = Sampling(pairs=40, target_error=0.0015, length_s=0.5)
@@ -47,17 +56,40 @@ def next_step(
     outcomes: Sequence[Outcome],
     environments: Mapping[str, Environment] | None = None,
     device: Device = "cuda",
-) -> Asked:
+) -> Step:
     """What to measure after these outcomes; nothing when the sweep is done."""
     state = State(scenario, outcomes, environments or {}, device)
-    if len(scenario.blocks) > 1:
-        for stage in (_pilot, _narrow, _sustained):
-            if found := stage(state):
-                return found
-    return grid(state)
+    if len(scenario.blocks) < 2:
+        return Step(_grid(state))
+    if pilot := _pilot(state):
+        return Step(pilot)
+    asked = _narrow(state) or _sustained(state) or _grid(state)
+    return Step(asked, tuple(_so_far(state)))
 
 
-def pilot_lengths(state: State) -> dict[Facet, tuple[int, ...]]:
+def _so_far(state: State) -> Iterable[Answer]:
+    """What was found where that is settled, else what it looks like."""
+    for told, plan in zip(state.answers, state.plans, strict=True):
+        yield told if is_settled(told, _SIDE_BY_SIDE) else plan
+
+
+def pilot_left(
+    scenario: Scenario, outcomes: Sequence[Outcome], device: Device = "cuda"
+) -> tuple[int, int]:
+    """How many lengths of the pilot are missing, and of how many."""
+    every = (State(scenario, found, {}, device) for found in (outcomes, ()))
+    left, whole = (sum(map(len, _pilot_lengths(state).values())) for state in every)
+    return left, whole
+
+
+def expected(scenario: Scenario, device: Device = "cuda") -> tuple[Job, ...]:
+    """What is measured whatever the answer is: the pilot and the grid."""
+    state = State(scenario, (), {}, device)
+    pilot = _pilot(state) if len(scenario.blocks) > 1 else []
+    return tuple(job for one in (*pilot, *_grid(state)) for job in one.jobs())
+
+
+def _pilot_lengths(state: State) -> dict[Facet, tuple[int, ...]]:
     """The pilot's lengths that lack an outcome of some contender."""
     known = {(facet_of(one.point), one.point.context, one.point.block) for one in state.outcomes}
     names = [block.name for block in state.scenario.blocks]
@@ -73,7 +105,7 @@ def pilot_lengths(state: State) -> dict[Facet, tuple[int, ...]]:
 
 
 def _pilot(state: State) -> Asked:
-    wanted = pilot_lengths(state)
+    wanted = _pilot_lengths(state)
     names = [block.name for block in state.scenario.blocks]
     return _step(state, wanted, names, PILOT) if wanted else []
 
@@ -104,10 +136,12 @@ def _open_lengths(state: State, facet: Facet) -> set[int]:
     judged, most = (plans, least) if found else (told, limits.LAST_LOOK)
     if not found and seen < most and not all(is_settled(one, _SIDE_BY_SIDE) for one in told):
         # The zone that is expected, more often; where that has not helped, the zone that is seen.
-        again = (_near(state, facet, each, most) for each in (plans, told))
-        found = next((more for one in again if (more := _lacking(state, facet, one))), set())
+        found = _lacking(state, facet, _near(state, facet, plans, most))
+        found = found or _lacking(state, facet, _near(state, facet, told, most))
     for answer in judged:
         found |= _lacking(state, facet, _doubtful(answer, most))
+    if not near:
+        found |= _lacking(state, facet, _closest(told))
     return found | set(_guards(state, facet, near))
 
 
@@ -175,6 +209,20 @@ def _doubtful(answer: Answer, most: int) -> dict[int, int]:
     }
 
 
+def _closest(told: Iterable[Answer]) -> dict[int, int]:
+    """Without a crossing: lengths from which three processes say how much they vary.
+
+    All those at which contenders are nearly equal, as a difference may hide at any of them, and
+    some with a small lead.
+    """
+    found: dict[int, int] = {}
+    for answer in told:
+        close = closest(answer, (1 + answer.tie) ** 2)
+        some = closest(answer, _CLEAR)[:_OPEN]
+        found |= dict.fromkeys([*close, *some], limits.FIRST_LOOK)
+    return found
+
+
 def _guards(state: State, facet: Facet, near: Iterable[int]) -> Iterable[int]:
     """One length per quarter octave over the rest of the range, where a lobe may hide."""
     contexts, forecast = state.facets[facet], state.forecasts[facet]
@@ -207,10 +255,10 @@ def _sustained(state: State) -> Asked:
         for one in state.outcomes
         if one.round in state.steady_rounds or one.round > cold
     }
-    for facet, contexts in state.facets.items():
+    for facet in state.facets:
         for answer in state.answered(facet) if facet.execution == first else ():
             for one in answer.crossings:
-                looked = _ends_and_middle(one, lengths.zoom(contexts[0], contexts[-1]))
+                looked = _ends_and_middle(answer, one)
                 if looked and not any((facet, at) in seen for at in looked):
                     wanted.setdefault(facet, []).extend(looked)
                     names |= {one.before, one.after}
@@ -218,16 +266,18 @@ def _sustained(state: State) -> Asked:
     return _step(state, wanted, names, STEADY) if wanted else []
 
 
-def _ends_and_middle(crossing: Crossing, fine: Sequence[int]) -> list[int]:
+def _ends_and_middle(answer: Answer, crossing: Crossing) -> list[int]:
     """Ends of a zone, and its middle unless that is as near to both as to one number."""
     low, high = crossing.low_tokens, crossing.high_tokens
     if crossing.kind != "zone" or low is None or high is None:
         return []
-    inside = [at for at in fine if low < at < high] if high > low * limits.ONE_NUMBER else []
-    return [low, *lengths.around((low * high) ** 0.5, inside, 1), high]
+    pair = answer.pair(crossing.before, crossing.after)
+    inside = [one.context for one in pair.points if low < one.context < high] if pair else []
+    wide = high > low * limits.ONE_NUMBER
+    return [low, *lengths.around((low * high) ** 0.5, inside, 1 if wide else 0), high]
 
 
-def grid(state: State) -> Asked:
+def _grid(state: State) -> Asked:
     """The scenario's lengths in round 0 that have no outcome yet."""
     known = {one.key for one in state.outcomes}
     jobs = expand(facets.once(state.scenario), device=state.device)

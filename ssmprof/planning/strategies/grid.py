@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ssmprof.planning.expand import expand
 from ssmprof.planning.refine import refine
+from ssmprof.planning.strategies.decide import Step
 from ssmprof.planning.strategies.facets import Device
 from ssmprof.records import Environment, Job, Outcome
 from ssmprof.spec import Scenario
@@ -26,6 +27,6 @@ def go_on(
     outcomes: Sequence[Outcome],
     environments: Mapping[str, Environment],
     device: Device,
-) -> list[Job]:
+) -> Step:
     """Jobs for the next step of bisection."""
-    return refine(scenario, outcomes, environments)
+    return Step([*refine(scenario, outcomes, environments)])

@@ -47,7 +47,7 @@ def _rest(
     if last != max(one.round for one in outcomes):
         return []
     first = next(index for index, one in enumerate(outcomes) if one.round == last)
-    step = next_step(scenario, outcomes[:first], environments, device)
+    step = next_step(scenario, outcomes[:first], environments, device).asked
     keys = {job.key for one in step for job in one.jobs()}
     if not {one.key for one in outcomes[first:]} <= keys:
         return []  # not of a step: jobs of a grid, or a step of another version
