@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 from ssmprof.analysis.compare.answer import Answer, Crossing
-from ssmprof.analysis.compare.curve import between, contenders
-from ssmprof.records import Outcome
+from ssmprof.analysis.compare.curve import between, contenders, log_ratios
+from ssmprof.records import Outcome, median
 
 _HALVINGS = 60
 
@@ -50,6 +50,17 @@ class Forecast:
         """The second fastest over the fastest at a length; infinite where there is none."""
         known = sorted(self._times(context).values())
         return known[1] / known[0] if len(known) > 1 else math.inf
+
+    def scatter(self) -> float:
+        """Standard error that a visit's samples usually leave of a log ratio; 0 without visits."""
+        errors = [
+            one.error
+            for a, b in combinations(self._known.values(), 2)
+            for rounds in log_ratios(a, b).values()
+            for one in rounds.values()
+            if one.turns
+        ]
+        return median(errors) if errors else 0.0
 
     def _times(self, context: int) -> dict[str, float]:
         found = {name: self.time_s(name, context) for name in self._medians}

@@ -14,6 +14,7 @@ higher than that of every outcome before it, except for the grid, whose round is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -45,6 +46,7 @@ _MOST_VISITS = 10  # of one question; a zone that is still open then is told as 
 _MODES_LOOK = 4  # two modes need four processes
 _COARSE = 1.3  # a wider zone is searched from where it should lie, not measured throughout
 _BATCH = 16  # lengths of a search; in a zone with more of them every second one will do
+_LEAST = 6  # ... whatever it costs
 _SIDE_BY_SIDE = 1.08  # five visits do not bring a zone from here to one number
 _SIDE = 2  # lengths beyond each end that must agree with it
 _OPEN = 6  # lengths with a clear lead that one visit repeats to learn the noise
@@ -168,22 +170,22 @@ def _around(
     low, high = crossing.low_tokens, crossing.high_tokens
     assert low is not None
     assert high is not None
-    contexts = state.facets[facet]
-    fine = lengths.zoom(contexts[0], contexts[-1])
+    fine = state.fine(facet)
+    batch = max(_LEAST, min(_BATCH, int(min(state.room, _BATCH * 2) / 2)))
     inner = [at for at in fine if low <= at <= high]
     if high > low * _COARSE:
         known = [at for at in inner if state.looks(facet, at)]
         fresh = [at for at in inner if at not in known]
-        if len(known) >= _BATCH:
+        if len(known) >= batch:
             fresh = [at for at in fresh if fine.index(at) % 2 == 0]
         if fresh:
             pair = crossing.before, crossing.after
             at = switch(answer, *pair, low, high)
             at = at or state.forecasts[facet].crossing(*pair, low, high)
-            fresh = lengths.around(at, fresh, max(_BATCH, len(known)))
+            fresh = lengths.around(at, fresh, max(batch, len(known)))
             return dict.fromkeys(known, most) | dict.fromkeys(fresh, 1)
         inner = known
-    elif len(inner) > _BATCH:
+    elif len(inner) > batch:
         inner = inner[::2]
     core = (*inner, low, high, *lengths.neighbours(fine, low, high, 1))
     sides = lengths.neighbours(fine, low, high, _SIDE)
@@ -224,10 +226,15 @@ def _closest(told: Iterable[Answer]) -> dict[int, int]:
 
 
 def _guards(state: State, facet: Facet, near: Iterable[int]) -> Iterable[int]:
-    """One length per quarter octave over the rest of the range, where a lobe may hide."""
+    """One length per quarter octave over the rest of the range, where a lobe may hide.
+
+    A short budget leaves some of them out, evenly.
+    """
     contexts, forecast = state.facets[facet], state.forecasts[facet]
     taken = {lengths.quarter_of(at, contexts[0]) for at in near}
-    for at in lengths.guards(contexts[0], contexts[-1], state.scenario.seed):
+    ends = contexts[0], contexts[-1]
+    stride = max(1, math.ceil(lengths.quarters(*ends) / max(_LEAST, state.room)))
+    for at in lengths.guards(*ends, state.scenario.seed, stride):
         if lengths.quarter_of(at, contexts[0]) in taken or not state.may_look(facet, at, 1):
             continue
         beside = lengths.neighbours(contexts, at, at, 1) or [at]

@@ -36,15 +36,19 @@ def zoom(low: int, high: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def guards(low: int, high: int, seed: int) -> tuple[int, ...]:
-    """One random length per quarter octave; every second one no multiple of a tile."""
+def quarters(low: int, high: int) -> int:
+    """Quarter octaves in a range."""
+    return max(1, math.ceil(math.log2(high / low) * _QUARTERS)) if high > low else 0
+
+
+def guards(low: int, high: int, seed: int, stride: int = 1) -> tuple[int, ...]:
+    """One random length in every `stride`-th quarter octave; half of them no multiple of a tile."""
     found: set[int] = set()
-    quarters = max(1, math.ceil(math.log2(high / low) * _QUARTERS)) if high > low else 0
-    for quarter in range(quarters):
+    for index, quarter in enumerate(range(stride // 2, quarters(low, high), stride)):
         start = low * 2 ** (quarter / _QUARTERS)
         end = min(high, start * 2 ** (1 / _QUARTERS))
         drawn = start * (end / start) ** random.Random(f"{seed}-guard-{quarter}").random()
-        if quarter % 2 == 0:
+        if index % 2 == 0:
             at = round(drawn / _TILE) * _TILE
         else:
             at = round(drawn)

@@ -12,11 +12,14 @@ from ssmprof.analysis.compare.build import answers, process_noise
 from ssmprof.analysis.compare.conditions import by_conditions
 from ssmprof.analysis.compare.forecast import Forecast
 from ssmprof.planning.strategies.facets import Device, Facet, by_facet, facet_of, facets
+from ssmprof.planning.strategies.lengths import zoom
 from ssmprof.records import Environment, Failure, Measurement, Outcome
 from ssmprof.spec import Scenario
 
 # Between processes, where the machine's examination does not say: what was seen on one H200.
 USUAL_NOISE = 0.004
+SCATTER = 0.01  # lengths of a zoom (1.5 %) are told apart with samples as good as this
+VISIT_SHARE = 0.2  # of the time budget, for one visit: a pilot, three visits and the grid fit
 
 
 class State:
@@ -117,6 +120,26 @@ class State:
             found for (one, at), found in self._looks.items() if one == facet and at not in grid
         ]
         return len(set[int]().union(*rounds))
+
+    def fine(self, facet: Facet) -> tuple[int, ...]:
+        """The lengths a zoom may choose: as far apart as samples can tell."""
+        contexts = self.facets[facet]
+        stride = max(1, round(self.forecasts[facet].scatter() / SCATTER))
+        return zoom(contexts[0], contexts[-1])[::stride]
+
+    @cached_property
+    def room(self) -> float:
+        """How many lengths of one question a visit may hold, so that the budget holds several."""
+        budget_s = self.scenario.budget.sweep_s
+        spent: dict[tuple[Facet, int, int], float] = {}
+        for one in self.outcomes:
+            if isinstance(one, Measurement) and one.beside is not None and one.mode == "cold":
+                key = facet_of(one.point), one.point.context, one.round
+                spent[key] = spent.get(key, 0.0) + one.wall_s
+        if budget_s is None or math.fsum(spent.values()) <= 0:
+            return math.inf
+        length_s = math.fsum(spent.values()) / len(spent)
+        return VISIT_SHARE * budget_s / length_s / len(self.facets)
 
     def apart_from(self, facet: Facet) -> float:
         """The shortest length at which contenders did not fit beside each other."""
