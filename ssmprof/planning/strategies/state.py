@@ -49,7 +49,10 @@ class State:
 
     @cached_property
     def plans(self) -> list[Answer]:
-        """The same with the noise that is expected, to choose lengths by."""
+        """The same with the noise that is expected, to choose lengths by.
+
+        A noisy examination was of calls that took no turns, and samples tell their own noise.
+        """
         devices = {one.device for one in self.environments.values()}
         noise = max((process_noise(self.environments, one) for one in devices), default=0.0)
         return answers(
@@ -57,7 +60,7 @@ class State:
             self.environments,
             self.scenario.budget.tie,
             metrics=("latency",),
-            assumed=math.log1p(noise or USUAL_NOISE),
+            assumed=math.log1p(min(noise or USUAL_NOISE, limits.PROCESS_NOISE)),
         )
 
     def answered(self, facet: Facet) -> list[Answer]:
