@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import combinations, pairwise
+from statistics import stdev
 from typing import Any
 
 from ssmprof.analysis.compare.answer import Answer, Crossing
@@ -52,15 +53,19 @@ class Forecast:
         return known[1] / known[0] if len(known) > 1 else math.inf
 
     def scatter(self) -> float:
-        """Standard error that a visit's samples usually leave of a log ratio; 0 without visits."""
-        errors = [
-            one.error
-            for a, b in combinations(self._known.values(), 2)
-            for rounds in log_ratios(a, b).values()
-            for one in rounds.values()
-            if one.turns
-        ]
-        return median(errors) if errors else 0.0
+        """How far log ratios of one visit usually lie from the truth; 0 without visits.
+
+        By the samples of a visit, or by visits to the same lengths where those differ more.
+        """
+        inside: list[float] = []
+        between_visits: list[float] = []
+        for a, b in combinations(self._known.values(), 2):
+            for rounds in log_ratios(a, b).values():
+                mine = [one for one in rounds.values() if one.turns]
+                inside += [one.error for one in mine]
+                if len(mine) > 1:
+                    between_visits.append(stdev(one.log for one in mine))
+        return max(median(found) if found else 0.0 for found in (inside, between_visits))
 
     def _times(self, context: int) -> dict[str, float]:
         found = {name: self.time_s(name, context) for name in self._medians}

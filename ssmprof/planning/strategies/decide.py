@@ -5,7 +5,7 @@
                its ends hold; guards over the rest of the range; whatever is not certain, again
     sustained  the ends and the middle of every zone under sustained load, where clocks move (a GPU)
     grid       the scenario's lengths once more, each in its contender's own process: parts, memory,
-               energy, as the scenario's passes ask
+               energy, as the scenario's passes ask; before the rest where time runs short
 
 Everything follows from the outcomes, so that a sweep that was ended goes on where it stopped. A
 step is one round: a visit, and jobs for contenders that do not fit beside each other. Its number is
@@ -65,7 +65,8 @@ def next_step(
         return Step(_grid(state))
     if pilot := _pilot(state):
         return Step(pilot)
-    asked = _narrow(state) or _sustained(state) or _grid(state)
+    asked = _grid(state) if state.is_late else []
+    asked = asked or _narrow(state) or _sustained(state) or _grid(state)
     return Step(asked, tuple(_so_far(state)))
 
 
@@ -144,7 +145,11 @@ def _open_lengths(state: State, facet: Facet) -> set[int]:
         found |= _lacking(state, facet, _doubtful(answer, most))
     if not near:
         found |= _lacking(state, facet, _closest(told))
-    return found | set(_guards(state, facet, near))
+    found |= set(_guards(state, facet, near))
+    if len(found) <= state.room:
+        return found
+    order = sorted(found, key=lambda at: (at not in near, -state.looks(facet, at), at))
+    return set(order[: max(_LEAST, int(state.room))])
 
 
 def _lacking(state: State, facet: Facet, wanted: Mapping[int, int]) -> set[int]:
@@ -183,7 +188,8 @@ def _around(
             at = switch(answer, *pair, low, high)
             at = at or state.forecasts[facet].crossing(*pair, low, high)
             fresh = lengths.around(at, fresh, max(batch, len(known)))
-            return dict.fromkeys(known, most) | dict.fromkeys(fresh, 1)
+            known.sort(key=lambda one: (-state.looks(facet, one), abs(math.log(one / at))))
+            return dict.fromkeys(known[:batch], most) | dict.fromkeys(fresh, 1)
         inner = known
     elif len(inner) > batch:
         inner = inner[::2]

@@ -18,7 +18,8 @@ from ssmprof.spec import Scenario
 
 # Between processes, where the machine's examination does not say: what was seen on one H200.
 USUAL_NOISE = 0.004
-SCATTER = 0.01  # lengths of a zoom (1.5 %) are told apart with samples as good as this
+SCATTER = 0.01  # lengths of a zoom (1.5 %) are told apart by visits that scatter by this
+NARROW_SHARE = 0.6  # of the time budget, after which the grid comes first
 VISIT_SHARE = 0.2  # of the time budget, for one visit: a pilot, three visits and the grid fit
 
 
@@ -125,9 +126,10 @@ class State:
         return len(set[int]().union(*rounds))
 
     def fine(self, facet: Facet) -> tuple[int, ...]:
-        """The lengths a zoom may choose: as far apart as samples can tell."""
+        """The lengths a zoom may choose: as far apart as visits can tell, in powers of two."""
         contexts = self.facets[facet]
-        stride = max(1, round(self.forecasts[facet].scatter() / SCATTER))
+        ratio = self.forecasts[facet].scatter() / SCATTER
+        stride = 2 ** max(0, round(math.log2(ratio))) if ratio > 0 else 1
         return zoom(contexts[0], contexts[-1])[::stride]
 
     @cached_property
@@ -143,6 +145,13 @@ class State:
             return math.inf
         length_s = math.fsum(spent.values()) / len(spent)
         return VISIT_SHARE * budget_s / length_s / len(self.facets)
+
+    @cached_property
+    def is_late(self) -> bool:
+        """Whether what is left of the time budget is needed for the grid."""
+        budget_s = self.scenario.budget.sweep_s
+        spent_s = math.fsum(one.wall_s for one in self.outcomes)
+        return budget_s is not None and spent_s > NARROW_SHARE * budget_s
 
     def apart_from(self, facet: Facet) -> float:
         """The shortest length at which contenders did not fit beside each other."""
