@@ -10,6 +10,7 @@ import fakes
 import pytest
 from virtual import SCENARIO, Sweep
 
+from ssmprof.cli.asking import asked
 from ssmprof.records import Measurement
 from ssmprof.store import folder
 
@@ -97,3 +98,15 @@ def test_a_budget_too_small_for_a_pilot_says_so(tmp_path: Path):
     assert "time budget used up: it is too small for the pilot" in said
     assert "of 3 lengths are missing" in said
     assert "ssmprof sweep --resume run" in said
+
+
+@pytest.mark.parametrize(
+    ("rounds", "strategy"), [(None, "decide"), (3, "grid")], ids=["models", "rounds"]
+)
+def test_models_are_decided_between_unless_a_number_of_processes_is_asked_for(
+    rounds: int | None, strategy: str
+):
+    found = asked(("mamba2-130m", "mamba2-370m"), rounds=rounds)
+    assert found.sweep.strategy == strategy
+    assert found.sweep.contexts[0] == 512
+    assert found.sweep.contexts[-1] == 32_768
