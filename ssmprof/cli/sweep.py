@@ -13,21 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssmprof.cli.asking import agree, asked, axis_options
-from ssmprof.cli.options import say, write
-from ssmprof.cli.streams import mute
-from ssmprof.errors import (
-    EXIT_DONE,
-    EXIT_INTERRUPTED,
-    EXIT_PARTIAL,
-    EXIT_WITHHELD,
-)
-from ssmprof.harmless import terminal
+from ssmprof.cli.concluding import conclude, resume_command
+from ssmprof.cli.options import say
+from ssmprof.errors import EXIT_INTERRUPTED
 from ssmprof.private import without_own
 
 if TYPE_CHECKING:
     from ssmprof.devices.base import Device
     from ssmprof.measure.client import Client
-    from ssmprof.records import Calibration, Decision, Job, Outcome, Run, Visit
+    from ssmprof.records import Calibration, Decision, Job, Outcome, Visit
     from ssmprof.spec import Scenario
     from ssmprof.store.folder import RunFolder
     from ssmprof.sweep import End
@@ -109,13 +103,14 @@ def command(
                 scenario, run_folder, device, talk, examine=not no_doctor, again=rerun_noisy
             )
     except KeyboardInterrupt:
-        say(f"stopped; go on with: {_resume(opened.path)}" if opened else "stopped")
+        how = f"; go on with: {resume_command(opened.path, until_decided)}" if opened else ""
+        say(f"stopped{how}")
         return EXIT_INTERRUPTED
     finally:
         device.close()
     if pack and end == "done":
         files.pack(opened.path)
-    return _conclude(opened.path, end, min_trust, scenario)
+    return conclude(opened.path, end, min_trust, scenario)
 
 
 def decided(scenario: Scenario) -> Scenario:
@@ -256,63 +251,5 @@ def _new_folder(scenario: Scenario, device: Device) -> Path:
     return path
 
 
-def _resume(path: Path) -> str:
-    return shlex.join(["ssmprof", "sweep", "--resume", str(path)])
-
-
 def _command_line() -> str:
     return without_own(shlex.join(["ssmprof", *sys.argv[1:]]))
-
-
-def _conclude(path: Path, end: End, min_trust: str, scenario: Scenario) -> int:
-    """Print what was found, and turn how it ended into an exit code."""
-    from ssmprof.analysis import analyze
-    from ssmprof.report.text import summary
-    from ssmprof.store.folder import load
-
-    run = load(path)
-    if end == "interrupted":
-        say(f"interrupted; {len(run.outcomes)} outcomes saved. Resume: {_resume(path)}")
-        return EXIT_INTERRUPTED
-    if end == "out-of-time":
-        say(f"time budget used up{_too_small(scenario, run)}. Resume: {_resume(path)}")
-    if transient := sum(failure.transient for failure in run.failures()):
-        say(f"! processes of {transient} points were killed. Measure them again: {_resume(path)}")
-    analysis = analyze(run)
-    _print(terminal(summary(run, analysis)))
-    say(f"Next: ssmprof report {path}")
-    if analysis.withheld or analysis.grade > min_trust:
-        return EXIT_WITHHELD
-    return EXIT_PARTIAL if end == "out-of-time" or _partial(run) else EXIT_DONE
-
-
-def _too_small(scenario: Scenario, run: Run) -> str:
-    """What a budget that ended within the pilot means."""
-    from ssmprof.planning.strategies.decide import pilot_left
-
-    if scenario.sweep.strategy != "decide" or len(scenario.blocks) < 2:
-        return ""
-    kinds = {machine.kind for machine in run.environments.values()}
-    left, whole = pilot_left(scenario, run.outcomes, "cpu" if kinds == {"cpu"} else "cuda")
-    if not left:
-        return ""
-    return (
-        f": it is too small for the pilot ({left} of {whole} lengths are missing), without which "
-        "nothing is decided; give it more with --time-budget, or go on"
-    )
-
-
-def _print(text: str) -> None:
-    """Data that nobody can read any more: the exit code still tells how the measurement ended."""
-    try:
-        write(text, None)
-    except (OSError, ValueError):
-        mute(1)
-
-
-def _partial(run: Run) -> bool:
-    """Whether a point crashed or timed out, or a contender has no measurement at all."""
-    measured = {one.point.block for one in run.measurements()}
-    if any(block.name not in measured for block in run.scenario.blocks):
-        return True
-    return any(failure.reason in ("crash", "timeout") for failure in run.failures())
