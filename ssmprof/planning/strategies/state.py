@@ -19,7 +19,7 @@ from ssmprof.spec import Scenario
 # Between processes, where the machine's examination does not say: what was seen on one H200.
 USUAL_NOISE = 0.004
 SCATTER = 0.01  # lengths of a zoom (1.5 %) are told apart by visits that scatter by this
-NARROW_SHARE = 0.6  # of the time budget, after which the grid comes first
+NARROW_SHARE = 0.5  # of the time budget, after which the grid comes first
 VISIT_SHARE = 0.2  # of the time budget, for one visit: a pilot, three visits and the grid fit
 
 
