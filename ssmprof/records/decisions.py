@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from msgspec import structs
+
 from ssmprof.records.base import Record
 from ssmprof.records.point import Conditions, Point
 from ssmprof.spec import BlockSpec, Budget
@@ -122,11 +124,8 @@ class Decision(Record, frozen=True, kw_only=True):
 
     def holds_for(self, point: Point, device: str) -> bool:
         """Whether it speaks of this point's block and conditions, whatever the execution."""
-        asked = point.conditions(device)
-        mine = self.conditions
-        return self.block_digest == point.block_digest and asked.order() == (
-            *mine.order()[:4], asked.execution != "graph", *mine.order()[5:],
-        )  # fmt: skip
+        mine = structs.replace(self.conditions, execution=point.execution)
+        return self.block_digest == point.block_digest and point.conditions(device) == mine
 
 
 def providers_at(decisions: Iterable[Decision], point: Point, device: str) -> dict[str, str]:

@@ -117,6 +117,20 @@ def test_a_provider_that_kills_its_worker_is_left_out(tmp_path):
     found = decided({"deadly": "segfault"}, tmp_path)
     assert len(found.decisions) == 4
     assert found.problems == ()
+    assert left_out(found) == {"op deadly"}
+
+
+def left_out(found):
+    return {trial.detail for one in found.decisions for trial in one.trials}
+
+
+@pytest.mark.parametrize("where", ["decide attention", "deadly", "fork"])
+def test_a_kill_from_outside_costs_no_decision_and_no_provider(where, tmp_path):
+    fault = "refuse 1" if where == "fork" else "kill 1"
+    found = decided({where: fault}, tmp_path)
+    assert found.problems == ()
+    assert len(found.decisions) == 4
+    assert left_out(found) == {None}
 
 
 @pytest.mark.parametrize("fault", ["kill", "rubbish", "exit"])
