@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ssmprof.analysis.compare.answer import Answer, Crossing, Segment, Why
 from ssmprof.analysis.findings import Dominance, Metric
 from ssmprof.limits import LEAST_PROCESSES
+from ssmprof.report.doubts import joined
 from ssmprof.report.lines import View
 from ssmprof.report.names import Names, listed
 from ssmprof.report.words import ratio_with_interval
@@ -161,16 +162,34 @@ def _sentences(view: View) -> tuple[list[str], list[str]]:
         segments, crossings = _below(segments, crossings, limit)
     if not segments:
         return more[:1], more[1:]
+    segments, doubts = joined(segments, crossings)
     switches = [one for one in crossings if one.kind != "unresolved"]
     if len(segments) > 3:
         changes = len(switches)
         if changes > 2:
             return [f"No simple rule: the winner changes {changes} times."], more
         return ["No simple rule: over much of the range no winner is certain."], more
+    doubt, short = _doubted(view, doubts)
     if len(segments) == 1:
-        return _one_segment(view, segments[0]), more
+        found = _one_segment(view, segments[0], doubtful=bool(doubts))
+        ends = dict.fromkeys((doubt, short))
+        return [f"{one}{end}." for end in ends for one in found], more
     told, tail = _several(view, segments, crossings)
-    return [f"Use {told}{tail}.", f"Use {told}."], more
+    ends = dict.fromkeys((f"{tail}{doubt}", f"{tail}{short}", doubt, short))
+    return [f"Use {told}{end}." for end in ends], more
+
+
+def _doubted(view: View, doubts: Sequence[Crossing]) -> tuple[str, str]:
+    """Where inside a winner's range another may win: in full, and without saying who."""
+    if not doubts:
+        return "", ""
+    if len(doubts) > 1:
+        text = f"; not certain in {len(doubts)} stretches between"
+        return text, text
+    (one,) = doubts
+    who, better = view.names[one.after].phrase, _COMPARED[view.answer.metric]
+    ends = " and ".join(format_context(end or 0) for end in (one.low_tokens, one.high_tokens))
+    return f"; between {ends} {who} may be {better}", f"; not certain between {ends}"
 
 
 def _below(
@@ -185,32 +204,34 @@ def _below(
     return kept, cut
 
 
-def _one_segment(view: View, segment: Segment) -> list[str]:
+def _one_segment(view: View, segment: Segment, doubtful: bool) -> list[str]:
+    """Without its full stop: where there are doubts inside, they follow."""
     answer = view.answer
     low, high = segment.low_tokens, segment.high_tokens
     reach = f"({format_context(low)} to {format_context(high)})"
     names = [view.names[block] for block in segment.winners]
+    everywhere = "" if doubtful else " at every length measured"
     if low == high:
-        return [_one_context(view, segment), "The zones below say who is ahead."]
+        return [_one_context(view, segment), "The zones below say who is ahead"]
     if segment.equal:
         counted = _count(len(names), view)
         who = listed([name.phrase for name in names]) if counted is None else counted
-        rest = f"are within {answer.tie:.0%} at every length measured {reach}."
+        rest = f"are within {answer.tie:.0%}{everywhere} {reach}"
         many = f"{len(names)} contenders"
         return [f"No difference: {who} {rest}", f"No difference: {many} {rest}"]
     if len(names) > 1:
-        return [f"Not resolved: noise hides who is {_BEST[answer.metric]} {reach}."]
+        return [f"Not resolved: noise hides who is {_BEST[answer.metric]} {reach}"]
     best, opening = _BEST[answer.metric], names[0].opening
     if segment.unsure:
         at = listed([format_context(one) for one in segment.unsure[:3]])
         more = "" if len(segment.unsure) <= 3 else " and more"
         return [
-            f"{opening} is {best} {reach}; at {at}{more} that is not certain.",
-            f"{opening} is {best} {reach}; at {len(segment.unsure)} lengths not certainly.",
+            f"{opening} is {best} {reach}; at {at}{more} that is not certain",
+            f"{opening} is {best} {reach}; at {len(segment.unsure)} lengths not certainly",
         ]
     return [
-        f"{opening} is {best} at every length measured {reach}.",
-        f"{opening} is {best} {reach}.",
+        f"{opening} is {best}{everywhere} {reach}",
+        f"{opening} is {best} {reach}",
     ]
 
 
@@ -226,17 +247,17 @@ def _one_context(view: View, segment: Segment) -> str:
     where = f"At {format_context(at)} tokens"
     here = view.here(at)
     if len(here) == 1:
-        return f"{where} only {here[0].name.phrase} fits on this device."
+        return f"{where} only {here[0].name.phrase} fits on this device"
     who = listed([view.names[block].phrase for block in segment.winners])
     if segment.equal:
-        return f"{where} {who} are equal (within {answer.tie:.0%})."
+        return f"{where} {who} are equal (within {answer.tie:.0%})"
     if len(segment.winners) > 1:
-        return f"{where} it is not resolved who is {_BEST[answer.metric]}: {who}."
+        return f"{where} it is not resolved who is {_BEST[answer.metric]}: {who}"
     lead = next(one.lead for one in answer.standings if one.context == at)
     assert lead is not None, "two contenders were measured there"
     return (
         f"{where} {here[0].name.phrase} is {ratio_with_interval(lead)} "
-        f"{_COMPARED[answer.metric]} than {here[1].name.phrase}."
+        f"{_COMPARED[answer.metric]} than {here[1].name.phrase}"
     )
 
 
