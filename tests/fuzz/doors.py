@@ -32,11 +32,13 @@ from ssmprof.planning import feasible, hf_config, scenario
 from ssmprof.planning.expand import expand
 from ssmprof.records import Point, Prefill, Run, TelemetrySample, encode
 from ssmprof.report.again import load_any
+from ssmprof.report.decided import chosen, trials
 from ssmprof.report.embed import compact, encoded
 from ssmprof.report.html import pack
 from ssmprof.report.text import summary
 from ssmprof.spec import MIXERS, SUBLAYERS, BlockSpec, Scenario, digest
 from ssmprof.store import folder
+from ssmprof.store.decisions import DECISIONS_FILE
 
 _SMALL = 200  # points that are planned, so that a door's time is the door's
 
@@ -70,7 +72,8 @@ def good_run() -> Run:
     ]
     outcomes[-1] = make.failure(point=outcomes[-1].point, round=outcomes[-1].round)
     beside = tuple(TelemetrySample(unix_s=1e9 + at, power_w=300.0 + at) for at in range(4))
-    return make.run(*outcomes, asked=asked, telemetry=beside)
+    chosen = tuple(make.decision(block.name) for block in asked.blocks)
+    return make.run(*outcomes, asked=asked, telemetry=beside, decisions=chosen)
 
 
 def _plain(value: Any) -> Any:
@@ -140,6 +143,9 @@ def _wrong_run(run: Run) -> str | None:
     wrong = _wrong_scenario(run.scenario)
     if wrong is None:
         summary(run, analyze(run))
+        for table in (chosen(run), trials(run)):
+            table.cells()
+        wrong = _wrong_numbers(msgspec.to_builtins(run.decisions))
     return wrong
 
 
@@ -214,6 +220,10 @@ def _plain_page() -> Any:
 
 def _header_input(rng: Random) -> bytes:
     return mutate.as_json(rng, json.loads(_good_file(folder.RUN_FILE)))
+
+
+def _decisions_input(rng: Random) -> bytes:
+    return mutate.as_json(rng, json.loads(_good_file(DECISIONS_FILE)), by_bytes=0.2)
 
 
 @cache
@@ -369,6 +379,7 @@ DOORS: dict[str, Door] = {
     "run.json": Door(_header_input, _file_of_run(folder.RUN_FILE)),
     "outcomes": Door(_lines_input(folder.OUTCOMES_FILE), _file_of_run(folder.OUTCOMES_FILE)),
     "telemetry": Door(_lines_input(folder.TELEMETRY_FILE), _file_of_run(folder.TELEMETRY_FILE)),
+    "decisions": Door(_decisions_input, _file_of_run(DECISIONS_FILE)),
     "page": Door(_page_input, _page),
     "words": Door(_words_input, _words, ValueError),
 }
