@@ -27,7 +27,7 @@ from fuzz import mutate
 from ssmprof import costs, limits, units
 from ssmprof.analysis import analyze
 from ssmprof.chips import chips
-from ssmprof.errors import SsmprofError
+from ssmprof.errors import SsmprofError, StoreError
 from ssmprof.planning import feasible, hf_config, scenario
 from ssmprof.planning.expand import expand
 from ssmprof.records import Point, Prefill, Run, TelemetrySample, encode
@@ -37,7 +37,7 @@ from ssmprof.report.embed import compact, encoded
 from ssmprof.report.html import pack
 from ssmprof.report.text import summary
 from ssmprof.spec import MIXERS, SUBLAYERS, BlockSpec, Scenario, digest
-from ssmprof.store import folder
+from ssmprof.store import folder, schema
 from ssmprof.store.decisions import DECISIONS_FILE
 
 _SMALL = 200  # points that are planned, so that a door's time is the door's
@@ -187,7 +187,10 @@ def _file_of_run(name: str) -> Callable[[bytes, Path], str | None]:
             file.write_bytes(before)
         if name == folder.TELEMETRY_FILE and len(found.outcomes) != len(good_run().outcomes):
             return "outcomes were lost"
-        return _wrong_run(found)
+        wrong = _wrong_run(found)
+        if wrong is None and found.dropped:
+            raise StoreError(str(found.dropped[0]))  # a line is refused by itself, the rest holds
+        return wrong
 
     return enter
 
@@ -236,7 +239,10 @@ def _good_file(name: str) -> bytes:
 
 
 def _lines_input(name: str) -> Callable[[Random], bytes]:
-    """Lines of a file with one of them changed, or the bytes of the whole."""
+    """Lines of a file with one of them changed, or the bytes of the whole.
+
+    Whoever changes an outcome by intent seals it again: its checksum would hide what lies behind.
+    """
 
     def made(rng: Random) -> bytes:
         good = _good_file(name)
@@ -244,7 +250,10 @@ def _lines_input(name: str) -> Callable[[Random], bytes]:
             return mutate.data(rng, good)
         lines = good.splitlines()
         at = rng.randrange(len(lines))
-        lines[at] = mutate.as_json(rng, json.loads(lines[at]), by_bytes=0.1)
+        sealed = name == folder.OUTCOMES_FILE
+        line = schema.unsealed(lines[at]) if sealed else lines[at]
+        line = mutate.as_json(rng, json.loads(line), by_bytes=0.1)
+        lines[at] = schema.sealed(line) if sealed else line
         return b"\n".join(lines) + b"\n"
 
     return made
