@@ -23,7 +23,6 @@ from ssmprof.report.embed import decoded
 sys.path.insert(0, str(Path(__file__).parent))
 pages = import_module("pages")
 CHROMIUM = os.environ.get("SSMPROF_CHROMIUM") or shutil.which("chromium")
-pytestmark = pytest.mark.slow
 # Contrast of text, ids, names of controls: what axe-core would say first, without a download.
 SAYS_NOTHING = """() => [...document.querySelectorAll('button:not([hidden]), a, select')]
   .filter(e => !(e.textContent || '').trim() && !e.getAttribute('aria-label')).length"""
