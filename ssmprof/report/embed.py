@@ -23,6 +23,7 @@ _COLUMNS = ("outcomes", "telemetry", "decisions")
 KERNELS = 20
 SAMPLES = 5
 DIGITS = 5
+DIGITS_OF_TRIALS = 3  # of a few per cent: a hundredth of what decides
 DIGITS_OF_KERNELS = 4  # their intervals are a tenth of a per cent at best
 
 
@@ -133,7 +134,17 @@ def _attribution(found: Attribution) -> Attribution:
 def _decision(found: Decision) -> Decision:
     """Without the times of the op alone, which say who is tried and decide nothing."""
     hidden = dict.fromkeys(("hot_s", "cold_s", "incumbent_hot_s", "incumbent_cold_s"))
-    return replace(found, trials=tuple(replace(trial, **hidden) for trial in found.trials))
+    trials = tuple(
+        replace(
+            one,
+            log_ratio=one.log_ratio and _rounded(one.log_ratio, DIGITS_OF_TRIALS),
+            error=one.error and _rounded(one.error, DIGITS_OF_TRIALS),
+            **hidden,
+        )
+        for one in found.trials
+    )
+    shares = tuple(_rounded(share, DIGITS_OF_TRIALS) for share in found.shares)
+    return replace(found, trials=trials, shares=shares)
 
 
 def _rounded(value: float, digits: int) -> float:
