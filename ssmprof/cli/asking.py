@@ -40,7 +40,9 @@ def axis_options(command: Function) -> Function:
             "--device", type=click.Choice(["any", "cuda", "cpu"]), help="Where to measure."
         ),
         click.option(
-            "--rounds", type=click.IntRange(1, limits.ROUNDS), help="Processes per contender."
+            "--rounds",
+            type=click.IntRange(1, limits.ROUNDS),
+            help="So many processes per contender, over the whole grid.",
         ),
         click.option("--phase", help="prefill, decode, or both with a comma."),
         click.option("--batch", metavar="LIST", callback=batch_type, help="Such as 1,4."),
@@ -107,12 +109,12 @@ def _is_scenario(name: str, shipped: dict[str, Path]) -> bool:
 
 
 def _of_models(names: tuple[str, ...], shipped: dict[str, Path]) -> Scenario:
-    from ssmprof.spec import Refine, Scenario, Sweep
+    from ssmprof.spec import Scenario, Sweep
 
     return Scenario(
         name="models",
         question=f"Which is faster: {', '.join(names)}?",
-        sweep=Sweep(contexts=_MODEL_CONTEXTS, logits="last", refine=Refine()),
+        sweep=Sweep(contexts=_MODEL_CONTEXTS, logits="last", strategy="decide"),
         blocks=tuple(_subject(name, shipped) for name in names),
     )
 
@@ -154,6 +156,8 @@ def _changed(
     from msgspec.structs import replace
 
     axes: dict[str, Any] = {"contexts": contexts, "batch": batch, "phase": _phases(phase)}
+    if rounds is not None:
+        axes["strategy"] = "grid"  # what decides takes as many processes as it needs
     budget = {"rounds": rounds, "sweep_s": time_budget}
     passes = {"host": host_profile or None, "energy": energy or None, "cap_bytes": cap}
     changed = replace(

@@ -32,14 +32,14 @@ def command(
 
 def show(scenario: Scenario, form: str | None, output: str | None, chip: str | None = None) -> int:
     """Print the plan of a scenario; also what `sweep --dry-run` does."""
-    from ssmprof.planning.expand import expand
     from ssmprof.planning.feasible import limited_s, plan
+    from ssmprof.planning.strategies import expected
     from ssmprof.report.tables import Column, Table
     from ssmprof.units import format_duration
 
     machine = _machine(scenario, chip)
     kind = "cuda" if machine.kind == "cuda" else "cpu"
-    rows = plan(expand(scenario, device=kind), machine)
+    rows = plan(expected(scenario, kind), machine)
     columns = (
         Column("block", "contender"),
         Column("points", "points", numeric=True),
@@ -57,13 +57,19 @@ def show(scenario: Scenario, form: str | None, output: str | None, chip: str | N
         "energy_j": sum(energies) if energies else None,
     }
     emit(Table("Plan", columns, (*table, total)), form, output)
-    extra = scenario.sweep.refine.max_extra if scenario.sweep.refine else 0
-    refined = f", up to {extra} contexts more around crossovers" if extra else ""
     say(
-        f"{scenario.name}: {scenario.budget.rounds} rounds on {machine.name}{refined}. "
+        f"{scenario.name}: {_how(scenario)} on {machine.name}. "
         "±40 %, from the ceilings; nothing was run."
     )
     return EXIT_DONE
+
+
+def _how(scenario: Scenario) -> str:
+    if scenario.sweep.strategy == "decide":
+        return "a pilot and one round, and visits beside them until it is decided,"
+    extra = scenario.sweep.refine.max_extra if scenario.sweep.refine else 0
+    refined = f", up to {extra} contexts more around crossovers," if extra else ""
+    return f"{scenario.budget.rounds} rounds{refined}"
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from ssmprof.cli.narrowing import Narrowing
 from ssmprof.cli.streams import mute, tell
 from ssmprof.harmless import one_line
 from ssmprof.records import Failure, Job, Measurement, Outcome, Visit
@@ -20,6 +21,8 @@ from ssmprof.units import format_bytes, format_context, format_duration, format_
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from ssmprof.analysis.compare.answer import Answer
 
 Asked = TypeVar("Asked", bound=Job | Visit)
 QUIET_S = 10.0
@@ -40,6 +43,7 @@ class Reporter:
         self._finished = 0
         self._last = time.monotonic()
         self._said = float("-inf")
+        self._zones = Narrowing()
 
     def __enter__(self) -> Reporter:
         if sys.stderr.isatty() and not self._quiet:
@@ -71,6 +75,10 @@ class Reporter:
         except (OSError, ValueError):
             self._quiet, self._bar = True, None
             mute(2)
+
+    def started(self) -> None:
+        """Measuring begins now: what was before counts for no point."""
+        self._last = time.monotonic()
 
     def expect(self, jobs: Iterable[Asked]) -> list[Asked]:
         """Add jobs, or visits of several, to what is to be done; returns them."""
@@ -110,6 +118,17 @@ class Reporter:
         elif self._every or isinstance(outcome, Failure) or now - self._said >= QUIET_S:
             tell(line + left)
             self._said = now
+
+    def narrowed(self, answers: Sequence[Answer]) -> None:
+        """Say which zones changed, one line each."""
+        for line in self._zones.changed(answers):
+            if self._quiet:
+                continue
+            if self._bar is not None:
+                with self._heard():
+                    self._bar.console.print(line, highlight=False, markup=False)
+            else:
+                tell(line)
 
     def left_s(self) -> float:
         """Seconds still needed: points seen in an earlier round take as long again."""

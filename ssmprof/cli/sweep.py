@@ -27,7 +27,7 @@ from ssmprof.private import without_own
 if TYPE_CHECKING:
     from ssmprof.devices.base import Device
     from ssmprof.measure.client import Client
-    from ssmprof.records import Calibration, Decision, Run
+    from ssmprof.records import Calibration, Decision, Job, Outcome, Run, Visit
     from ssmprof.spec import Scenario
     from ssmprof.store.folder import RunFolder
     from ssmprof.sweep import End
@@ -42,6 +42,9 @@ _TELEMETRY_HZ = 1.0
 @click.option("--resume", metavar="RUN", help="Go on with a run; nothing is measured twice.")
 @click.option("--no-doctor", is_flag=True, help="Skip the examination; no verdict is given then.")
 @click.option("--rerun-noisy", is_flag=True, help="With --resume: noisy points, one round more.")
+@click.option(
+    "--until-decided", is_flag=True, help="With --resume: measure until it is known who wins where."
+)
 @click.option("--pack", is_flag=True, help="Compress the journal of a finished run.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, as ssmprof plan does.")
 @click.option(
@@ -57,6 +60,7 @@ def command(
     resume: str | None,
     no_doctor: bool,
     rerun_noisy: bool,
+    until_decided: bool,
     pack: bool,
     dry_run: bool,
     min_trust: str,
@@ -82,8 +86,11 @@ def command(
         return show(scenario, None, None)
     if resume:
         agree(scenario, what, resume)
-    if rerun_noisy and not resume:
-        raise click.UsageError("--rerun-noisy goes with --resume RUN")
+    for given, option in ((rerun_noisy, "--rerun-noisy"), (until_decided, "--until-decided")):
+        if given and not resume:
+            raise click.UsageError(f"{option} goes with --resume RUN")
+    if until_decided:
+        scenario = decided(scenario)
     device = detect(scenario.device)
     opened: RunFolder | None = None
     try:
@@ -108,7 +115,14 @@ def command(
         device.close()
     if pack and end == "done":
         files.pack(opened.path)
-    return _conclude(opened.path, end, min_trust)
+    return _conclude(opened.path, end, min_trust, scenario)
+
+
+def decided(scenario: Scenario) -> Scenario:
+    """The scenario with the strategy that measures until it is decided."""
+    from msgspec.structs import replace
+
+    return replace(scenario, sweep=replace(scenario.sweep, strategy="decide"))
 
 
 def _examine(device: Device) -> Calibration:
@@ -140,20 +154,29 @@ def _measure(
     from ssmprof.measure.telemetry import Telemetry
     from ssmprof.planning import feasible
     from ssmprof.planning.again import noisy_again
-    from ssmprof.planning.expand import expand
-    from ssmprof.planning.refine import refine
+    from ssmprof.planning.strategies import STRATEGIES
     from ssmprof.report.redact import cleaned, recorded
     from ssmprof.sweep import sweep
 
     journal = run_folder.journal
     reporter = Reporter(quiet=talk.get("quiet", False), verbose=talk.get("verbose", False))
+    strategy = STRATEGIES[scenario.sweep.strategy]
+    begun = strategy.begin(scenario, journal.outcomes, run_folder.environments, device.kind)
+
+    def go_on(asked: Scenario, outcomes: Sequence[Outcome]) -> Sequence[Job | Visit]:
+        step = strategy.go_on(asked, outcomes, run_folder.environments, device.kind)
+        reporter.narrowed(step.answers)
+        return reporter.expect(step.asked)
+
     wanted = noisy_again(scenario, journal.outcomes) if again else []
-    jobs = reporter.expect([*expand(scenario, device=device.kind), *wanted])
+    first = reporter.expect([*begun, *wanted]) or go_on(scenario, journal.outcomes)
     reporter.skip(journal.done)
-    missing = sum(job.key not in journal.done for job in jobs)
+    points = [job.key for one in first for job in one.jobs()]
+    missing = sum(key not in journal.done for key in points)
+    more = ", then until it is decided" if missing and scenario.sweep.strategy == "decide" else ""
     say(
-        f"{len(jobs)} points on {device.name}, {missing} to measure, run folder {run_folder.path} "
-        f"(Ctrl-C saves; go on with --resume {run_folder.path})"
+        f"{len(points)} points on {device.name}, {missing} to measure{more}, run folder "
+        f"{run_folder.path} (Ctrl-C saves; go on with --resume {run_folder.path})"
     )
     calibration = _examine(device) if examine and missing else None
     if not examine:
@@ -176,12 +199,13 @@ def _measure(
     with reporter, client, beside:
         if missing:
             _decide(scenario, run_folder, client)
+        reporter.started()
         end = sweep(
             scenario,
             journal,
             lambda todo: (recorded(outcome) for outcome in client(todo)),
-            lambda asked, outcomes: reporter.expect(refine(asked, outcomes)),
-            expand=lambda _: jobs,
+            go_on,
+            expand=lambda _: first,
             on_outcome=reporter.outcome,
         )
     if beside.error is not None:
@@ -240,7 +264,7 @@ def _command_line() -> str:
     return without_own(shlex.join(["ssmprof", *sys.argv[1:]]))
 
 
-def _conclude(path: Path, end: End, min_trust: str) -> int:
+def _conclude(path: Path, end: End, min_trust: str, scenario: Scenario) -> int:
     """Print what was found, and turn how it ended into an exit code."""
     from ssmprof.analysis import analyze
     from ssmprof.report.text import summary
@@ -251,7 +275,7 @@ def _conclude(path: Path, end: End, min_trust: str) -> int:
         say(f"interrupted; {len(run.outcomes)} outcomes saved. Resume: {_resume(path)}")
         return EXIT_INTERRUPTED
     if end == "out-of-time":
-        say(f"time budget used up. Resume: {_resume(path)}")
+        say(f"time budget used up{_too_small(scenario, run)}. Resume: {_resume(path)}")
     if transient := sum(failure.transient for failure in run.failures()):
         say(f"! processes of {transient} points were killed. Measure them again: {_resume(path)}")
     analysis = analyze(run)
@@ -260,6 +284,22 @@ def _conclude(path: Path, end: End, min_trust: str) -> int:
     if analysis.withheld or analysis.grade > min_trust:
         return EXIT_WITHHELD
     return EXIT_PARTIAL if end == "out-of-time" or _partial(run) else EXIT_DONE
+
+
+def _too_small(scenario: Scenario, run: Run) -> str:
+    """What a budget that ended within the pilot means."""
+    from ssmprof.planning.strategies.decide import pilot_left
+
+    if scenario.sweep.strategy != "decide" or len(scenario.blocks) < 2:
+        return ""
+    kinds = {machine.kind for machine in run.environments.values()}
+    left, whole = pilot_left(scenario, run.outcomes, "cpu" if kinds == {"cpu"} else "cuda")
+    if not left:
+        return ""
+    return (
+        f": it is too small for the pilot ({left} of {whole} lengths are missing), without which "
+        "nothing is decided; give it more with --time-budget, or go on"
+    )
 
 
 def _print(text: str) -> None:

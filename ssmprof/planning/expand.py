@@ -18,7 +18,7 @@ import msgspec
 
 from ssmprof.errors import ConfigError
 from ssmprof.records import WORKLOADS, Job, Point
-from ssmprof.spec import BlockSpec, Execution, Passes, Scenario, Subject, digest
+from ssmprof.spec import BlockSpec, Execution, Passes, Phase, Scenario, Subject, digest
 
 # Shares of time need three rounds for an interval; more would buy little for their cost.
 PARTS_ROUNDS = 3
@@ -41,7 +41,7 @@ def jobs(
     A CPU has no graphs: execution "graph" is left out there, and "eager" takes its place where it
     was the only one.
     """
-    _refuse_unrunnable(scenario)
+    refuse_unrunnable(scenario)
     lengths = tuple(contexts)
     wanted = None if blocks is None else set(blocks)
     chosen = [block for block in scenario.blocks if wanted is None or block.name in wanted]
@@ -54,7 +54,7 @@ def jobs(
     return tuple(found)
 
 
-def _refuse_unrunnable(scenario: Scenario) -> None:
+def refuse_unrunnable(scenario: Scenario) -> None:
     """Raise ConfigError for storage that no kernel here reads: better than to time another one."""
     sweep = scenario.sweep
     for name in ("weights_dtype", "cache_dtype", "state_dtype"):
@@ -75,30 +75,44 @@ def _block_round(
     for phase in sweep.phase:
         for batch in sweep.batch:
             for context in _shuffled(contexts, f"{scenario.seed}-{block.name}-{turn}-{phase}"):
-                executions = _executions(scenario, context, device)
-                for execution in executions:
+                ways = executions(scenario, context, device)
+                for execution in ways:
                     yield Job(
-                        point=Point(
-                            block=block.name,
-                            block_digest=digest(block),
-                            workload=WORKLOADS[phase](context=context),
-                            batch=batch,
-                            dtype=sweep.dtype,
-                            weights_dtype=sweep.weights_dtype,
-                            cache_dtype=sweep.cache_dtype,
-                            state_dtype=sweep.state_dtype,
-                            seed=scenario.seed,
-                            execution=execution,
-                            logits=sweep.logits if _has_head(block) else "none",
-                        ),
+                        point=point_of(scenario, block, phase, batch, execution, context),
                         subject=block,
                         round=turn,
                         budget=scenario.budget,
-                        passes=_passes(scenario.passes, turn, first=execution == executions[0]),
+                        passes=_passes(scenario.passes, turn, first=execution == ways[0]),
                     )
 
 
-def _executions(scenario: Scenario, context: int, device: str) -> tuple[Execution, ...]:
+def point_of(
+    scenario: Scenario,
+    block: Subject,
+    phase: Phase,
+    batch: int,
+    execution: Execution,
+    context: int,
+) -> Point:
+    """One point of a scenario."""
+    sweep = scenario.sweep
+    return Point(
+        block=block.name,
+        block_digest=digest(block),
+        workload=WORKLOADS[phase](context=context),
+        batch=batch,
+        dtype=sweep.dtype,
+        weights_dtype=sweep.weights_dtype,
+        cache_dtype=sweep.cache_dtype,
+        state_dtype=sweep.state_dtype,
+        seed=scenario.seed,
+        execution=execution,
+        logits=sweep.logits if _has_head(block) else "none",
+    )
+
+
+def executions(scenario: Scenario, context: int, device: str) -> tuple[Execution, ...]:
+    """How a point of this length is run: a CPU has no graphs, long calls need not be eager."""
     sweep = scenario.sweep
     if device != "cuda":
         return ("eager",)

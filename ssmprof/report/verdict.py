@@ -256,9 +256,10 @@ def _notes(view: View) -> list[str]:
     answer = view.answer
     notes: list[str] = []
     processes = min((one.estimate.rounds for one in answer.curves), default=0)
-    if processes < LEAST_PROCESSES and not any(
-        one.kind == "few-processes" for one in answer.limits
-    ):
+    # In turn a length far from any crossing is rightly left to few processes.
+    in_turn = any(one.turns for pair in answer.pairs for one in pair.points)
+    told = any(one.kind == "few-processes" for one in answer.limits)
+    if processes < LEAST_PROCESSES and not told and not in_turn:
         notes.append(f"fewer than {LEAST_PROCESSES} processes at some points: ranges, no intervals")
     for one in answer.crossings:
         if one.kind == "zone" and one.context_tokens is not None:
@@ -271,6 +272,10 @@ def _notes(view: View) -> list[str]:
             notes.append(f"{gone} does not fit above {format_context(one.low_tokens or 0)}")
         if more := resolving(one):
             notes.append(more)
+    load = answer.sustained
+    if load is not None and not load.agrees:
+        zone = format_zone(load.low_tokens, load.high_tokens)
+        notes.append(f"under sustained load, each at its own clock, the order turns at {zone}")
     longest = max(answer.contexts, default=0)
     absent = {name for one in answer.standings if one.context == longest for name in one.absent}
     for line in view.measured:

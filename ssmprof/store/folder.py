@@ -74,7 +74,8 @@ class _Versioned(msgspec.Struct):
 class RunFolder:
     """An open run folder: what `sweep` writes into. Close it, or use it as a context manager.
 
-    `locked` is False where the file system has no locks, which its user should be told.
+    `locked` is False where the file system has no locks, which its user should be told;
+    `environments` are the machines of its outcomes, by fingerprint.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
@@ -93,6 +94,8 @@ class RunFolder:
             self._lock.close()
             raise
         self.locked = self._lock.held and self.journal.locked
+        needed = {outcome.environment for outcome in self.journal.outcomes}
+        self.environments, _ = environments_of(path / ENVIRONMENTS, needed)
 
     def add_environment(self, environment: Environment) -> str:
         """Store a machine; return the fingerprint that outcomes carry. The last reading counts."""
@@ -103,6 +106,7 @@ class RunFolder:
             write_whole(file, _indented(environment))
         except OSError as error:
             raise cannot_write(file, error) from None
+        self.environments[environment.fingerprint] = environment
         return environment.fingerprint
 
     def add_decisions(self, found: Iterable[Decision]) -> None:

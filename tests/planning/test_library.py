@@ -49,11 +49,17 @@ def test_contenders_have_equal_width_and_nearly_equal_size(name: str):
     )
 
 
-def test_the_quickstart_has_four_contenders_and_eight_lengths():
+def test_the_quickstart_decides_between_four_contenders_over_five_octaves():
     scenario = load(SHIPPED["quickstart"])
     assert len(scenario.blocks) >= 4
-    assert len(scenario.sweep.contexts) >= 8
-    assert scenario.budget.rounds >= 3
+    assert scenario.sweep.contexts[-1] >= 32 * scenario.sweep.contexts[0]
+    assert scenario.sweep.strategy == "decide"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_who_wins_where_is_decided_where_that_is_the_question(name: str):
+    decides = {"crossover", "decode", "quickstart"}
+    assert (load(SHIPPED[name]).sweep.strategy == "decide") == (name in decides)
 
 
 def test_the_starter_is_a_scenario_and_names_every_key():

@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from ssmprof.analysis.compare import clocks, envelope
-from ssmprof.analysis.compare.answer import Answer, Crossing, Pair, Segment
+from ssmprof.analysis.compare.answer import Answer, Crossing, Pair, Segment, Sustained
 from ssmprof.analysis.compare.conditions import Groups
 from ssmprof.analysis.compare.cost import Costs
 from ssmprof.analysis.compare.crossing import Ops, shares_of
@@ -16,6 +18,7 @@ from ssmprof.analysis.compare.estimate import estimate
 from ssmprof.analysis.compare.field import Field
 from ssmprof.analysis.compare.modes import ONE_MODE
 from ssmprof.analysis.compare.pairs import Compared, Key, compared, read, read_exact
+from ssmprof.analysis.compare.sustained import sustained
 from ssmprof.analysis.findings import CurvePoint, Metric
 from ssmprof.records import Conditions, Environment, Measurement, Outcome, median
 
@@ -37,6 +40,7 @@ def answers(
     *,
     least_context: int = 0,
     metrics: Sequence[Metric] = METRICS,
+    assumed: float | None = None,
 ) -> list[Answer]:
     """Every answer, in the order of the conditions; latency before the other metrics.
 
@@ -44,14 +48,16 @@ def answers(
         groups: outcomes by conditions.
         tie: contenders that differ by less are equal (ratio).
         least_context: lengths below it decide nothing (tokens).
+        assumed: noise between processes (ratio) to plan with, in place of what was observed: the
+            answers then say where to measure next, and nothing else.
     """
     found: list[Answer] = []
     ops = {conditions: _ops(outcomes) for conditions, outcomes in groups.items()}
     costs = {conditions: Costs(outcomes) for conditions, outcomes in groups.items()}
     for metric in metrics:
-        seconds = read_groups(groups, environments, tie, metric, least_context)
+        seconds = read_groups(groups, environments, tie, metric, least_context, assumed)
         cycles = []
-        if metric == "latency":
+        if metric == "latency" and assumed is None:
             counted_in = {one: clocks.in_cycles(outcomes) for one, outcomes in groups.items()}
             cycles = read_groups(counted_in, environments, tie, metric, least_context)
         counted = {group.conditions: group for group in cycles}
@@ -66,8 +72,21 @@ def answers(
             )
             for group in seconds
         ]
+    found = [
+        replace(one, sustained=_under_load(one, groups[one.conditions], environments))
+        if one.metric == "latency"
+        else one
+        for one in found
+    ]
     order = {conditions: index for index, conditions in enumerate(groups)}
     return sorted(found, key=lambda one: (order[one.conditions], METRICS.index(one.metric)))
+
+
+def _under_load(
+    answer: Answer, outcomes: Iterable[Outcome], environments: Mapping[str, Environment]
+) -> Sustained | None:
+    floor = math.log1p(process_noise(environments, answer.conditions.device))
+    return sustained(answer, outcomes, floor)
 
 
 def read_groups(
@@ -76,6 +95,7 @@ def read_groups(
     tie: float,
     metric: Metric = "latency",
     least_context: int = 0,
+    assumed: float | None = None,
 ) -> list[Group]:
     """Contenders and pairs of every set of conditions in one metric, with their readings."""
     found: list[Group] = []
@@ -88,11 +108,16 @@ def read_groups(
         for group in found:
             read_exact(group.pairs, tie)
     else:
-        _read(found, environments, tie)
+        _read(found, environments, tie, assumed)
     return found
 
 
-def _read(groups: Iterable[Group], environments: Mapping[str, Environment], tie: float) -> None:
+def _read(
+    groups: Iterable[Group],
+    environments: Mapping[str, Environment],
+    tie: float,
+    assumed: float | None,
+) -> None:
     """Readings of all pairs; noise is pooled where device and execution are the same."""
     alike: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
@@ -100,7 +125,7 @@ def _read(groups: Iterable[Group], environments: Mapping[str, Environment], tie:
         alike.setdefault(key, []).append(group)
     for (device, _), members in alike.items():
         pairs = [group.pairs for group in members]
-        read(pairs, tie, math.log1p(process_noise(environments, device)))
+        read(pairs, tie, math.log1p(process_noise(environments, device)), assumed)
 
 
 def process_noise(environments: Mapping[str, Environment], device: str) -> float:

@@ -66,16 +66,16 @@ def _told(
         head, body, tail = _ends(lengths, stretch.names, index == 0, index + 1 == len(stretches))
         if head and body:
             segments.append(_open(field, head))
-            crossings.extend(_unsure(field, head, stretch.names, leading=True))
+            crossings.extend(_unsure(field, head, stretch.names, cost_s, leading=True))
         if index:
             crossings.append(_crossing(field, zones[index - 1], standings, cost_s))
         if body:
-            _body(field, stretch, body, segments, crossings)
+            _body(field, stretch, body, segments, crossings, cost_s)
         else:
             segments.append(_open(field, head))
         if tail:
             segments.append(_open(field, tail))
-            crossings.extend(_unsure(field, tail, stretch.names, leading=False))
+            crossings.extend(_unsure(field, tail, stretch.names, cost_s, leading=False))
     return segments, crossings
 
 
@@ -115,6 +115,7 @@ def _body(
     lengths: list[Standing],
     segments: list[Segment],
     crossings: list[Crossing],
+    cost_s: CostOf,
 ) -> None:
     """The segments of a stretch: its own, interrupted where somebody else may well win."""
     for lobe in open_lobes(stretch, lengths):
@@ -125,23 +126,32 @@ def _body(
             continue
         before, lengths = lengths[:start], lengths[end + 1 :]
         segments += [_segment(field, before, stretch.names), _open(field, lobe)]
-        crossings.append(_unsure_between(field, before[-1], lobe, lengths[0], stretch.names))
+        crossings.append(
+            _unsure_between(field, before[-1], lobe, lengths[0], stretch.names, cost_s)
+        )
     segments.append(_segment(field, lengths, stretch.names))
 
 
 def _unsure_between(
-    field: Field, before: Standing, lobe: Sequence[Standing], after: Standing, names: Names
+    field: Field,
+    before: Standing,
+    lobe: Sequence[Standing],
+    after: Standing,
+    names: Names,
+    cost_s: CostOf,
 ) -> Crossing:
     """The crossing, and the way back, that may hide inside a stretch: between its certain ends."""
     contexts = [one.context for one in lobe]
     others = frozenset[str]().union(*(one.winners for one in lobe)) - names
+    sure, other = field.ranked(names, contexts)[0], field.ranked(others, contexts)[0]
     return Crossing(
-        before=field.ranked(names, contexts)[0],
-        after=field.ranked(others, contexts)[0],
+        before=sure,
+        after=other,
         kind="unresolved",
         low_tokens=before.context,
         high_tokens=after.context,
         why="noisy",
+        cost_to_resolve_s=cost_s(sure, other, before.context, after.context),
     )
 
 
@@ -169,7 +179,7 @@ def _open(field: Field, lengths: Sequence[Standing]) -> Segment:
 
 
 def _unsure(
-    field: Field, lengths: Sequence[Standing], names: Names, *, leading: bool
+    field: Field, lengths: Sequence[Standing], names: Names, cost_s: CostOf, *, leading: bool
 ) -> Iterable[Crossing]:
     """The crossing that may hide at an end whose winner is not known; none where all are equal."""
     if all(one.equal for one in lengths):
@@ -185,6 +195,7 @@ def _unsure(
         low_tokens=None if leading else contexts[0],
         high_tokens=contexts[-1] if leading else None,
         why="noisy",
+        cost_to_resolve_s=cost_s(sure, other, contexts[0], contexts[-1]),
     )
 
 

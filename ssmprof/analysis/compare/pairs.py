@@ -47,7 +47,12 @@ def compared(known: Mapping[str, Contender]) -> dict[Key, Compared]:
     return found
 
 
-def read(pairs: Iterable[Mapping[Key, Compared]], tie: float, floor: float) -> None:
+def read(
+    pairs: Iterable[Mapping[Key, Compared]],
+    tie: float,
+    floor: float,
+    assumed: float | None = None,
+) -> None:
     """Fill in the readings of pairs that may pool their noise: one mapping per conditions."""
     groups = list(pairs)
     for turns in (False, True):
@@ -59,7 +64,7 @@ def read(pairs: Iterable[Mapping[Key, Compared]], tie: float, floor: float) -> N
                 one.noises[turns] = facet.noise(key, others)
     for group in groups:
         for one in group.values():
-            found = readings(one.logs, one.noises, one.ways, tie, floor)
+            found = readings(one.logs, one.noises, one.ways, tie, floor, assumed)
             one.readings = {reading.context: reading for reading in found}
 
 

@@ -95,6 +95,7 @@ def readings(
     ways: Mapping[bool, Modes],
     tie: float,
     floor: float = 0.0,
+    assumed: float | None = None,
 ) -> list[Reading]:
     """The pair at each length it was measured at; contexts ascend.
 
@@ -104,11 +105,13 @@ def readings(
         ways: the modes in which those ran.
         tie: differences below this ratio are none to act on.
         floor: least standard deviation of a round, from the machine's own examination.
+        assumed: standard deviation of a replicate to plan with, beside what its samples leave; None
+            takes the noise that was observed.
     """
     chosen = {context: _kind(rounds) for context, rounds in logs.items()}
     count = max((len(ways[turns]) for turns in set(chosen.values())), default=1)
     about = {
-        turns: _about(logs, turns, noises.get(turns), 0.0 if turns else floor)
+        turns: _about(logs, turns, noises.get(turns), 0.0 if turns else floor, assumed)
         for turns in set(chosen.values())
     }
     shifts = {turns: _shifts(logs, turns, ways[turns]) for turns in set(chosen.values())}
@@ -158,7 +161,8 @@ def _values(mine: Mapping[int, Ratio], mode: frozenset[int]) -> list[Ratio] | No
 class _About(NamedTuple):
     """What is known of one kind of replicates: noise, least deviation, number of lengths.
 
-    `sampled` is the variance that the samples leave around a length, `usual` its mean.
+    `sampled` is the variance that the samples leave around a length, `usual` its mean; `assumed` is
+    a deviation to plan with.
     """
 
     noise: Noise | None
@@ -166,9 +170,12 @@ class _About(NamedTuple):
     lengths: int
     sampled: Mapping[int, float]
     usual: float
+    assumed: float | None = None
 
 
-def _about(logs: Logs, turns: bool, noise: Noise | None, floor: float) -> _About:
+def _about(
+    logs: Logs, turns: bool, noise: Noise | None, floor: float, assumed: float | None
+) -> _About:
     """Samples scatter alike at neighbouring lengths, where a few of them tell little."""
     squares = {
         at: [one.error**2 for one in rounds.values() if one.turns == turns]
@@ -180,7 +187,7 @@ def _about(logs: Logs, turns: bool, noise: Noise | None, floor: float) -> _About
         near = lengths[max(0, index - _NEIGHBOURS) : index + _NEIGHBOURS + 1]
         sampled[at] = _mean_of([one for other in near for one in squares[other]])
     usual = _mean_of([one for at in lengths for one in squares[at]])
-    return _About(noise, floor, len(logs), sampled, usual)
+    return _About(noise, floor, len(logs), sampled, usual, assumed)
 
 
 def _mean_of(values: Sequence[float]) -> float:
@@ -196,6 +203,9 @@ def _mean(
 ) -> _Mean:
     count = len(values)
     mean = math.fsum(one.log for one in values) / count
+    if about.assumed is not None:
+        square = max(about.assumed, about.floor) ** 2 + about.sampled[context]
+        return _Mean(context, mean, math.sqrt(square / count), math.inf, count, turns, looks)
     one = (
         about.noise.at(context, about.sampled[context], about.usual)
         if about.noise

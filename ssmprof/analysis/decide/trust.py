@@ -83,6 +83,9 @@ RULES: dict[LimitKind, Rule] = {
         "two processes chose different implementations",
         "stop what else runs on this machine, then sweep again",
     ),
+    "apart": Rule(
+        "B", "contenders did not fit beside each other and took turns as processes, less precisely"
+    ),
     "clock-pin": Rule("B", "clocks were unpinned during a block", "pin them again and sweep"),
     "swapped": Rule("B", "the board swapped during a timing that was taken again"),
     "unsettled": Rule("B", "calls had not settled when warm-up ended", "a longer time budget"),
@@ -105,6 +108,7 @@ _TAGGED: dict[NoteKind, tuple[LimitKind, str]] = {
     "clock": ("clock-pin", "lost their pinned clocks"),
     "below-timer": ("below-timer", "took less time than can be measured"),
     "broken-pass": ("partial-pass", "lost a pass beside their latency"),
+    "apart": ("apart", "were measured without the others beside them, less precisely"),
     "unnamed": ("unnamed", "spent time in kernels without a family"),
 }
 

@@ -1,0 +1,43 @@
+"""What to measure, and what next: the grid of a scenario, or what it takes to decide.
+
+A strategy is pure functions of a scenario and its outcomes, so that a sweep that was ended goes on
+where it stopped: `begin` says what a session starts with, `go_on` what follows. Both give jobs and
+visits; nothing left to measure ends the sweep. `expected` are the jobs that are measured whatever
+the outcomes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ssmprof.planning.expand import expand
+from ssmprof.planning.strategies import decide, grid, resume
+from ssmprof.planning.strategies.decide import Step
+from ssmprof.planning.strategies.facets import Device
+from ssmprof.records import Environment, Job, Outcome, Visit
+from ssmprof.spec import Scenario, Strategy
+
+__all__ = ["STRATEGIES", "Plan", "Step", "expected"]
+
+Where = Mapping[str, Environment]
+
+
+class Plan(NamedTuple):
+    """A strategy: functions of scenario, outcomes, environments and kind of device."""
+
+    begin: Callable[[Scenario, Sequence[Outcome], Where, Device], Sequence[Job | Visit]]
+    go_on: Callable[[Scenario, Sequence[Outcome], Where, Device], Step]
+
+
+STRATEGIES: dict[Strategy, Plan] = {
+    "grid": Plan(grid.begin, grid.go_on),
+    "decide": Plan(resume.unfinished, decide.next_step),
+}
+
+
+def expected(scenario: Scenario, device: Device = "cuda") -> tuple[Job, ...]:
+    """What a scenario measures at least, one job per point and process."""
+    if scenario.sweep.strategy == "decide":
+        return decide.expected(scenario, device)
+    return expand(scenario, device=device)

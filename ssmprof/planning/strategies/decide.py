@@ -1,0 +1,316 @@
+"""Measure until it is decided who wins where: outcomes -> what to measure next.
+
+    pilot      the scenario's lengths (ten at most), all contenders in one process
+    narrow     visits, each in a fresh process: lengths around every crossing on a fine grid, until
+               its ends hold; guards over the rest of the range; whatever is not certain, again
+    sustained  the ends and the middle of every zone under sustained load, where clocks move (a GPU)
+    grid       the scenario's lengths once more, each in its contender's own process: parts, memory,
+               energy, as the scenario's passes ask; before the rest where time runs short
+
+Everything follows from the outcomes, so that a sweep that was ended goes on where it stopped. A
+step is one round: a visit, and jobs for contenders that do not fit beside each other. Its number is
+higher than that of every outcome before it, except for the grid, whose round is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ssmprof import limits
+from ssmprof.analysis.compare.answer import Answer, Crossing
+from ssmprof.analysis.compare.forecast import closest, is_settled, switch, unsure
+from ssmprof.planning.expand import expand
+from ssmprof.planning.strategies import facets, lengths
+from ssmprof.planning.strategies.facets import Device, Facet, facet_of
+from ssmprof.planning.strategies.state import State
+from ssmprof.records import Environment, Job, Measurement, Outcome, Sampling, Visit
+from ssmprof.spec import Scenario
+
+Asked = list[Job | Visit]
+
+
+class Step(NamedTuple):
+    """What to measure next, and what is known so far (for people who wait): latency answers."""
+
+    asked: Asked
+    answers: tuple[Answer, ...] = ()
+
+
+PILOT = Sampling(pairs=4, length_s=0.5)
+TURNS = Sampling(pairs=40, target_error=0.0015, length_s=0.5)
+STEADY = Sampling(mode="sustained")
+
+_MOST_VISITS = 10  # of one question; a zone that is still open then is told as open
+_MODES_LOOK = 4  # two modes need four processes
+_COARSE = 1.3  # a wider zone is searched from where it should lie, not measured throughout
+_BATCH = 16  # lengths of a search; in a zone with more of them every second one will do
+_LEAST = 6  # ... whatever it costs
+_SIDE_BY_SIDE = 1.08  # five visits do not bring a zone from here to one number
+_SIDE = 2  # lengths beyond each end that must agree with it
+_OPEN = 6  # lengths with a clear lead that one visit repeats to learn the noise
+_CLEAR = 1.25  # no lobe is looked for between lengths where the winner leads by this
+
+
+def next_step(
+    scenario: Scenario,
+    outcomes: Sequence[Outcome],
+    environments: Mapping[str, Environment] | None = None,
+    device: Device = "cuda",
+) -> Step:
+    """What to measure after these outcomes; nothing when the sweep is done."""
+    state = State(scenario, outcomes, environments or {}, device)
+    if len(scenario.blocks) < 2:
+        return Step(_grid(state))
+    if pilot := _pilot(state):
+        return Step(pilot)
+    asked = _grid(state) if state.is_late else []
+    asked = asked or _narrow(state) or _sustained(state) or _grid(state)
+    return Step(asked, tuple(_so_far(state)))
+
+
+def _so_far(state: State) -> Iterable[Answer]:
+    """What was found where that is settled, else what it looks like."""
+    for told, plan in zip(state.answers, state.plans, strict=True):
+        yield told if is_settled(told, _SIDE_BY_SIDE) else plan
+
+
+def pilot_left(
+    scenario: Scenario, outcomes: Sequence[Outcome], device: Device = "cuda"
+) -> tuple[int, int]:
+    """How many lengths of the pilot are missing, and of how many."""
+    every = (State(scenario, found, {}, device) for found in (outcomes, ()))
+    left, whole = (sum(map(len, _pilot_lengths(state).values())) for state in every)
+    return left, whole
+
+
+def expected(scenario: Scenario, device: Device = "cuda") -> tuple[Job, ...]:
+    """What is measured whatever the answer is: the pilot and the grid."""
+    state = State(scenario, (), {}, device)
+    pilot = _pilot(state) if len(scenario.blocks) > 1 else []
+    return tuple(job for one in (*pilot, *_grid(state)) for job in one.jobs())
+
+
+def _pilot_lengths(state: State) -> dict[Facet, tuple[int, ...]]:
+    """The pilot's lengths that lack an outcome of some contender."""
+    known = {(facet_of(one.point), one.point.context, one.point.block) for one in state.outcomes}
+    names = [block.name for block in state.scenario.blocks]
+    found = {
+        facet: tuple(
+            at
+            for at in lengths.pilot(contexts)
+            if any((facet, at, name) not in known for name in names)
+        )
+        for facet, contexts in state.facets.items()
+    }
+    return {facet: missing for facet, missing in found.items() if missing}
+
+
+def _pilot(state: State) -> Asked:
+    wanted = _pilot_lengths(state)
+    names = [block.name for block in state.scenario.blocks]
+    return _step(state, wanted, names, PILOT) if wanted else []
+
+
+def _narrow(state: State) -> Asked:
+    wanted: dict[Facet, list[int]] = {}
+    names: set[str] = set()
+    for facet in state.facets:
+        if facet not in state.forecasts or state.visits(facet) >= _MOST_VISITS:
+            continue
+        for at in sorted(_open_lengths(state, facet)):
+            needed = state.needed(facet, at)
+            if len(needed) > 1:
+                wanted.setdefault(facet, []).append(at)
+                names |= needed
+    return _step(state, wanted, names, TURNS) if wanted else []
+
+
+def _open_lengths(state: State, facet: Facet) -> set[int]:
+    """Lengths that one more visit should look at to answer a question."""
+    plans, told = state.planned(facet), state.answered(facet)
+    modes = any(pair.modes for answer in told for pair in answer.pairs)
+    least = _MODES_LOOK if modes else limits.FIRST_LOOK
+    near = _near(state, facet, plans, least)
+    grid_lengths = state.facets[facet]
+    seen = max((state.looks(facet, at) for at in near if at not in grid_lengths), default=0)
+    found = _lacking(state, facet, near) if seen < least else set[int]()
+    judged, most = (plans, least) if found else (told, limits.LAST_LOOK)
+    if not found and seen < most and not all(is_settled(one, _SIDE_BY_SIDE) for one in told):
+        # The zone that is expected, more often; where that has not helped, the zone that is seen.
+        found = _lacking(state, facet, _near(state, facet, plans, most))
+        found = found or _lacking(state, facet, _near(state, facet, told, most))
+    for answer in judged:
+        found |= _lacking(state, facet, _doubtful(answer, most))
+    if not near:
+        found |= _lacking(state, facet, _closest(told))
+    found |= set(_guards(state, facet, near))
+    if len(found) <= state.room:
+        return found
+    order = sorted(found, key=lambda at: (at not in near, -state.looks(facet, at), at))
+    return set(order[: max(_LEAST, int(state.room))])
+
+
+def _lacking(state: State, facet: Facet, wanted: Mapping[int, int]) -> set[int]:
+    """Lengths that fewer processes have seen than wanted."""
+    return {at for at, looks in wanted.items() if state.may_look(facet, at, looks)}
+
+
+def _near(state: State, facet: Facet, found: Iterable[Answer], most: int) -> dict[int, int]:
+    """Lengths in and beside zones, with the number of processes that each should be seen by."""
+    near: dict[int, int] = {}
+    for answer in found:
+        for one in answer.crossings:
+            if one.kind == "zone":
+                for at, looks in _around(state, facet, answer, one, most).items():
+                    near[at] = max(looks, near.get(at, 0))
+    return near
+
+
+def _around(
+    state: State, facet: Facet, answer: Answer, crossing: Crossing, most: int
+) -> dict[int, int]:
+    """The same for one zone; for a wide one, lengths next to where the crossing should be."""
+    low, high = crossing.low_tokens, crossing.high_tokens
+    assert low is not None
+    assert high is not None
+    fine = state.fine(facet)
+    batch = max(_LEAST, min(_BATCH, int(min(state.room, _BATCH * 2) / 2)))
+    inner = [at for at in fine if low <= at <= high]
+    if high > low * _COARSE:
+        known = [at for at in inner if state.looks(facet, at)]
+        fresh = [at for at in inner if at not in known]
+        if len(known) >= batch:
+            fresh = [at for at in fresh if fine.index(at) % 2 == 0]
+        if fresh:
+            pair = crossing.before, crossing.after
+            at = switch(answer, *pair, low, high)
+            at = at or state.forecasts[facet].crossing(*pair, low, high)
+            fresh = lengths.around(at, fresh, max(batch, len(known)))
+            known.sort(key=lambda one: (-state.looks(facet, one), abs(math.log(one / at))))
+            return dict.fromkeys(known[:batch], most) | dict.fromkeys(fresh, 1)
+        inner = known
+    elif len(inner) > batch:
+        inner = inner[::2]
+    core = (*inner, low, high, *lengths.neighbours(fine, low, high, 1))
+    sides = lengths.neighbours(fine, low, high, _SIDE)
+    return dict.fromkeys(sides, 1) | dict.fromkeys(core, most)
+
+
+def _doubtful(answer: Answer, most: int) -> dict[int, int]:
+    """Lengths outside of all zones that are neither won nor equal for certain.
+
+    Those inside of a segment with one winner move nothing that matters: few processes are enough.
+    """
+    zones = [
+        (one.low_tokens or 0, one.high_tokens or 0)
+        for one in answer.crossings
+        if one.kind == "zone"
+    ]
+    inside = {at for one in answer.segments for at in one.unsure if len(one.winners) == 1}
+    close, clear = unsure(answer, 2 * answer.tie)
+    return {
+        at: min(most, limits.FIRST_LOOK) if at in inside else most
+        for at in (*close, *clear[:_OPEN])
+        if not any(low <= at <= high for low, high in zones)
+    }
+
+
+def _closest(told: Iterable[Answer]) -> dict[int, int]:
+    """Without a crossing: lengths from which three processes say how much they vary.
+
+    All those at which contenders are nearly equal, as a difference may hide at any of them, and
+    some with a small lead.
+    """
+    found: dict[int, int] = {}
+    for answer in told:
+        close = closest(answer, (1 + answer.tie) ** 2)
+        some = closest(answer, _CLEAR)[:_OPEN]
+        found |= dict.fromkeys([*close, *some], limits.FIRST_LOOK)
+    return found
+
+
+def _guards(state: State, facet: Facet, near: Iterable[int]) -> Iterable[int]:
+    """One length per quarter octave over the rest of the range, where a lobe may hide.
+
+    A short budget leaves some of them out, evenly.
+    """
+    contexts, forecast = state.facets[facet], state.forecasts[facet]
+    taken = {lengths.quarter_of(at, contexts[0]) for at in near}
+    ends = contexts[0], contexts[-1]
+    stride = max(1, math.ceil(lengths.quarters(*ends) / max(_LEAST, state.room)))
+    for at in lengths.guards(*ends, state.scenario.seed, stride):
+        if lengths.quarter_of(at, contexts[0]) in taken or not state.may_look(facet, at, 1):
+            continue
+        beside = lengths.neighbours(contexts, at, at, 1) or [at]
+        if min(forecast.lead(other) for other in beside) < _CLEAR:
+            yield at
+
+
+def _sustained(state: State) -> Asked:
+    """The zones of what is asked first (graphs, as a rule), once."""
+    if state.device == "cpu":
+        return []
+    wanted: dict[Facet, list[int]] = {}
+    names: set[str] = set()
+    first = next(iter(state.facets)).execution
+    cold = max(
+        (
+            one.round
+            for one in state.outcomes
+            if isinstance(one, Measurement) and one.mode == "cold"
+        ),
+        default=0,
+    )  # fmt: skip
+    seen = {
+        (facet_of(one.point), one.point.context)
+        for one in state.outcomes
+        if one.round in state.steady_rounds or one.round > cold
+    }
+    for facet in state.facets:
+        for answer in state.answered(facet) if facet.execution == first else ():
+            for one in answer.crossings:
+                looked = _ends_and_middle(answer, one)
+                if looked and not any((facet, at) in seen for at in looked):
+                    wanted.setdefault(facet, []).extend(looked)
+                    names |= {one.before, one.after}
+    wanted = {facet: sorted(set(found)) for facet, found in wanted.items()}
+    return _step(state, wanted, names, STEADY) if wanted else []
+
+
+def _ends_and_middle(answer: Answer, crossing: Crossing) -> list[int]:
+    """Ends of a zone, and its middle unless that is as near to both as to one number."""
+    low, high = crossing.low_tokens, crossing.high_tokens
+    if crossing.kind != "zone" or low is None or high is None:
+        return []
+    pair = answer.pair(crossing.before, crossing.after)
+    inside = [one.context for one in pair.points if low < one.context < high] if pair else []
+    wide = high > low * limits.ONE_NUMBER
+    return [low, *lengths.around((low * high) ** 0.5, inside, 1 if wide else 0), high]
+
+
+def _grid(state: State) -> Asked:
+    """The scenario's lengths in round 0 that have no outcome yet."""
+    known = {one.key for one in state.outcomes}
+    jobs = expand(facets.once(state.scenario), device=state.device)
+    return [job for job in jobs if job.key not in known]
+
+
+def _step(
+    state: State, wanted: Mapping[Facet, Sequence[int]], names: Iterable[str], sampling: Sampling
+) -> Asked:
+    """One round: a visit, and jobs where contenders do not fit beside each other."""
+    names = set(names)
+    together: dict[Facet, list[int]] = {}
+    alone: dict[Facet, list[int]] = {}
+    for facet, found in wanted.items():
+        limit = state.apart_from(facet)
+        for at in found:
+            (alone if at >= limit else together).setdefault(facet, []).append(at)
+    asked: Asked = []
+    if together:
+        asked.append(facets.visit(state.scenario, together, names, state.turn, sampling))
+    if alone and sampling.mode == "cold":
+        asked.extend(facets.apart(state.scenario, alone, names, state.turn))
+    return asked
