@@ -68,12 +68,6 @@ class NoDeviceError(SsmprofError):
     exit_code = EXIT_NO_DEVICE
 
 
-class WithheldError(SsmprofError):
-    """The data cannot carry the verdict that was asked for."""
-
-    exit_code = EXIT_WITHHELD
-
-
 def cannot_write(
     file: object, error: OSError, *, cause: str | None = None, fix: str | None = None
 ) -> StoreError:

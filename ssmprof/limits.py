@@ -74,6 +74,7 @@ ROUNDS = 1_000  # an interval narrows with the root of them
 SAMPLES = 1_000_000  # samples of one point
 EXTRA_CONTEXTS = 1_000  # lengths that refining may add
 SECONDS = 1e7  # any duration asked for: four months
+LOG_RATIO = 25.0  # of two measured values: e to this many is a nanosecond against a minute
 BYTES = 2**60  # any size asked for: an exbibyte
 ROPE_BASE = 1e12  # a thousand times the largest published
 NAME_CHARACTERS = 200  # what a line of a table can show

@@ -19,10 +19,10 @@ if not _has_gpu():
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip the GPU, Jetson and slow tiers unless `-m` asks for them."""
+    """Skip the GPU and Jetson tiers unless `-m` asks for them."""
     asked = config.option.markexpr
     for item in items:
-        for tier in ("gpu", "jetson", "slow"):
+        for tier in ("gpu", "jetson"):
             if tier in item.keywords and tier not in asked:
                 item.add_marker(pytest.mark.skip(reason=f"runs with -m {tier}"))
 

@@ -318,11 +318,10 @@ class FakeRunner:
         """`fast` wins everywhere but where `decisions` (context -> provider) says otherwise."""
         trials, process = asked.trials, asked.process
         stage("build")
-        if fault := self.faults.get(f"decide {trials.subject.name}"):
-            FAULTS[fault]()
+        suffer(f"decide {trials.subject.name}")
         stage("op deadly")
-        if (fault := self.faults.get("deadly")) and "op deadly" not in asked.excluded:
-            FAULTS[fault]()
+        if "op deadly" not in asked.excluded:
+            suffer("deadly")
         says = json.loads(self.faults.get("decisions", "{}"))
         choices = [
             OpChoice(
@@ -341,6 +340,7 @@ class FakeRunner:
                         log_ratio=0.01,
                         error=0.001,
                         pairs=6,
+                        detail=", ".join(asked.excluded) or None,
                     ),
                 ),
             )

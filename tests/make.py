@@ -16,6 +16,7 @@ from msgspec import structs
 from ssmprof.records import (
     WORKLOADS,
     Attribution,
+    Decision,
     Environment,
     Failure,
     FailureReason,
@@ -29,6 +30,8 @@ from ssmprof.records import (
     Point,
     Run,
     Sampling,
+    Span,
+    Trial,
     Visit,
 )
 from ssmprof.spec import (
@@ -216,6 +219,48 @@ def failure(
         "detail": "virtual",
     }
     return Failure(**(values | mine))
+
+
+def decision(block_name: str = "mamba2", **changes: Any) -> Decision:
+    """`fast` against `steady` at two lengths: it wins the first in both processes, no second.
+
+    `device`, and fields of Point, may be given beside those of Decision.
+    """
+    device = changes.pop("device", ENVIRONMENT.device)
+    fields = set(Decision.__struct_fields__)
+    rest = {name: changes.pop(name) for name in changes.keys() - fields}
+    asked = point(block_name, **rest)
+    won, lost = (-0.05, 0.01), (0.02, 0.03)
+    values: dict[str, Any] = {
+        "block": block_name,
+        "block_digest": asked.block_digest,
+        "conditions": asked.conditions(device),
+        "op": "rms_norm",
+        "incumbent": "steady",
+        "contexts": (704, 1472),
+        "providers": ("fast", "steady"),
+        "shares": (0.25, 0.125),
+        "spans": (Span(provider="fast", up_to=1018.0), Span(provider="steady", above=1018.0)),
+        "trials": tuple(
+            Trial(
+                context=context,
+                process=process,
+                provider=name,
+                incumbent="steady",
+                outcome="won" if log_ratio < 0 else "lost",
+                cold_s=1e-5,
+                incumbent_cold_s=1.1e-5,
+                log_ratio=log_ratio + 0.001 * process,
+                error=0.002,
+                pairs=12,
+            )
+            for context, ratios in ((704, won), (1472, lost))
+            for name, log_ratio in zip(("fast", "late"), ratios, strict=True)
+            for process in (0, 1)
+        ),
+        "environment": ENVIRONMENT.fingerprint,
+    }
+    return Decision(**(values | changes))
 
 
 def scenario(

@@ -7,9 +7,9 @@ from pathlib import Path
 import make
 import pytest
 from msgspec.structs import replace
-from ssmprof.analysis.curves import curves, samples
 
 from ssmprof.analysis import analyze
+from ssmprof.analysis.compare.curve import contenders, samples
 from ssmprof.cli import main
 from ssmprof.measure.sampling import below_timer_notes
 from ssmprof.records import Note, Run, median
@@ -50,10 +50,10 @@ def test_what_is_not_positive_is_on_no_curve(least: float) -> None:
     run = zeroed(least)
     first = next(run.measurements())
     assert samples(first, "latency") == ()
-    curve = curves(run.measurements())[first.point.block]
+    curve = contenders(run.measurements())[first.point.block].curve
     assert first.round not in curve.get(first.point.context, {})
     assert all(value > 0 for rounds in curve.values() for v in rounds.values() for value in v)
-    assert analyze(run).crossovers
+    assert [one.after for one in analyze(run).latencies[0].crossings] == ["mamba2"]
 
 
 @pytest.mark.parametrize("least", [0.0, -2e-8])

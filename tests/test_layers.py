@@ -29,7 +29,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "measure": ("costs", "devices", "blocks"),
     "report": ("analysis", "store"),
     "sweep": ("planning", "store"),
-    "fleet": ("measure",),
     "cli": ("*",),
     "__init__": ("*",),
     "__main__": ("cli",),

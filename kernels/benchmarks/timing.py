@@ -2,7 +2,7 @@
 
 Promises: `graph_ms` is (graph of [flush; op] x k) minus (graph of [flush] x k), over k, so neither
 the host nor a warm cache flatters an operation; the flush writes twice the L2. For operations that
-update a state in place, `rotated_ms` walks over copies that together exceed twice the L2 instead.
+update a state in place, `RotatedTimer` walks over copies that together exceed twice the L2 instead.
 Needs torch with a CUDA device; nothing here knows an operation.
 """
 
@@ -141,12 +141,6 @@ class RotatedTimer:
 def graph_ms(op: Op, *, k: int | None = None, reps: int = 15) -> float:
     """Median cold-L2 device time of `op` in milliseconds over `reps` replays (see `ColdTimer`)."""
     timer = ColdTimer(op, k=k)
-    return statistics.median(timer.sample_ms() for _ in range(reps))
-
-
-def rotated_ms(ops: Sequence[Op], *, passes: int | None = None, reps: int = 15) -> float:
-    """Median device time per call in milliseconds over rotating buffers (see `RotatedTimer`)."""
-    timer = RotatedTimer(ops, passes=passes)
     return statistics.median(timer.sample_ms() for _ in range(reps))
 
 

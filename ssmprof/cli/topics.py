@@ -26,7 +26,7 @@ ssmprof config show lists what is in force and where it comes from.
 NO_COLOR turns colour off. SSMPROF_CHROMIUM names the browser that the tests use.""",
     "formats": """\
 A run folder holds run.json (scenario), environments/, outcomes.jsonl (one Measurement or Failure
-per line), telemetry.jsonl and log.txt: append-only, one sync per point, resumable, diffable.
+per line), telemetry.jsonl: append-only, one sync per point, resumable, diffable.
 An outcome line begins with "crc", the CRC-32 of the same line without that field, in hex.
 ssmprof schema RECORD prints the JSON Schema of each record. Times are seconds, sizes bytes,
 energies joules; the unit is in the name. Tables also come as --json, --jsonl, --csv and --md.""",

@@ -22,6 +22,8 @@ from ssmprof.spec import digest
 PROCESSES = 2
 # A provider that kills its worker is left out from then on; so many may be before it is given up.
 _MOST_EXCLUDED = 4
+# A kill from outside is no word on who was running: a stage is tried twice, for so many stages.
+_MOST_STRUCK = 4
 
 
 class Decided(NamedTuple):
@@ -84,7 +86,7 @@ class Deciding:
     def _ask(self, name: str, question: Trials, process: int) -> wire.Decided | None:
         """One process's word; a provider that kills workers is left out, and it asks again."""
         excluded = self._excluded.setdefault(name, [])
-        struck = ""  # where a process was killed from outside, perhaps
+        struck: set[str] = set()  # stages in which a process was killed, from outside perhaps
         while True:
             try:
                 self._worker = self._worker or self._start()
@@ -93,8 +95,8 @@ class Deciding:
             except LostError as lost:
                 blamed = "" if self._worker is None else self._worker.stage
                 self._end()
-                if lost.transient and blamed != struck:
-                    struck = blamed
+                if lost.transient and blamed not in struck and len(struck) < _MOST_STRUCK:
+                    struck.add(blamed)
                     continue
                 if " " in blamed and blamed not in excluded and len(excluded) < _MOST_EXCLUDED:
                     excluded.append(blamed)

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 
 from ssmprof.chips import chips, find_chip
 from ssmprof.costs import breakdown, footprint
-from ssmprof.records import Environment, Failure, Job, Point
+from ssmprof.records import Job, Point
 from ssmprof.spec import BlockSpec, Scenario
-from ssmprof.units import format_bytes
 
 EFFICIENCY = 0.5  # of the ceiling that binds an op, typical of the shapes of the scenarios
 HOPELESS = 1.25  # predicted peak over memory from which a point is not tried
@@ -73,11 +72,6 @@ class Machine:
             hopper=float(chip.compute_capability) >= 9.0,
         )
 
-    @classmethod
-    def of(cls, environment: Environment) -> Machine:
-        """By the environment of a run."""
-        return cls.of_device(environment.device, environment.kind, environment.memory_bytes)
-
 
 @dataclass
 class Row:
@@ -126,31 +120,6 @@ def peak_bytes(job: Job, machine: Machine) -> int | None:
     if not isinstance(job.subject, BlockSpec):
         return None
     return footprint(job.subject, job.point, hopper=machine.hopper).peak_bytes
-
-
-def split(
-    jobs: Iterable[Job], machine: Machine, environment: str = ""
-) -> tuple[list[Job], list[Failure]]:
-    """Jobs worth trying, and a `skipped` Failure with its prediction for each that is not."""
-    todo: list[Job] = []
-    skipped: list[Failure] = []
-    for job in jobs:
-        predicted = peak_bytes(job, machine)
-        limit = machine.memory_bytes
-        if predicted is None or limit is None or predicted <= HOPELESS * limit:
-            todo.append(job)
-            continue
-        skipped.append(
-            Failure(
-                point=job.point,
-                round=job.round,
-                environment=environment,
-                reason="skipped",
-                detail=f"needs {format_bytes(predicted)}; the device has {format_bytes(limit)}",
-                predicted_bytes=predicted,
-            )
-        )
-    return todo, skipped
 
 
 def plan(jobs: Iterable[Job], machine: Machine) -> list[Row]:

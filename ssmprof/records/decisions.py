@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from ssmprof.records.base import Record
-from ssmprof.records.point import Conditions, Point
+from msgspec import Meta, structs
+
+from ssmprof import limits
+from ssmprof.records.base import Count, Record, Time
+from ssmprof.records.point import Conditions, Point, Tokens
 from ssmprof.spec import BlockSpec, Budget
 
 # won: the whole block is faster by more than its error and the least gain. lost: it is not.
 # slow: as an op too far behind the best to be tried. small: the op has too little of the block's
 # time to matter. refused: it did not take the call. crashed: it took its process along.
 TrialOutcome = Literal["won", "lost", "slow", "small", "refused", "crashed"]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Edge = Annotated[float, Meta(gt=0, le=limits.CONTEXT_TOKENS)]
 
 
 class Trials(Record, frozen=True, kw_only=True):
@@ -49,29 +54,29 @@ class Trial(Record, frozen=True, kw_only=True):
     None where the block was not timed.
     """
 
-    context: int
-    process: int
+    context: Tokens
+    process: Count
     provider: str
     incumbent: str
     outcome: TrialOutcome
-    hot_s: float | None = None
-    cold_s: float | None = None
-    incumbent_hot_s: float | None = None
-    incumbent_cold_s: float | None = None
-    log_ratio: float | None = None
-    error: float | None = None
-    pairs: int = 0
+    hot_s: Time | None = None
+    cold_s: Time | None = None
+    incumbent_hot_s: Time | None = None
+    incumbent_cold_s: Time | None = None
+    log_ratio: Annotated[float, Meta(ge=-limits.LOG_RATIO, le=limits.LOG_RATIO)] | None = None
+    error: Annotated[float, Meta(ge=0, le=limits.LOG_RATIO)] | None = None
+    pairs: Count = 0
     detail: str | None = None
 
 
 class OpChoice(Record, frozen=True, kw_only=True):
     """What one process found for one op at one length; `share` is of the block's time."""
 
-    context: int
+    context: Tokens
     op: str
     incumbent: str
     provider: str
-    share: float
+    share: Share
     trials: tuple[Trial, ...] = ()
 
 
@@ -79,8 +84,8 @@ class Span(Record, frozen=True, kw_only=True):
     """Contexts above `above` (None: from the shortest) up to `up_to` (None: to the longest)."""
 
     provider: str
-    above: float | None = None
-    up_to: float | None = None
+    above: Edge | None = None
+    up_to: Edge | None = None
 
     def holds(self, context: int) -> bool:
         """Whether a context lies in it."""
@@ -94,7 +99,7 @@ class Decision(Record, frozen=True, kw_only=True):
 
     `providers` and `shares` belong to `contexts`, the lengths at which it was decided; `spans` say
     the same for every length. `disagreed` are the lengths at which two processes differed, where
-    the incumbent stays.
+    the incumbent stays. Raises ValueError where lengths have not one provider and share each.
     """
 
     block: str
@@ -102,14 +107,19 @@ class Decision(Record, frozen=True, kw_only=True):
     conditions: Conditions
     op: str
     incumbent: str
-    contexts: tuple[int, ...]
+    contexts: Annotated[tuple[Tokens, ...], Meta(min_length=1)]
     providers: tuple[str, ...]
-    shares: tuple[float, ...]
-    spans: tuple[Span, ...]
+    shares: tuple[Share, ...]
+    spans: Annotated[tuple[Span, ...], Meta(min_length=1)]
     trials: tuple[Trial, ...] = ()
-    disagreed: tuple[int, ...] = ()
+    disagreed: tuple[Tokens, ...] = ()
     environment: str
     decided_unix_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not len(self.contexts) == len(self.providers) == len(self.shares):
+            raise ValueError("a decision needs one provider and one share for each length")
 
     @property
     def agreed(self) -> bool:
@@ -117,16 +127,22 @@ class Decision(Record, frozen=True, kw_only=True):
         return not self.disagreed
 
     def provider(self, context: int) -> str:
-        """Who runs the op at this context."""
-        return next(span.provider for span in self.spans if span.holds(context))
+        """Who runs the op at this context; the incumbent where no span holds."""
+        held = (span.provider for span in self.spans if span.holds(context))
+        return next(held, self.incumbent)
 
     def holds_for(self, point: Point, device: str) -> bool:
         """Whether it speaks of this point's block and conditions, whatever the execution."""
-        asked = point.conditions(device)
-        mine = self.conditions
-        return self.block_digest == point.block_digest and asked.order() == (
-            *mine.order()[:4], asked.execution != "graph", *mine.order()[5:],
-        )  # fmt: skip
+        return self.block_digest == point.block_digest and self.holds_under(
+            point.conditions(device)
+        )
+
+    def holds_under(self, conditions: Conditions) -> bool:
+        """Whether it was made for these conditions, whatever the execution and the swept axes."""
+        free: dict[str, Any] = {"execution": conditions.execution, "context": conditions.context}
+        if conditions.batch is None:
+            free["batch"] = None
+        return structs.replace(self.conditions, **free) == conditions
 
 
 def providers_at(decisions: Iterable[Decision], point: Point, device: str) -> dict[str, str]:

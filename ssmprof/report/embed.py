@@ -1,7 +1,8 @@
 """The run as it is embedded in a page: enough to render the page again, small enough to mail.
 
 Columns, with five significant digits. Of the samples, which the journal holds, the ends, the
-quartiles and the median stay; per point the heaviest kernels, the others summed per family.
+quartiles and the median stay; per point the heaviest kernels, the others summed per family; of a
+trial what it says of the block.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from ssmprof.records import Attribution, KernelTime, Measurement, Run, encode, median
+from ssmprof.records import Attribution, Decision, KernelTime, Measurement, Run, encode, median
 from ssmprof.report.columns import from_columns, to_columns
 from ssmprof.report.redact import redacted
 from ssmprof.spec import check_scenario
 from ssmprof.store import schema
 
-_COLUMNS = ("outcomes", "telemetry")
+_COLUMNS = ("outcomes", "telemetry", "decisions")
 KERNELS = 20
 SAMPLES = 5
 DIGITS = 5
+DIGITS_OF_TRIALS = 3  # of a few per cent: a hundredth of what decides
 DIGITS_OF_KERNELS = 4  # their intervals are a tenth of a per cent at best
 
 
@@ -30,7 +32,12 @@ def compact(run: Run, *, identifiers: bool) -> Run:
     outcomes = tuple(
         _measurement(one) if isinstance(one, Measurement) else one for one in run.outcomes
     )
-    slim = replace(run, outcomes=outcomes, telemetry=run.telemetry[:: _step(len(run.telemetry))])
+    slim = replace(
+        run,
+        outcomes=outcomes,
+        telemetry=run.telemetry[:: _step(len(run.telemetry))],
+        decisions=tuple(map(_decision, run.decisions)),
+    )
     return slim if identifiers else redacted(slim)
 
 
@@ -122,6 +129,22 @@ def _attribution(found: Attribution) -> Attribution:
         for family, members in rest.items()
     ]
     return replace(found, kernels=(*kept, *summed))
+
+
+def _decision(found: Decision) -> Decision:
+    """Without the times of the op alone, which say who is tried and decide nothing."""
+    hidden = dict.fromkeys(("hot_s", "cold_s", "incumbent_hot_s", "incumbent_cold_s"))
+    trials = tuple(
+        replace(
+            one,
+            log_ratio=one.log_ratio and _rounded(one.log_ratio, DIGITS_OF_TRIALS),
+            error=one.error and _rounded(one.error, DIGITS_OF_TRIALS),
+            **hidden,
+        )
+        for one in found.trials
+    )
+    shares = tuple(_rounded(share, DIGITS_OF_TRIALS) for share in found.shares)
+    return replace(found, trials=trials, shares=shares)
 
 
 def _rounded(value: float, digits: int) -> float:

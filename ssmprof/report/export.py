@@ -15,7 +15,7 @@ from typing import Any
 from ssmprof.errors import SsmprofError
 from ssmprof.harmless import one_line
 from ssmprof.records import Measurement, Run, encode, median
-from ssmprof.report import sqlite
+from ssmprof.report import decided, sqlite
 from ssmprof.report.points import points
 from ssmprof.report.redact import plain
 from ssmprof.report.rows import place
@@ -58,10 +58,15 @@ def kernels(run: Run) -> Table:
     return Table("Kernels", tuple(Column(key, key) for key in keys), tuple(rows))
 
 
+def _tables(run: Run) -> dict[str, Table]:
+    """Name -> table, the decisions only where the run has some."""
+    found = {"points": points(run), "kernels": kernels(run)}
+    return found | ({"decisions": decided.trials(run)} if run.decisions else {})
+
+
 def _csv(run: Run, folder: Path) -> list[Path]:
     return [
-        _write(folder / "points.csv", render(points(run), "csv")),
-        _write(folder / "kernels.csv", render(kernels(run), "csv")),
+        _write(folder / f"{name}.csv", render(table, "csv")) for name, table in _tables(run).items()
     ]
 
 
@@ -98,7 +103,7 @@ def _speedscope(run: Run, folder: Path) -> list[Path]:
 
 def _sqlite(run: Run, folder: Path) -> list[Path]:
     path = folder / "run.sqlite"
-    sqlite.write(run, points(run), kernels(run), path)
+    sqlite.write(run, _tables(run), path)
     return [path]
 
 
@@ -111,7 +116,7 @@ def _parquet(run: Run, folder: Path) -> list[Path]:
             "Parquet needs pyarrow, which is not installed", fix='pip install "ssmprof[parquet]"'
         ) from None
     written = []
-    for name, table in (("points", points(run)), ("kernels", kernels(run))):
+    for name, table in _tables(run).items():
         rows = [{key: row.get(key) for key in table.keys} for row in table.rows]
         path = folder / f"{name}.parquet"
         parquet.write_table(pyarrow.Table.from_pylist(rows), path)

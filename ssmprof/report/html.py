@@ -29,7 +29,7 @@ def render(page: Page, version: str) -> str:
     environment = Environment(autoescape=True, trim_blocks=False, keep_trailing_newline=True)
     # The only markup let through unescaped is SVG that ElementTree has written.
     environment.filters["safe_svg"] = Markup
-    script = _template("report.js")
+    script = _dense("report.js")
     payloads = {f"{hero.key}-log": hero.svg.encode() for hero in page.heroes[1:]}
     payloads |= {f"{hero.key}-linear": hero.linear.encode() for hero in page.heroes}
     payloads |= page.payloads
@@ -60,6 +60,12 @@ def unpack(text: str) -> bytes:
 @cache
 def _template(name: str) -> str:
     return resources.files("ssmprof.report").joinpath("templates").joinpath(name).read_text("utf-8")
+
+
+def _dense(name: str) -> str:
+    """A template without indentation and lines of comments, which are for whoever edits it."""
+    lines = (line.strip() for line in _template(name).splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//")) + "\n"
 
 
 def _css() -> str:

@@ -47,6 +47,10 @@ def _shown(run: Run, cleaning: Clean) -> Run:
     return replace(
         found,
         environments={machine.fingerprint: machine for machine in machines.values()},
+        decisions=tuple(
+            replace(one, environment=prints.get(before.environment, one.environment))
+            for before, one in zip(run.decisions, found.decisions, strict=True)
+        ),
         outcomes=tuple(
             replace(one, environment=prints.get(before.environment, one.environment))
             for before, one in zip(run.outcomes, found.outcomes, strict=True)

@@ -11,6 +11,7 @@ from ssmprof.analysis.compare.answer import Answer, Crossing, Pair, Segment
 from ssmprof.analysis.compare.conditions import device_of
 from ssmprof.analysis.findings import CurvePoint, Dominance, MemoryLaw
 from ssmprof.records import Conditions, KernelTime, Measurement, Run, median
+from ssmprof.report.doubts import is_doubt
 from ssmprof.report.lines import View
 from ssmprof.report.tables import Column, Table
 from ssmprof.report.words import percent, time_with_interval
@@ -121,10 +122,12 @@ def _segment(one: Segment) -> str:
 
 
 def zone_words(one: Crossing) -> str:
-    """`4,352-4,480`, `fits up to 32K`, `not resolved below 3,000`."""
+    """`4,352-4,480`, `A fits up to 32K`, `not resolved below 3,000`, `B may win within 2K-8K`."""
     if one.kind == "capacity":
         return f"{one.before} fits up to {format_context(one.low_tokens or 0)}"
     zone = format_zone(one.low_tokens, one.high_tokens)
+    if is_doubt(one):
+        return f"{one.after} may win within {zone}"
     return f"not resolved {zone}" if one.kind == "unresolved" else zone
 
 

@@ -1,4 +1,4 @@
-"""A run as one SQLite file: `points`, `samples`, `kernels`, `telemetry` and, in `run`, its header.
+"""A run as one SQLite file: points, samples, kernels, decisions, telemetry; `run` is its header.
 
 For questions that no command asks, in SQL and without a dependency. Units are in the names of the
 columns; what is unknown is NULL.
@@ -20,14 +20,14 @@ from ssmprof.report.tables import Table
 _TYPES: dict[type, str] = {bool: "INTEGER", int: "INTEGER", float: "REAL", str: "TEXT"}
 
 
-def write(run: Run, points: Table, kernels: Table, path: Path) -> None:
-    """Create the file; one that is there is replaced. Raises OSError."""
+def write(run: Run, tables: Mapping[str, Table], path: Path) -> None:
+    """Create the file with these tables and more; one that is there is replaced. Raises OSError."""
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as base, base:
         _table(base, "run", [_header(run)])
-        _table(base, "points", points.rows)
+        for name, table in tables.items():
+            _table(base, name, table.rows)
         _table(base, "samples", list(_samples(run)))
-        _table(base, "kernels", kernels.rows)
         _table(base, "telemetry", [_flat(to_builtins(one)) for one in run.telemetry])
 
 

@@ -1,8 +1,8 @@
 """The verdict of one answer, in one sentence: nobody else in ssmprof words a result.
 
-`analysis` has found who wins where; this file words it, in at most 120 characters and without any
-statistics. It never extrapolates, prefers a zone to a number the data cannot give, and says why a
-zone is wide.
+`analysis` has found who wins where; this file (`segments` for several) words it in at most 120
+characters, without statistics. It never extrapolates, prefers a zone to a number the data cannot
+give, and says why a zone is wide.
 """
 
 from __future__ import annotations
@@ -10,31 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ssmprof.analysis.compare.answer import Answer, Crossing, Segment, Why
+from ssmprof.analysis.compare.answer import Answer, Crossing, Segment
 from ssmprof.analysis.findings import Dominance, Metric
 from ssmprof.limits import LEAST_PROCESSES
+from ssmprof.report.doubts import joined
 from ssmprof.report.lines import View
 from ssmprof.report.names import Names, listed
+from ssmprof.report.segments import BEST, several
 from ssmprof.report.words import ratio_with_interval
 from ssmprof.units import format_context, format_duration, format_zone
 
 MOST_CHARACTERS = 120
-_BEST: dict[Metric, str] = {
-    "latency": "fastest", "hot-latency": "fastest", "energy": "most frugal", "memory": "smallest",
-}  # fmt: skip
 _COMPARED: dict[Metric, str] = {
     "latency": "faster", "hot-latency": "faster", "energy": "more frugal", "memory": "smaller",
 }  # fmt: skip
 # A switch on another metric is worth a sentence where it is this far from the first (ratio).
 _DISAGREE = 1.25
 _OPENINGS = ("Use", "The", "No", "Not", "At", "Only", "Nothing")  # words that are no names
-_BETWEEN: dict[Why, str] = {
-    "slow": "between them they differ by less than {tie}",
-    "budget": "where between was not measured",
-    "noisy": "between them noise hides who is faster",
-    "jagged": "between them they take turns",
-    "provider": "between them an implementation changes",
-}
 
 
 @dataclass(frozen=True)
@@ -161,16 +153,34 @@ def _sentences(view: View) -> tuple[list[str], list[str]]:
         segments, crossings = _below(segments, crossings, limit)
     if not segments:
         return more[:1], more[1:]
+    segments, doubts = joined(segments, crossings)
     switches = [one for one in crossings if one.kind != "unresolved"]
     if len(segments) > 3:
         changes = len(switches)
         if changes > 2:
             return [f"No simple rule: the winner changes {changes} times."], more
         return ["No simple rule: over much of the range no winner is certain."], more
+    doubt, short = _doubted(view, doubts)
     if len(segments) == 1:
-        return _one_segment(view, segments[0]), more
-    told, tail = _several(view, segments, crossings)
-    return [f"Use {told}{tail}.", f"Use {told}."], more
+        found = _one_segment(view, segments[0], doubtful=bool(doubts))
+        ends = dict.fromkeys((doubt, short))
+        return [f"{one}{end}." for end in ends for one in found], more
+    told, tail = several(view, segments, crossings)
+    ends = dict.fromkeys((f"{tail}{doubt}", f"{tail}{short}", doubt, short))
+    return [f"Use {told}{end}." for end in ends], more
+
+
+def _doubted(view: View, doubts: Sequence[Crossing]) -> tuple[str, str]:
+    """Where inside a winner's range another may win: in full, and without saying who."""
+    if not doubts:
+        return "", ""
+    if len(doubts) > 1:
+        text = f"; not certain in {len(doubts)} stretches between"
+        return text, text
+    (one,) = doubts
+    who, better = view.names[one.after].phrase, _COMPARED[view.answer.metric]
+    ends = " and ".join(format_context(end or 0) for end in (one.low_tokens, one.high_tokens))
+    return f"; between {ends} {who} may be {better}", f"; not certain between {ends}"
 
 
 def _below(
@@ -185,32 +195,34 @@ def _below(
     return kept, cut
 
 
-def _one_segment(view: View, segment: Segment) -> list[str]:
+def _one_segment(view: View, segment: Segment, doubtful: bool) -> list[str]:
+    """Without its full stop: where there are doubts inside, they follow."""
     answer = view.answer
     low, high = segment.low_tokens, segment.high_tokens
     reach = f"({format_context(low)} to {format_context(high)})"
     names = [view.names[block] for block in segment.winners]
+    everywhere = "" if doubtful else " at every length measured"
     if low == high:
-        return [_one_context(view, segment), "The zones below say who is ahead."]
+        return [_one_context(view, segment), "The zones below say who is ahead"]
     if segment.equal:
         counted = _count(len(names), view)
         who = listed([name.phrase for name in names]) if counted is None else counted
-        rest = f"are within {answer.tie:.0%} at every length measured {reach}."
+        rest = f"are within {answer.tie:.0%}{everywhere} {reach}"
         many = f"{len(names)} contenders"
         return [f"No difference: {who} {rest}", f"No difference: {many} {rest}"]
     if len(names) > 1:
-        return [f"Not resolved: noise hides who is {_BEST[answer.metric]} {reach}."]
-    best, opening = _BEST[answer.metric], names[0].opening
+        return [f"Not resolved: noise hides who is {BEST[answer.metric]} {reach}"]
+    best, opening = BEST[answer.metric], names[0].opening
     if segment.unsure:
         at = listed([format_context(one) for one in segment.unsure[:3]])
         more = "" if len(segment.unsure) <= 3 else " and more"
         return [
-            f"{opening} is {best} {reach}; at {at}{more} that is not certain.",
-            f"{opening} is {best} {reach}; at {len(segment.unsure)} lengths not certainly.",
+            f"{opening} is {best} {reach}; at {at}{more} that is not certain",
+            f"{opening} is {best} {reach}; at {len(segment.unsure)} lengths not certainly",
         ]
     return [
-        f"{opening} is {best} at every length measured {reach}.",
-        f"{opening} is {best} {reach}.",
+        f"{opening} is {best}{everywhere} {reach}",
+        f"{opening} is {best} {reach}",
     ]
 
 
@@ -226,109 +238,18 @@ def _one_context(view: View, segment: Segment) -> str:
     where = f"At {format_context(at)} tokens"
     here = view.here(at)
     if len(here) == 1:
-        return f"{where} only {here[0].name.phrase} fits on this device."
+        return f"{where} only {here[0].name.phrase} fits on this device"
     who = listed([view.names[block].phrase for block in segment.winners])
     if segment.equal:
-        return f"{where} {who} are equal (within {answer.tie:.0%})."
+        return f"{where} {who} are equal (within {answer.tie:.0%})"
     if len(segment.winners) > 1:
-        return f"{where} it is not resolved who is {_BEST[answer.metric]}: {who}."
+        return f"{where} it is not resolved who is {BEST[answer.metric]}: {who}"
     lead = next(one.lead for one in answer.standings if one.context == at)
     assert lead is not None, "two contenders were measured there"
     return (
         f"{where} {here[0].name.phrase} is {ratio_with_interval(lead)} "
-        f"{_COMPARED[answer.metric]} than {here[1].name.phrase}."
+        f"{_COMPARED[answer.metric]} than {here[1].name.phrase}"
     )
-
-
-def _several(
-    view: View, segments: Sequence[Segment], crossings: Sequence[Crossing]
-) -> tuple[str, str]:
-    """Two or three segments, and a tail: ends without one winner, or why a zone is wide."""
-    names = view.names
-    parts: list[str] = []
-    tail = ""
-    zones = [one for one in crossings if one.kind != "unresolved"]
-    for index, segment in enumerate(segments):
-        who = listed([names[block].phrase for block in segment.winners], "or")
-        before = _between_segments(segments, zones, index - 1)
-        after = _between_segments(segments, zones, index)
-        unit = " tokens" if not parts else ""
-        if len(segment.winners) > 1 and not segment.equal:
-            where = (
-                f"below {format_context(segments[1].low_tokens)}"
-                if index == 0
-                else f"from {format_context(segment.low_tokens)} on"
-            )
-            tail += f"; {where} noise hides who is {_BEST[view.answer.metric]}"
-            continue
-        if segment.equal and index == len(segments) - 1:
-            tail += f"; from {format_context(segment.low_tokens)} on {_equal(view, segment)}"
-            continue
-        if index == 0:
-            parts.append(f"{who} {_until(segment, after)}{unit}")
-        elif after is None and index == len(segments) - 1:
-            parts.append(f"{who} {_from(segment, before)}{unit}")
-        else:
-            start, end = _edge(before, segment.low_tokens, 1), _edge(after, segment.high_tokens, 0)
-            reach = f"at {start}" if start == end else f"from {start} to {end}"
-            parts.append(f"{who} {reach}{unit}")
-    wide = [one for one in zones if one.kind == "zone" and one.context_tokens is None]
-    if len(zones) == 1 and wide and not tail:
-        tail = _why(view, wide[0])
-    joined = " and ".join(parts) if len(parts) == 2 and wide else ", ".join(parts)
-    return joined, tail
-
-
-def _between_segments(
-    segments: Sequence[Segment], zones: Sequence[Crossing], index: int
-) -> Crossing | None:
-    """The zone between one segment and the next."""
-    if not 0 <= index < len(segments) - 1:
-        return None
-    left, right = segments[index], segments[index + 1]
-    return next(
-        (
-            one
-            for one in zones
-            if one.before in left.winners
-            and one.after in right.winners
-            and (one.high_tokens or 0) <= right.high_tokens
-            and left.low_tokens <= (one.low_tokens or left.low_tokens)
-        ),
-        None,
-    )
-
-
-def _edge(zone: Crossing | None, measured: int, side: int) -> str:
-    """The one number of a zone, else its end on this side, else a measured length."""
-    if zone is None:
-        return format_context(measured)
-    if zone.context_tokens is not None:
-        return format_context(zone.context_tokens)
-    return format_context((zone.low_tokens, zone.high_tokens)[side] or measured)
-
-
-def _until(segment: Segment, zone: Crossing | None) -> str:
-    """How a first segment ends: below a crossing, up to a measured length, at its only one."""
-    if zone is not None and zone.kind == "zone":
-        return f"below {_edge(zone, segment.high_tokens, 0)}"
-    only = segment.low_tokens == segment.high_tokens
-    return f"{'at' if only else 'up to'} {format_context(segment.high_tokens)}"
-
-
-def _from(segment: Segment, zone: Crossing | None) -> str:
-    if zone is not None and zone.kind == "zone":
-        return "above" if zone.context_tokens is not None else f"above {_edge(zone, 0, 1)}"
-    return f"from {format_context(segment.low_tokens)}"
-
-
-def _equal(view: View, segment: Segment) -> str:
-    return f"{listed([view.names[block].phrase for block in segment.winners])} are equal"
-
-
-def _why(view: View, zone: Crossing) -> str:
-    text = _BETWEEN.get(zone.why)
-    return f"; {text.format(tie=f'{view.answer.tie:.0%}')}" if text else ""
 
 
 def _notes(view: View) -> list[str]:

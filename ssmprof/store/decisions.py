@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from ssmprof import limits
+from ssmprof.bounded import read_file
 from ssmprof.errors import StoreError
 from ssmprof.records import Decision
 from ssmprof.store.files import write_whole
@@ -20,10 +22,11 @@ def read(folder: Path) -> tuple[Decision, ...]:
     """The decisions of a run; none where the file is missing. Raises StoreError."""
     file = folder / DECISIONS_FILE
     try:
-        return msgspec.json.decode(file.read_bytes(), type=tuple[Decision, ...])
+        data = read_file(file, limits.RUN_FILE_BYTES, follow=False)
+        return msgspec.json.decode(data, type=tuple[Decision, ...])
     except FileNotFoundError:
         return ()
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
         raise StoreError(f"{file}: {error}", fix=_FIX) from None
 
 

@@ -5,7 +5,7 @@
     decisions.json                    which provider runs which op of a block, and why
     outcomes.jsonl                    one Measurement or Failure per line
     telemetry.jsonl                   readings beside the run (both `.gz` once packed)
-    log.txt                           what the sweep said
+    decisions.json                    who runs which op, decided once for the run
 
 The folder is complete in itself: a run recorded on one machine loads on another without torch. One
 process writes to it at a time: it holds the lock of run.json. Files beside the journal never keep
@@ -50,7 +50,6 @@ from ssmprof.store.files import (
 from ssmprof.store.journal import Appender, Journal, read
 from ssmprof.store.lock import Lock
 
-LOG_FILE = "log.txt"
 ENVIRONMENTS = "environments"
 
 
@@ -121,12 +120,6 @@ class RunFolder:
             self._telemetry = Appender(self.path / TELEMETRY_FILE)
             self._telemetry.cut(self._telemetry.read().rfind(b"\n") + 1)
         self._telemetry.write(encode(sample) + b"\n", durable=False)
-
-    def log(self, text: str) -> None:
-        """Add a line with its time to log.txt."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        with (self.path / LOG_FILE).open("a", encoding="utf-8") as file:
-            file.write(f"{stamp} {text}\n")
 
     def close(self) -> None:
         """Give the files back."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from make import dies_above, measured, measurement, power_law, scenario
 from make import run as make_run
 
+from ssmprof import limits
 from ssmprof.analysis.compare.build import answers
 from ssmprof.analysis.compare.conditions import by_conditions
 from ssmprof.planning.refine import between, refine
@@ -202,3 +203,20 @@ def test_refinement_spends_no_more_than_it_may():
 def test_a_middle_lies_between(a: int, b: int):
     low, high = sorted((a, b))
     assert low <= between(low, high) <= high or high - low < 2
+
+
+def test_two_processes_that_differ_beyond_any_reason_give_a_finite_answer():
+    """Their interval would reach beyond any float."""
+    from msgspec.structs import replace
+
+    def shaken(one):
+        wild = one.point.block == "mamba2" and one.round
+        return replace(one, times_s=tuple(time * (1e6 if wild else 1e-6) for time in one.times_s))
+
+    asked = scenario(*CROSS, contexts=CONTEXTS, budget=Budget(rounds=2, min_samples=3))
+    run = measured(asked, power_law(**CROSS))
+    answer = found(make_run(*map(shaken, run.outcomes), asked=asked))
+    ends = [end for one in answer.pairs[0].points for end in one.interval]
+    assert min(ends) > 0
+    assert max(ends) == math.exp(limits.LOG_RATIO)
+    assert len({winner for one in answer.segments for winner in one.winners}) == 2

@@ -4,6 +4,7 @@ import pytest
 from make import (
     ENVIRONMENT,
     attribution,
+    decision,
     environment,
     failure,
     measured,
@@ -298,3 +299,41 @@ def test_a_roofline_needs_known_rates_and_states_their_origin():
     assert 0 < whole.of_ceiling < 1
     assert whole.floor_s >= whole.moved_bytes / 3e12
     assert analyze(run(*outcomes)).roofline == ()
+
+
+def disagreeing(**changes):
+    return decision(contexts=(704, 1472), disagreed=(1472,), **changes)
+
+
+def test_processes_that_chose_otherwise_limit_the_answers_they_speak_of():
+    outcomes = [*rounds(), *rounds(phase="decode"), *rounds(execution="graph")]
+    chosen = (disagreeing(), disagreeing(op="conv"), decision(phase="decode"))
+    answers = analyze(run(*outcomes, decisions=chosen, **checked())).latencies
+    found = {(a.conditions.phase, a.conditions.execution): a.limits for a in answers}
+    assert found["decode", "eager"] == ()
+    (limit,) = found["prefill", "eager"]
+    assert found["prefill", "graph"] == (limit,), "a choice holds under every execution"
+    assert (limit.kind, limit.grade, limit.points) == ("providers-disagree", "B", 2)
+    assert limit.text == (
+        "Two processes chose different implementations of mamba2 rms_norm, mamba2 conv; "
+        "there the first stays."
+    )
+    assert limit.fix == "stop what else runs on this machine, then sweep again"
+
+
+def test_a_long_list_of_disagreements_is_still_short():
+    chosen = tuple(disagreeing(op=f"op{number}") for number in range(9))
+    (answer,) = analyze(run(*rounds(), decisions=chosen, **checked())).latencies
+    (limit,) = answer.limits
+    assert "mamba2 op2 and 6 more" in limit.text
+    assert len(limit.text.split()) <= 25
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"batch": 2}, {"dtype": "bfloat16"}, {"device": "another"}, {"block_digest": "0" * 12}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_disagreement_elsewhere_limits_nothing_here(other):
+    (answer,) = analyze(run(*rounds(), decisions=(disagreeing(**other),), **checked())).latencies
+    assert answer.limits == ()

@@ -27,16 +27,18 @@ from fuzz import mutate
 from ssmprof import costs, limits, units
 from ssmprof.analysis import analyze
 from ssmprof.chips import chips
-from ssmprof.errors import SsmprofError
+from ssmprof.errors import SsmprofError, StoreError
 from ssmprof.planning import feasible, hf_config, scenario
 from ssmprof.planning.expand import expand
 from ssmprof.records import Point, Prefill, Run, TelemetrySample, encode
 from ssmprof.report.again import load_any
+from ssmprof.report.decided import chosen, trials
 from ssmprof.report.embed import compact, encoded
 from ssmprof.report.html import pack
 from ssmprof.report.text import summary
 from ssmprof.spec import MIXERS, SUBLAYERS, BlockSpec, Scenario, digest
-from ssmprof.store import folder
+from ssmprof.store import folder, schema
+from ssmprof.store.decisions import DECISIONS_FILE
 
 _SMALL = 200  # points that are planned, so that a door's time is the door's
 
@@ -70,7 +72,8 @@ def good_run() -> Run:
     ]
     outcomes[-1] = make.failure(point=outcomes[-1].point, round=outcomes[-1].round)
     beside = tuple(TelemetrySample(unix_s=1e9 + at, power_w=300.0 + at) for at in range(4))
-    return make.run(*outcomes, asked=asked, telemetry=beside)
+    chosen = tuple(make.decision(block.name) for block in asked.blocks)
+    return make.run(*outcomes, asked=asked, telemetry=beside, decisions=chosen)
 
 
 def _plain(value: Any) -> Any:
@@ -140,6 +143,9 @@ def _wrong_run(run: Run) -> str | None:
     wrong = _wrong_scenario(run.scenario)
     if wrong is None:
         summary(run, analyze(run))
+        for table in (chosen(run), trials(run)):
+            table.cells()
+        wrong = _wrong_numbers(msgspec.to_builtins(run.decisions))
     return wrong
 
 
@@ -181,7 +187,10 @@ def _file_of_run(name: str) -> Callable[[bytes, Path], str | None]:
             file.write_bytes(before)
         if name == folder.TELEMETRY_FILE and len(found.outcomes) != len(good_run().outcomes):
             return "outcomes were lost"
-        return _wrong_run(found)
+        wrong = _wrong_run(found)
+        if wrong is None and found.dropped:
+            raise StoreError(str(found.dropped[0]))  # a line is refused by itself, the rest holds
+        return wrong
 
     return enter
 
@@ -216,6 +225,10 @@ def _header_input(rng: Random) -> bytes:
     return mutate.as_json(rng, json.loads(_good_file(folder.RUN_FILE)))
 
 
+def _decisions_input(rng: Random) -> bytes:
+    return mutate.as_json(rng, json.loads(_good_file(DECISIONS_FILE)), by_bytes=0.2)
+
+
 @cache
 def _good_file(name: str) -> bytes:
     from tempfile import TemporaryDirectory
@@ -226,7 +239,10 @@ def _good_file(name: str) -> bytes:
 
 
 def _lines_input(name: str) -> Callable[[Random], bytes]:
-    """Lines of a file with one of them changed, or the bytes of the whole."""
+    """Lines of a file with one of them changed, or the bytes of the whole.
+
+    Whoever changes an outcome by intent seals it again: its checksum would hide what lies behind.
+    """
 
     def made(rng: Random) -> bytes:
         good = _good_file(name)
@@ -234,7 +250,10 @@ def _lines_input(name: str) -> Callable[[Random], bytes]:
             return mutate.data(rng, good)
         lines = good.splitlines()
         at = rng.randrange(len(lines))
-        lines[at] = mutate.as_json(rng, json.loads(lines[at]), by_bytes=0.1)
+        sealed = name == folder.OUTCOMES_FILE
+        line = schema.unsealed(lines[at]) if sealed else lines[at]
+        line = mutate.as_json(rng, json.loads(line), by_bytes=0.1)
+        lines[at] = schema.sealed(line) if sealed else line
         return b"\n".join(lines) + b"\n"
 
     return made
@@ -369,6 +388,7 @@ DOORS: dict[str, Door] = {
     "run.json": Door(_header_input, _file_of_run(folder.RUN_FILE)),
     "outcomes": Door(_lines_input(folder.OUTCOMES_FILE), _file_of_run(folder.OUTCOMES_FILE)),
     "telemetry": Door(_lines_input(folder.TELEMETRY_FILE), _file_of_run(folder.TELEMETRY_FILE)),
+    "decisions": Door(_decisions_input, _file_of_run(DECISIONS_FILE)),
     "page": Door(_page_input, _page),
     "words": Door(_words_input, _words, ValueError),
 }

@@ -18,6 +18,7 @@ from ssmprof.records import OpChoice, Span, decision_rows, providers_at, spans_t
 from ssmprof.spec import ForeignSpec, digest
 from ssmprof.store import folder
 
+TRIAL = {"context": 704, "process": 0, "provider": "a", "incumbent": "b", "outcome": "lost"}
 SCENARIO = make.scenario(contexts=(512, 16_384), phase=("prefill", "decode"))
 
 
@@ -117,6 +118,20 @@ def test_a_provider_that_kills_its_worker_is_left_out(tmp_path):
     found = decided({"deadly": "segfault"}, tmp_path)
     assert len(found.decisions) == 4
     assert found.problems == ()
+    assert left_out(found) == {"op deadly"}
+
+
+def left_out(found):
+    return {trial.detail for one in found.decisions for trial in one.trials}
+
+
+@pytest.mark.parametrize("where", ["decide attention", "deadly", "fork"])
+def test_a_kill_from_outside_costs_no_decision_and_no_provider(where, tmp_path):
+    fault = "refuse 1" if where == "fork" else "kill 1"
+    found = decided({where: fault}, tmp_path)
+    assert found.problems == ()
+    assert len(found.decisions) == 4
+    assert left_out(found) == {None}
 
 
 @pytest.mark.parametrize("fault", ["kill", "rubbish", "exit"])
@@ -202,3 +217,49 @@ def test_a_damaged_file_of_decisions_is_an_error_that_names_it(tmp_path):
     (tmp_path / "run" / "decisions.json").write_text('[{"block": 1}]')
     with pytest.raises(StoreError, match=r"decisions\.json"):
         folder.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"providers": ("a",)},
+        {"shares": (0.5,)},
+        {"shares": (0.5, 1.5)},
+        {"spans": ()},
+        {"contexts": ()},
+        {"contexts": (0, 1)},
+        {"spans": ({"provider": "a", "up_to": 1e300},)},
+        {"trials": ({**TRIAL, "log_ratio": 1e4},)},
+        {"trials": ({**TRIAL, "error": -1.0},)},
+        {"trials": ({**TRIAL, "pairs": -1},)},
+    ],
+    ids=str,
+)
+def test_a_decision_that_cannot_be_is_refused_where_it_is_read(wrong, tmp_path):
+    from ssmprof.errors import StoreError
+
+    folder.write(tmp_path / "run", make.run(make.measurement(), decisions=(make.decision(),)))
+    file = tmp_path / "run" / "decisions.json"
+    (good,) = json.loads(file.read_text())
+    file.write_text(json.dumps([good | wrong]))
+    with pytest.raises(StoreError, match=r"decisions\.json"):
+        folder.load(tmp_path / "run")
+
+
+def test_nesting_and_size_beyond_reason_are_one_error(tmp_path):
+    from ssmprof import limits
+    from ssmprof.errors import StoreError
+
+    folder.write(tmp_path / "run", make.run(make.measurement()))
+    file = tmp_path / "run" / "decisions.json"
+    for text in ("[" * 100_000, " " * (limits.RUN_FILE_BYTES + 1)):
+        file.write_text(text)
+        with pytest.raises(StoreError, match=r"decisions\.json"):
+            folder.load(tmp_path / "run")
+
+
+def test_where_no_span_holds_the_incumbent_runs():
+    found = make.decision(spans=(Span(provider="fast", above=600.0, up_to=800.0),))
+    assert [found.provider(at) for at in (600, 601, 800, 801)] == [
+        "steady", "fast", "fast", "steady"
+    ]  # fmt: skip

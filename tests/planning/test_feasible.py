@@ -3,11 +3,10 @@
 import pytest
 from make import job, jobs, scenario
 
-from ssmprof.costs import footprint
 from ssmprof.planning import feasible, library
 from ssmprof.planning.expand import expand
 from ssmprof.planning.scenario import load
-from ssmprof.spec import Budget, ForeignSpec, Passes
+from ssmprof.spec import Budget, Passes
 
 H100 = feasible.Machine.of_device("NVIDIA H100 80GB HBM3", "cuda")
 ORIN = feasible.Machine.of_device("NVIDIA Jetson Orin Nano 8GB", "cuda")
@@ -38,27 +37,6 @@ def test_a_pass_costs_its_time():
     plain = feasible.job_s(job(passes=Passes(parts=False, memory="off")), H100)
     fresh = feasible.job_s(job(passes=Passes(parts=False, memory="fresh")), H100)
     assert fresh >= plain + feasible.FRESH_S["cuda"]
-
-
-def test_what_cannot_fit_is_skipped_with_the_prediction_and_what_might_is_tried():
-    small = feasible.Machine(
-        name="tiny", kind="cuda", bytes_per_s=1e11, flops=1e12, exps_per_s=1e10, launch_s=5e-6,
-        memory_bytes=64 * 2**20,
-    )  # fmt: skip
-    asked = scenario("attention", contexts=(256, 2**20))
-    todo, skipped = feasible.split(jobs(asked), small, "machine")
-    assert {one.point.context for one in todo} == {256}
-    assert {one.point.context for one in skipped} == {2**20}
-    one = skipped[0]
-    assert (one.reason, one.environment) == ("skipped", "machine")
-    assert one.predicted_bytes == footprint(asked.blocks[0], one.point, hopper=False).peak_bytes
-    assert "the device has 64.0 MiB" in one.detail
-
-
-def test_a_subject_of_unknown_shape_is_always_tried():
-    foreign = job(subject=ForeignSpec(name="mine", factory="module:function"))
-    assert feasible.split([foreign], CPU) == ([foreign], [])
-    assert feasible.job_s(foreign, CPU) == foreign.budget.point_s
 
 
 def test_a_plan_has_a_row_per_block_with_points_time_and_energy():

@@ -12,6 +12,7 @@ from ssmprof.records import (
     Calibration,
     Check,
     Cost,
+    Decision,
     Energy,
     Job,
     Note,
@@ -19,6 +20,7 @@ from ssmprof.records import (
     Prefill,
     Run,
     TelemetrySample,
+    Trial,
 )
 from ssmprof.spec import Scenario
 
@@ -60,8 +62,20 @@ def rich(
     return make.run(
         *outcomes, asked=asked, environments={MACHINE.fingerprint: MACHINE},
         created_unix_s=1.79e9, command="ssmprof sweep crossover -o /root/secret/run",
-        telemetry=telemetry,
+        telemetry=telemetry, decisions=tuple(_decisions()),
     )  # fmt: skip
+
+
+def _decisions() -> Iterator[Decision]:
+    """One that agrees and one that does not, and what was not timed beside it."""
+    common = {"device": MACHINE.device, "environment": MACHINE.fingerprint, "dtype": "bfloat16"}
+    first = make.decision("attention", **common)
+    refused = Trial(
+        context=704, process=0, provider="old", incumbent="steady", outcome="refused",
+        detail="takes no bfloat16",
+    )  # fmt: skip
+    yield replace(first, trials=(*first.trials, refused))
+    yield make.decision("mamba2", disagreed=(1472,), **common)
 
 
 def _outcome(job: Job) -> Outcome:

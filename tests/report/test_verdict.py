@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import make
 import pytest
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from ssmprof.analysis import analyze
 from ssmprof.analysis.compare.answer import Answer
 from ssmprof.records import Calibration, Energy, Outcome, Run
+from ssmprof.report.rows import crossings
 from ssmprof.report.verdict import MOST_CHARACTERS, Verdict
 from ssmprof.report.verdicts import verdicts_of
 
@@ -254,3 +255,54 @@ def test_few_processes_limit_the_answer(count: int) -> None:
     run = make.measured(asked, make.power_law(attention=(1, 2.0), mamba2=(900, 1.0)))
     answer, _ = judged(run)
     assert [one.kind for one in answer.limits if one.grade == "C"] == ["few-processes"]
+
+
+def shaken(low: int, high: int, *factors: float) -> Callable[[make.Measure], make.Measure]:
+    """Mamba-2 times a factor per process at the lengths between: its means may lean to it."""
+
+    def wrap(measure: make.Measure) -> make.Measure:
+        def shake(jobs: object) -> Iterator[Outcome]:
+            for one in measure(jobs):  # type: ignore[arg-type]
+                here = one.point.block == "mamba2" and low <= one.point.context <= high
+                scale = factors[one.round] if here else 1.0
+                yield replace(one, times_s=tuple(time * scale for time in one.times_s))
+
+        return shake  # type: ignore[return-value]
+
+    return wrap
+
+
+def test_a_doubt_inside_one_winners_range_is_said_between_its_certain_ends() -> None:
+    run = swept(
+        OCTAVES, shaken(4096, 8192, 0.60, 0.65, 0.69), attention=(1, 1.0), mamba2=(1.5, 1.0)
+    )
+    answer, said = judged(run)
+    assert [(one.winners[0], len(one.winners)) for one in answer.segments] == [
+        ("attention", 1), ("mamba2", 2), ("attention", 1)
+    ]  # fmt: skip
+    assert said.sentence == (
+        "The transformer is fastest (512 to 128K); between 2K and 16K Mamba-2 may be faster."
+    )
+    (row,) = crossings([answer]).rows
+    assert row["zone"] == "mamba2 may win within 2K-16K"
+
+
+def test_a_doubt_before_a_switch_follows_the_switch_and_is_never_left_out() -> None:
+    run = swept(
+        OCTAVES, shaken(2048, 2048, 0.040, 0.050, 0.060), attention=(1, 2.0), mamba2=(40_000, 1.0)
+    )
+    answer, said = judged(run)
+    assert [one.kind for one in answer.crossings] == ["unresolved", "zone"]
+    assert said.sentence == (
+        "Use the transformer below 32K tokens and Mamba-2 above 64K; "
+        "between 1K and 4K Mamba-2 may be faster."
+    )
+
+
+def test_an_end_without_a_winner_is_no_doubt_inside() -> None:
+    wrap = shaken(65536, 131072, 0.60, 0.65, 0.69)
+    answer, said = judged(swept(OCTAVES, wrap, attention=(1, 1.0), mamba2=(1.5, 1.0)))
+    assert said.sentence == (
+        "Use the transformer up to 32K tokens; from 64K on noise hides who is fastest."
+    )
+    assert crossings([answer]).rows[0]["zone"] == "not resolved above 64K"

@@ -136,13 +136,11 @@ def test_a_packed_folder_is_small_loads_and_resumes(tmp_path: Path):
         assert again.journal.done == {outcome.key for outcome in before.outcomes}
 
 
-def test_telemetry_and_log_are_kept(tmp_path: Path):
+def test_telemetry_is_kept(tmp_path: Path):
     with folder.create(tmp_path / "run", ASKED) as open_folder:
         open_folder.add_environment(ENVIRONMENT)
         open_folder.add_telemetry(TelemetrySample(unix_s=1_700_000_000.5, power_w=70.0))
-        open_folder.log("started")
     assert folder.load(tmp_path / "run").telemetry[0].unix_s == 1_700_000_000.5
-    assert "started" in (tmp_path / "run" / "log.txt").read_text()
 
 
 SAMPLES = tuple(TelemetrySample(unix_s=1e9 + second) for second in range(50))

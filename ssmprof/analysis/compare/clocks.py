@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import structs
 
 from ssmprof.analysis.compare.answer import ClockCheck, Crossing
+from ssmprof.analysis.compare.logs import ratio_of
 from ssmprof.analysis.compare.pairs import Compared
 from ssmprof.analysis.compare.sign import Reading
 from ssmprof.records import Measurement, Outcome, median
@@ -78,7 +79,7 @@ def check(
         if at in counted and counted[at].replicates == one.replicates
     }
     apart = [at for at, (seconds, other) in both.items() if differ(seconds, other, tie)]
-    known = {at: math.exp(one.log) for at, (_, one) in both.items()}
+    known = {at: ratio_of(one.log) for at, (_, one) in both.items()}
     if apart:
         worst = max(apart, key=lambda at: abs(both[at][0].log - both[at][1].log))
         text = _told(a, b, worst, both[worst], outcomes)
@@ -127,4 +128,4 @@ def _told(
 def _lead(a: str, b: str, one: Reading) -> str:
     if not one.sign:
         return "neither is faster" if one.equal else "neither is certainly faster"
-    return f"{a if one.sign < 0 else b} is {format_ratio(math.exp(abs(one.log)))} faster"
+    return f"{a if one.sign < 0 else b} is {format_ratio(ratio_of(abs(one.log)))} faster"

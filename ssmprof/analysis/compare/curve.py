@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from ssmprof.analysis.compare.logs import number_of
 from ssmprof.analysis.findings import Metric
 from ssmprof.records import Failure, Measurement, Outcome, median
 
@@ -42,7 +43,7 @@ class Contender(NamedTuple):
     def medians(self) -> dict[int, float]:
         """Context -> geometric mean over the replicates of their medians."""
         return {
-            context: math.exp(
+            context: number_of(
                 math.fsum(math.log(median(values)) for values in rounds.values()) / len(rounds)
             )
             for context, rounds in self.curve.items()
@@ -154,4 +155,4 @@ def between(curve: Mapping[int, float], context: int) -> float | None:
         return None
     low, high = lengths[right - 1], lengths[right]
     share = math.log(context / low) / math.log(high / low)
-    return math.exp((1 - share) * math.log(curve[low]) + share * math.log(curve[high]))
+    return number_of((1 - share) * math.log(curve[low]) + share * math.log(curve[high]))

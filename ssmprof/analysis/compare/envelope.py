@@ -6,13 +6,13 @@ Never decides from one pair: if Mamba-2 passes the transformer at 15K but a hybr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 from ssmprof.analysis.compare.answer import Crossing, RatioPoint, Segment
 from ssmprof.analysis.compare.answer import Standing as Told
 from ssmprof.analysis.compare.crossing import crossing
 from ssmprof.analysis.compare.field import Field
+from ssmprof.analysis.compare.logs import ratio_of
 from ssmprof.analysis.compare.sign import Reading
 from ssmprof.analysis.compare.zone import (
     Change,
@@ -241,8 +241,8 @@ def point(one: Reading, cycles: float | None = None, depends: bool = False) -> R
     """A reading as it is told."""
     return RatioPoint(
         context=one.context,
-        ratio=math.exp(one.log),
-        interval=(math.exp(one.low), math.exp(one.high)),
+        ratio=ratio_of(one.log),
+        interval=(ratio_of(one.low), ratio_of(one.high)),
         sign=one.sign,  # type: ignore[arg-type]
         equal=one.equal,
         processes=one.replicates,

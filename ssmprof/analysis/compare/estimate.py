@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from ssmprof.analysis.compare.logs import number_of
 from ssmprof.analysis.findings import Estimate, Interval
 from ssmprof.limits import LEAST_PROCESSES, LEVEL
 
@@ -39,10 +40,10 @@ def estimate_logs(logs: Sequence[float]) -> Estimate:
     """Geometric mean of values given by their logarithms, one per process."""
     mean, interval = mean_interval(logs)
     return Estimate(
-        value=math.exp(mean),
+        value=number_of(mean),
         rounds=len(logs),
-        interval=None if interval is None else (math.exp(interval[0]), math.exp(interval[1])),
-        spread=(math.exp(min(logs)), math.exp(max(logs))),
+        interval=None if interval is None else (number_of(interval[0]), number_of(interval[1])),
+        spread=(number_of(min(logs)), number_of(max(logs))),
         method="Student t on log medians of processes" if interval else "range of processes",
     )
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 from ssmprof.analysis.compare.clocks import sm_hz
 from ssmprof.analysis.compare.curve import samples
 from ssmprof.analysis.compare.estimate import student
+from ssmprof.analysis.compare.logs import number_of, ratio_of
 from ssmprof.analysis.explain.dominance import family_times
 from ssmprof.analysis.findings import Estimate, Interval, Metric
 from ssmprof.errors import ConfigError
@@ -167,7 +168,7 @@ def _estimate(before: Sequence[float], after: Sequence[float]) -> Estimate:
     """after / before with Welch's interval; the range of all pairs beside it."""
     mean, interval = _welch(before, after)
     return Estimate(
-        value=math.exp(mean),
+        value=ratio_of(mean),
         rounds=min(len(before), len(after)),
         interval=interval,
         spread=(min(after) / max(before), max(after) / min(before)),
@@ -188,16 +189,16 @@ def _welch(before: Sequence[float], after: Sequence[float]) -> tuple[float, Inte
     ]
     total = sum(errors)
     if total == 0:
-        return difference, (math.exp(difference), math.exp(difference))
+        return difference, (ratio_of(difference), ratio_of(difference))
     degrees = total**2 / sum(
         error**2 / (len(values) - 1) for error, values in zip(errors, logs, strict=True)
     )
     half = student(max(1, math.floor(degrees))) * math.sqrt(total)
-    return difference, (math.exp(difference - half), math.exp(difference + half))
+    return difference, (ratio_of(difference - half), ratio_of(difference + half))
 
 
 def _geometric(values: Sequence[float]) -> float:
-    return math.exp(math.fsum(math.log(value) for value in values) / len(values))
+    return number_of(math.fsum(math.log(value) for value in values) / len(values))
 
 
 def _blame(before: Sequence[Measurement], after: Sequence[Measurement]) -> str | None:

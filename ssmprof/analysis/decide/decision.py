@@ -19,6 +19,7 @@ from ssmprof.analysis.compare.clocks import differ, in_cycles
 from ssmprof.analysis.compare.conditions import by_conditions
 from ssmprof.analysis.compare.curve import Contender, Ratio, between
 from ssmprof.analysis.compare.estimate import estimate
+from ssmprof.analysis.compare.logs import number_of, ratio_of
 from ssmprof.analysis.compare.modes import ONE_MODE
 from ssmprof.analysis.compare.noise import Noise, Square
 from ssmprof.analysis.compare.pairs import Compared
@@ -126,7 +127,7 @@ class _Mix:
     def _middle(self) -> int:
         """The context at which the noise is taken: the weighted geometric mean."""
         logs = math.fsum(weight * math.log(at) for at, weight in self.weights.items())
-        return round(math.exp(logs))
+        return round(number_of(logs))
 
     def _between(self, pair: Compared) -> bool:
         return any(context not in pair.logs for context in self.weights)
@@ -204,7 +205,7 @@ def _widened(noise: Noise | None, missed: float, count: int) -> Noise | None:
 
 def _interpolation_error(pair: Compared) -> float:
     """What interpolating the pair's log ratio misses at lengths left out: root mean square."""
-    means = {at: math.exp(one.log) for at, one in pair.readings.items()}
+    means = {at: ratio_of(one.log) for at, one in pair.readings.items()}
     missed: list[float] = []
     for at in list(means)[1:-1]:
         guess = between({length: value for length, value in means.items() if length != at}, at)
@@ -267,8 +268,8 @@ def _clocks(asked: _Mix, names: Sequence[str], run: Run) -> str | None:
             continue
         if differ(seconds, counted, asked.tie):
             return (
-                f"depends on clocks: {names[0]} takes {format_ratio(math.exp(seconds.log))} the "
-                f"time of {other} in seconds and {format_ratio(math.exp(counted.log))} in SM cycles"
+                f"depends on clocks: {names[0]} takes {format_ratio(ratio_of(seconds.log))} the "
+                f"time of {other} in seconds and {format_ratio(ratio_of(counted.log))} in SM cycles"
             )
     return None
 

@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 
 from ssmprof.analysis.compare.conditions import by_conditions
 from ssmprof.analysis.compare.curve import between, contenders
+from ssmprof.analysis.compare.logs import ratio_of
 from ssmprof.analysis.findings import Interval
 from ssmprof.records import Conditions, Measurement, Run
 
@@ -164,7 +165,7 @@ def _scaled(
     if not ratios:
         why = f"no block was measured on both devices around {context} tokens"
         return _refused(there.device, conditions, block, context, why)
-    scale = math.exp(math.fsum(math.log(ratio) for ratio in ratios) / len(ratios))
+    scale = ratio_of(math.fsum(math.log(ratio) for ratio in ratios) / len(ratios))
     return Projection(
         device=there.device,
         conditions=conditions,

@@ -78,7 +78,11 @@ RULES: dict[LimitKind, Rule] = {
         "ssmprof doctor; whole times are not affected",
     ),
     "clocks-unknown": Rule("B", "no SM clock was read beside the samples of some comparisons"),
-    "providers-disagree": Rule("B", "two processes chose different implementations"),
+    "providers-disagree": Rule(
+        "B",
+        "two processes chose different implementations",
+        "stop what else runs on this machine, then sweep again",
+    ),
     "apart": Rule(
         "B", "contenders did not fit beside each other and took turns as processes, less precisely"
     ),
@@ -206,6 +210,19 @@ def _processes(evidence: Evidence) -> Iterable[Limit]:
             yield _limit("two-modes", text)
 
 
+def _providers(evidence: Evidence) -> Iterable[Limit]:
+    here = {one.point.block_digest for one in evidence.outcomes}
+    mine = [
+        one
+        for one in evidence.run.decisions
+        if not one.agreed and one.block_digest in here and one.holds_under(evidence.conditions)
+    ]
+    if mine:
+        what = _listed([f"{one.block} {one.op}" for one in mine], SHOWN)
+        text = f"Two processes chose different implementations of {what}; there the first stays."
+        yield _limit("providers-disagree", text, sum(len(one.disagreed) for one in mine))
+
+
 def _clocks(evidence: Evidence) -> Iterable[Limit]:
     if evidence.run.origin != "measured":
         return
@@ -255,7 +272,7 @@ def _failures(evidence: Evidence) -> Iterable[Limit]:
 
 
 _FINDERS: tuple[Callable[[Evidence], Iterable[Limit]], ...] = (
-    _origin, _examination, _throttled, _processes, _clocks, _tags, _closure, _failures,
+    _origin, _examination, _throttled, _processes, _providers, _clocks, _tags, _closure, _failures,
 )  # fmt: skip
 
 

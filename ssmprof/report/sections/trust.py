@@ -6,6 +6,7 @@ from ssmprof.analysis import Analysis
 from ssmprof.analysis.compare.answer import Answer
 from ssmprof.analysis.decide.trust import RULES
 from ssmprof.records import Check, Environment, Run, TelemetrySample
+from ssmprof.report.decided import chosen
 from ssmprof.report.figures import telemetry
 from ssmprof.report.page import Facts, Listing, Part, Picture, Prose, Section
 from ssmprof.report.redact import redact
@@ -37,6 +38,8 @@ def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
             parts.append(_checks(machine.calibration.checks, name))
         if machine.missing:
             parts.append(_missing(machine.missing, name))
+    if run.decisions:
+        parts.append(Listing(chosen(run), folded=True))
     failures = _failures(run)
     if failures.rows:
         parts.append(Listing(failures, folded=len(failures.rows) > 6))

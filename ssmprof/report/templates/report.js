@@ -239,7 +239,7 @@
     button.addEventListener("click", async () => {
       const link = make("a");
       const held = JSON.parse(await unpack(button.dataset.payload));
-      for (const name of ["outcomes", "telemetry"]) if (held[name]) held[name] = rows(held[name]);
+      for (const name of ["outcomes", "telemetry", "decisions"]) if (held[name]) held[name] = rows(held[name]);
       const text = button.dataset.file.endsWith(".csv") ? csv(held) : JSON.stringify(held);
       link.href = URL.createObjectURL(new Blob([text]));
       link.download = button.dataset.file;

@@ -1,0 +1,19 @@
+"""Logarithms turned back: an interval of few and noisy processes may reach beyond any float."""
+
+from __future__ import annotations
+
+import math
+
+from ssmprof import limits
+
+_MOST = 700.0  # e to 710 is no float
+
+
+def number_of(log: float) -> float:
+    """e to a logarithm, as far as a float goes."""
+    return math.exp(min(log, _MOST))
+
+
+def ratio_of(log: float) -> float:
+    """Ratio of two measured values; beyond what any two can have stands that bound."""
+    return math.exp(max(-limits.LOG_RATIO, min(log, limits.LOG_RATIO)))
