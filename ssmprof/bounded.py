@@ -10,8 +10,9 @@ import errno
 import os
 import stat
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ssmprof import limits
 
@@ -23,21 +24,45 @@ def read_file(file: Path, most_bytes: int, *, follow: bool = True) -> bytes:
 
     Raises OSError with a reason: also where it is no regular file, or larger.
     """
+    with open_file(file, follow=follow) as handle:
+        data = handle.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise _too_large(most_bytes)
+    return data
+
+
+def lines_of(file: Path, most_bytes: int) -> Iterator[bytes]:
+    """The lines of a regular file with their breaks, one at a time: a large one is never held.
+
+    Raises OSError as `read_file` does, past `most_bytes` in the middle.
+    """
+    size = 0
+    with open_file(file) as handle:
+        while line := handle.readline(most_bytes + 1 - size):
+            size += len(line)
+            if size > most_bytes:
+                raise _too_large(most_bytes)
+            yield line
+
+
+def open_file(file: Path, *, follow: bool = True) -> BinaryIO:
+    """A regular file, open for reading. Raises OSError with a reason where it is none."""
     flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
         descriptor = os.open(file, flags)
     except ValueError as error:  # a NUL in the name
         raise OSError(errno.EINVAL, str(error)) from None
-    with open(descriptor, "rb") as handle:
-        mode = os.fstat(descriptor).st_mode
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        data = handle.read(most_bytes + 1)
-    if len(data) > most_bytes:
-        raise OSError(errno.EFBIG, f"larger than {_size(most_bytes)}, which is the most")
-    return data
+        raise OSError(errno.EINVAL, "not a regular file")
+    return open(descriptor, "rb")
+
+
+def _too_large(most_bytes: int) -> OSError:
+    return OSError(errno.EFBIG, f"larger than {_size(most_bytes)}, which is the most")
 
 
 def toml(text: str) -> dict[str, Any]:

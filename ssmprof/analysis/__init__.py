@@ -10,7 +10,7 @@ part imports torch, and libraries for numbers only where they are used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,26 +21,30 @@ from ssmprof import limits
 from ssmprof.analysis.compare.answer import Answer, Limit
 from ssmprof.analysis.compare.build import answers
 from ssmprof.analysis.compare.conditions import Groups, by_conditions
+from ssmprof.analysis.compare.curve import METRICS
 from ssmprof.analysis.decide import advise, claims, trust
 from ssmprof.analysis.explain import dominance, energy, launch, memory, roofline
 from ssmprof.analysis.findings import (
     Advice,
     ClaimCheck,
+    Denominator,
+    Dominance,
     EnergyPoint,
     Finding,
     Grade,
     Launch,
     MemoryLaw,
     MemoryPoint,
+    Metric,
     RooflinePoint,
     Share,
 )
-from ssmprof.records import Conditions, Outcome, Run
+from ssmprof.records import Conditions, Outcome, Point, Run, collector_at_rest
 
 __all__ = ["Analysis", "analyze"]
 
 
-class Analysis(Finding, frozen=True, kw_only=True, dict=True):
+class Analysis(Finding, frozen=True, kw_only=True, gc=True, dict=True):
     """Everything found in a run. `answers` come in the order of a page, latency first."""
 
     answers: tuple[Answer, ...] = ()
@@ -85,9 +89,11 @@ class Analysis(Finding, frozen=True, kw_only=True, dict=True):
 
 @dataclass(frozen=True)
 class Material:
-    """A run and what several finders need of it."""
+    """A run and what several finders need of it; answers in these metrics, shares of these."""
 
     run: Run
+    metrics: Sequence[Metric] = METRICS
+    shares_of: Sequence[Denominator] = dominance.DENOMINATORS
 
     @cached_property
     def groups(self) -> Groups:
@@ -95,9 +101,9 @@ class Material:
         return by_conditions(self.run.outcomes, self.run.environments)
 
     @cached_property
-    def conditions_of(self) -> dict[str, Conditions]:
-        """Point key -> conditions."""
-        return {one.point.key: found for found, group in self.groups.items() for one in group}
+    def conditions_of(self) -> dict[Point, Conditions]:
+        """Point -> conditions."""
+        return {one.point: found for found, group in self.groups.items() for one in group}
 
     @cached_property
     def answers(self) -> list[Answer]:
@@ -107,16 +113,17 @@ class Material:
             self.run.environments,
             self.run.scenario.budget.tie,
             least_context=self.run.comparable_from,
+            metrics=self.metrics,
         )
-        owned = dominance.dominances(self.measured_shares)
+        owned: dict[Conditions, list[Dominance]] = {}
+        for each in dominance.dominances(self.measured_shares):
+            owned.setdefault(each.conditions, []).append(each)
+        evidence = {c: trust.Evidence(self.run, c, group) for c, group in self.groups.items()}
         told: list[Answer] = []
         for one in found:
-            evidence = trust.Evidence(
-                self.run, one.conditions, self.groups[one.conditions], one.pairs
-            )
-            grade, facts = trust.limits_of(evidence)
-            mine = [each for each in owned if each.conditions == one.conditions]
-            told.append(replace(one, grade=grade, limits=facts, dominance=tuple(mine)))
+            grade, facts = trust.limits_of(evidence[one.conditions], one.pairs)
+            mine = tuple(owned.get(one.conditions, ()))
+            told.append(replace(one, grade=grade, limits=facts, dominance=mine))
         return told
 
     @cached_property
@@ -127,7 +134,7 @@ class Material:
             for one in self.run.measurements()
             if one.attribution is None or one.attribution.closure <= limits.CLOSURE_WITHHOLDS
         ]
-        found = dominance.measured(sound, self.conditions_of)
+        found = dominance.measured(sound, self.conditions_of, self.shares_of)
         # Published tables hold device time and no wall time to divide it by.
         return found if self._walls else [one for one in found if one.of == "device"]
 
@@ -199,7 +206,24 @@ FINDERS: dict[str, Callable[[Material], Iterable[Any]]] = {
 }
 
 
-def analyze(run: Run) -> Analysis:
-    """Everything found in a run. Pure: the same run gives the same findings."""
-    material = Material(run)
-    return Analysis(**{field: tuple(find(material)) for field, find in FINDERS.items()})
+def analyze(
+    run: Run,
+    fields: Collection[str] = FINDERS.keys(),
+    *,
+    metrics: Collection[Metric] = METRICS,
+    shares_of: Collection[Denominator] = dominance.DENOMINATORS,
+) -> Analysis:
+    """Everything found in a run. Pure: the same run gives the same findings.
+
+    Args:
+        fields: those of `Analysis` to be filled; the others stay empty.
+        metrics: in which contenders are compared.
+        shares_of: the times of which shares are taken.
+    """
+    material = Material(
+        run,
+        [one for one in METRICS if one in metrics],
+        [one for one in dominance.DENOMINATORS if one in shares_of],
+    )
+    with collector_at_rest():
+        return Analysis(**{name: tuple(FINDERS[name](material)) for name in fields})

@@ -18,7 +18,7 @@ def command(run: str | None, form: str | None, output: str | None) -> None:
     """
     from ssmprof.report import rows
 
-    _, analysis = analysed(run)
+    _, analysis = analysed(run, "answers", "advice")
     emit(rows.advice(analysis), form, output)
     said = dict.fromkeys(
         (limit.text, limit.fix) for one in analysis.latencies for limit in one.limits

@@ -20,7 +20,7 @@ def command(run: str | None, fail_on_refuted: bool, form: str | None, output: st
     """
     from ssmprof.report import rows
 
-    _, analysis = analysed(run)
+    _, analysis = analysed(run, "claims")
     emit(rows.claims(analysis), form, output)
     count = dict.fromkeys(("holds", "holds-stronger", "not-here", "not-testable"), 0)
     for one in analysis.claims:

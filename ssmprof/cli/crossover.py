@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from ssmprof.cli.findings import analysed, facet_options, matches
-from ssmprof.cli.options import emit, run_argument, table_options, write
+from ssmprof.cli.findings import facet_options, matches
+from ssmprof.cli.options import emit, load_run, run_argument, table_options, write
 from ssmprof.errors import EXIT_DONE, EXIT_WITHHELD, ConfigError
+
+if TYPE_CHECKING:
+    from ssmprof.analysis.findings import Metric
 
 _METRICS = ["latency", "hot-latency", "energy", "memory", "all"]
 
@@ -34,21 +39,29 @@ def command(
     --json is one object (`ssmprof schema crossover`); the other formats are a row per crossing.
     Example: ssmprof crossover reports/2026-11-22-crossover-h100-80gb-hbm3 --phase prefill
     """
+    from ssmprof.analysis import analyze
+    from ssmprof.analysis.compare.curve import METRICS
     from ssmprof.report import exchange, rows
     from ssmprof.report.tables import render
     from ssmprof.report.text import told
-    from ssmprof.report.verdicts import verdicts_of, views_of
+    from ssmprof.report.verdicts import VERDICT_METRICS, verdicts_of, views_of
 
-    loaded, analysis = analysed(run)
+    loaded = load_run(run)
+    # A verdict on latency says where energy disagrees; shares are those of device time.
+    metrics: list[Metric] = [
+        one for one in METRICS if metric in ("all", one) or one in VERDICT_METRICS
+    ]
+    analysis = analyze(loaded, ("answers",), metrics=metrics, shares_of=("device",))
     answers = [
         one
         for one in analysis.answers
         if metric in ("all", one.metric) and matches(one.conditions, phase, batch, execution)
     ]
     if not answers:
-        have = "; ".join(dict.fromkeys(f"{one.metric} of {one.conditions.label()}"
-                                       for one in analysis.answers)) or "nothing"  # fmt: skip
-        raise ConfigError("this run has no such answer", cause=f"it holds: {have}")
+        every = analyze(loaded, ("answers",)).answers
+        have = dict.fromkeys(f"{one.metric} of {one.conditions.label()}" for one in every)
+        cause = f"it holds: {'; '.join(have) or 'nothing'}"
+        raise ConfigError("this run has no such answer", cause=cause)
     withheld = any(one.withheld is not None for one in answers)
     tables = [rows.crossings(answers)]
     if pairs:

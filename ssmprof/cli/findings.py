@@ -29,12 +29,12 @@ def facet_options(command: Function) -> Function:
     return command
 
 
-def analysed(run: str | None) -> tuple[Run, Analysis]:
-    """Load and analyse RUN; what makes it doubtful goes to stderr."""
+def analysed(run: str | None, *fields: str) -> tuple[Run, Analysis]:
+    """Load and analyse RUN, for these fields of the analysis; what was left out goes to stderr."""
     from ssmprof.analysis import analyze
 
     loaded = load_run(run)
-    return loaded, analyze(loaded)
+    return loaded, analyze(loaded, fields)
 
 
 def matches(found: Conditions, phase: str | None, batch: int | None, execution: str | None) -> bool:

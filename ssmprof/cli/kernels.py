@@ -37,7 +37,7 @@ def command(
     from ssmprof.report.words import percent
     from ssmprof.units import format_context, parse_tokens
 
-    loaded, analysis = analysed(run)
+    loaded, analysis = analysed(run, "shares")
     conditions = chosen(loaded, phase, batch, execution)
     names = [subject.name for subject in loaded.scenario.blocks]
     if block is not None and block not in names:

@@ -148,7 +148,7 @@ def _measured(run: str | None, form: str | None, output: str | None) -> None:
 
         if not Path(run).exists():
             raise ConfigError(f'"{run}" is neither a run folder nor a model{nearest(run, zoo())}')
-    analysis = analyze(load_run(run))
+    analysis = analyze(load_run(run), ("memory", "memory_laws"))
     owners = list(dict.fromkeys(name for point in analysis.memory for name in point.parts))
     rows = tuple(
         {

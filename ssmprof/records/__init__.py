@@ -4,7 +4,7 @@ SI units, the unit in the name. A reading a device cannot give is None and `miss
 never 0. Not-a-number and infinity are refused when a record is built, since JSON cannot carry them.
 """
 
-from ssmprof.records.base import content_hash, encode, median
+from ssmprof.records.base import collector_at_rest, content_hash, encode, median, middle_of
 from ssmprof.records.decisions import (
     Decision,
     OpChoice,
@@ -62,5 +62,6 @@ __all__ = [
     "Host", "Job", "KernelTime", "Level", "Measurement", "Memory", "Mode", "Note", "NoteKind",
     "OpChoice", "Outcome", "Point", "Prefill", "Route", "Run", "Sampling", "Span", "Spread",
     "TelemetrySample", "Trial", "TrialOutcome", "Trials", "Violations", "Visit", "Workload",
-    "content_hash", "decision_rows", "encode", "median", "providers_at", "spans_text",
+    "collector_at_rest", "content_hash", "decision_rows", "encode", "median", "middle_of",
+    "providers_at", "spans_text",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -83,7 +84,7 @@ class Conditions(Record, frozen=True, kw_only=True):
         )
 
 
-class Point(Record, frozen=True, kw_only=True):
+class Point(Record, frozen=True, kw_only=True, gc=True, dict=True):
     """One thing to measure. `key` is the same on every machine."""
 
     block: str
@@ -113,7 +114,7 @@ class Point(Record, frozen=True, kw_only=True):
         """The numbers that a sweep may vary, by name."""
         return {"context": self.workload.context, "batch": self.batch}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """12 hex digits that name the point, the same in every release.
 

@@ -11,7 +11,8 @@ from ssmprof.report.names import name_contenders
 from ssmprof.report.verdict import Verdict, verdict
 
 Key = tuple[Conditions, Metric]
-_OTHER_METRICS = ("energy",)
+# Metrics that a verdict on latency is made of.
+VERDICT_METRICS: tuple[Metric, ...] = ("latency", "energy")
 
 
 def views_of(run: Run, analysis: Analysis) -> dict[Key, View]:
@@ -29,5 +30,5 @@ def verdicts_of(run: Run, analysis: Analysis) -> dict[Key, Verdict]:
 def _others(one: Answer, analysis: Analysis, known: dict[Key, View]) -> list[View]:
     if one.metric != "latency":
         return []
-    found = [analysis.answer(one.conditions, metric) for metric in _OTHER_METRICS]
+    found = [analysis.answer(one.conditions, metric) for metric in VERDICT_METRICS[1:]]
     return [known[other.key] for other in found if other is not None]

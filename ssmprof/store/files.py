@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import os
 import re
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from ssmprof import limits
-from ssmprof.bounded import inflate, read_file
+from ssmprof.bounded import inflate, lines_of, read_file
 from ssmprof.errors import StoreError, cannot_write
 from ssmprof.store.lock import Lock
 
@@ -103,6 +105,16 @@ def read_lines(file: Path) -> bytes:
         return read_file(file, limits.LINES_BYTES)
     packed = _packed(file)
     return inflate(read_file(packed, limits.LINES_BYTES)) if packed.is_file() else b""
+
+
+def each_line(file: Path) -> Iterator[bytes]:
+    """The lines of a file with their breaks, as `read_lines` finds them; a plain file is streamed.
+
+    Raises one of UNREADABLE.
+    """
+    if file.is_file():
+        return lines_of(file, limits.LINES_BYTES)
+    return iter(io.BytesIO(read_lines(file)))
 
 
 def pack(folder: Path) -> list[Path]:

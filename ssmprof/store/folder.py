@@ -29,8 +29,10 @@ from ssmprof.records import (
     Environment,
     Measurement,
     Outcome,
+    Point,
     Run,
     TelemetrySample,
+    collector_at_rest,
     encode,
 )
 from ssmprof.spec import Scenario, check_scenario, digest
@@ -216,7 +218,8 @@ def read_header(path: Path) -> Header:
 def load(path: Path) -> Run:
     """A run folder as a value. Of outcomes of the same job a measurement wins, then the last."""
     header = read_header(path)
-    contents = read(path / OUTCOMES_FILE, header.format)
+    with collector_at_rest():
+        contents = read(path / OUTCOMES_FILE, header.format)
     needed = {outcome.environment for outcome in contents.outcomes}
     environments, unread = environments_of(path / ENVIRONMENTS, needed)
     telemetry, lost = telemetry_of(path / TELEMETRY_FILE)
@@ -294,9 +297,9 @@ def write(path: Path, run: Run) -> None:
 
 def _union(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
     """One outcome per environment and job, in the order of their first appearance."""
-    kept: dict[tuple[str, str], Outcome] = {}
+    kept: dict[tuple[str, Point, int], Outcome] = {}
     for outcome in outcomes:
-        key = (outcome.environment, outcome.key)
+        key = (outcome.environment, outcome.point, outcome.round)
         if isinstance(outcome, Measurement) or not isinstance(kept.get(key), Measurement):
             kept[key] = outcome
     return tuple(kept.values())

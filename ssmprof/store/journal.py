@@ -9,6 +9,7 @@ reported with its number, and its point is measured again.
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,8 +21,9 @@ import msgspec
 from ssmprof.errors import NotKeptError, StoreError, cannot_write, reason
 from ssmprof.records import Dropped, Failure, Outcome
 from ssmprof.store import schema
-from ssmprof.store.files import UNREADABLE, read_lines, sync_folder
+from ssmprof.store.files import UNREADABLE, each_line, sync_folder
 from ssmprof.store.lock import is_at, take
+from ssmprof.store.shared import Shared
 
 SAMPLE_DIGITS = 6  # timers resolve 1e-5 of the shortest call measured
 NUMBER_DIGITS = 8
@@ -68,26 +70,35 @@ def encode_line(outcome: Outcome) -> bytes:
     return schema.sealed(msgspec.json.encode(_shorten(msgspec.to_builtins(outcome)))) + b"\n"
 
 
+_OUTCOME: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
+
+
 def _decode(line: bytes, found: int) -> Outcome:
     data = schema.unsealed(line) if found >= schema.SEALED_SINCE else line
     if found == schema.FORMAT:
-        return msgspec.json.decode(data, type=Outcome)
+        return _OUTCOME.decode(data)
     return msgspec.convert(schema.upgrade(msgspec.json.decode(data), found), Outcome)
 
 
 def parse(data: bytes, file: Path, found: int = schema.FORMAT) -> Contents:
     """Outcomes of a journal's bytes, and the lines that could not be read."""
+    return _contents(io.BytesIO(data), file, found)
+
+
+def _contents(lines: Iterable[bytes], file: Path, found: int) -> Contents:
+    """The same of its lines, each with its break; the last one may lack it."""
     outcomes: list[Outcome] = []
     dropped: list[Dropped] = []
-    *whole, rest = data.split(b"\n")
-    good_bytes = len(data)
-    for number, line in enumerate((*whole, rest) if rest else whole, start=1):
-        outcome = _decoded(line, found)
+    good_bytes = 0
+    shared = Shared()
+    for number, line in enumerate(lines, start=1):
+        outcome = _decoded(line.removesuffix(b"\n"), found)
+        good_bytes += len(line)
         if not isinstance(outcome, str):
-            outcomes.append(outcome)
+            outcomes.append(shared.outcome(outcome))
             continue
-        if number > len(whole):
-            outcome, good_bytes = _TORN, len(data) - len(rest)
+        if not line.endswith(b"\n"):
+            outcome, good_bytes = _TORN, good_bytes - len(line)
         dropped.append(Dropped(file=file.name, line=number, reason=outcome))
     return Contents(tuple(outcomes), tuple(dropped), good_bytes)
 
@@ -103,7 +114,7 @@ def _decoded(line: bytes, found: int) -> Outcome | str:
 def read(file: Path, found: int = schema.FORMAT) -> Contents:
     """Contents of a journal, or of its compressed form `<name>.gz`; a missing one is empty."""
     try:
-        return parse(read_lines(file), file, found)
+        return _contents(each_line(file), file, found)
     except UNREADABLE as error:
         raise StoreError(f"{file}: cannot be read: {error}") from None
 

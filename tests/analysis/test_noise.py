@@ -13,7 +13,7 @@ import pytest
 from make import measurement
 
 from ssmprof.analysis.compare.curve import Ratio, contenders, log_ratios
-from ssmprof.analysis.compare.noise import Noise, Square, alike, noise_of, pooled, total
+from ssmprof.analysis.compare.noise import Noise, Pool, Square, alike, noise_of, total
 from ssmprof.analysis.compare.pairs import compared, read
 
 CONTEXTS = tuple(round(1000 * 1.1**step) for step in range(12))
@@ -85,7 +85,7 @@ def test_satterthwaite_counts_the_degrees_of_a_sum():
 def test_pooling_weighs_by_degrees_of_freedom():
     one = Noise(Square(1.0, 2), Square(0.0, 0), Square(4.0, 10), 8.0, 0.1, 12)
     other = Noise(Square(4.0, 4), Square(1.0, 4), Square(1.0, 10), 9.0, 0.2, 12)
-    both = pooled(one, [(one, 1.0), (other, 0.5)])
+    both = Pool([(one, 1.0), (other, 0.5)]).pooled(one)
     assert both.level == Square(2.5, 4.0)
     assert both.residual == Square(3.0, 15.0)
     assert both.slope.df == 0  # the shape stays that of the first

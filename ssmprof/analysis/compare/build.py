@@ -13,14 +13,14 @@ from ssmprof.analysis.compare.answer import Answer, Crossing, Pair, Segment, Sus
 from ssmprof.analysis.compare.conditions import Groups
 from ssmprof.analysis.compare.cost import Costs
 from ssmprof.analysis.compare.crossing import Ops, shares_of
-from ssmprof.analysis.compare.curve import METRICS, Contender, contenders
+from ssmprof.analysis.compare.curve import METRICS, Contender, Take, contenders
 from ssmprof.analysis.compare.estimate import estimate
 from ssmprof.analysis.compare.field import Field
 from ssmprof.analysis.compare.modes import ONE_MODE
 from ssmprof.analysis.compare.pairs import Compared, Key, compared, read, read_exact
 from ssmprof.analysis.compare.sustained import sustained
 from ssmprof.analysis.findings import CurvePoint, Metric
-from ssmprof.records import Conditions, Environment, Measurement, Outcome, median
+from ssmprof.records import Conditions, Environment, Measurement, Outcome
 
 
 class Group(NamedTuple):
@@ -58,8 +58,9 @@ def answers(
         seconds = read_groups(groups, environments, tie, metric, least_context, assumed)
         cycles = []
         if metric == "latency" and assumed is None:
-            counted_in = {one: clocks.in_cycles(outcomes) for one, outcomes in groups.items()}
-            cycles = read_groups(counted_in, environments, tie, metric, least_context)
+            cycles = read_groups(
+                groups, environments, tie, metric, least_context, take=clocks.cycles
+            )
         counted = {group.conditions: group for group in cycles}
         found += [
             _answer(
@@ -96,12 +97,16 @@ def read_groups(
     metric: Metric = "latency",
     least_context: int = 0,
     assumed: float | None = None,
+    take: Take | None = None,
 ) -> list[Group]:
-    """Contenders and pairs of every set of conditions in one metric, with their readings."""
+    """Contenders and pairs of every set of conditions in one metric, with their readings.
+
+    `take` gives other samples than the metric's (SM cycles).
+    """
     found: list[Group] = []
     for conditions, outcomes in groups.items():
-        known = contenders(outcomes, metric, least_context)
-        shown = contenders(outcomes, metric) if least_context else known
+        known = contenders(outcomes, metric, least_context, take)
+        shown = contenders(outcomes, metric, take=take) if least_context else known
         if metric == "latency" or any(one.curve for one in shown.values()):
             found.append(Group(conditions, metric, outcomes, known, compared(known)))
     if metric == "memory":
@@ -219,17 +224,18 @@ def _curves(group: Group, shown: Mapping[str, Contender]) -> Iterable[CurvePoint
     tags: dict[tuple[str, int], dict[str, None]] = {}
     for outcome in group.outcomes:
         if isinstance(outcome, Measurement):
-            key = (outcome.point.block, outcome.point.context)
-            tags.setdefault(key, {}).update(dict.fromkeys(note.kind for note in outcome.notes))
+            mine = tags.setdefault((outcome.point.block, outcome.point.context), {})
+            for note in outcome.notes:
+                mine[note.kind] = None
     for name, mine in shown.items():
-        for context, rounds in mine.curve.items():
+        for context, rounds in mine.middles.items():
             yield CurvePoint(
                 conditions=group.conditions,
                 metric=group.metric,
                 block=name,
                 context=context,
-                estimate=estimate([median(values) for values in rounds.values()]),
-                samples=sum(len(values) for values in rounds.values()),
+                estimate=estimate([one.value for one in rounds.values()]),
+                samples=sum(len(values) for values in mine.curve[context].values()),
                 notes=tuple(tags[name, context]),
             )
 

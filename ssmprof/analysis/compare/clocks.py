@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from msgspec import structs
-
 from ssmprof.analysis.compare.answer import ClockCheck, Crossing
+from ssmprof.analysis.compare.curve import positive
 from ssmprof.analysis.compare.logs import ratio_of
 from ssmprof.analysis.compare.pairs import Compared
 from ssmprof.analysis.compare.sign import Reading
@@ -30,16 +29,10 @@ def sm_hz(one: Measurement) -> float | None:
     return one.clocks.sm_clock_hz.median if one.clocks.sm_clock_hz else None
 
 
-def in_cycles(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """The same outcomes in SM cycles instead of seconds; points of unknown clock are left out."""
-    found: list[Outcome] = []
-    for one in outcomes:
-        if not isinstance(one, Measurement):
-            found.append(one)
-        elif hertz := sm_hz(one):
-            cycles = tuple(time_s * hertz for time_s in one.times_s)
-            found.append(structs.replace(one, times_s=cycles))
-    return found
+def cycles(one: Measurement) -> tuple[float, ...] | None:
+    """The samples of a call in SM cycles instead of seconds; None where the clock is not known."""
+    hertz = sm_hz(one)
+    return positive(tuple([time_s * hertz for time_s in one.times_s])) if hertz else None
 
 
 def unknown(outcomes: Iterable[Outcome]) -> str | None:

@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from ssmprof.analysis.compare.logs import number_of
 from ssmprof.analysis.findings import Metric
-from ssmprof.records import Failure, Measurement, Outcome, median
+from ssmprof.records import Failure, Measurement, Outcome, middle_of
 
 Curve = dict[int, dict[int, tuple[float, ...]]]
+Take = Callable[[Measurement], "tuple[float, ...] | None"]
 METRICS: tuple[Metric, ...] = ("latency", "hot-latency", "energy", "memory")
 # Reasons for which a contender is absent from a length on, as opposed to merely unmeasured.
 TOO_BIG = ("out-of-memory", "skipped")
 
 
-class Contender(NamedTuple):
+class Middle(NamedTuple):
+    """Median of one replicate's samples, and the standard error that they leave."""
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Contender:
     """One contender under one set of conditions: its curve, and beside whom each value was taken.
 
     `beside` maps (context, replicate) to the contenders it took turns with; `failures` holds the
@@ -37,16 +48,29 @@ class Contender(NamedTuple):
         """Whether it does not fit there: too big at that context or at a shorter one."""
         if context in self.curve:
             return False
-        gone = [at for at, one in self.failures.items() if one.reason in TOO_BIG]
-        return bool(gone) and min(gone) <= context
+        return self._gone is not None and self._gone <= context
 
+    @cached_property
+    def _gone(self) -> int | None:
+        gone = (at for at, one in self.failures.items() if one.reason in TOO_BIG)
+        return min(gone, default=None)
+
+    @cached_property
+    def middles(self) -> dict[int, dict[int, Middle]]:
+        """Context -> replicate -> the middle of its samples."""
+        return {
+            context: {replicate: _middle(values) for replicate, values in rounds.items()}
+            for context, rounds in self.curve.items()
+        }
+
+    @cached_property
     def medians(self) -> dict[int, float]:
         """Context -> geometric mean over the replicates of their medians."""
         return {
             context: number_of(
-                math.fsum(math.log(median(values)) for values in rounds.values()) / len(rounds)
+                math.fsum(math.log(one.value) for one in rounds.values()) / len(rounds)
             )
-            for context, rounds in self.curve.items()
+            for context, rounds in self.middles.items()
         }
 
 
@@ -55,7 +79,12 @@ def samples(measurement: Measurement, metric: Metric) -> tuple[float, ...]:
 
     What is not positive is left out: a time below what can be timed has no ratio to another.
     """
-    return tuple(value for value in _samples(measurement, metric) if value > 0)
+    return positive(_samples(measurement, metric))
+
+
+def positive(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Those that are; the same tuple where all are."""
+    return values if values and min(values) > 0 else tuple(one for one in values if one > 0)
 
 
 def _samples(measurement: Measurement, metric: Metric) -> tuple[float, ...]:
@@ -71,22 +100,30 @@ def _samples(measurement: Measurement, metric: Metric) -> tuple[float, ...]:
 
 
 def contenders(
-    outcomes: Iterable[Outcome], metric: Metric = "latency", least_context: int = 0
+    outcomes: Iterable[Outcome],
+    metric: Metric = "latency",
+    least_context: int = 0,
+    take: Take | None = None,
 ) -> dict[str, Contender]:
     """Every contender with an outcome, for outcomes of equal conditions; contexts ascend.
 
-    Lengths below `least_context` are left out. Sustained windows are no part of a curve.
+    Lengths below `least_context` are left out. Sustained windows are no part of a curve. `take`
+    gives other samples than the metric's; a measurement of which it gives None is left out.
     """
     found: dict[str, Contender] = {}
     for outcome in sorted(outcomes, key=lambda one: (one.point.context, one.round)):
         context = outcome.point.context
         if context < least_context:
             continue
+        failed = isinstance(outcome, Failure)
+        values = () if failed else take(outcome) if take else samples(outcome, metric)
+        if values is None:
+            continue
         name = outcome.point.block
-        mine = found.setdefault(name, Contender(name, {}, {}, {}))
-        if isinstance(outcome, Failure):
+        mine = found.get(name) or found.setdefault(name, Contender(name, {}, {}, {}))
+        if failed:
             mine.failures[context] = outcome
-        elif outcome.mode == "cold" and (values := samples(outcome, metric)):
+        elif outcome.mode == "cold" and values:
             mine.curve.setdefault(context, {})[outcome.round] = values
             if outcome.beside is not None:
                 mine.beside[context, outcome.round] = tuple(outcome.beside.split(", "))
@@ -121,18 +158,28 @@ def log_ratios(a: Contender, b: Contender) -> dict[int, dict[int, Ratio]]:
             turns = b.name in (partners[0] or ()) and a.name in (partners[1] or ())
             if not turns and partners != (None, None):
                 continue  # one of them took turns with somebody else
-            ratio = _ratio(ours[replicate], theirs[replicate], turns)
+            if turns and len(ours[replicate]) == len(theirs[replicate]):
+                ratio = _in_turn(ours[replicate], theirs[replicate])
+            else:
+                ratio = _of_middles(a.middles[context][replicate], b.middles[context][replicate],
+                                    turns)  # fmt: skip
             found.setdefault(context, {})[replicate] = ratio
     return found
 
 
-def _ratio(ours: tuple[float, ...], theirs: tuple[float, ...], turns: bool) -> Ratio:
-    if turns and len(ours) == len(theirs):
-        logs = sorted(math.log(x / y) for x, y in zip(ours, theirs, strict=True))
-        return Ratio(median(logs), turns, _error(logs))
-    first, second = sorted(ours), sorted(theirs)
-    a, b = median(first), median(second)
-    return Ratio(math.log(a / b), turns, math.hypot(_error(first) / a, _error(second) / b))
+def _in_turn(ours: tuple[float, ...], theirs: tuple[float, ...]) -> Ratio:
+    logs = sorted(math.log(x / y) for x, y in zip(ours, theirs, strict=True))
+    return Ratio(middle_of(logs), True, _error(logs))
+
+
+def _of_middles(a: Middle, b: Middle, turns: bool) -> Ratio:
+    error = math.hypot(a.error / a.value, b.error / b.value)
+    return Ratio(math.log(a.value / b.value), turns, error)
+
+
+def _middle(values: tuple[float, ...]) -> Middle:
+    ordered = sorted(values)
+    return Middle(middle_of(ordered), _error(ordered))
 
 
 def _error(ordered: Sequence[float]) -> float:

@@ -27,19 +27,35 @@ class Field:
         self.known = known
         self.pairs = pairs
         self.ops = ops
-        self.medians = {name: one.medians() for name, one in known.items()}
-        self._readings: dict[Key, Mapping[int, Reading]] = {}
-        for (block, other), one in pairs.items():
-            self._readings[block, other] = one.readings
-            self._readings[other, block] = {at: r.turned() for at, r in one.readings.items()}
+        self.medians = {name: one.medians for name, one in known.items()}
 
     def reading(self, block: str, other: str, context: int) -> Reading | None:
         """The pair at a length, as block over other."""
-        return self._readings.get((block, other), {}).get(context)
+        one, turned = self._one(block, other, context)
+        return one.turned() if one and turned else one
+
+    def _one(self, block: str, other: str, context: int) -> tuple[Reading | None, bool]:
+        """The pair at a length as it is kept, and whether that is other over block."""
+        if pair := self.pairs.get((block, other)):
+            return pair.readings.get(context), False
+        pair = self.pairs.get((other, block))
+        return (pair.readings.get(context) if pair else None), True
+
+    def _higher(self, block: str, other: str, context: int) -> bool:
+        """Whether a contender certainly takes more than another."""
+        one, turned = self._one(block, other, context)
+        return one is not None and (one.sign < 0 if turned else one.sign > 0)
+
+    def _leans_higher(self, block: str, other: str, context: int) -> bool:
+        one, turned = self._one(block, other, context)
+        return one is not None and (one.lean < 0 if turned else one.lean > 0)
 
     def between_two(self, block: str, other: str) -> dict[int, Reading]:
         """All readings of a pair, as block over other."""
-        return dict(self._readings.get((block, other), {}))
+        if pair := self.pairs.get((block, other)):
+            return dict(pair.readings)
+        pair = self.pairs.get((other, block))
+        return {at: one.turned() for at, one in pair.readings.items()} if pair else {}
 
     def standing(self, context: int) -> Standing | None:
         """Who may be best at a length; None where somebody who may be was not measured there."""
@@ -58,13 +74,13 @@ class Field:
             name
             for name in here
             for other in here
-            if name != other and (one := self.reading(name, other, context)) and one.sign > 0
+            if name != other and self._higher(name, other, context)
         }
         winners = frozenset(here) - beaten or frozenset(here)
         behind = {
             name
             for name, other in permutations(winners, 2)
-            if (one := self.reading(name, other, context)) and one.lean > 0
+            if self._leans_higher(name, other, context)
         }
         return Standing(
             context, winners, self.equal(winners, context), frozenset(here), winners - behind
@@ -72,8 +88,9 @@ class Field:
 
     def equal(self, names: Iterable[str], context: int) -> bool:
         """Whether no two of these differ beyond the tie at a length; False for a single one."""
-        found = [self.reading(a, b, context) for a, b in combinations(sorted(names), 2)]
-        return bool(found) and all(one is not None and one.equal for one in found)
+        pairs = list(combinations(sorted(names), 2))
+        found = (self._one(a, b, context)[0] for a, b in pairs)
+        return bool(pairs) and all(one is not None and one.equal for one in found)
 
     @cached_property
     def lengths(self) -> list[int]:

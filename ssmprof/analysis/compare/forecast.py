@@ -29,7 +29,7 @@ class Forecast:
 
     def __init__(self, outcomes: Iterable[Outcome]) -> None:
         found = contenders(outcomes)
-        self._medians = {name: one.medians() for name, one in found.items()}
+        self._medians = {name: one.medians for name, one in found.items()}
         self._known = found
 
     def time_s(self, name: str, context: int) -> float | None:

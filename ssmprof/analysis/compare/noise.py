@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ class Noise:
              Square(max(self.residual.value * rest * noisier, sampled), self.residual.df))
         )  # fmt: skip
 
-    @property
+    @cached_property
     def typical(self) -> Square:
         """Variance of one replicate at a typical length."""
         return total((self.level, self.slope, self.residual))
@@ -130,28 +131,71 @@ def noise_of(logs: Logs, turns: bool) -> Noise | None:
     )
 
 
-def pooled(mine: Noise, others: Sequence[tuple[Noise, float]]) -> Noise:
-    """The shape of `mine` with mean squares pooled over `others`, weighted by their information.
+class Pool:
+    """Noises that are alike, with their weights; their mean squares are summed once.
 
     A weight below 1 is for pairs that share contenders, whose noise is not independent.
     """
 
-    def pool(part: str) -> Square:
-        squares = [(getattr(one, part), weight) for one, weight in others]
+    def __init__(self, members: Sequence[tuple[Noise, float]]) -> None:
+        self._members = members
+        known = [one.typical for one, _ in members]
+        self._df = partials([one.df for one in known])
+        self._squares = partials([one.value * one.df for one in known])
+
+    def pooled(self, mine: Noise) -> Noise:
+        """The shape of `mine` with mean squares pooled over all, weighted by their information."""
+        return Noise(
+            level=self._level,
+            slope=self._slope if mine.slope.df else Square(0.0, 0.0),
+            residual=self._residual,
+            centre=mine.centre,
+            spread=mine.spread,
+            lengths=mine.lengths,
+        )
+
+    @cached_property
+    def shape(self) -> Noise | None:
+        """The noise that was seen at most lengths."""
+        return max((one for one, _ in self._members), key=lambda one: one.lengths, default=None)
+
+    def typical_without(self, mine: Noise, weight: float) -> Square | None:
+        """Mean typical variance of all but one member; None where it is the only one."""
+        if len(self._members) < 2:
+            return None
+        one = mine.typical
+        df = math.fsum([*self._df, -one.df])
+        if df <= 0:
+            return Square(0.0, 0.0)
+        return Square(math.fsum([*self._squares, -(one.value * one.df)]) / df, df * weight)
+
+    @cached_property
+    def _level(self) -> Square:
+        return self._of([(one.level, weight) for one, weight in self._members])
+
+    @cached_property
+    def _slope(self) -> Square:
+        return self._of([(one.slope, weight) for one, weight in self._members])
+
+    @cached_property
+    def _residual(self) -> Square:
+        return self._of([(one.residual, weight) for one, weight in self._members])
+
+    @staticmethod
+    def _of(squares: Sequence[tuple[Square, float]]) -> Square:
         df = math.fsum(square.df * weight for square, weight in squares)
         if df <= 0:
             return Square(0.0, 0.0)
         value = math.fsum(square.value * square.df * weight for square, weight in squares) / df
         return Square(value, df)
 
-    return Noise(
-        level=pool("level"),
-        slope=pool("slope") if mine.slope.df else Square(0.0, 0.0),
-        residual=pool("residual"),
-        centre=mine.centre,
-        spread=mine.spread,
-        lengths=mine.lengths,
-    )
+
+def partials(values: Sequence[float]) -> list[float]:
+    """A few numbers with exactly the same sum: one value is taken off again without a rounding."""
+    found: list[float] = []
+    while rest := math.fsum([*values, *(-one for one in found)]):
+        found.append(rest)
+    return found
 
 
 def alike(squares: Sequence[Square]) -> bool:

@@ -14,7 +14,7 @@ from itertools import combinations
 from ssmprof import limits
 from ssmprof.analysis.compare.curve import Contender, Ratio, log_ratios
 from ssmprof.analysis.compare.modes import ONE_MODE, Modes, modes, within_modes
-from ssmprof.analysis.compare.noise import Noise, Square, alike, noise_of, pooled
+from ssmprof.analysis.compare.noise import Noise, Pool, Square, alike, noise_of
 from ssmprof.analysis.compare.sign import Reading, exact, readings
 
 Key = tuple[str, str]
@@ -58,10 +58,11 @@ def read(
     for turns in (False, True):
         facets = [_Facet(group, turns) for group in groups]
         shared = alike([one.typical for one in facets if one.typical.df > 0])
+        every = Pool([one for facet in facets for one in facet.members]) if shared else None
         for facet in facets:
-            others = facets if shared else [facet]
+            pool = every or Pool(facet.members)
             for key, one in facet.group.items():
-                one.noises[turns] = facet.noise(key, others)
+                one.noises[turns] = facet.noise(key, pool)
     for group in groups:
         for one in group.values():
             found = readings(one.logs, one.noises, one.ways, tie, floor, assumed)
@@ -88,22 +89,24 @@ class _Facet:
         self.weight = 1.0 if turns else min(1.0, (len(names) - 1) / pairs)
         self.typical = _typical(list(self.known.values()), self.weight)
 
-    def noise(self, key: Key, facets: Sequence[_Facet]) -> Noise | None:
-        """The pair's noise, pooled with what is alike; its shape is its own where it has one."""
-        rest = [
-            (noise, facet.weight)
-            for facet in facets
-            for other, noise in facet.known.items()
-            if facet is not self or other != key
-        ]
+    @property
+    def members(self) -> list[tuple[Noise, float]]:
+        """Its noises and what each weighs in a pool."""
+        return [(one, self.weight) for one in self.known.values()]
+
+    def noise(self, key: Key, pool: Pool) -> Noise | None:
+        """The pair's noise, pooled with what is alike; its shape is its own where it has one.
+
+        `pool` holds the members of this facet, and maybe others.
+        """
         mine = self.known.get(key)
         if mine is None:
-            shape = max((noise for noise, _ in rest), key=lambda one: one.lengths, default=None)
-            return None if shape is None else pooled(_around(shape, self.group[key]), rest)
-        theirs = _typical([noise for noise, _ in rest], self.weight)
-        if not rest or not alike([mine.typical, theirs]):
+            shape = pool.shape
+            return None if shape is None else pool.pooled(_around(shape, self.group[key]))
+        theirs = pool.typical_without(mine, self.weight)
+        if theirs is None or not alike([mine.typical, theirs]):
             return mine
-        return pooled(mine, [(mine, self.weight), *rest])
+        return pool.pooled(mine)
 
 
 def _typical(noises: Sequence[Noise], weight: float) -> Square:

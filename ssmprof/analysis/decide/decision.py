@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 from ssmprof.analysis.compare.build import Group, process_noise, read_groups
-from ssmprof.analysis.compare.clocks import differ, in_cycles
+from ssmprof.analysis.compare.clocks import cycles, differ
 from ssmprof.analysis.compare.conditions import by_conditions
 from ssmprof.analysis.compare.curve import Contender, Ratio, between
 from ssmprof.analysis.compare.estimate import estimate
@@ -27,7 +27,7 @@ from ssmprof.analysis.compare.sign import Reading, readings
 from ssmprof.analysis.explain.memory import points as memory_points
 from ssmprof.analysis.findings import Estimate
 from ssmprof.errors import ConfigError
-from ssmprof.records import Conditions, Outcome, Run, median
+from ssmprof.records import Conditions, Run, median
 from ssmprof.units import format_bytes, format_context, format_ratio, format_time
 
 
@@ -226,7 +226,7 @@ def _out(
     one: Contender, weights: Mapping[int, float], peaks: Mapping[int, int], limits: Limits
 ) -> str | None:
     """Why a contender is out: the first limit it breaks."""
-    medians = one.medians()
+    medians = one.medians
     for context in sorted(weights):
         time_s = between(medians, context)
         if time_s is None:
@@ -256,14 +256,13 @@ def _best(asked: _Mix, names: Sequence[str]) -> tuple[str, ...]:
 
 def _clocks(asked: _Mix, names: Sequence[str], run: Run) -> str | None:
     """Whom the best in seconds does not beat in SM cycles, or beats there alone; both figures."""
-    outcomes: list[Outcome] = in_cycles(asked.group.outcomes)
-    groups = {asked.group.conditions: outcomes}
-    group = read_groups(groups, run.environments, asked.tie)[0]
-    cycles = _Mix(asked.weights, group, asked.tie, asked.floor)
+    groups = {asked.group.conditions: list(asked.group.outcomes)}
+    group = read_groups(groups, run.environments, asked.tie, take=cycles)[0]
+    clocked = _Mix(asked.weights, group, asked.tie, asked.floor)
     for other in names[1:]:
         if names[0] not in group.known or other not in group.known:
             continue
-        seconds, counted = (one.reading(names[0], other) for one in (asked, cycles))
+        seconds, counted = (one.reading(names[0], other) for one in (asked, clocked))
         if seconds is None or counted is None or seconds.replicates != counted.replicates:
             continue
         if differ(seconds, counted, asked.tie):

@@ -48,7 +48,7 @@ def longer(run: Run, contexts: Iterable[int]) -> list[Projection]:
     found: list[Projection] = []
     for conditions, outcomes in by_conditions(run.outcomes, run.environments).items():
         for block, one in contenders(outcomes).items():
-            values = one.medians()
+            values = one.medians
             if not values:
                 continue
             beyond = [context for context in wanted if context > max(values)]
@@ -201,7 +201,7 @@ def _by_conditions(run: Run) -> dict[Conditions, tuple[Conditions, dict[str, dic
     return {
         structs.replace(conditions, device=""): (
             conditions,
-            {block: one.medians() for block, one in contenders(outcomes).items()},
+            {block: one.medians for block, one in contenders(outcomes).items()},
         )
         for conditions, outcomes in by_conditions(run.outcomes, run.environments).items()
     }

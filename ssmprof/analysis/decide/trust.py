@@ -7,8 +7,10 @@ found once per set of conditions, and the same for page, terminal and JSON.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from ssmprof import limits
@@ -120,14 +122,26 @@ class Evidence:
     run: Run
     conditions: Conditions
     outcomes: Sequence[Outcome]
-    pairs: Sequence[Pair]
 
-    @property
+    @cached_property
     def measured(self) -> list[Measurement]:
         """Points that were measured."""
         return [one for one in self.outcomes if isinstance(one, Measurement)]
 
-    @property
+    @cached_property
+    def tagged(self) -> Counter[NoteKind]:
+        """How many of them carry a tag of a kind."""
+        found: Counter[NoteKind] = Counter()
+        for one in self.measured:
+            found.update({note.kind for note in one.notes})
+        return found
+
+    @cached_property
+    def limits(self) -> list[Limit]:
+        """What they say by themselves, the same for every metric."""
+        return [limit for find in _OF_OUTCOMES for limit in find(self)]
+
+    @cached_property
     def machines(self) -> list[Environment]:
         """The machines the outcomes belong to, each once."""
         names = dict.fromkeys(one.environment for one in self.outcomes)
@@ -135,9 +149,9 @@ class Evidence:
         return [found[name] for name in names if name in found]
 
 
-def limits_of(evidence: Evidence) -> tuple[Grade, tuple[Limit, ...]]:
-    """The grade and every fact behind it, the most limiting first."""
-    found = [limit for find in _FINDERS for limit in find(evidence)]
+def limits_of(evidence: Evidence, pairs: Sequence[Pair]) -> tuple[Grade, tuple[Limit, ...]]:
+    """The grade of one metric and every fact behind it, the most limiting first."""
+    found = [*evidence.limits, *_modes(pairs), *_clocks(evidence, pairs)]
     order = list(RULES)
     found.sort(key=lambda one: (-ord(one.grade), order.index(one.kind)))
     return found[0].grade if found else "A", tuple(found)
@@ -182,8 +196,8 @@ def _examination(evidence: Evidence) -> Iterable[Limit]:
 
 
 def _throttled(evidence: Evidence) -> Iterable[Limit]:
-    mine = [one for one in evidence.measured if _has(one, "throttled")]
-    if mine:
+    if evidence.tagged["throttled"]:
+        mine = [one for one in evidence.measured if _has(one, "throttled")]
         share = len(mine) / len(evidence.measured)
         low = min((value for one in mine if (value := _value(one, "throttled"))), default=None)
         clock = f", down to {low:.0%} of the highest clock" if low is not None else ""
@@ -197,13 +211,15 @@ def _processes(evidence: Evidence) -> Iterable[Limit]:
     processes = len({one.round for one in measured})
     if measured and processes < limits.LEAST_PROCESSES and evidence.run.origin == "measured":
         yield _limit("few-processes", f"Only {_many(processes, 'process')} measured each point.")
-    noisy = sum(_has(one, "noisy") for one in measured)
-    if noisy:
+    if noisy := evidence.tagged["noisy"]:
         share = noisy / len(measured)
         grade: Grade = "C" if share > limits.NOISY_POINTS else "B"
         text = f"{share:.0%} of the points stayed above their noise limit."
         yield _limit("noisy", text, noisy, grade)
-    for pair in evidence.pairs:
+
+
+def _modes(pairs: Sequence[Pair]) -> Iterable[Limit]:
+    for pair in pairs:
         if len(pair.modes) > 1:
             sizes = " and ".join(str(len(mode)) for mode in pair.modes)
             text = f"{pair.block} against {pair.other} ran in two modes ({sizes} processes)."
@@ -223,10 +239,10 @@ def _providers(evidence: Evidence) -> Iterable[Limit]:
         yield _limit("providers-disagree", text, sum(len(one.disagreed) for one in mine))
 
 
-def _clocks(evidence: Evidence) -> Iterable[Limit]:
+def _clocks(evidence: Evidence, pairs: Sequence[Pair]) -> Iterable[Limit]:
     if evidence.run.origin != "measured":
         return
-    checked = [pair for pair in evidence.pairs if pair.clocks is not None]
+    checked = [pair for pair in pairs if pair.clocks is not None]
     for verdict, kind, what in (
         ("depends-on-clocks", "depends-on-clocks", "depends on clocks"),
         ("unknown", "clocks-unknown", "stands in seconds alone"),
@@ -239,11 +255,9 @@ def _clocks(evidence: Evidence) -> Iterable[Limit]:
 
 
 def _tags(evidence: Evidence) -> Iterable[Limit]:
-    measured = evidence.measured
     for kind, (limit, what) in _TAGGED.items():
-        count = sum(_has(one, kind) for one in measured)
-        if count:
-            text = f"{_many(count, 'point')} of {len(measured)} {what}."
+        if count := evidence.tagged[kind]:
+            text = f"{_many(count, 'point')} of {len(evidence.measured)} {what}."
             yield _limit(limit, text, count)
 
 
@@ -260,19 +274,19 @@ def _closure(evidence: Evidence) -> Iterable[Limit]:
 def _failures(evidence: Evidence) -> Iterable[Limit]:
     reasons: tuple[FailureReason, ...] = ("crash", "timeout", "unsupported")
     words = {"crash": "crashed", "timeout": "ran out of time", "unsupported": "are not supported"}
-    measured = {one.point.key for one in evidence.measured}
+    measured = {one.point for one in evidence.measured}
     for reason in reasons:
-        keys = {
-            one.point.key
+        points = {
+            one.point
             for one in evidence.outcomes
-            if isinstance(one, Failure) and one.reason == reason and one.point.key not in measured
+            if isinstance(one, Failure) and one.reason == reason and one.point not in measured
         }
-        if keys:
-            yield _limit(reason, f"{_many(len(keys), 'point')} {words[reason]}.", len(keys))  # type: ignore[arg-type]
+        if points:
+            yield _limit(reason, f"{_many(len(points), 'point')} {words[reason]}.", len(points))  # type: ignore[arg-type]
 
 
-_FINDERS: tuple[Callable[[Evidence], Iterable[Limit]], ...] = (
-    _origin, _examination, _throttled, _processes, _providers, _clocks, _tags, _closure, _failures,
+_OF_OUTCOMES: tuple[Callable[[Evidence], Iterable[Limit]], ...] = (
+    _origin, _examination, _throttled, _processes, _providers, _tags, _closure, _failures,
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ family and all the rest of the call: the same signs, zones and certainty.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ssmprof.analysis.compare.curve import Contender, Ratio
@@ -23,10 +23,11 @@ from ssmprof.analysis.compare.zone import Standing, changes
 from ssmprof.analysis.explain.pairing import Cell, cells
 from ssmprof.analysis.findings import Denominator, Dominance, DominanceKind, Share
 from ssmprof.limits import HALF
-from ssmprof.records import Attribution, Conditions, KernelTime, Measurement, Outcome, median
+from ssmprof.records import Attribution, Conditions, KernelTime, Measurement, Outcome, Point, median
 
 # Families whose majority is the question of this project, stated also where it is never reached.
 ASKED = ("scan", "attention")
+DENOMINATORS: tuple[Denominator, ...] = ("device", "graph-wall", "eager-wall")
 CUSTOM = "custom"  # all kernels that torch does not bring, of a block with a scan
 GAP = "launch-gap"
 _OF_TORCH = ("torch", "sdpa", "reference", "cudnn")
@@ -60,14 +61,20 @@ def is_custom(kernel: KernelTime) -> bool:
     return kernel.family in _OWN_FAMILIES
 
 
-def measured(outcomes: Sequence[Outcome], conditions_of: Mapping[str, Conditions]) -> list[Shares]:
-    """Shares of every family and process; `conditions_of` maps a point's key to its conditions."""
+def measured(
+    outcomes: Sequence[Outcome],
+    conditions_of: Mapping[Point, Conditions],
+    wanted: Collection[Denominator] = DENOMINATORS,
+) -> list[Shares]:
+    """Shares of every family and process, of the times that are wanted."""
     found: list[Shares] = []
     for cell in cells(outcomes, conditions_of):
         tables: dict[Denominator, dict[int, dict[str, float]]] = {}
         walls: dict[Denominator, list[float]] = {}
         for replicate in cell.rounds:
             for of, times, whole in _denominators(cell, replicate):
+                if of not in wanted:
+                    continue
                 shares = {family: time / whole for family, time in times.items()}
                 tables.setdefault(of, {})[replicate] = shares
                 walls.setdefault(of, []).append(whole)
@@ -185,13 +192,17 @@ def _denominators(
     source = next((one for one in (graph, eager) if one and one.attribution), None)
     if source is None or source.attribution is None:
         return
-    times = family_times(source.attribution)
+    times: dict[str, float] = {}
+    custom_s: list[float] = []
+    for kernel in source.attribution.kernels:
+        time_s = median(kernel.times_s)
+        times[kernel.family] = times.get(kernel.family, 0.0) + time_s
+        if is_custom(kernel):
+            custom_s.append(time_s)
     device = math.fsum(times.values())
     if device <= 0:
         return
-    custom = math.fsum(
-        median(kernel.times_s) for kernel in source.attribution.kernels if is_custom(kernel)
-    )
+    custom = math.fsum(custom_s)
     known = {**times, CUSTOM: custom}
     yield "device", known, device
     walls: tuple[tuple[Denominator, Measurement | None], ...] = (

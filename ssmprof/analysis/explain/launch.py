@@ -13,10 +13,12 @@ from ssmprof.analysis.explain.dominance import family_times
 from ssmprof.analysis.explain.pairing import Cell, cells
 from ssmprof.analysis.findings import Launch
 from ssmprof.limits import LAUNCH_BOUND, MIXED
-from ssmprof.records import Conditions, Measurement, Outcome, median
+from ssmprof.records import Conditions, Measurement, Outcome, Point, median
 
 
-def launches(outcomes: Sequence[Outcome], conditions_of: Mapping[str, Conditions]) -> list[Launch]:
+def launches(
+    outcomes: Sequence[Outcome], conditions_of: Mapping[Point, Conditions]
+) -> list[Launch]:
     """A verdict for every point timed eagerly on a device whose own time is known apart."""
     found = [_launch(cell) for cell in cells(outcomes, conditions_of)]
     return [launch for launch in found if launch is not None]

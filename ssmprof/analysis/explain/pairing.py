@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import msgspec
+from msgspec.structs import replace
 
-from ssmprof.records import Conditions, Measurement, Outcome
+from ssmprof.records import Conditions, Measurement, Outcome, Point
 
 
 @dataclass
@@ -27,17 +27,20 @@ class Cell:
         return sorted(self.graph.keys() | self.eager.keys())
 
 
-def cells(outcomes: Iterable[Outcome], conditions_of: Mapping[str, Conditions]) -> list[Cell]:
+def cells(outcomes: Iterable[Outcome], conditions_of: Mapping[Point, Conditions]) -> list[Cell]:
     """Measurements paired by everything but execution, in order of block and context."""
     found: dict[tuple[Conditions, str, int], Cell] = {}
+    graphs: dict[Conditions, Conditions] = {}
     for outcome in outcomes:
         if not isinstance(outcome, Measurement):
             continue
-        conditions, point = conditions_of[outcome.point.key], outcome.point
-        common = msgspec.structs.replace(conditions, execution="graph")
-        cell = found.setdefault(
-            (common, point.block, point.context), Cell(block=point.block, context=point.context)
-        )
+        point = outcome.point
+        conditions = conditions_of[point]
+        common = graphs.get(conditions)
+        if common is None:
+            common = graphs[conditions] = replace(conditions, execution="graph")
+        key = (common, point.block, point.context)
+        cell = found.get(key) or found.setdefault(key, Cell(block=key[1], context=key[2]))
         if point.execution == "graph":
             cell.graph_conditions, cell.graph[outcome.round] = conditions, outcome
         else:
