@@ -58,10 +58,14 @@ def refine(
 
 
 def between(low: int, high: int) -> int:
-    """The geometric mean of two contexts, rounded to 1/64 of its size so that it reads well."""
+    """The geometric mean of two contexts, rounded to 1/64 of its size so that it reads well.
+
+    Between contexts that lie closer than that it is rounded to a whole token.
+    """
     middle = math.sqrt(low * high)
     grain = max(1, 2 ** (math.floor(math.log2(middle)) - 6))
-    return round(middle / grain) * grain
+    rounded = round(middle / grain) * grain
+    return rounded if low <= rounded <= high else round(middle)
 
 
 def _gaps(answer: Answer) -> Iterable[tuple[int, int]]:

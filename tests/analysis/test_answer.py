@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from make import dies_above, measured, measurement, power_law, scenario
 from make import run as make_run
@@ -200,6 +200,7 @@ def test_refinement_spends_no_more_than_it_may():
 
 
 @given(st.integers(1, 2**20), st.integers(1, 2**20))
+@example(516_097, 516_099)
 def test_a_middle_lies_between(a: int, b: int):
     low, high = sorted((a, b))
     assert low <= between(low, high) <= high or high - low < 2
