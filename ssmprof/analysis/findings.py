@@ -81,7 +81,7 @@ class Dominance(Finding, frozen=True, kw_only=True):
 
 
 class Launch(Finding, frozen=True, kw_only=True):
-    """Whether the device waits for the host (measurement.md, section 7).
+    """Whether the device waits for the host.
 
     `gap` = 1 - graph/eager (device/eager where no graph exists), `busy` = kernels/eager.
     """

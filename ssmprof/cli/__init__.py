@@ -34,8 +34,8 @@ from ssmprof.errors import (
 )
 from ssmprof.harmless import terminal
 
-# What --exit-zero does not turn into 0: nothing came out of it.
-_KEPT_CODES = (EXIT_USAGE, EXIT_NO_DEVICE, EXIT_INTERNAL, EXIT_NOT_KEPT)
+# What --exit-zero does not turn into 0: nothing came out of it, or not all of it.
+_KEPT_CODES = (EXIT_USAGE, EXIT_NO_DEVICE, EXIT_INTERNAL, EXIT_NOT_KEPT, EXIT_INTERRUPTED)
 
 # Group -> command -> module in this package; the order is that of the help page.
 COMMANDS: dict[str, dict[str, str]] = {
@@ -136,7 +136,7 @@ class LazyGroup(click.Group):
 )
 @click.option("--config", metavar="FILE", help="Settings file instead of ./ssmprof.toml.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option("--exit-zero", is_flag=True, help="Exit 0 for every outcome but 2, 3, 70 and 74.")
+@click.option("--exit-zero", is_flag=True, help="Exit 0 for all outcomes but 2, 3, 70, 74 and 130.")
 @click.version_option(None, "--version", package_name="ssmprof", message="ssmprof %(version)s")
 @click.pass_context
 def cli(

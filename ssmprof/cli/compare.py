@@ -72,7 +72,7 @@ def command(
     floor = f" (A/A noise floor {found.noise_floor:.1%})" if found.noise_floor is not None else ""
     say(f"{len(found.changes)} points: {counts}{floor}")
     said = [verdicts_of(run, analyze(run)) for run in runs]
-    for key in said[0].keys() & said[1].keys():
+    for key in (key for key in said[0] if key in said[1]):
         was, now = (one[key].sentence for one in said)
         if key[1] == metric and was != now:
             say(f"{key[0].label()}: was: {was} Is now: {now}")

@@ -17,7 +17,7 @@ TOPICS: dict[str, str] = {
  70   internal error, a bug of ssmprof (--debug shows where)
  74   a result could not be kept: disk full or failing, run folder changed by something else
 130   interrupted (Ctrl-C, SIGTERM, SIGHUP), data saved
---exit-zero turns all but 2, 3, 70 and 74 into 0.""",
+--exit-zero turns all but 2, 3, 70, 74 and 130 into 0.""",
     "environment": """\
 Every option has a variable SSMPROF_<COMMAND>_<OPTION>, such as SSMPROF_SWEEP_MIN_TRUST=B.
 Precedence: flag, environment, ./ssmprof.toml or [tool.ssmprof] of ./pyproject.toml, the user's
@@ -25,8 +25,9 @@ own ssmprof.toml, the default. A file has a table per command: [sweep], then min
 ssmprof config show lists what is in force and where it comes from.
 NO_COLOR turns colour off. SSMPROF_CHROMIUM names the browser that the tests use.""",
     "formats": """\
-A run folder holds run.json (scenario), environments/, outcomes.jsonl (one Measurement or Failure
-per line), telemetry.jsonl: append-only, one sync per point, resumable, diffable.
+A run folder holds run.json (scenario), environments/, decisions.json (who runs which op),
+outcomes.jsonl (one Measurement or Failure per line) and telemetry.jsonl. Lines are only appended,
+with one sync per point: a run can be resumed and compared.
 An outcome line begins with "crc", the CRC-32 of the same line without that field, in hex.
 ssmprof schema RECORD prints the JSON Schema of each record. Times are seconds, sizes bytes,
 energies joules; the unit is in the name. Tables also come as --json, --jsonl, --csv and --md.""",

@@ -20,7 +20,7 @@ from ssmprof.records import Sampling
 _FEWEST_FOR_ERROR = 6
 # Taken however long they last.
 _FEWEST = 4
-# Two-sided 95 % points of Student's t by degrees of freedom.
+# Two-sided 95 % points of Student's t by degrees of freedom: a worker starts without SciPy.
 _T95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
     2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,

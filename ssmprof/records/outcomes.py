@@ -99,7 +99,7 @@ class Attribution(Record, frozen=True, kw_only=True):
 
 
 class Memory(Record, frozen=True, kw_only=True):
-    """Memory of one call, by owner (measurement.md, section 5). Bytes.
+    """Memory of one call, by owner. Bytes.
 
     `allocator_peak_bytes` is the deployment number: the peak of live tensors. `activation` is what
     the peak holds beyond weights, cache, states and logits. `fresh` says that the worker had run
@@ -157,7 +157,7 @@ class Host(Record, frozen=True, kw_only=True):
 
 
 class Cost(Record, frozen=True, kw_only=True):
-    """Work of one call by arithmetic: algorithmic minima (measurement.md, section 8)."""
+    """Work of one call by arithmetic: algorithmic minima."""
 
     flops: float
     read_bytes: float

@@ -16,7 +16,7 @@ BEST: dict[Metric, str] = {
 _BETWEEN: dict[Why, str] = {
     "slow": "between them they differ by less than {tie}",
     "budget": "where between was not measured",
-    "noisy": "between them noise hides who is faster",
+    "noisy": "between them noise hides who is {best}",
     "jagged": "between them they take turns",
     "provider": "between them an implementation changes",
 }
@@ -36,15 +36,14 @@ def several(
         after = _between_segments(segments, zones, index)
         unit = " tokens" if not parts else ""
         if len(segment.winners) > 1 and not segment.equal:
-            where = (
-                f"below {format_context(segments[1].low_tokens)}"
-                if index == 0
-                else f"from {format_context(segment.low_tokens)} on"
-            )
+            if index == 0 and not _is_point(segment):
+                where = f"below {format_context(segments[1].low_tokens)}"
+            else:
+                where = _on(segment)
             tail += f"; {where} noise hides who is {BEST[view.answer.metric]}"
             continue
         if segment.equal and index == len(segments) - 1:
-            tail += f"; from {format_context(segment.low_tokens)} on {_equal(view, segment)}"
+            tail += f"; {_on(segment)} {_equal(view, segment)}"
             continue
         if index == 0:
             parts.append(f"{who} {_until(segment, after)}{unit}")
@@ -90,17 +89,35 @@ def _edge(zone: Crossing | None, measured: int, side: int) -> str:
     return format_context((zone.low_tokens, zone.high_tokens)[side] or measured)
 
 
+def _is_point(segment: Segment) -> bool:
+    """Whether it is one length: nothing shorter, or nothing longer, was measured."""
+    return segment.low_tokens == segment.high_tokens
+
+
+def _on(segment: Segment) -> str:
+    """Where a last segment lies: from a length on, or at the only one."""
+    at = format_context(segment.low_tokens)
+    return f"at {at}" if _is_point(segment) else f"from {at} on"
+
+
 def _until(segment: Segment, zone: Crossing | None) -> str:
     """How a first segment ends: below a crossing, up to a measured length, at its only one."""
+    certain = zone is None or zone.context_tokens is None
+    if certain and (_is_point(segment) or (zone and zone.low_tokens == segment.low_tokens)):
+        return f"at {format_context(segment.low_tokens)}"
     if zone is not None and zone.kind == "zone":
         return f"below {_edge(zone, segment.high_tokens, 0)}"
-    only = segment.low_tokens == segment.high_tokens
-    return f"{'at' if only else 'up to'} {format_context(segment.high_tokens)}"
+    return f"up to {format_context(segment.high_tokens)}"
 
 
 def _from(segment: Segment, zone: Crossing | None) -> str:
+    """How a last segment begins: above a crossing, from a measured length on, at its only one."""
     if zone is not None and zone.kind == "zone":
-        return "above" if zone.context_tokens is not None else f"above {_edge(zone, 0, 1)}"
+        if zone.context_tokens is not None:
+            return "above"
+        if zone.high_tokens == segment.high_tokens:
+            return f"at {format_context(segment.high_tokens)}"
+        return f"above {_edge(zone, 0, 1)}"
     return f"from {format_context(segment.low_tokens)}"
 
 
@@ -110,4 +127,5 @@ def _equal(view: View, segment: Segment) -> str:
 
 def _why(view: View, zone: Crossing) -> str:
     text = _BETWEEN.get(zone.why)
-    return f"; {text.format(tie=f'{view.answer.tie:.0%}')}" if text else ""
+    tie, best = f"{view.answer.tie:.0%}", BEST[view.answer.metric]
+    return f"; {text.format(tie=tie, best=best)}" if text else ""

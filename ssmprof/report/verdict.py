@@ -7,6 +7,7 @@ give, and says why a zone is wide.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -94,11 +95,9 @@ def dominance(found: Iterable[Dominance], names: Names) -> str:
     return f"Scan kernels own half of the device time: {'; '.join(texts)}." if texts else ""
 
 
-def resolving(one: Crossing) -> str | None:
-    """What deciding a zone would cost, where that would help."""
-    if one.cost_to_resolve_s is None:
-        return None
-    return f"about {format_duration(max(1.0, one.cost_to_resolve_s))} more would decide it"
+def resolving(cost_s: float) -> str:
+    """What deciding the zones that are open would cost."""
+    return f"about {format_duration(max(1.0, cost_s))} more would decide it"
 
 
 def _owns(one: Dominance, names: Names) -> str:
@@ -270,8 +269,8 @@ def _notes(view: View) -> list[str]:
         if one.kind == "capacity":
             gone = view.names[one.before].phrase
             notes.append(f"{gone} does not fit above {format_context(one.low_tokens or 0)}")
-        if more := resolving(one):
-            notes.append(more)
+    if cost_s := math.fsum(one.cost_to_resolve_s or 0.0 for one in answer.crossings):
+        notes.append(resolving(cost_s))
     load = answer.sustained
     if load is not None and not load.agrees:
         zone = format_zone(load.low_tokens, load.high_tokens)

@@ -285,6 +285,18 @@ def test_a_machine_that_was_never_examined_carries_no_verdict():
     assert answer.withheld.kind == "never-examined"
 
 
+def test_what_an_examination_found_is_said_once_for_all_environments_of_a_machine():
+    found = Calibration(repeat_noise=0.03, checks=(Check(name="clocks", level="warn", text="x"),))
+    machines = [environment(calibration=found, git=commit) for commit in ("a", "b", "c")]
+    outcomes = [
+        measurement(round=turn, environment=one.fingerprint) for turn, one in enumerate(machines)
+    ]
+    known = {one.fingerprint: one for one in machines}
+    (answer,) = analyze(run(*outcomes, environments=known)).latencies
+    kinds = [one.kind for one in answer.limits]
+    assert kinds.count("process-noise") == kinds.count("examination-warning") == 1
+
+
 def test_published_numbers_are_graded_as_such_and_not_withheld():
     (answer,) = analyze(run(*rounds(), origin="published")).latencies
     assert (answer.grade, answer.withheld) == ("C", None)

@@ -92,8 +92,8 @@ def test_until_decided_needs_a_run(tmp_path: Path):
 
 
 def test_a_budget_too_small_for_a_pilot_says_so(tmp_path: Path):
-    tight = DECIDE.replace("rounds = 2", "rounds = 2\nsweep_s = 0.2")
-    sweep = Sweep(tmp_path, nap_s=0.1, scenario=tight)
+    tight = DECIDE.replace("rounds = 2", "rounds = 2\nsweep_s = 1e-3")  # before the first outcome
+    sweep = Sweep(tmp_path, scenario=tight)
     _, said = sweep.start().communicate(timeout=60)
     assert "time budget used up: it is too small for the pilot" in said
     assert "of 3 lengths are missing" in said

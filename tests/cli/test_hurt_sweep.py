@@ -191,6 +191,15 @@ def test_a_bug_is_told_apart_from_a_finding_in_one_line(tmp_path: Path, options:
     assert line.endswith("--debug shows where")
 
 
+def test_exit_zero_makes_no_success_of_an_interruption(tmp_path: Path):
+    """Else the next step of a script would take what was interrupted for whole."""
+    killed = BUG.replace('raise ZeroDivisionError("nine\\nlives")', "os.kill(os.getpid(), 15)")
+    command = [sys.executable, "-c", f"import os{killed}", "--exit-zero", "models"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == EXIT_INTERRUPTED
+    assert done.stderr.strip() == "interrupted"
+
+
 def test_debug_shows_where_a_bug_is(tmp_path: Path):
     command = [sys.executable, "-c", BUG, "--debug", "models"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

@@ -27,6 +27,7 @@ from ssmprof import limits
 from ssmprof.planning.strategies import STRATEGIES, decide, expected
 from ssmprof.planning.strategies.decide import next_step
 from ssmprof.records import Failure, Job, Measurement, Visit
+from ssmprof.spec import Scenario
 
 CROSSING = planted.pair(planted.smooth(5000, 0.4))
 
@@ -240,7 +241,8 @@ def test_a_clock_that_drops_by_a_third_in_a_zoom_moves_no_zone(at: float) -> Non
     assert low <= 5000 <= high <= low * 1.1
 
 
-def test_a_budget_too_small_for_a_pilot_ends_within_it_and_is_told() -> None:
+def swept_by_the_second(asked: Scenario) -> tuple[str, MemoryJournal]:
+    """A sweep in which every outcome takes a second."""
     now = 0.0
 
     def clocked(todo: Any) -> Any:
@@ -249,8 +251,12 @@ def test_a_budget_too_small_for_a_pilot_ends_within_it_and_is_told() -> None:
             now += 1.0
             yield outcome
 
+    return swept(asked, clocked, clock=lambda: now)
+
+
+def test_a_budget_too_small_for_a_pilot_ends_within_it_and_is_told() -> None:
     asked = scenario(A, B, budget=structs.replace(make.QUICK, sweep_s=4.5))
-    end, journal = swept(asked, clocked, clock=lambda: now)
+    end, journal = swept_by_the_second(asked)
     assert end == "out-of-time"
     assert decide.pilot_left(asked, journal.outcomes) == (5, 7)
     _, journal = swept(scenario(A, B), Virtual(CROSSING), journal)
@@ -259,16 +265,8 @@ def test_a_budget_too_small_for_a_pilot_ends_within_it_and_is_told() -> None:
 
 
 def test_what_a_spent_budget_leaves_open_says_what_it_would_cost() -> None:
-    now = 0.0
-
-    def clocked(todo: Any) -> Any:
-        nonlocal now
-        for outcome in Virtual(CROSSING)(todo):
-            now += 1.0
-            yield outcome
-
     asked = scenario(A, B, budget=structs.replace(make.QUICK, sweep_s=20.0))
-    end, journal = swept(asked, clocked, clock=lambda: now)
+    end, journal = swept_by_the_second(asked)
     assert end == "out-of-time"
     open_ones = [one for one in answer_of(journal).crossings if one.context_tokens is None]
     assert open_ones

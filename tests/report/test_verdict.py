@@ -14,9 +14,12 @@ from msgspec.structs import replace
 from ssmprof.analysis import analyze
 from ssmprof.analysis.compare.answer import Answer
 from ssmprof.records import Calibration, Energy, Outcome, Run
+from ssmprof.report.lines import view
+from ssmprof.report.names import name_contenders
 from ssmprof.report.rows import crossings
-from ssmprof.report.verdict import MOST_CHARACTERS, Verdict
+from ssmprof.report.verdict import MOST_CHARACTERS, Verdict, verdict
 from ssmprof.report.verdicts import verdicts_of
+from ssmprof.units import format_duration
 
 OCTAVES = tuple(2**power for power in range(9, 18))
 FINE = tuple(round(2 ** (power / 4)) for power in range(36, 69))
@@ -64,10 +67,31 @@ def test_a_wide_zone_is_said_with_both_ends_and_why_it_is_wide() -> None:
     )
 
 
+def test_no_range_is_named_beyond_the_lengths_measured() -> None:
+    """A certain length at an end of what was measured says nothing of what lies beyond it."""
+    laws = {"attention": (1.0, 2.0), "mamba2": (9000.0, 1.0)}
+    assert say((8192, 16384), **laws) == (
+        "Use the transformer at 8K tokens and Mamba-2 at 16K; where between was not measured."
+    )
+    assert say((4096, 8192, 16384), **laws).startswith("Use the transformer below 8K tokens and ")
+    assert "and Mamba-2 above 16K;" in say((8192, 16384, 32768), **laws)
+
+
 def test_curves_side_by_side_are_said_as_such() -> None:
-    said = say(DENSE, between=0.004, rounds=5, attention=(1, 1.02), mamba2=(1.2, 1.0))
-    assert said.startswith("Use the transformer below ")
-    assert said.endswith("; between them they differ by less than 2%.") or "noise" in said
+    said = say(DENSE, between=0.001, rounds=5, attention=(1, 1.02), mamba2=(1.2, 1.0))
+    assert said.startswith("Use the transformer below 7,")
+    assert said.endswith("; between them they differ by less than 2%.")
+
+
+def test_noise_that_hides_a_difference_is_said_as_such_and_costed_once() -> None:
+    noisy = swept(DENSE, between=0.004, rounds=5, attention=(1, 1.02), mamba2=(1.2, 1.0))
+    answer, said = judged(noisy)
+    assert said.sentence.endswith("; between them noise hides who is fastest.")
+    two = replace(answer, crossings=answer.crossings * 2)
+    notes = verdict(view(two, name_contenders(noisy.scenario.blocks))).notes
+    (cost,) = (note for note in notes if note.endswith(" more would decide it"))
+    whole_s = 2 * (answer.crossings[0].cost_to_resolve_s or 0)
+    assert cost.startswith(f"about {format_duration(whole_s)}")
 
 
 def test_three_segments_come_from_the_envelope_and_not_from_a_pair() -> None:

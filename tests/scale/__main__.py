@@ -43,8 +43,8 @@ def measured(axis: str, shape: Shape, scratch: Path, only: list[str]) -> list[di
     size = write(run, shape)
     rows: list[dict[str, Any]] = []
     for command in only:
-        out = scratch / "out"
-        out.mkdir(exist_ok=True)
+        out = scratch / f"out-{axis}-{shape.outcomes}-{command}".replace(" ", "-")
+        out.mkdir()
         taken = measure.run(command, run, out)
         page = out / "report.html"
         rows.append(
@@ -58,6 +58,7 @@ def measured(axis: str, shape: Shape, scratch: Path, only: list[str]) -> list[di
             }
         )
         print(_line(rows[-1]), flush=True)
+        _remove(out)
     _remove(run)
     return rows
 

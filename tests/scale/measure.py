@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from ssmprof.errors import EXIT_DONE, EXIT_WITHHELD
+
 ROOT = Path(__file__).parents[2]
 # Command -> its words, RUN and OUT to be filled in.
 COMMANDS: dict[str, list[str]] = {
@@ -37,13 +39,13 @@ def run(command: str, folder: Path, out: Path) -> Taken:
     start_s = time.monotonic()
     with said.open("wb") as words:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ssmprof", "--exit-zero", *filled],
-            stdout=words, stderr=words, env=environ,
-        )  # fmt: skip
+            [sys.executable, "-m", "ssmprof", *filled], stdout=words, stderr=words, env=environ
+        )
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     wall_s = time.monotonic() - start_s
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(filled)}: {said.read_text(errors='replace')[-2000:]}")
+    if process.returncode not in (EXIT_DONE, EXIT_WITHHELD):
+        told = said.read_text(errors="replace")[-2000:]
+        raise RuntimeError(f"{' '.join(filled)} ended with {process.returncode}: {told}")
     cpu_s = usage.ru_utime + usage.ru_stime
     return Taken(command, wall_s, cpu_s, usage.ru_maxrss * 1024)

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
+from ssmprof.analysis.compare.chances import quantile
 from ssmprof.analysis.compare.logs import number_of
 from ssmprof.analysis.findings import Estimate, Interval
 from ssmprof.limits import LEAST_PROCESSES, LEVEL
 
 
-@cache
 def student(degrees: float, level: float = LEVEL) -> float:
     """Two-sided quantile of Student's t."""
-    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs]
-
-    quantile: Any = stdtrit(degrees, 0.5 + level / 2)
-    return float(quantile)
+    return quantile((1 - level) / 2, degrees)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, Interval | None]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ssmprof import limits
+from ssmprof.analysis.compare.chances import quantile
 from ssmprof.analysis.compare.curve import Logs, Ratio
 
 Modes = tuple[frozenset[int], ...]
@@ -63,13 +63,9 @@ def _square(values: Sequence[float]) -> float:
     return math.fsum((value - mean) ** 2 for value in values)
 
 
-@cache
 def _spreads(df: int) -> float:
     """Spreads that the widest gap among equal processes exceeds in one of fifty sets or fewer."""
-    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs]
-
-    found: Any = stdtrit(df, 1 - limits.MODE_CHANCE)
-    return float(found)
+    return quantile(limits.MODE_CHANCE, df)
 
 
 def shift(logs: Logs, turns: bool, mode: frozenset[int], other: frozenset[int]) -> Shift | None:

@@ -177,22 +177,22 @@ def _origin(evidence: Evidence) -> Iterable[Limit]:
 def _examination(evidence: Evidence) -> Iterable[Limit]:
     if evidence.run.origin == "published":
         return
-    for machine in evidence.machines:
-        calibration = machine.calibration
-        if calibration is None:
-            yield _limit("never-examined", "This machine was never examined.")
-            continue
-        noise = calibration.repeat_noise
-        if noise is not None and noise > limits.PROCESS_NOISE:
-            grade: Grade = "D" if noise > limits.PROCESS_NOISE_WITHHOLDS else "C"
-            text = f"Equal calls in two processes differ by {noise:.1%}."
-            yield _limit("process-noise", text, grade=grade)
-        for level, kind in (("error", "examination-error"), ("warn", "examination-warning")):
-            names = [check.name for check in calibration.checks if check.level == level]
-            if names:
-                what = "an error" if level == "error" else "something to note"
-                text = f"The examination found {what}: {_listed(names)}."
-                yield _limit(kind, text, len(names))  # type: ignore[arg-type]
+    # A run has an environment per set of clocks and providers seen, most with one examination.
+    known = [one.calibration for one in evidence.machines if one.calibration is not None]
+    if len(known) < len(evidence.machines):
+        yield _limit("never-examined", "This machine was never examined.")
+    noise = max((one.repeat_noise for one in known if one.repeat_noise is not None), default=0.0)
+    if noise > limits.PROCESS_NOISE:
+        grade: Grade = "D" if noise > limits.PROCESS_NOISE_WITHHOLDS else "C"
+        text = f"Equal calls in two processes differ by {noise:.1%}."
+        yield _limit("process-noise", text, grade=grade)
+    for level, kind in (("error", "examination-error"), ("warn", "examination-warning")):
+        checks = (check for one in known for check in one.checks if check.level == level)
+        names = list(dict.fromkeys(check.name for check in checks))
+        if names:
+            what = "an error" if level == "error" else "something to note"
+            text = f"The examination found {what}: {_listed(names)}."
+            yield _limit(kind, text, len(names))  # type: ignore[arg-type]
 
 
 def _throttled(evidence: Evidence) -> Iterable[Limit]:

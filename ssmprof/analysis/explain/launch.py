@@ -1,6 +1,6 @@
 """Whether the device waits for the host: launch-bound, mixed or device-bound, per point.
 
-From eager wall, graph wall and the sum of kernel times (measurement.md, section 7). A launch-bound
+From eager wall, graph wall and the sum of kernel times. A launch-bound
 point says "use graphs" before it says anything about kernels.
 """
 

@@ -1,8 +1,8 @@
 """How near a call, and each of its ops, is to what the machine could do.
 
-Floors from algorithmic minima (measurement.md, section 8): bytes over bandwidth, FLOPs over the
-matmul rate, special-function results over their rate; the largest is the ceiling that binds. Rates
-are those `doctor` measured on this machine; those of a data sheet stand in, and are named.
+Floors from algorithmic minima (Williams et al., CACM 52, 2009): bytes over bandwidth, FLOPs over
+the matmul rate, special-function results over their rate; the largest is the ceiling that binds.
+Rates are those `doctor` measured on this machine; those of a data sheet stand in, and are named.
 """
 
 from __future__ import annotations
