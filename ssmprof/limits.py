@@ -67,7 +67,8 @@ CONTEXT_TOKENS = 2**30  # a hundred times the longest context that a model claim
 CONTEXTS = 10_000  # lengths of one sweep: more than pixels of a curve
 BATCH = 2**20  # sequences of one call
 BLOCKS = 256  # contenders of one run
-LAYERS = 10_000  # entries of a pattern, and repetitions of it
+LAYERS = 10_000  # sub-layers of one model, one after the other
+TAPS = 64  # of a short convolution: those published have 2 to 4
 WIDTH = 2**24  # features, heads, states, vocabulary: sixty times the widest model published
 POINTS = 1_000_000  # points times rounds of one sweep: ten times what a report is built for
 ROUNDS = 1_000  # an interval narrows with the root of them
@@ -77,6 +78,7 @@ SECONDS = 1e7  # any duration asked for: four months
 LOG_RATIO = 25.0  # of two measured values: e to this many is a nanosecond against a minute
 BYTES = 2**60  # any size asked for: an exbibyte
 ROPE_BASE = 1e12  # a thousand times the largest published
+SCALE = 1e6  # any multiplier of a model: ten thousand times the largest published
 NAME_CHARACTERS = 200  # what a line of a table can show
 TEXT_CHARACTERS = 10_000  # a question, a page long
 

@@ -1,0 +1,214 @@
+"""Attention as data: sizes, parameters, work, keys and values, peak.
+
+Shape letters: B batch, L context, Hq query heads, Hk key-value heads, dh head width, w window.
+Causal halves are taken: a prefill looks at L(L+1)/2 pairs, or w(w+1)/2 + (L-w)w with a window.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from ssmprof import limits
+from ssmprof.mixers.part import Held, Part, Weight, alive
+from ssmprof.scalars import DTYPE_BYTES, Size, Tokens, Value
+from ssmprof.work import Cost, Parts, call_tokens, elementwise, held_tokens, matmul, total, work
+
+if TYPE_CHECKING:
+    from ssmprof.records import Point
+
+Base = Annotated[float, Meta(gt=0, le=limits.ROPE_BASE)]
+Factor = Annotated[float, Meta(gt=0, le=limits.ROPE_BASE)]
+
+
+class RopeScaling(Value, frozen=True, kw_only=True):
+    """How the rotary angles are stretched beyond the trained length, by the names of transformers.
+
+    `factors` are those of `longrope`, one per pair; `low` and `high` those of `llama3`.
+    """
+
+    kind: Literal["linear", "llama3", "yarn", "longrope"]
+    factor: Factor = 1.0
+    original_tokens: Tokens | None = None
+    low: Factor = 1.0
+    high: Factor = 4.0
+    beta_fast: Factor = 32.0
+    beta_slow: Factor = 1.0
+    attention_factor: Factor | None = None
+    factors: Annotated[tuple[Factor, ...], Meta(max_length=limits.WIDTH)] = ()
+    long_factors: Annotated[tuple[Factor, ...], Meta(max_length=limits.WIDTH)] = ()
+
+
+class Attention(Part, frozen=True, kw_only=True, tag="attention"):
+    """Attention; `kv_heads < heads` is grouped-query, `window` limits how far it looks.
+
+    `rope_theta` is the base of the rotary embedding over the first `rope_dim` features of a head
+    (all where None); None means no positional embedding at all. `qk_norm` norms queries and keys
+    before they are turned: each head (`head`) or all of a token (`width`). `gate` multiplies the
+    output with the sigmoid of a second query projection, `sinks` adds one learned logit per head to
+    every softmax, `kv_from="shared"` reads the keys and values of an earlier layer and has none of
+    its own. `score_cap` bounds the scores by tanh, `differential` subtracts a second map.
+    """
+
+    label: ClassVar[str] = "attention"
+    memory: ClassVar[Literal["grows", "fixed", "none"]] = "grows"
+
+    heads: Size
+    kv_heads: Size
+    head_dim: Size
+    v_head_dim: Size | None = None
+    window: Tokens | None = None
+    qkv_bias: bool = False
+    out_bias: bool = False
+    rope_theta: Base | None = 10_000.0
+    rope_dim: Size | None = None
+    rope_interleaved: bool = False
+    rope_scaling: RopeScaling | None = None
+    qk_norm: Literal["none", "head", "width"] = "none"
+    gate: bool = False
+    sinks: bool = False
+    score_cap: Factor | None = None
+    kv_from: Literal["own", "shared"] = "own"
+    differential: bool = False
+
+    @property
+    def v_dim(self) -> int:
+        """Width of a value head."""
+        return self.v_head_dim or self.head_dim
+
+    @property
+    def q_width(self) -> int:
+        """Features of all queries of a token."""
+        return self.heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        """Features of the keys and values that a token adds, both together."""
+        return self.kv_heads * (self.head_dim + self.v_dim)
+
+    @property
+    def qkv_width(self) -> int:
+        """Outputs of the projection before the scores."""
+        own = self.kv_width if self.kv_from == "own" else 0
+        return self.q_width * (2 if self.gate else 1) + own
+
+    @property
+    def rotated(self) -> int:
+        """Features of a head that are turned."""
+        return 0 if self.rope_theta is None else (self.rope_dim or self.head_dim)
+
+    def check(self, d_model: int) -> tuple[str, str] | None:
+        """Heads divide, and pairs are pairs."""
+        if self.heads % self.kv_heads:
+            return "kv_heads", f"{self.kv_heads} does not divide {self.heads} heads"
+        if self.rotated % 2:
+            return "head_dim", f"{self.rotated} is odd; rotary embedding turns pairs"
+        if self.rotated > self.head_dim:
+            return "rope_dim", f"{self.rotated} of {self.head_dim} features of a head"
+        return None
+
+    def adapted(self, d_model: int) -> int:
+        """An adapter adds to queries, keys and values."""
+        return self.qkv_width
+
+    def weights(self, d_model: int) -> list[Weight]:
+        """Projections, biases, norms of queries and keys, sinks."""
+        out = self.heads * self.v_dim
+        found = [Weight(self.reads(d_model) * self.qkv_width), Weight(out * d_model)]
+        if self.qkv_bias:
+            found.append(Weight(self.qkv_width))
+        if self.out_bias:
+            found.append(Weight(d_model))
+        own = self.kv_from == "own"
+        if self.qk_norm == "head":
+            found += [Weight(self.head_dim)] * (2 if own else 1)
+        elif self.qk_norm == "width":
+            found.append(Weight(self.q_width))
+            found += [Weight(self.kv_heads * self.head_dim)] if own else []
+        if self.sinks:
+            found.append(Weight(self.heads))
+        if self.differential:  # four vectors of lambda and the norm of two heads (arXiv:2410.05258)
+            found += [Weight(self.head_dim, float32=True)] * 4 + [Weight(2 * self.v_dim)]
+        return found
+
+    def rows(self, point: Point) -> int:
+        """Tokens the cache holds during the call; a decode step adds its own."""
+        return min(held_tokens(point), self.window or held_tokens(point))
+
+    def held(self, point: Point) -> list[Held]:
+        """Keys and values, unless another layer holds them."""
+        if self.kv_from == "shared":
+            return []
+        rows = self.rows(point) * self.kv_heads
+        return [Held("kv", rows * self.head_dim), Held("kv", rows * self.v_dim)]
+
+    def table(self) -> tuple[object, int] | None:
+        """Cosine and sine of half the turned features."""
+        if self.rope_theta is None:
+            return None
+        return (self.rope_theta, self.rotated, self.rope_scaling), self.rotated // 2
+
+    def cost(self, d_model: int, point: Point) -> Parts:
+        """Projections, rotary embedding with the cache write, scores and output."""
+        b, tokens = DTYPE_BYTES[point.dtype], call_tokens(point)
+        q, k = self.q_width, self.kv_heads * self.head_dim
+        v = self.kv_heads * self.v_dim
+        own = self.kv_from == "own"
+        parts = {
+            "qkv_proj": matmul(
+                tokens, self.reads(d_model), self.qkv_width, b, bias=self.qkv_bias
+            ),
+            "attention": self._scores(point, b),
+            "out_proj": matmul(tokens, self.heads * self.v_dim, d_model, b, bias=self.out_bias),
+        }
+        # Keys and values are written into the cache on the way, whether or not anything is rotated.
+        written = (k + v) // 2 if own else 0
+        turned = q + (k if own else 0) if self.rope_theta is not None else 0
+        moved = turned or written
+        rope = elementwise(tokens * moved, b, reads=1, flops=3 if turned else 0)
+        parts["rope"] = total((rope, elementwise(tokens * written, b, reads=1, flops=0)))
+        if self.qk_norm != "none":
+            parts["qk_norm"] = elementwise(
+                tokens * (q + (k if own else 0)), b, reads=1, flops=4
+            )
+        if self.gate:
+            parts["gate"] = elementwise(
+                tokens * self.heads * self.v_dim, b, reads=2, flops=1, exps=1
+            )
+        return parts
+
+    def _scores(self, point: Point, b: int) -> Cost:
+        decode = point.phase == "decode"
+        looked = self.rows(point) if decode else pairs(point.context, self.window)
+        looked *= point.batch
+        tokens = call_tokens(point)
+        seen = looked if decode else tokens  # rows of keys and values that are read
+        return work(
+            flops=2 * looked * self.heads * (self.head_dim + self.v_dim),
+            read=(seen * self.kv_width + tokens * self.q_width) * b,
+            written=tokens * self.heads * self.v_dim * b,
+            exps=self.heads * looked * (2 if self.score_cap else 1),
+        )
+
+    def peak(self, d_model: int, point: Point) -> int:
+        """The widest of: projection with what is turned, scores, and output."""
+        b = DTYPE_BYTES[point.dtype]
+        q, out = self.q_width, self.heads * self.v_dim
+        lse = self.heads * 4 / b  # log-sum-exp of every row, float32
+        turned = q if self.rope_theta is not None else 0
+        last = alive(point, (out, d_model))
+        if self.window is not None and point.phase == "prefill":
+            # A ring cannot be attended to in place: keys are rotated beside it.
+            turned = turned and q + self.kv_heads * self.head_dim
+            return max(alive(point, (self.qkv_width, turned, out, lse)), last)
+        held = turned or self.qkv_width  # queries that are not rotated are a view of the projection
+        first = alive(point, (self.qkv_width, turned))
+        return max(first, alive(point, (held, out, lse)), last)
+
+
+def pairs(context: int, window: int | None) -> int:
+    """(query, key) pairs of a causal prefill of `context` tokens."""
+    if window is None or window >= context:
+        return context * (context + 1) // 2
+    return window * (window + 1) // 2 + (context - window) * window

@@ -1,0 +1,118 @@
+"""Memory of one call by owner, from shapes, and the allocator's peak that follows from it.
+
+The peak is the widest set of tensors alive at once in `ssmprof.models.build`, each rounded as
+torch's caching allocator rounds it, plus the matmul library's workspace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ssmprof.mixers.part import MIB, Owner, allocated
+from ssmprof.models.cost import ID_BYTES, held, logit_rows, weight_bytes, weights
+from ssmprof.scalars import DTYPE_BYTES, stored_bytes
+from ssmprof.work import call_tokens, held_tokens
+
+if TYPE_CHECKING:
+    from ssmprof.models.recipe import Recipe
+    from ssmprof.records import Point
+
+# Workspace torch gives cuBLAS: 32 MiB from compute capability 9.0 on, 8 MiB + 128 KiB before.
+WORKSPACE_HOPPER = 32 * MIB
+WORKSPACE_BEFORE = 8 * MIB + 128 * 1024
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of one call by owner; `activation_bytes` is what the peak holds beside the owners."""
+
+    weights_bytes: int
+    kv_bytes: int
+    conv_state_bytes: int
+    ssm_state_bytes: int
+    logits_bytes: int
+    activation_bytes: int
+
+    @property
+    def cache_bytes(self) -> int:
+        """What a sequence must keep between tokens."""
+        return self.kv_bytes + self.conv_state_bytes + self.ssm_state_bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """Predicted peak of torch's allocator (`max_memory_allocated`)."""
+        return self.weights_bytes + self.cache_bytes + self.logits_bytes + self.activation_bytes
+
+
+def footprint(recipe: Recipe, point: Point, *, hopper: bool = True) -> Footprint:
+    """Bytes by owner of one call; `hopper` is compute capability 9.0 or newer.
+
+    Weights, caches and states count in the dtypes that the point keeps them in; activations are of
+    `point.dtype`.
+    """
+    b = DTYPE_BYTES[point.dtype]
+    owners: dict[Owner, int] = {"kv": 0, "conv_state": 0, "ssm_state": 0}
+    slack = 0
+    for tensor in held(recipe, point):
+        dtype = tensor.dtype
+        if tensor.owner == "ssm_state":
+            dtype = point.state_dtype or dtype
+        size = stored_bytes(
+            tensor.elements * point.batch, dtype or point.cache_dtype or point.dtype
+        )
+        owners[tensor.owner] += size
+        slack += allocated(size) - size
+    weights_dtype = point.weights_dtype or point.dtype
+    tensors = [weight_bytes(weight, weights_dtype) for weight in weights(recipe)]
+    slack += sum(allocated(size) - size for size in tensors)
+    logits = logit_rows(point) * (recipe.vocab or 0) * b
+    layers, head = _layer_peak(recipe, point), _head_peak(recipe, point)
+    # Logits exist only after the last layer's own tensors are gone.
+    call = max(layers, head + allocated(logits)) - logits
+    workspace = WORKSPACE_HOPPER if hopper else WORKSPACE_BEFORE
+    return Footprint(
+        weights_bytes=sum(tensors),
+        kv_bytes=owners["kv"],
+        conv_state_bytes=owners["conv_state"],
+        ssm_state_bytes=owners["ssm_state"],
+        logits_bytes=logits,
+        activation_bytes=slack + workspace + _inputs(recipe, point) + call,
+    )
+
+
+def _inputs(recipe: Recipe, point: Point) -> int:
+    """Bytes of the input and of the rotary tables, alive during the whole call."""
+    d, b, tokens = recipe.d_model, DTYPE_BYTES[point.dtype], call_tokens(point)
+    given = tokens * ID_BYTES if recipe.vocab is not None else tokens * d * b
+    used = {name for name, _ in recipe.used()}
+    # One pair of tables for each way of turning, however many layers share it.
+    widths = {recipe.parts[name].table() for name in used} - {None}
+    tables = sum(
+        2 * allocated(held_tokens(point) * width * b) for _, width in (w for w in widths if w)
+    )
+    return allocated(given) + tables
+
+
+def _head_peak(recipe: Recipe, point: Point) -> int:
+    """Residual stream and final norm beside the logits."""
+    d, b = recipe.d_model, DTYPE_BYTES[point.dtype]
+    stream = allocated(call_tokens(point) * d * b)
+    return stream + allocated(logit_rows(point) * d * b)
+
+
+def _layer_peak(recipe: Recipe, point: Point) -> int:
+    """Residual stream, its norm, and the widest moment of any sub-layer."""
+    d, b, tokens = recipe.d_model, DTYPE_BYTES[point.dtype], call_tokens(point)
+    stream = allocated(tokens * d * b)
+    widest = 0
+    for layer in set(recipe.layers):
+        for index, name in enumerate(layer.parts):
+            before = stream if index else 0  # the sum of the sub-layers before, side by side
+            widest = max(widest, before + recipe.parts[name].peak(d, point))
+        for name in layer.shared.parts if layer.shared else ():
+            part = recipe.parts[name]
+            # The embedding, and the stream beside it, which is normed.
+            beside = stream + 2 * allocated(tokens * part.reads(d) * b)
+            widest = max(widest, beside + part.peak(d, point))
+    return 2 * stream + widest
