@@ -34,17 +34,11 @@ from ssmprof.records import (
     Trial,
     Visit,
 )
-from ssmprof.spec import (
-    AttentionSpec,
-    BlockSpec,
-    Budget,
-    MlpSpec,
-    Passes,
-    Scenario,
-    StateSpec,
-    Sweep,
-    digest,
-)
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.models.recipe import Recipe
+from ssmprof.scalars import digest
+from ssmprof.spec import Budget, Passes, Scenario, StateSpec, Sweep
 
 Measure = Callable[[Iterable[Job | Visit]], Iterator[Outcome]]
 
@@ -62,7 +56,7 @@ QUICK = Budget(rounds=3, min_samples=3, min_time_s=0.0, max_noise=0.5, point_s=0
 LATENCY_ONLY = Passes(parts=False, memory="off", energy=False, host=False, cupti=False)
 
 
-def block(name: str = "mamba2", **changes: Any) -> BlockSpec:
+def block(name: str = "mamba2", **changes: Any) -> Recipe:
     """A tiny block; its pattern follows its name (`PATTERNS`), a Mamba-2 layer otherwise."""
     values: dict[str, Any] = {
         "name": name,
@@ -73,7 +67,7 @@ def block(name: str = "mamba2", **changes: Any) -> BlockSpec:
         "state": STATE,
         "mlp": MLP,
     }
-    return BlockSpec(**(values | changes))
+    return Recipe(**(values | changes))
 
 
 def point(block_name: str = "mamba2", context: int = 1024, **changes: Any) -> Point:

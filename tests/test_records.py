@@ -5,19 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ssmprof.records import (
-    Calibration,
-    Cost,
-    Environment,
-    Failure,
-    Measurement,
-    Outcome,
-    Point,
-    Prefill,
-    encode,
-    median,
-)
-from ssmprof.spec import AttentionSpec, BlockSpec, MlpSpec, StateSpec, digest
+from ssmprof.records import Calibration, Environment, Failure, Measurement, Outcome, Point, Prefill, encode, median
+from ssmprof.work import Cost
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.models.recipe import Recipe
+from ssmprof.scalars import digest
+from ssmprof.spec import StateSpec
 
 POINT = Point(block="mamba2", block_digest="0123456789ab", workload=Prefill(context=8192))
 
@@ -82,8 +76,8 @@ def test_median_of_even_and_odd_and_nothing() -> None:
         median([])
 
 
-def block(*pattern: str | tuple[str, ...]) -> BlockSpec:
-    return BlockSpec(
+def block(*pattern: str | tuple[str, ...]) -> Recipe:
+    return Recipe(
         name="b",
         pattern=pattern,
         depth=3,

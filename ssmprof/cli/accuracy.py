@@ -24,13 +24,13 @@ def show(kind: str, name: str, *, as_json: bool, output: str | None, folder: str
     from ssmprof.measure import accuracy
     from ssmprof.planning import library, scenario
     from ssmprof.report.tables import Column, Table
-    from ssmprof.spec import BlockSpec
+    from ssmprof.models.recipe import Recipe
 
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("nvidia", "")).strip("-")
     target = Path(folder or f"reports/accuracy-{slug}")
     asked = scenario.load(library.find(_SCENARIO))
     bench = accuracy.Bench(
-        blocks=tuple(block for block in asked.blocks if isinstance(block, BlockSpec)),
+        blocks=tuple(block for block in asked.blocks if isinstance(block, Recipe)),
         folder=target,
         memory_contexts=asked.sweep.contexts,
     )

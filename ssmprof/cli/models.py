@@ -17,20 +17,20 @@ def command(family: str | None, form: str | None, output: str | None) -> None:
 
     Example: ssmprof models --family hybrid
     """
-    from ssmprof.planning import models
+    from ssmprof.models import recipe, zoo
     from ssmprof.report.tables import Column, Table
 
     rows = []
-    for name in models.names(family):  # type: ignore[arg-type]
-        entry = models.entry(name)
-        spec = entry.spec
-        parts = {part: spec.count(part) for part in dict.fromkeys(spec.sublayers)}
+    for name in zoo.names(family):  # type: ignore[arg-type]
+        entry = zoo.entry(name)
+        found = entry.recipe
+        parts = recipe.kinds(found)
         rows.append(
             {
                 "model": name,
-                "architecture": spec.architecture,
+                "architecture": found.architecture,
                 "params": entry.params,
-                "d_model": spec.d_model,
+                "d_model": found.d_model,
                 "layers": ", ".join(f"{count} {part}" for part, count in parts.items()),
                 "source": entry.source,
                 "note": entry.note,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from msgspec import structs
 
-from ssmprof.blocks.workloads import Workload
+from ssmprof.models.build.workloads import Workload
 from ssmprof.devices.base import Device
 from ssmprof.errors import SsmprofError
 from ssmprof.measure import attribution, energy, host, memory

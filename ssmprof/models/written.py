@@ -21,7 +21,6 @@ Table = dict[str, Any]
 
 # What a table may hold beside sub-layers. `merge` says how layers side by side become one.
 KEYS = frozenset({field.name for field in msgspec.structs.fields(Recipe)} | {"merge"})
-_FORMER = {"pattern", "depth", "attention", "state", "mlp"}
 
 
 def expanded(table: Table, base: Table | None = None) -> Table:
@@ -62,7 +61,8 @@ def _refuse_former(table: Table) -> None:
     key = next(key for key in ("pattern", "depth", "state") if key in table)
     raise ConfigError(
         f"{key}: a form of earlier releases",
-        fix='layers = "(mamba2 mlp)*4 attention mlp", and sizes under each name: mamba2 = { ... }',
+        fix='layers = "(mamba2 mlp)*4 attention mlp" with mamba2 = { ... } and so on, or the first '
+        'layers of a preset: preset = "mamba2-130m@4"',
     )
 
 

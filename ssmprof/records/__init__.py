@@ -28,7 +28,6 @@ from ssmprof.records.machine import (
 )
 from ssmprof.records.outcomes import (
     Attribution,
-    Cost,
     Dropped,
     Energy,
     Failure,

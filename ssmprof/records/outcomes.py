@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ssmprof.work import Cost
+
 from collections.abc import Container, Iterator
 from typing import Annotated, Literal
 
@@ -154,15 +156,6 @@ class Host(Record, frozen=True, kw_only=True):
     shares: dict[str, float]
     samples: Count
     stacks: str | None = None
-
-
-class Cost(Record, frozen=True, kw_only=True):
-    """Work of one call by arithmetic: algorithmic minima."""
-
-    flops: float
-    read_bytes: float
-    written_bytes: float
-    exps: float
 
 
 class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):

@@ -35,7 +35,8 @@ from ssmprof.records import (
     collector_at_rest,
     encode,
 )
-from ssmprof.spec import Scenario, check_scenario, digest
+from ssmprof.scalars import digest
+from ssmprof.spec import Scenario, check_scenario
 from ssmprof.store import decisions, guard, schema
 from ssmprof.store.beside import environments_of, telemetry_of
 from ssmprof.store.files import (

@@ -36,7 +36,8 @@ from ssmprof.records import (
     TelemetrySample,
     Visit,
 )
-from ssmprof.spec import BlockSpec, Scenario
+from ssmprof.models.recipe import Recipe
+from ssmprof.spec import Scenario
 
 FORMAT = 2
 SEALED_SINCE = 2  # outcome lines carry a checksum
@@ -74,7 +75,7 @@ def _note(note: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
 UPGRADES: dict[int, Upgrade] = {1: _format_2}
 
 RECORDS: dict[str, Any] = {
-    "block": BlockSpec,
+    "model": Recipe,
     "calibration": Calibration,
     "decision": Decision,
     "environment": Environment,

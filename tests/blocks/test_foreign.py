@@ -9,8 +9,8 @@ import make
 import pytest
 import torch
 
-from ssmprof import blocks
-from ssmprof.blocks.foreign import cache_bytes
+from ssmprof.models import build
+from ssmprof.models.build.foreign import cache_bytes
 from ssmprof.errors import ConfigError
 from ssmprof.spec import ForeignSpec
 

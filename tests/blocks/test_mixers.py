@@ -8,20 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssmprof import blocks
+from ssmprof.models import build
 from ssmprof.blocks.mamba2 import Mamba2
-from ssmprof.blocks.model import Model
+from ssmprof.models.build.model import Model
 from ssmprof.blocks.stack import MIXERS
 from ssmprof.errors import ConfigError
 from ssmprof.spec import MIXERS as MIXER_KINDS
-from ssmprof.spec import AttentionSpec, BlockSpec, StateSpec
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.models.recipe import Recipe
+from ssmprof.spec import StateSpec
 
 BATCH, TOKENS = 2, 21
 FEW = AttentionSpec(heads=6, kv_heads=2, head_dim=8, qkv_bias=True)
 GROUPS = StateSpec(d_inner=96, d_state=12, headdim=24, ngroups=2, gated_norm=False)
 
 
-def spec(name: str, pattern: tuple[str | tuple[str, ...], ...], **changes: object) -> BlockSpec:
+def spec(name: str, pattern: tuple[str | tuple[str, ...], ...], **changes: object) -> Recipe:
     return make.block(name, pattern=pattern, depth=2, **({"vocab": 60} | changes))
 
 
@@ -43,7 +45,7 @@ BLOCKS = [
 each = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
 
 
-def built(block: BlockSpec) -> tuple[Model, Tensor]:
+def built(block: Recipe) -> tuple[Model, Tensor]:
     model = blocks.build(block, "cpu", "float32", seed=3)
     return model, model.example(BATCH, TOKENS)
 
@@ -66,7 +68,7 @@ def test_the_table_of_mixers_matches_what_a_scenario_may_name():
 
 
 @each
-def test_prefill_equals_decode_token_by_token(block: BlockSpec):
+def test_prefill_equals_decode_token_by_token(block: Recipe):
     model, tokens = built(block)
     whole = model.prefill(tokens, model.new_cache(BATCH, TOKENS), "all")
     assert whole.std() > 0.1
@@ -75,7 +77,7 @@ def test_prefill_equals_decode_token_by_token(block: BlockSpec):
 
 @each
 @pytest.mark.parametrize("read", [1, 2, 4, 16])
-def test_decode_goes_on_where_prefill_stopped(block: BlockSpec, read: int):
+def test_decode_goes_on_where_prefill_stopped(block: Recipe, read: int):
     model, tokens = built(block)
     whole = model.prefill(tokens, None, "all")
     torch.testing.assert_close(by_steps(model, tokens, read), whole, rtol=1e-4, atol=1e-4)
@@ -83,7 +85,7 @@ def test_decode_goes_on_where_prefill_stopped(block: BlockSpec, read: int):
 
 @each
 @pytest.mark.parametrize("first", [1, 3, 8, 17])
-def test_a_prompt_read_in_two_pieces_equals_one(block: BlockSpec, first: int):
+def test_a_prompt_read_in_two_pieces_equals_one(block: Recipe, first: int):
     model, tokens = built(block)
     cache = model.new_cache(BATCH, TOKENS)
     head = model.prefill(tokens[:, :first], cache, "all")
@@ -94,7 +96,7 @@ def test_a_prompt_read_in_two_pieces_equals_one(block: BlockSpec, first: int):
 
 
 @each
-def test_a_cache_started_anew_forgets_the_sequence_before(block: BlockSpec):
+def test_a_cache_started_anew_forgets_the_sequence_before(block: Recipe):
     model, tokens = built(block)
     used = model.new_cache(BATCH, TOKENS)
     used.randomize(None)
@@ -106,7 +108,7 @@ def test_a_cache_started_anew_forgets_the_sequence_before(block: BlockSpec):
 
 
 @each
-def test_later_tokens_do_not_change_earlier_ones(block: BlockSpec):
+def test_later_tokens_do_not_change_earlier_ones(block: Recipe):
     model, tokens = built(block)
     other = tokens.clone()
     other[:, 12:] = (other[:, 12:] + 1) % 60

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend
 
-from ssmprof import blocks
-from ssmprof.blocks import rope
-from ssmprof.blocks.providers import (
+from ssmprof.models import build
+from ssmprof.models.build import rope
+from ssmprof.mixers.ops import (
     LAST_RESORT,
     ORIGINS,
     PROVIDERS,
@@ -19,8 +19,9 @@ from ssmprof.blocks.providers import (
     candidates,
     choose,
 )
-from ssmprof.blocks.providers.sdpa import attention_prefill
-from ssmprof.spec import BlockSpec, StateSpec
+from ssmprof.mixers.ops.sdpa import attention_prefill
+from ssmprof.models.recipe import Recipe
+from ssmprof.spec import StateSpec
 
 CPU = torch.device("cpu")
 OWN = [op for op, names in PROVIDERS.items() if "ssmprof" in names]
@@ -127,7 +128,7 @@ def test_our_swiglu_equals_plain_torch(width: int):
 
 
 def test_other_packages_are_looked_for_and_not_imported(monkeypatch: pytest.MonkeyPatch):
-    from ssmprof.blocks.providers import fla, mamba_ssm
+    from ssmprof.mixers.ops import fla, mamba_ssm
 
     gpu = torch.device("cuda")
     asked: list[str] = []
@@ -259,7 +260,7 @@ def test_presets_of_all_kinds_run_at_a_small_depth():
     from ssmprof.planning import models
 
     for name in ("qwen2.5-0.5b", "mamba-130m", "mamba2-130m", "falcon-h1-0.5b"):
-        small: BlockSpec = msgspec.structs.replace(models.preset(name), depth=1, vocab=64)
+        small: Recipe = msgspec.structs.replace(models.preset(name), depth=1, vocab=64)
         model = blocks.build(small, "cpu", "float32")
         work = blocks.workload(model, make.point(name, 40, logits="last"))
         assert torch.isfinite(work.call()).all()

@@ -6,9 +6,9 @@ import make
 import pytest
 import torch
 
-from ssmprof import blocks
+from ssmprof.models import build
 from ssmprof.scopes import listening
-from ssmprof.spec import BlockSpec
+from ssmprof.models.recipe import Recipe
 
 SPECS = [make.block(name, depth=2, vocab=40) for name in make.PATTERNS]
 each = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
@@ -16,7 +16,7 @@ each = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 
 @each
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_a_replayed_call_stays_finite_and_at_its_position(spec: BlockSpec, phase: str):
+def test_a_replayed_call_stays_finite_and_at_its_position(spec: Recipe, phase: str):
     model = blocks.build(spec, "cpu", "float32")
     work = blocks.workload(model, make.point(spec.name, 33, phase=phase, logits="last"))
     for _ in range(20):
@@ -29,7 +29,7 @@ def test_a_replayed_call_stays_finite_and_at_its_position(spec: BlockSpec, phase
 
 
 @each
-def test_a_prefill_replayed_gives_the_same_again(spec: BlockSpec):
+def test_a_prefill_replayed_gives_the_same_again(spec: Recipe):
     model = blocks.build(spec, "cpu", "float32")
     work = blocks.workload(model, make.point(spec.name, 33, logits="last"))
     torch.testing.assert_close(work.call(), work.call())

@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssmprof import blocks
+from ssmprof.models import build
 from ssmprof.costs import COSTS, breakdown, cost, footprint, parameters
 from ssmprof.costs.attention import pairs
-from ssmprof.costs.footprint import allocated
+from ssmprof.models.footprint import allocated
 from ssmprof.costs.weights import weights
-from ssmprof.spec import SUBLAYERS, AttentionSpec, BlockSpec, MlpSpec, StateSpec
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.models.recipe import Recipe
+from ssmprof.spec import SUBLAYERS, StateSpec
 
 MATMULS = ("qkv_proj", "out_proj", "in_proj", "x_proj", "dt_proj", "up", "down", "head")
 ODD = StateSpec(d_inner=96, d_state=12, headdim=24, ngroups=2, dt_rank=5, gated_norm=False)
@@ -33,7 +36,7 @@ SPECS = [
 PHASES = ("prefill", "decode")
 
 
-def point(spec: BlockSpec, phase: str, **changes: object):
+def point(spec: Recipe, phase: str, **changes: object):
     logits = "all" if spec.vocab else "none"
     values = {"phase": phase, "context": 19, "batch": 2, "logits": logits} | changes
     return make.point(spec.name, **values)
@@ -45,7 +48,7 @@ def test_every_sublayer_has_a_cost():
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_matmul_flops_equal_torchs_flop_counter(spec: BlockSpec, phase: str):
+def test_matmul_flops_equal_torchs_flop_counter(spec: Recipe, phase: str):
     where = point(spec, phase)
     call = blocks.workload(blocks.build(spec, "cpu", "float32"), where).call
     counter = FlopCounterMode(display=False)
@@ -62,7 +65,7 @@ def test_matmul_flops_equal_torchs_flop_counter(spec: BlockSpec, phase: str):
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_bytes_by_owner_equal_those_of_the_real_block(spec: BlockSpec, phase: str):
+def test_bytes_by_owner_equal_those_of_the_real_block(spec: Recipe, phase: str):
     where = point(spec, phase)
     work = blocks.workload(blocks.build(spec, "cpu", "float32"), where)
     found = footprint(spec, where)
@@ -75,7 +78,7 @@ def test_bytes_by_owner_equal_those_of_the_real_block(spec: BlockSpec, phase: st
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_parameters_equal_those_of_the_real_block(spec: BlockSpec):
+def test_parameters_equal_those_of_the_real_block(spec: Recipe):
     real = blocks.build(spec, "meta")
     assert parameters(spec) == sum(p.numel() for p in real.parameters())
 

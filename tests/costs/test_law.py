@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ssmprof.costs.law import LAW_MODELS, law_model, longest_context, peak_law
+from ssmprof.models.law import LAW_MODELS, law_model, longest_context, peak_law
 from ssmprof.errors import ConfigError
 
 DATA = Path(__file__).parents[1] / "data" / "ssm_scope" / "peaks.csv"

@@ -16,9 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssmprof import blocks
-from ssmprof.costs.footprint import WORKSPACE_HOPPER, allocated, footprint
-from ssmprof.spec import AttentionSpec, BlockSpec, MlpSpec, StateSpec
+from ssmprof.models import build
+from ssmprof.models.footprint import WORKSPACE_HOPPER, allocated, footprint
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.models.recipe import Recipe
+from ssmprof.spec import StateSpec
 
 WIDE = {
     "d_model": 256,
@@ -120,7 +123,7 @@ CASES = [
 
 @pytest.mark.parametrize(("spec", "logits"), CASES)
 def test_the_predicted_peak_of_a_prefill_is_what_lives_at_its_widest_moment(
-    spec: BlockSpec, logits: str
+    spec: Recipe, logits: str
 ):
     point = make.point(spec.name, 512, batch=2, logits=logits)
     model = blocks.build(spec, "cpu", "float32")

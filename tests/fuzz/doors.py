@@ -36,7 +36,9 @@ from ssmprof.report.decided import chosen, trials
 from ssmprof.report.embed import compact, encoded
 from ssmprof.report.html import pack
 from ssmprof.report.text import summary
-from ssmprof.spec import MIXERS, SUBLAYERS, BlockSpec, Scenario, digest
+from ssmprof.models.recipe import Recipe
+from ssmprof.scalars import digest
+from ssmprof.spec import MIXERS, SUBLAYERS, Scenario
 from ssmprof.store import folder, schema
 from ssmprof.store.decisions import DECISIONS_FILE
 
@@ -109,12 +111,12 @@ def _wrong_scenario(found: Scenario) -> str | None:
     if bad := [name for name in names if not name or re.search(r"[\x00-\x1f\x7f-\x9f]", name)]:
         return f"name {bad[0]!r}"
     for block in found.blocks:
-        if isinstance(block, BlockSpec) and (wrong := _wrong_block(block)):
+        if isinstance(block, Recipe) and (wrong := _wrong_block(block)):
             return wrong
     return _wrong_numbers(msgspec.to_builtins(found))
 
 
-def _wrong_block(block: BlockSpec) -> str | None:
+def _wrong_block(block: Recipe) -> str | None:
     if not block.sublayers or not set(block.sublayers) <= set(SUBLAYERS):
         return f"pattern {block.pattern[:5]}"
     for name in set(block.sublayers):

@@ -10,10 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssmprof import blocks
-from ssmprof.blocks.providers import PROVIDERS
+from ssmprof.models import build
+from ssmprof.mixers.ops import PROVIDERS
 from ssmprof.costs import footprint
-from ssmprof.spec import AttentionSpec, BlockSpec, MlpSpec, StateSpec
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.models.recipe import Recipe
+from ssmprof.spec import StateSpec
 
 pytestmark = pytest.mark.gpu
 
@@ -41,7 +44,7 @@ each = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 
 
-def plainest(spec: BlockSpec, dtype: str) -> BlockSpec:
+def plainest(spec: Recipe, dtype: str) -> Recipe:
     """The same block with the last of its providers for every op."""
     used = blocks.build(spec, "cuda", dtype).providers()
     plain = {op: "sdpa-math" if "attention" in op else PROVIDERS[op][-1] for op in used}
@@ -55,7 +58,7 @@ def distance(one: Tensor, two: Tensor) -> float:
 
 @each
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_the_strongest_providers_agree_with_plain_torch(spec: BlockSpec, dtype: str):
+def test_the_strongest_providers_agree_with_plain_torch(spec: Recipe, dtype: str):
     strong = blocks.build(spec, "cuda", dtype, seed=1)
     plain = blocks.build(plainest(spec, dtype), "cuda", dtype, seed=1)
     tokens = strong.example(2, 515)
@@ -72,7 +75,7 @@ def test_the_strongest_providers_agree_with_plain_torch(spec: BlockSpec, dtype: 
 
 @each
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_a_captured_call_replays_and_equals_the_eager_one(spec: BlockSpec, phase: str):
+def test_a_captured_call_replays_and_equals_the_eager_one(spec: Recipe, phase: str):
     model = blocks.build(spec, "cuda", "bfloat16")
     point = make.point(spec.name, 777, phase=phase, dtype="bfloat16", logits="last")
     work = blocks.workload(model, point)
@@ -95,7 +98,7 @@ def test_a_captured_call_replays_and_equals_the_eager_one(spec: BlockSpec, phase
     [("prefill", 8192, "last"), ("prefill", 3000, "all"), ("decode", 8192, "last")],
 )
 def test_the_allocators_peak_is_as_predicted(
-    spec: BlockSpec, phase: str, context: int, logits: str
+    spec: Recipe, phase: str, context: int, logits: str
 ):
     torch.ones(64, 64, device="cuda") @ torch.ones(64, 64, device="cuda")  # makes the workspace
     gc.collect()

@@ -9,7 +9,7 @@ import make
 import pytest
 import torch
 
-from ssmprof.blocks import providers
+from ssmprof.models.build import providers
 from ssmprof.devices import NullDevice
 from ssmprof.measure import wire
 from ssmprof.measure.bench import Bench

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ssmprof import blocks
+from ssmprof.models import build
 from ssmprof.costs import parameters
 from ssmprof.errors import ConfigError
 from ssmprof.planning import hf_config, models
-from ssmprof.spec import AttentionSpec, StateSpec
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.spec import StateSpec
 
 NEEDED = {
     "qwen2.5-0.5b", "llama-3.2-1b", "mamba-130m", "mamba-790m", "mamba2-130m", "mamba2-780m",

@@ -10,7 +10,7 @@ from make import block
 from ssmprof.errors import ConfigError, nearest
 from ssmprof.planning import library
 from ssmprof.planning.scenario import load, parse
-from ssmprof.spec import check_block
+from ssmprof.models.recipe import check_recipe
 
 GOOD = """
 question = "Which?"

@@ -8,20 +8,8 @@ from collections.abc import Iterator
 import make
 from msgspec.structs import replace
 
-from ssmprof.records import (
-    Calibration,
-    Check,
-    Cost,
-    Decision,
-    Energy,
-    Job,
-    Note,
-    Outcome,
-    Prefill,
-    Run,
-    TelemetrySample,
-    Trial,
-)
+from ssmprof.records import Calibration, Check, Decision, Energy, Job, Note, Outcome, Prefill, Run, TelemetrySample, Trial
+from ssmprof.work import Cost
 from ssmprof.spec import Scenario
 
 LAWS = {

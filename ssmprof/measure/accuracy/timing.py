@@ -7,7 +7,7 @@ from time import perf_counter
 
 import torch
 
-from ssmprof.blocks import build, workload
+from ssmprof.models.build import build, workload
 from ssmprof.measure import calibrate, compare_cupti, processes
 from ssmprof.measure.accuracy.bench import Bench, Quantity, keep, point
 from ssmprof.measure.accuracy.eager import eager_closure
