@@ -22,9 +22,9 @@ def show(kind: str, name: str, *, as_json: bool, output: str | None, folder: str
             "accuracy is held against a CUDA device", fix="ssmprof doctor examines this machine"
         )
     from ssmprof.measure import accuracy
+    from ssmprof.models.recipe import Recipe
     from ssmprof.planning import library, scenario
     from ssmprof.report.tables import Column, Table
-    from ssmprof.models.recipe import Recipe
 
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("nvidia", "")).strip("-")
     target = Path(folder or f"reports/accuracy-{slug}")

@@ -14,8 +14,8 @@ from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
 if TYPE_CHECKING:
     from ssmprof.measure.client import Client
     from ssmprof.measure.fit import Fit
-    from ssmprof.records import Job
     from ssmprof.models.recipe import Recipe
+    from ssmprof.records import Job
 
 
 @click.command("fit", short_help="Longest context that fits, found by trying.")
@@ -41,9 +41,9 @@ def command(
     from ssmprof.devices import detect
     from ssmprof.measure.client import Client
     from ssmprof.measure.fit import Fit, fit, predicted_longest
+    from ssmprof.models.recipe import Recipe
     from ssmprof.planning import feasible
     from ssmprof.report.tables import Column, Table
-    from ssmprof.models.recipe import Recipe
     from ssmprof.units import format_context, parse_tokens
 
     try:

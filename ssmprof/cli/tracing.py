@@ -19,8 +19,8 @@ def trace_model(name: str, tokens: int, phase: Any, device: Any, output: str | N
     """
     from ssmprof.devices import detect
     from ssmprof.measure.client import Client
-    from ssmprof.records import WORKLOADS, Job, Measurement, Point
     from ssmprof.models.recipe import Recipe
+    from ssmprof.records import WORKLOADS, Job, Measurement, Point
     from ssmprof.scalars import digest
     from ssmprof.spec import Budget, Passes
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from ssmprof.mixers.ops import Op, table
 from ssmprof.measure.bench import Bench
 from ssmprof.measure.timers import WallTimer, Window
+from ssmprof.mixers.ops import Op, table
 from ssmprof.records import median
 
 _SAMPLES = 4  # the first one settles the window's hold and is dropped

@@ -17,11 +17,6 @@ from typing import Any, Literal
 import torch
 from msgspec import structs
 
-from ssmprof.models.build import build, workload
-from ssmprof.models.cost import cost
-from ssmprof.models.footprint import footprint
-from ssmprof.models.build.foreign import ForeignModel
-from ssmprof.models.build.workloads import Workload
 from ssmprof.devices import Card, NullDevice, detect
 from ssmprof.devices.base import Device
 from ssmprof.errors import NoDeviceError
@@ -36,8 +31,13 @@ from ssmprof.measure.sampling import WarmUp, warm_up
 from ssmprof.measure.timers import L2Flush
 from ssmprof.measure.visit import Contenders, fallback_notes
 from ssmprof.measure.worker import Stage, UnsupportedError
-from ssmprof.records import Environment, Job, Measurement, Note, Point
+from ssmprof.models.build import build, workload
+from ssmprof.models.build.foreign import ForeignModel
+from ssmprof.models.build.workloads import Workload
+from ssmprof.models.cost import cost
+from ssmprof.models.footprint import footprint
 from ssmprof.models.recipe import Recipe
+from ssmprof.records import Environment, Job, Measurement, Note, Point
 
 _WARM_UP_SHARE = 0.5  # of the point's budget at most, compilation included
 

@@ -32,5 +32,3 @@ def is_named(name: str) -> bool:
     except ConfigError:
         return True
     return whole in zoo() or Path(whole).suffix == ".json" or Path(whole, "config.json").is_file()
-
-

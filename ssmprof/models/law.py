@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from ssmprof.models.footprint import MIB, allocated
 from ssmprof.errors import ConfigError, nearest
+from ssmprof.models.footprint import MIB, allocated
 
 
 class LawModel(Struct, frozen=True, kw_only=True):

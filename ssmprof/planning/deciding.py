@@ -14,9 +14,9 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from ssmprof.models.recipe import Recipe
 from ssmprof.planning.expand import jobs
 from ssmprof.records import Decision, Job, Trials
-from ssmprof.models.recipe import Recipe
 from ssmprof.spec import Scenario
 
 PARTS = 5

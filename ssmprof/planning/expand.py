@@ -17,8 +17,8 @@ from typing import Literal
 import msgspec
 
 from ssmprof.errors import ConfigError
-from ssmprof.records import WORKLOADS, Job, Point
 from ssmprof.models.recipe import Recipe
+from ssmprof.records import WORKLOADS, Job, Point
 from ssmprof.scalars import Execution, Phase, digest
 from ssmprof.spec import Passes, Scenario, Subject
 

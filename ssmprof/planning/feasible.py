@@ -1,9 +1,9 @@
 """What a scenario would need on a machine: bytes, seconds and joules, before anything runs.
 
-Times are the arithmetic of `models.cost` over peak rates at EFFICIENCY, plus a launch per op, plus what
-measuring itself takes: good to a factor of about 1.5 on a GPU of the table, and called an estimate.
-Memory is the predicted peak and much nearer. Points far beyond the memory are skipped with the
-prediction as reason; those near the limit are tried, since running out of memory is a result.
+Times are the arithmetic of `models.cost` over peak rates at EFFICIENCY, plus a launch per op, plus
+what measuring itself takes: good to a factor of about 1.5 on a GPU of the table, and called an
+estimate. Memory is the predicted peak and much nearer. Points far beyond the memory are skipped
+with the prediction as reason; those near the limit are tried: running out of memory is a result.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from ssmprof.chips import chips, find_chip
 from ssmprof.models.cost import breakdown
 from ssmprof.models.footprint import footprint
-from ssmprof.records import Job, Point
 from ssmprof.models.recipe import Recipe
+from ssmprof.records import Job, Point
 from ssmprof.spec import Scenario
 
 EFFICIENCY = 0.5  # of the ceiling that binds an op, typical of the shapes of the scenarios

@@ -30,6 +30,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "passes": Passes,
 }
 
+
 def load(path: Path) -> Scenario:
     """Read a scenario file. Raises ConfigError naming file, key and mend."""
     try:

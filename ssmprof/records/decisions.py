@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, structs
 
 from ssmprof import limits
+from ssmprof.models.recipe import Recipe
 from ssmprof.records.base import Count, Record, Time
 from ssmprof.records.point import Conditions, Point, Tokens
-from ssmprof.models.recipe import Recipe
 from ssmprof.spec import Budget
 
 # won: the whole block is faster by more than its error and the least gain. lost: it is not.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ssmprof.work import Cost
-
 from collections.abc import Container, Iterator
 from typing import Annotated, Literal
 
@@ -14,6 +12,7 @@ from ssmprof.records.decisions import Decision
 from ssmprof.records.machine import Clocks, Environment, TelemetrySample
 from ssmprof.records.point import Point
 from ssmprof.spec import Budget, Passes, Scenario, Subject
+from ssmprof.work import Cost
 
 FailureReason = Literal["out-of-memory", "timeout", "crash", "unsupported", "skipped"]
 Route = Literal["graph-events", "stream-events", "cupti", "prefix-replay", "wall-clock"]

@@ -28,6 +28,8 @@ from ssmprof import costs, limits, units
 from ssmprof.analysis import analyze
 from ssmprof.chips import chips
 from ssmprof.errors import SsmprofError, StoreError
+from ssmprof.models.cost import parameters
+from ssmprof.models.recipe import Recipe, check_recipe
 from ssmprof.planning import feasible, hf_config, scenario
 from ssmprof.planning.expand import expand
 from ssmprof.records import Point, Prefill, Run, TelemetrySample, encode
@@ -36,9 +38,8 @@ from ssmprof.report.decided import chosen, trials
 from ssmprof.report.embed import compact, encoded
 from ssmprof.report.html import pack
 from ssmprof.report.text import summary
-from ssmprof.models.recipe import Recipe
 from ssmprof.scalars import digest
-from ssmprof.spec import MIXERS, SUBLAYERS, Scenario
+from ssmprof.spec import Scenario
 from ssmprof.store import folder, schema
 from ssmprof.store.decisions import DECISIONS_FILE
 
@@ -117,11 +118,11 @@ def _wrong_scenario(found: Scenario) -> str | None:
 
 
 def _wrong_block(block: Recipe) -> str | None:
-    if not block.sublayers or not set(block.sublayers) <= set(SUBLAYERS):
-        return f"pattern {block.pattern[:5]}"
-    for name in set(block.sublayers):
-        if getattr(block, "mlp" if name == "mlp" else MIXERS[name]) is None:
-            return f"{name} without sizes"
+    problem = check_recipe(block)
+    if problem:
+        return f"{problem[0]}: {problem[1]}"
+    if not block.layers or any(size < 0 for size in (parameters(block), len(block.layers))):
+        return "no layers"
     return None
 
 

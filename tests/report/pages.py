@@ -8,9 +8,21 @@ from collections.abc import Iterator
 import make
 from msgspec.structs import replace
 
-from ssmprof.records import Calibration, Check, Decision, Energy, Job, Note, Outcome, Prefill, Run, TelemetrySample, Trial
-from ssmprof.work import Cost
+from ssmprof.records import (
+    Calibration,
+    Check,
+    Decision,
+    Energy,
+    Job,
+    Note,
+    Outcome,
+    Prefill,
+    Run,
+    TelemetrySample,
+    Trial,
+)
 from ssmprof.spec import Scenario
+from ssmprof.work import Cost
 
 LAWS = {
     "attention": (1.0, 2.0),

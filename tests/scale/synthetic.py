@@ -17,8 +17,8 @@ from typing import NamedTuple
 import make
 from msgspec.structs import replace
 
-from ssmprof.records import WORKLOADS, Attribution, Measurement, Memory, Point, Run
 from ssmprof.models.recipe import Recipe
+from ssmprof.records import WORKLOADS, Attribution, Measurement, Memory, Point, Run
 from ssmprof.scalars import Execution, Phase, digest
 from ssmprof.spec import Scenario
 from ssmprof.store import files, folder

@@ -19,8 +19,8 @@ from msgspec import Struct
 from ssmprof.analysis.compare.answer import Answer
 from ssmprof.analysis.decide import static_claims
 from ssmprof.analysis.findings import ClaimCheck, Launch, MemoryPoint, Share
-from ssmprof.records import Run
 from ssmprof.models.recipe import Recipe
+from ssmprof.records import Run
 from ssmprof.units import format_context, format_zone
 
 NEAR = 0.15  # lengths this close to the claim's count as its length

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from ssmprof.analysis.findings import RooflinePoint
 from ssmprof.chips import chips, find_chip
-from ssmprof.records import Conditions, Environment, Measurement, Outcome, Point, median
-from ssmprof.work import Cost
 from ssmprof.models.recipe import Recipe
+from ssmprof.records import Conditions, Environment, Measurement, Outcome, Point, median
 from ssmprof.spec import Scenario
+from ssmprof.work import Cost
 
 # One layer, or equal layers taken together.
 _LAYER = re.compile(r"^layers\.(\d+|\*)\.")

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ssmprof.records import WORKLOADS, Point
 from ssmprof.models.recipe import Recipe
+from ssmprof.records import WORKLOADS, Point
 from ssmprof.scalars import Phase, digest
 
 LENGTHS = (512, 1000, 4096, 8192, 16_384, 32_768)

@@ -86,9 +86,7 @@ class AttentionBlock(nn.Module):
         with scope("attention", "attention"):
             lengths = cache.position.lengths(cache.rows)
             visible = min(tokens + 1, cache.rows)
-            out = self.decode_op(
-                q.squeeze(1), cache.k, cache.v, lengths, visible, **self.options
-            )
+            out = self.decode_op(q.squeeze(1), cache.k, cache.v, lengths, visible, **self.options)
         return self._out(out.flatten(1), None if gate is None else gate.squeeze(1))
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor | None]:

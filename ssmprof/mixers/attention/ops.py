@@ -11,7 +11,7 @@ from ssmprof.mixers.attention.sdpa import Backend, attention_decode, attention_p
 from ssmprof.mixers.finding import Always, Find, Ours, Plain
 from ssmprof.mixers.ops import Candidates
 
-_LAST = frozenset({"reference", "sdpa", "sdpa-math"})
+_LAST = frozenset({"sdpa", "sdpa-math"})
 _BACKENDS = ("sdpa-cudnn", "sdpa-flash", "sdpa-efficient", "sdpa", "sdpa-math")
 
 
@@ -36,6 +36,6 @@ OPS = {
             **_sdpa(attention_decode),
             "reference": Plain("attention", "attention_decode", _without_rows),
         },
-        last=_LAST,
+        last=_LAST | {"reference"},
     ),
 }

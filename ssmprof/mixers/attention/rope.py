@@ -26,9 +26,7 @@ def tables(
     factor = 1.0
     if part.rope_scaling is not None:
         frequencies, factor = _scaled(frequencies, part, part.rope_scaling, positions)
-    angles = torch.outer(
-        torch.arange(positions, device=device, dtype=torch.float32), frequencies
-    )
+    angles = torch.outer(torch.arange(positions, device=device, dtype=torch.float32), frequencies)
     cos, sin = angles.cos() * factor, angles.sin() * factor
     still = part.head_dim // 2 - half
     if still:
@@ -68,7 +66,7 @@ def _llama3(frequencies: Tensor, scaling: RopeScaling, original: int) -> Tensor:
 
 
 def _yarn(frequencies: Tensor, part: Attention, scaling: RopeScaling, original: int) -> Tensor:
-    """Interpolated and extrapolated frequencies, mixed by a ramp (arXiv:2309.00071, section 3.2)."""
+    """Interpolated and extrapolated frequencies, mixed by a ramp (arXiv:2309.00071, 3.2)."""
     assert part.rope_theta is not None
 
     def place(turns: float) -> float:

@@ -198,9 +198,7 @@ def _with_rows(
         bias = None if bias is None else bias.expand(*q.shape[:3], k.shape[2])
         found = aten._scaled_dot_product_efficient_attention(q, k, v, bias, True, 0.0, causal)
     elif backend is SDPBackend.CUDNN_ATTENTION:
-        found = aten._scaled_dot_product_cudnn_attention(
-            q, k, v, bias, True, 0.0, causal, False
-        )
+        found = aten._scaled_dot_product_cudnn_attention(q, k, v, bias, True, 0.0, causal, False)
         return found[0], found[1].view(*q.shape[:3])
     else:
         raise NotImplementedError(f"{backend}: no rows of the softmax, which sinks need")

@@ -158,9 +158,7 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         v = self.kv_heads * self.v_dim
         own = self.kv_from == "own"
         parts = {
-            "qkv_proj": matmul(
-                tokens, self.reads(d_model), self.qkv_width, b, bias=self.qkv_bias
-            ),
+            "qkv_proj": matmul(tokens, self.reads(d_model), self.qkv_width, b, bias=self.qkv_bias),
             "attention": self._scores(point, b),
             "out_proj": matmul(tokens, self.heads * self.v_dim, d_model, b, bias=self.out_bias),
         }
@@ -171,9 +169,7 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         rope = elementwise(tokens * moved, b, reads=1, flops=3 if turned else 0)
         parts["rope"] = total((rope, elementwise(tokens * written, b, reads=1, flops=0)))
         if self.qk_norm != "none":
-            parts["qk_norm"] = elementwise(
-                tokens * (q + (k if own else 0)), b, reads=1, flops=4
-            )
+            parts["qk_norm"] = elementwise(tokens * (q + (k if own else 0)), b, reads=1, flops=4)
         if self.gate:
             parts["gate"] = elementwise(
                 tokens * self.heads * self.v_dim, b, reads=2, flops=1, exps=1

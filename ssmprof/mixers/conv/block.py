@@ -16,9 +16,7 @@ from ssmprof.scopes import scope
 class ShortConv(nn.Module):
     """Depthwise causal convolution of width W with SiLU over `channels`, with a bias or without."""
 
-    def __init__(
-        self, channels: int, width: int, building: Building, *, bias: bool = True
-    ) -> None:
+    def __init__(self, channels: int, width: int, building: Building, *, bias: bool = True) -> None:
         super().__init__()
         weights, ops = building.weights, building.ops
         bound = 1.0 / math.sqrt(width)

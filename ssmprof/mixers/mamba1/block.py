@@ -35,9 +35,7 @@ class Mamba1Block(nn.Module):
         decay = torch.arange(1, states + 1, dtype=torch.float32, device=weights.device)
         self.A = frozen(-decay.expand(inner, states).contiguous())
         self.D = weights.ones(inner, float32=True)
-        self.out_proj = weights.linear(
-            inner, d_model, bias=part.proj_bias, scale=weights.branch
-        )
+        self.out_proj = weights.linear(inner, d_model, bias=part.proj_bias, scale=weights.branch)
         self.state_dtype = getattr(torch, part.state_dtype)
         self.normed = part.inner_norms != "none"
         self.dt_norm = self.B_norm = self.C_norm = None

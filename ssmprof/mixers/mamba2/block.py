@@ -44,9 +44,7 @@ class Mamba2Block(nn.Module):
             self.norm = GatedRMSNorm(
                 inner, inner // part.groups_normed, building, before_gate=part.norm_before_gate
             )
-        self.out_proj = weights.linear(
-            inner, d_model, bias=part.proj_bias, scale=weights.branch
-        )
+        self.out_proj = weights.linear(inner, d_model, bias=part.proj_bias, scale=weights.branch)
         self.state_dtype = getattr(torch, part.state_dtype)
         self.scan_op = ops["ssd_scan"]
         self.update_op = ops["selective_state_update"]

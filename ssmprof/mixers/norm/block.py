@@ -1,4 +1,4 @@
-"""RMSNorm, LayerNorm and the gated RMSNorm (mean square in float32 over groups of the last axis)."""
+"""RMSNorm, LayerNorm, and the gated RMSNorm over groups of the last axis."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ class RMSNorm(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """x + scale * update (..., d), overwriting x if `in_place`, and the norm of that sum."""
         with scope("norm", "norm"):
-            return self.add_op(
-                x, update, self.weight, scale=scale, eps=self.eps, in_place=in_place
-            )
+            return self.add_op(x, update, self.weight, scale=scale, eps=self.eps, in_place=in_place)
 
 
 class LayerNorm(nn.Module):

@@ -73,12 +73,15 @@ class SharedBlock(nn.Module):
         })  # fmt: skip
         # In a list, so that torch does not take them for modules of this use.
         self._used = [cast("Any", weights.copies[f"{shared.copy}_{name}"]) for name in self.names]
+        adapters = [
+            self.adapters[name] if part.adapter_rank else None
+            for name, part in zip(self.names, parts, strict=True)
+        ]
+        self._order = list(zip(self.names, self._used, self.mixes, adapters, strict=True))
 
     def mixers(self) -> list[Any]:
         """The sub-layers that keep a cache; each use keeps its own."""
-        return [
-            one["part"] for one, mixes in zip(self._used, self.mixes, strict=True) if mixes
-        ]
+        return [one["part"] for one, mixes in zip(self._used, self.mixes, strict=True) if mixes]
 
     def split(
         self, caches: list[LayerCache] | None
@@ -96,9 +99,8 @@ class SharedBlock(nn.Module):
         waiting = iter(caches or ())
         with scope("shared"):
             hidden = torch.cat([x, embedded], dim=-1)
-            for name, one, mixes in zip(self.names, self._used, self.mixes, strict=True):
+            for name, one, mixes, adapter in self._order:
                 normed = one["norm"](hidden)
-                adapter = self.adapters[name] if name in self.adapters else None
                 extra = {} if adapter is None else {"adapter": adapter}
                 with scope(name):
                     if not mixes:

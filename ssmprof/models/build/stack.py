@@ -188,7 +188,7 @@ class Stack(nn.Module):
                 if found is None:
                     if latest is None:
                         raise ConfigError(
-                            f"{self.recipe.name}: shared keys and values, and no layer before has any"
+                            f"{self.recipe.name}: keys and values are read before a layer has any"
                         )
                     found = latest
                 elif found.kv_bytes:

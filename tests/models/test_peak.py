@@ -16,28 +16,31 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssmprof.models import build
-from ssmprof.models.footprint import WORKSPACE_HOPPER, allocated, footprint
 from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.mamba1.shape import Mamba1
+from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.part import allocated
+from ssmprof.models.build import build, workload
+from ssmprof.models.footprint import WORKSPACE_HOPPER, footprint
 from ssmprof.models.recipe import Recipe
-from ssmprof.spec import StateSpec
 
 WIDE = {
     "d_model": 256,
     "depth": 3,
-    "attention": AttentionSpec(heads=8, kv_heads=2, head_dim=32),
-    "state": StateSpec(d_inner=512, d_state=32, headdim=64),
-    "mlp": MlpSpec(d_ff=768),
+    "attention": Attention(heads=8, kv_heads=2, head_dim=32),
+    "mamba1": Mamba1(d_inner=512, d_state=32),
+    "mamba2": Mamba2(d_inner=512, d_state=32, headdim=64),
+    "mlp": Mlp(d_ff=768),
 }
 SPECS = [
-    *(make.block(name, **WIDE) for name in make.PATTERNS),
-    *(make.block(name, **WIDE, vocab=1024) for name in make.PATTERNS),
-    make.block("attention", **(WIDE | {"mlp": MlpSpec(d_ff=128)}), vocab=1024),
-    make.block("attention", **(WIDE | {"attention": AttentionSpec(
+    *(make.block(name, **WIDE) for name in make.LAYERS),
+    *(make.block(name, **WIDE, vocab=1024) for name in make.LAYERS),
+    make.block("attention", **(WIDE | {"mlp": Mlp(d_ff=128)}), vocab=1024),
+    make.block("attention", **(WIDE | {"attention": Attention(
         heads=8, kv_heads=2, head_dim=32, rope_theta=None)})),
-    make.block("attention", **(WIDE | {"mlp": MlpSpec(d_ff=768, kind="relu2")})),
-    make.block("mamba2", **(WIDE | {"state": StateSpec(
+    make.block("attention", **(WIDE | {"mlp": Mlp(d_ff=768, act="relu2")})),
+    make.block("mamba2", **(WIDE | {"mamba2": Mamba2(
         d_inner=512, d_state=32, ngroups=4, gated_norm=False)})),
 ]  # fmt: skip
 
@@ -126,15 +129,19 @@ def test_the_predicted_peak_of_a_prefill_is_what_lives_at_its_widest_moment(
     spec: Recipe, logits: str
 ):
     point = make.point(spec.name, 512, batch=2, logits=logits)
-    model = blocks.build(spec, "cpu", "float32")
+    model = build(spec, "cpu", "float32")
     for op, fake in ALLOCATES.items():
         if op in model.providers():
             model.ops[op].found = {"fake": fake}
-    work = blocks.workload(model, point)
+    work = workload(model, point)
     work.call()
     alive = Alive()
     inputs, cache = work.held
-    for tensor in (inputs, *(cache.position.rope or ()), *model.parameters()):
+    for tensor in (
+        inputs,
+        *(one for pair in cache.position.tables.values() for one in pair),
+        *model.parameters(),
+    ):
         alive.add(tensor)
     for layer in cache.layers:
         for tensor in vars(layer).values():

@@ -9,9 +9,9 @@ import make
 import pytest
 import torch
 
-from ssmprof.models import build
-from ssmprof.models.build.foreign import cache_bytes
 from ssmprof.errors import ConfigError
+from ssmprof.models.build import build, workload
+from ssmprof.models.build.foreign import cache_bytes
 from ssmprof.spec import ForeignSpec
 
 SOURCE = """
@@ -46,8 +46,8 @@ def foreign(factory: str) -> ForeignSpec:
 
 
 def test_a_module_that_takes_token_ids_is_called_as_it_is(source: Path):
-    model = blocks.build(foreign(f"{source}:ids"), "cpu", "float32")
-    work = blocks.workload(model, make.point("theirs", 7, batch=2))
+    model = build(foreign(f"{source}:ids"), "cpu", "float32")
+    work = workload(model, make.point("theirs", 7, batch=2))
     assert work.call().shape == (2, 7, 3)
     assert work.weights_bytes == (11 * 8 + 8 * 3 + 3) * 4
     assert work.module is not None
@@ -55,21 +55,21 @@ def test_a_module_that_takes_token_ids_is_called_as_it_is(source: Path):
 
 
 def test_a_function_may_bring_its_own_input(source: Path):
-    model = blocks.build(foreign(f"{source}:fed"), "cpu", "float32")
-    assert blocks.workload(model, make.point("theirs", 7)).call().shape == (1, 7, 2)
+    model = build(foreign(f"{source}:fed"), "cpu", "float32")
+    assert workload(model, make.point("theirs", 7)).call().shape == (1, 7, 2)
 
 
 def test_a_function_may_be_named_by_its_module(source: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(source.parent))
-    model = blocks.build(foreign("users_model:ids"), "cpu", "bfloat16")
-    work = blocks.workload(model, make.point("theirs", 5, dtype="bfloat16"))
+    model = build(foreign("users_model:ids"), "cpu", "bfloat16")
+    work = workload(model, make.point("theirs", 5, dtype="bfloat16"))
     assert work.call().dtype == torch.bfloat16
 
 
 def test_a_plain_module_cannot_decode(source: Path):
-    model = blocks.build(foreign(f"{source}:ids"), "cpu", "float32")
+    model = build(foreign(f"{source}:ids"), "cpu", "float32")
     with pytest.raises(NotImplementedError, match="no cache"):
-        blocks.workload(model, make.point("theirs", 7, phase="decode"))
+        workload(model, make.point("theirs", 7, phase="decode"))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_plain_module_cannot_decode(source: Path):
 )
 def test_what_cannot_be_built_says_why(factory: str, message: str, source: Path):
     with pytest.raises(ConfigError) as caught:
-        blocks.build(foreign(factory.format(source=source)), "cpu", "float32")
+        build(foreign(factory.format(source=source)), "cpu", "float32")
     assert message in str(caught.value)
 
 
@@ -121,10 +121,10 @@ def test_a_hugging_face_config_gives_a_model_that_prefills_and_decodes(
 ):
     pytest.importorskip("transformers")
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    model = blocks.build(foreign(f"hf:{tmp_path}/config.json"), "cpu", "float32")
-    prefill = blocks.workload(model, make.point("theirs", 9, batch=2, logits="all"))
+    model = build(foreign(f"hf:{tmp_path}/config.json"), "cpu", "float32")
+    prefill = workload(model, make.point("theirs", 9, batch=2, logits="all"))
     assert prefill.call().shape == (2, 9, 60)
-    decode = blocks.workload(model, make.point("theirs", 9, batch=2, phase="decode"))
+    decode = workload(model, make.point("theirs", 9, batch=2, phase="decode"))
     held = decode.cache_bytes
     first = decode.call()
     assert first.shape == (2, 1, 60)

@@ -8,45 +8,50 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssmprof.models import build
-from ssmprof.blocks.mamba2 import Mamba2
-from ssmprof.models.build.model import Model
-from ssmprof.blocks.stack import MIXERS
 from ssmprof.errors import ConfigError
-from ssmprof.spec import MIXERS as MIXER_KINDS
+from ssmprof.mixers import registry
 from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.mamba1.shape import Mamba1
+from ssmprof.mixers.mamba2.block import Mamba2Block
+from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.models.build import build, workload
+from ssmprof.models.build.model import Model
 from ssmprof.models.recipe import Recipe
-from ssmprof.spec import StateSpec
 
+MIXERS = [
+    name for name, part in registry.parts().items() if part.memory != "none" and registry.runs(name)
+]
 BATCH, TOKENS = 2, 21
-FEW = AttentionSpec(heads=6, kv_heads=2, head_dim=8, qkv_bias=True)
-GROUPS = StateSpec(d_inner=96, d_state=12, headdim=24, ngroups=2, gated_norm=False)
+FEW = Attention(heads=6, kv_heads=2, head_dim=8, qkv_bias=True)
+GROUPS = Mamba2(d_inner=96, d_state=12, headdim=24, ngroups=2, gated_norm=False)
+NARROW = Mamba1(d_inner=96, d_state=12)
 
 
-def spec(name: str, pattern: tuple[str | tuple[str, ...], ...], **changes: object) -> Recipe:
-    return make.block(name, pattern=pattern, depth=2, **({"vocab": 60} | changes))
+def spec(name: str, layers: str, **changes: object) -> Recipe:
+    return make.block(name, layers=layers, depth=2, **({"vocab": 60} | changes))
 
 
 BLOCKS = [
-    *(spec(name, (name,)) for name in MIXERS),
-    *(spec(f"{name}-grouped", (name,), attention=FEW, state=GROUPS) for name in MIXERS),
-    spec("window", ("attention",), attention=AttentionSpec(
+    *(spec(name, name) for name in MIXERS),
+    *(spec(f"{name}-grouped", name, attention=FEW, mamba1=NARROW, mamba2=GROUPS)
+      for name in MIXERS),
+    spec("window", "attention", attention=Attention(
         heads=4, kv_heads=2, head_dim=8, window=5)),
-    spec("window-one", ("attention",), attention=AttentionSpec(
+    spec("window-one", "attention", attention=Attention(
         heads=4, kv_heads=4, head_dim=8, window=1)),
-    spec("window-wide", ("attention",), attention=AttentionSpec(
+    spec("window-wide", "attention", attention=Attention(
         heads=4, kv_heads=4, head_dim=8, window=99)),
-    spec("no-position", ("attention",), attention=AttentionSpec(
+    spec("no-position", "attention", attention=Attention(
         heads=4, kv_heads=4, head_dim=8, rope_theta=None)),
-    spec("interleaved", ("mamba2", "mlp", "attention", "mlp")),
-    spec("side-by-side", (("attention", "mamba2"), "mlp")),
-    spec("three-abreast", (("mamba1", "attention", "mamba2"),), tie_embeddings=False),
+    spec("interleaved", "mamba2 mlp attention mlp"),
+    spec("side-by-side", "[attention mamba2] mlp"),
+    spec("three-abreast", "[mamba1 attention mamba2]", tie_embeddings=False),
 ]  # fmt: skip
 each = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
 
 
 def built(block: Recipe) -> tuple[Model, Tensor]:
-    model = blocks.build(block, "cpu", "float32", seed=3)
+    model = build(block, "cpu", "float32", seed=3)
     return model, model.example(BATCH, TOKENS)
 
 
@@ -61,10 +66,6 @@ def by_steps(model: Model, tokens: Tensor, read: int = 0) -> Tensor:
         rows.append(model.step(tokens[:, index], cache, "last"))
         cache.advance()
     return torch.stack(rows, 1)
-
-
-def test_the_table_of_mixers_matches_what_a_scenario_may_name():
-    assert set(MIXERS) == set(MIXER_KINDS)
 
 
 @each
@@ -124,7 +125,7 @@ def test_the_last_tokens_logits_are_the_last_row_of_all():
 
 
 def test_layers_alone_read_and_return_hidden_states_and_leave_their_input_alone():
-    model = blocks.build(make.block("hybrid"), "cpu", "float32")
+    model = build(make.block("hybrid"), "cpu", "float32")
     hidden = model.example(BATCH, TOKENS)
     before = hidden.clone()
     assert model.prefill(hidden).shape == hidden.shape
@@ -134,7 +135,7 @@ def test_layers_alone_read_and_return_hidden_states_and_leave_their_input_alone(
 
 
 def test_one_seed_gives_one_block_and_another_seed_another():
-    one, same, other = (blocks.build(BLOCKS[0], "cpu", "float32", seed=seed) for seed in (1, 1, 2))
+    one, same, other = (build(BLOCKS[0], "cpu", "float32", seed=seed) for seed in (1, 1, 2))
     tokens = one.example(1, 8)
     torch.testing.assert_close(one.prefill(tokens), same.prefill(tokens))
     assert not torch.equal(one.prefill(tokens), other.prefill(tokens))
@@ -143,33 +144,28 @@ def test_one_seed_gives_one_block_and_another_seed_another():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"state": None}, "nothing sizes it"),
-        ({"pattern": ("mamba9",)}, 'did you mean "mamba'),
-        ({"state": StateSpec(d_inner=100, d_state=8, headdim=64)}, "whole heads"),
         ({"providers": {"ssd_scam": "reference"}}, 'did you mean "ssd_scan"'),
         ({"providers": {"ssd_scan": "refrence"}}, 'did you mean "reference"'),
         ({"providers": {"ssd_scan": "mamba_ssm"}}, "cannot run on cpu"),
-        ({"pattern": ("attention",), "attention": AttentionSpec(
-            heads=4, kv_heads=3, head_dim=8)}, "do not divide"),
     ],
 )  # fmt: skip
 def test_a_spec_that_cannot_be_built_says_what_is_wrong(changes: dict[str, object], message: str):
     with pytest.raises(ConfigError, match=message):
-        blocks.build(make.block("mamba2", **changes), "cpu", "float32")
+        build(make.block("mamba2", **changes), "cpu", "float32")
 
 
 def test_a_prefill_of_4096_tokens_takes_seconds_on_a_cpu():
     for name in ("attention", "mamba1", "mamba2"):
-        model = blocks.build(make.block(name), "cpu", "float32")
-        work = blocks.workload(model, make.point(name, context=4096))
+        model = build(make.block(name), "cpu", "float32")
+        work = workload(model, make.point(name, context=4096))
         assert torch.isfinite(work.call()).all()
 
 
 @pytest.mark.parametrize(("provider", "overlap"), [("reference", False), ("ssmprof", True)])
 def test_a_mamba2_step_overlaps_a_convolution_of_ours_only(provider: str, overlap: bool) -> None:
     forced = {"causal_conv1d_update": provider}
-    model, tokens = built(msgspec.structs.replace(spec("mamba2", ("mamba2",)), providers=forced))
-    mixer = next(module for module in model.modules() if isinstance(module, Mamba2))
+    model, tokens = built(msgspec.structs.replace(spec("mamba2", "mamba2"), providers=forced))
+    mixer = next(module for module in model.modules() if isinstance(module, Mamba2Block))
     seen = []
 
     def update(*args: Tensor, **options: object) -> Tensor:

@@ -6,19 +6,19 @@ import make
 import pytest
 import torch
 
-from ssmprof.models import build
-from ssmprof.scopes import listening
+from ssmprof.models.build import build, workload
 from ssmprof.models.recipe import Recipe
+from ssmprof.scopes import listening
 
-SPECS = [make.block(name, depth=2, vocab=40) for name in make.PATTERNS]
+SPECS = [make.block(name, depth=2, vocab=40) for name in make.LAYERS]
 each = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 
 
 @each
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_a_replayed_call_stays_finite_and_at_its_position(spec: Recipe, phase: str):
-    model = blocks.build(spec, "cpu", "float32")
-    work = blocks.workload(model, make.point(spec.name, 33, phase=phase, logits="last"))
+    model = build(spec, "cpu", "float32")
+    work = workload(model, make.point(spec.name, 33, phase=phase, logits="last"))
     for _ in range(20):
         out = work.call()
     assert torch.isfinite(out).all()
@@ -30,8 +30,8 @@ def test_a_replayed_call_stays_finite_and_at_its_position(spec: Recipe, phase: s
 
 @each
 def test_a_prefill_replayed_gives_the_same_again(spec: Recipe):
-    model = blocks.build(spec, "cpu", "float32")
-    work = blocks.workload(model, make.point(spec.name, 33, logits="last"))
+    model = build(spec, "cpu", "float32")
+    work = workload(model, make.point(spec.name, 33, logits="last"))
     torch.testing.assert_close(work.call(), work.call())
 
 
@@ -53,10 +53,10 @@ class Names:
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_scopes_name_every_part(phase: str):
     spec = make.block("parallel", vocab=40)
-    model = blocks.build(spec, "cpu", "float32")
+    model = build(spec, "cpu", "float32")
     names = Names()
     with listening(names):
-        work = blocks.workload(model, make.point("parallel", 9, phase=phase, logits="last"))
+        work = workload(model, make.point("parallel", 9, phase=phase, logits="last"))
         work.call()
     assert names.open == []
     assert names.seen["layers.0.mamba2.scan"] == "scan"
@@ -74,14 +74,14 @@ def test_scopes_name_every_part(phase: str):
 
 
 def test_every_part_that_has_a_cost_has_a_scope_of_that_name():
-    from ssmprof.costs import breakdown
+    from ssmprof.models.cost import breakdown
 
     for spec in SPECS:
         for phase in ("prefill", "decode"):
             point = make.point(spec.name, 9, phase=phase, logits="last")
             names = Names()
             with listening(names):
-                blocks.workload(blocks.build(spec, "cpu", "float32"), point).call()
+                workload(build(spec, "cpu", "float32"), point).call()
             parts = {
                 name.split(".", 2)[2]
                 if name.startswith("layers.") and name.count(".") > 1
@@ -92,16 +92,16 @@ def test_every_part_that_has_a_cost_has_a_scope_of_that_name():
 
 
 def test_a_released_workload_is_over():
-    model = blocks.build(SPECS[0], "cpu", "float32")
-    work = blocks.workload(model, make.point("attention", 9))
+    model = build(SPECS[0], "cpu", "float32")
+    work = workload(model, make.point("attention", 9))
     work.release()
     with pytest.raises(RuntimeError, match="released"):
         work.call()
 
 
 def test_the_provider_of_every_op_that_ran_is_named():
-    model = blocks.build(make.block("parallel"), "cpu", "float32")
-    work = blocks.workload(model, make.point("parallel", 9))
+    model = build(make.block("parallel"), "cpu", "float32")
+    work = workload(model, make.point("parallel", 9))
     work.call()
     assert work.providers()["attention_prefill"] == "sdpa"
     assert work.providers()["ssd_scan"] == "reference"

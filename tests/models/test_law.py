@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ssmprof.models.law import LAW_MODELS, law_model, longest_context, peak_law
 from ssmprof.errors import ConfigError
+from ssmprof.models.law import LAW_MODELS, law_model, longest_context, peak_law
 
 DATA = Path(__file__).parents[1] / "data" / "ssm_scope" / "peaks.csv"
 MIB = 2**20

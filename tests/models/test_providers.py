@@ -8,46 +8,49 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend
 
-from ssmprof.models import build
-from ssmprof.models.build import rope
+from ssmprof.mixers.attention import rope
+from ssmprof.mixers.attention.sdpa import attention_prefill
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.mamba1.shape import Mamba1
+from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.mixers.ops import (
-    LAST_RESORT,
-    ORIGINS,
-    PROVIDERS,
     Choice,
     Op,
     candidates,
     choose,
+    table,
 )
-from ssmprof.mixers.ops.sdpa import attention_prefill
+from ssmprof.models.build import build, workload
 from ssmprof.models.recipe import Recipe
-from ssmprof.spec import StateSpec
 
 CPU = torch.device("cpu")
-OWN = [op for op, names in PROVIDERS.items() if "ssmprof" in names]
+OWN = [op for op, entry in table().items() if "ssmprof" in entry.find]
 
 
-def test_every_provider_has_an_origin_and_every_op_a_last_resort():
-    for op, names in PROVIDERS.items():
-        assert set(names) <= set(ORIGINS), op
-        assert "torch" in names or LAST_RESORT & set(names), op
+def test_every_op_has_a_last_resort_or_plain_torch():
+    for op, entry in table().items():
+        assert entry.last <= set(entry.find), op
+        assert "torch" in entry.find or entry.last, op
 
 
-@pytest.mark.parametrize("op", PROVIDERS)
+@pytest.mark.parametrize("op", table())
 def test_every_op_runs_on_a_cpu(op: str):
     call, name = choose(op, CPU)
     assert callable(call)
-    assert name in PROVIDERS[op]
+    assert name in table()[op].find
     assert list(candidates(op, CPU)) == [name]
 
 
 @pytest.mark.parametrize("name", ["attention", "mamba1", "mamba2"])
 def test_a_block_on_our_kernels_agrees_with_one_on_plain_torch(name: str):
-    small = StateSpec(d_inner=32, d_state=8, headdim=16, dt_rank=4)  # the interpreter is slow
-    spec = make.block(name, pattern=(name, "mlp"), vocab=30, d_model=32, state=small)
-    plain = blocks.build(spec, "cpu", "float32")
+    small = {  # the interpreter is slow
+        "mamba1": Mamba1(d_inner=32, d_state=8, dt_rank=4),
+        "mamba2": Mamba2(d_inner=32, d_state=8, headdim=16),
+    }
+    spec = make.block(name, layers=f"{name} mlp", vocab=30, d_model=32, **small)
+    plain = build(spec, "cpu", "float32")
     forced = {op: "ssmprof" for op in plain.providers() if op in OWN}
-    mine = blocks.build(msgspec.structs.replace(spec, providers=forced), "cpu", "float32")
+    mine = build(msgspec.structs.replace(spec, providers=forced), "cpu", "float32")
     tokens = plain.example(1, 7)
     caches = [model.new_cache(1, 8) for model in (plain, mine)]
     outs = [m.prefill(tokens, c, "all") for m, c in zip((plain, mine), caches, strict=True)]
@@ -86,7 +89,8 @@ def test_our_rotary_equals_plain_torch(turned: bool, heads: int, kv_heads: int, 
     generator = torch.Generator().manual_seed(0)
     qkv = torch.randn(2, 5, (heads + 2 * kv_heads) * dim + 3, generator=generator)[..., 3:]
     qkv = qkv.unflatten(-1, (-1, dim))  # token strides that are no multiple of a head
-    cos, sin = rope.tables(9, dim, 100.0, CPU, torch.float32)
+    part = Attention(heads=heads, kv_heads=kv_heads, head_dim=dim, rope_theta=100.0)
+    cos, sin = rope.tables(part, 9, CPU, torch.float32)
     tables = (cos[4:], sin[4:]) if turned else (None, None)
     mine, plain = (torch.zeros(2, 2, 11, kv_heads, dim) for _ in range(2))
     got = rotary(qkv, *tables, *mine, 4)
@@ -128,7 +132,7 @@ def test_our_swiglu_equals_plain_torch(width: int):
 
 
 def test_other_packages_are_looked_for_and_not_imported(monkeypatch: pytest.MonkeyPatch):
-    from ssmprof.mixers.ops import fla, mamba_ssm
+    from ssmprof.mixers import finding
 
     gpu = torch.device("cuda")
     asked: list[str] = []
@@ -137,10 +141,11 @@ def test_other_packages_are_looked_for_and_not_imported(monkeypatch: pytest.Monk
         asked.append(name)
         return object()
 
-    for module in (fla, mamba_ssm):
-        monkeypatch.setattr(module, "find_spec", installed)
-        assert module.find("ssd_scan", "", CPU) is None
-        call = module.find("ssd_scan", "", gpu)
+    monkeypatch.setattr(finding, "find_spec", installed)
+    for name in ("fla", "mamba_ssm"):
+        find = table()["ssd_scan"].find[name]
+        assert find(CPU) is None
+        call = find(gpu)
         assert call is not None
         with pytest.raises(ImportError):
             call(*(torch.zeros(1, 1, 1, 1) for _ in range(5)))
@@ -222,8 +227,8 @@ def test_a_provider_that_the_spec_forces_has_no_stand_in():
 
 
 def test_every_call_is_told_to_an_observer_before_it_runs():
-    model = blocks.build(make.block("mamba2"), "cpu", "float32")
-    work = blocks.workload(model, make.point("mamba2", 8))
+    model = build(make.block("mamba2"), "cpu", "float32")
+    work = workload(model, make.point("mamba2", 8))
     seen: list[str] = []
     with model.ops.observed(lambda op, args, kwargs: seen.append(f"{op.op} {op.name}")):
         work.call()
@@ -235,8 +240,8 @@ def test_every_call_is_told_to_an_observer_before_it_runs():
 
 
 def test_the_same_call_with_other_providers_shares_inputs_and_cache():
-    model = blocks.build(make.block("mamba2", vocab=30), "cpu", "float32")
-    work = blocks.workload(model, make.point("mamba2", 5, logits="last"), {"rms_norm": "torch"})
+    model = build(make.block("mamba2", vocab=30), "cpu", "float32")
+    work = workload(model, make.point("mamba2", 5, logits="last"), {"rms_norm": "torch"})
     other = work.with_providers({"rms_norm": "ssmprof"})
     first, second = work.call(), other.call()
     torch.testing.assert_close(first, second)
@@ -257,10 +262,11 @@ def test_forcing_a_backend_leaves_the_switches_as_they_were():
 
 
 def test_presets_of_all_kinds_run_at_a_small_depth():
-    from ssmprof.planning import models
+    from ssmprof.models.slicing import sliced
+    from ssmprof.models.zoo import preset
 
     for name in ("qwen2.5-0.5b", "mamba-130m", "mamba2-130m", "falcon-h1-0.5b"):
-        small: Recipe = msgspec.structs.replace(models.preset(name), depth=1, vocab=64)
-        model = blocks.build(small, "cpu", "float32")
-        work = blocks.workload(model, make.point(name, 40, logits="last"))
+        small: Recipe = msgspec.structs.replace(sliced(preset(name), 1), vocab=64)
+        model = build(small, "cpu", "float32")
+        work = workload(model, make.point(name, 40, logits="last"))
         assert torch.isfinite(work.call()).all()
