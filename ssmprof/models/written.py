@@ -57,6 +57,15 @@ def expanded(table: Table, base: Table | None = None) -> Table:
     return found
 
 
+def read_table(name: str, table: Table) -> Recipe:
+    """The recipe of a table as written. Raises ConfigError with the key."""
+    values = {"type": "recipe", "name": name, **expanded(table)}
+    try:
+        return msgspec.convert(values, Recipe)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise ConfigError(_told(str(error), name)) from None
+
+
 def _refuse_former(table: Table) -> None:
     """Pattern and depth were another way to say what `layers` says."""
     if "pattern" not in table and "depth" not in table and "state" not in table:

@@ -17,7 +17,7 @@ import msgspec
 
 from ssmprof.errors import ConfigError, nearest
 from ssmprof.models.recipe import Recipe, check_recipe
-from ssmprof.models.written import expanded
+from ssmprof.models.written import read_table
 from ssmprof.scalars import Architecture
 
 if sys.version_info >= (3, 11):
@@ -102,8 +102,7 @@ def _preset(name: str, table: dict[str, Any]) -> Preset:
         found = of_values(cast("dict[str, Any]", table["config"]), name, f"preset {name}")
         found = msgspec.structs.replace(found, preset=name)
     else:
-        values = {"type": "recipe", "name": name, "preset": name, **expanded(table)}
-        found = msgspec.convert(values, Recipe)
+        found = read_table(name, {"preset": name, **table})
     problem = check_recipe(found)
     if problem:
         raise ConfigError(f"preset {name}: {problem[0]}: {problem[1]}")

@@ -60,9 +60,9 @@ def scenario(plain: dict[str, Any]) -> dict[str, Any]:
     return {**plain, "blocks": [_recipe(block) for block in blocks]}
 
 
-def _recipe(plain: Any) -> Any:
-    if not isinstance(plain, dict) or cast("dict[str, Any]", plain).get("type") != "block":
-        return plain  # a model that is not ours, or what the decoder will refuse
+def _recipe(plain: object) -> object:
+    if not isinstance(plain, dict) or cast("dict[str, object]", plain).get("type") != "block":
+        return cast("object", plain)  # a model that is not ours, or what the decoder will refuse
     block = msgspec.convert(plain, _Block)
     if len(block.pattern) * block.depth > limits.LAYERS:
         raise msgspec.ValidationError(f"more than {limits.LAYERS:,} layers")
@@ -91,7 +91,7 @@ def _part(block: _Block, name: str) -> dict[str, Any]:
         sizes = {} if block.mlp is None else {"d_ff": block.mlp.d_ff, "act": block.mlp.kind}
         return {"kind": name, **sizes}
     others = {key for kind, keys in _ONLY.items() if kind != name for key in keys}
-    sizes = {} if block.state is None else msgspec.to_builtins(block.state)
+    sizes: dict[str, Any] = {} if block.state is None else msgspec.to_builtins(block.state)
     return {"kind": name, **{key: value for key, value in sizes.items() if key not in others}}
 
 

@@ -24,13 +24,15 @@ import make
 import msgspec
 from fuzz import mutate
 
-from ssmprof import costs, limits, units
+from ssmprof import limits, units
 from ssmprof.analysis import analyze
 from ssmprof.chips import chips
 from ssmprof.errors import SsmprofError, StoreError
-from ssmprof.models.cost import parameters
+from ssmprof.models.config.reader import read
+from ssmprof.models.cost import cost, parameters
+from ssmprof.models.footprint import footprint
 from ssmprof.models.recipe import Recipe, check_recipe
-from ssmprof.planning import feasible, hf_config, scenario
+from ssmprof.planning import feasible, scenario
 from ssmprof.planning.expand import expand
 from ssmprof.records import Point, Prefill, Run, TelemetrySample, encode
 from ssmprof.report.again import load_any
@@ -167,14 +169,14 @@ def _scenario(data: bytes, scratch: Path) -> str | None:
 def _config(data: bytes, scratch: Path) -> str | None:
     file = scratch / "config.json"
     file.write_bytes(data)
-    found = hf_config.read(file)
+    found = read(file)
     wrong = _wrong_block(found) or _wrong_numbers(msgspec.to_builtins(found))
     if wrong is None:
         at = Point(block=found.name, block_digest=digest(found), workload=Prefill(context=512))
-        work = costs.cost(found, at)
+        work = cost(found, at)
         if not (work.flops > 0 and math.isfinite(work.flops)):
             return f"{work.flops} operations"
-        costs.footprint(found, at)
+        footprint(found, at)
     return wrong
 
 

@@ -17,7 +17,7 @@ from ssmprof.measure.op_times import OpTimes, signature
 from ssmprof.measure.pairs import LogRatio, alternate
 from ssmprof.measure.timers import WallTimer
 from ssmprof.measure.trial_rules import wins
-from ssmprof.models.build import providers
+from ssmprof.mixers import ops as providers
 from ssmprof.planning.deciding import questions
 from ssmprof.records import Trials
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ssmprof.mixers import registry
 from ssmprof.models.footprint import footprint
 from ssmprof.models.recipe import Recipe
-from ssmprof.models.written import recipe
+from ssmprof.models.written import read_table
 from ssmprof.records import Point, Prefill
 from ssmprof.scalars import Dtype
 
@@ -22,15 +21,17 @@ _WALEFFE = "M-M-M--M-M*-M-M-M-M--M*-M-M-M-M-M*--M-M-M-M-M*-M--M-M-M-"
 
 
 def _attention(heads: int, kv_heads: int, head_dim: int, layers: int = 1) -> Recipe:
-    part = registry.named("attention")(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
-    return recipe("kv", heads * head_dim, f"attention*{layers}", {"attention": part})
+    sizes = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
+    table = {"d_model": heads * head_dim, "layers": f"attention*{layers}", "attention": sizes}
+    return read_table("kv", table)
 
 
 def _mamba2(d_inner: int, groups: int, layers: int, state: Dtype) -> Recipe:
-    part = registry.named("mamba2")(
-        d_inner=d_inner, d_state=128, headdim=64, ngroups=groups, state_dtype=state
-    )
-    return recipe("state", d_inner // 2, f"mamba2*{layers}", {"mamba2": part})
+    sizes = {
+        "d_inner": d_inner, "d_state": 128, "headdim": 64, "ngroups": groups, "state_dtype": state
+    }  # fmt: skip
+    table = {"d_model": d_inner // 2, "layers": f"mamba2*{layers}", "mamba2": sizes}
+    return read_table("state", table)
 
 
 def _cache_bytes(block: Recipe, context: int) -> int:

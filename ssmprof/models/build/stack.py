@@ -91,9 +91,7 @@ class LayerBlock(nn.Module):
                 with scope("mean"):
                     total += out
         assert total is not None
-        if self.after is not None:
-            total = self.after(total)
-        return total
+        return total if self.after is None else self.after(total)
 
 
 class Stream(NamedTuple):
