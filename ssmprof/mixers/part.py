@@ -56,8 +56,10 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
     """
 
     label: ClassVar[str] = ""  # as people write it: "Mamba-2"
-    # Whether what is kept between tokens grows with the context.
-    memory: ClassVar[Literal["grows", "fixed", "none"]] = "none"
+    # Whether what is kept between tokens grows with the context; `both` where one of two does.
+    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "none"
+    # Whether tokens meet in it; a feed-forward is the second step of a layer.
+    mixes: ClassVar[bool] = True
 
     d_in: Size | None = None
     adapter_rank: Rank = 0
