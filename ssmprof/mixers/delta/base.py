@@ -1,7 +1,7 @@
 """What all delta rules share: sizes, projections, state, the rule's work.
 
 Shape letters: H heads, K and V width of a key and a value, C chunk. In the chunked form
-(arXiv:2406.06484, section 3.3; with decay arXiv:2412.06464, section 3.3) a chunk needs, beside what
+(arXiv:2406.06484, section 3; with decay arXiv:2412.06464, section 3) a chunk needs, beside what
 linear attention needs, the causal products of its keys, C K per token; the inverse of a unit lower
 triangle of (C, C), C^3 / 3; both products with it, C (K + V); and what the state already says
 of its keys, 2 K V.

@@ -1,8 +1,8 @@
 """RWKV-7 as data (arXiv:2503.14456, section 4).
 
 Shape letters: T tokens of the call, d width, H heads of width K, C chunk. The state of a head is
-(K, K): S_t = S_{t-1} (diag(w_t) - k_t (a_t k_t)) + v_t k_t, equation 17. Its transition is diagonal
-plus rank one; a chunk of it needs four causal products, C K each per token, the inverse of a unit
+(K, K): S_t = S_{t-1} (diag(w_t) - k_t (a_t k_t)) + v_t k_t. Its transition is diagonal plus
+rank one; a chunk of it needs four causal products, C K each per token, the inverse of a unit
 lower triangle, C^3 / 3, five products of values or keys with such triangles, and 8 K K with the
 state. Both halves of a layer mix each token with the one before, which is kept.
 """
@@ -141,7 +141,7 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
 
 
 class Rwkv7Ffn(Part, frozen=True, kw_only=True, tag="rwkv7_ffn"):
-    """Channel mix (section 4.2): a squared rectifier on each token mixed with the one before.
+    """Channel mix (section 4): a squared rectifier on each token mixed with the one before.
 
     `width` is that of the token kept: the model's.
     """
