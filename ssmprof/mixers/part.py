@@ -58,6 +58,8 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
     label: ClassVar[str] = ""  # as people write it: "Mamba-2"
     # Whether what is kept between tokens grows with the context.
     memory: ClassVar[Literal["grows", "fixed", "none"]] = "none"
+    # Adapters that each user of a shared sub-layer has, their outputs beside each other.
+    adapters: ClassVar[int] = 1
 
     d_in: Size | None = None
     adapter_rank: Rank = 0
