@@ -60,6 +60,8 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
     memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "none"
     # Whether tokens meet in it; a feed-forward is the second step of a layer.
     mixes: ClassVar[bool] = True
+    # Adapters that each user of a shared sub-layer has, their outputs beside each other.
+    adapters: ClassVar[int] = 1
 
     d_in: Size | None = None
     adapter_rank: Rank = 0

@@ -25,7 +25,8 @@ Factor = Annotated[float, Meta(gt=0, le=limits.ROPE_BASE)]
 class RopeScaling(Value, frozen=True, kw_only=True):
     """How the rotary angles are stretched beyond the trained length, by the names of transformers.
 
-    `factors` are those of `longrope`, one per pair; `low` and `high` those of `llama3`.
+    `factors` are those of `longrope`, one per pair; `low` and `high` those of `llama3`. `truncate`
+    rounds the ends of the ramp of `yarn` to whole pairs.
     """
 
     kind: Literal["linear", "llama3", "yarn", "longrope"]
@@ -36,6 +37,7 @@ class RopeScaling(Value, frozen=True, kw_only=True):
     beta_fast: Factor = 32.0
     beta_slow: Factor = 1.0
     attention_factor: Factor | None = None
+    truncate: bool = True
     factors: Annotated[tuple[Factor, ...], Meta(max_length=limits.WIDTH)] = ()
     long_factors: Annotated[tuple[Factor, ...], Meta(max_length=limits.WIDTH)] = ()
 
@@ -56,6 +58,7 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
 
     label: ClassVar[str] = "attention"
     memory: ClassVar[Literal["grows", "fixed", "none"]] = "grows"
+    adapters: ClassVar[int] = 3  # of queries, keys and values
 
     heads: Size
     kv_heads: Size
