@@ -38,12 +38,15 @@ class Shared(Value, frozen=True, kw_only=True):
 class Layer(Value, frozen=True, kw_only=True):
     """One residual step: a norm, parts side by side on its output, and their sum or mean.
 
-    `sandwich` norms the result once more before it is added (Gemma-3).
+    `sandwich` norms the result once more before it is added (Gemma-3). `norm` says what is normed:
+    what the parts read (`before`), their result instead (`after`, OLMo-2), or the residual stream
+    itself, which goes on normed (`stream`, MiniMax).
     """
 
     parts: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=limits.BLOCKS)]
     merge: Literal["sum", "mean"] = "sum"
     sandwich: bool = False
+    norm: Literal["before", "after", "stream"] = "before"
     shared: Shared | None = None
 
 

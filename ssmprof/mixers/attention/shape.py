@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Conv, Held, Part, Weight, alive
+from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
 from ssmprof.scalars import DTYPE_BYTES, Size, Tokens, Value
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, held_tokens, matmul, total, work
 
@@ -57,7 +57,7 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
     """
 
     label: ClassVar[str] = "attention"
-    memory: ClassVar[Literal["grows", "fixed", "none"]] = "grows"
+    memory: ClassVar[Memory] = "grows"
     adapters: ClassVar[int] = 3  # of queries, keys and values
 
     heads: Size

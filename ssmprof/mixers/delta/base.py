@@ -9,9 +9,9 @@ of its keys, 2 K V.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Conv, Held, Part, Weight, alive
+from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
 from ssmprof.mixers.recurrence import (
     chunk_of,
     conv_weights,
@@ -38,7 +38,7 @@ class DeltaRule(Part, frozen=True, kw_only=True):
     nothing. `state_dtype` is the dtype of the state kept between tokens.
     """
 
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     heads: Size
     key_dim: Size

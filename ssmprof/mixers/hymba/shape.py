@@ -7,11 +7,11 @@ it consists of; the one for the output is the Mamba's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.mamba1.shape import Mamba1
-from ssmprof.mixers.part import Held, Part, Weight, alive
+from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
 from ssmprof.scalars import DTYPE_BYTES
 from ssmprof.work import Parts, call_tokens, elementwise, rms_norm, total
 
@@ -23,7 +23,7 @@ class Hymba(Part, frozen=True, kw_only=True, tag="hymba"):
     """Attention without its output projection beside a Mamba-1, both normed and averaged."""
 
     label: ClassVar[str] = "Hymba"
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "both"
+    memory: ClassVar[Memory] = "both"
 
     attention: Attention
     mamba: Mamba1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Conv, Held, Part, Weight, alive
+from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
 from ssmprof.mixers.recurrence import (
     chunk_of,
     conv_weights,
@@ -29,7 +29,7 @@ class LinearAttention(Part, frozen=True, kw_only=True):
     none). `gate` multiplies the normed output. `state_dtype` is the dtype of the state kept.
     """
 
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     heads: Size
     key_dim: Size

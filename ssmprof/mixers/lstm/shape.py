@@ -7,9 +7,9 @@ such units are slow by: bytes count their weights once, as if they stayed on the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Held, Part, Weight, alive
+from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
 from ssmprof.mixers.recurrence import new_state, state_bytes
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Parts, call_tokens, matmul, work
@@ -25,7 +25,7 @@ class Lstm(Part, frozen=True, kw_only=True, tag="lstm"):
     """Long short-term memory of `hidden` features; a projection to d where it is another width."""
 
     label: ClassVar[str] = "LSTM"
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     hidden: Size
     bias: bool = True
@@ -52,7 +52,7 @@ class Gru(Part, frozen=True, kw_only=True, tag="gru"):
     """Gated recurrent unit of `hidden` features; a projection to d where it is another width."""
 
     label: ClassVar[str] = "GRU"
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     hidden: Size
     bias: bool = True

@@ -10,11 +10,11 @@ itself is turned in each step, as the recurrence is written: no running angle is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
-from ssmprof.mixers.part import Held, Part, Weight, alive
+from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
 from ssmprof.mixers.recurrence import (
     CHUNK,
     chunk_of,
@@ -39,7 +39,7 @@ class Mamba3(Part, frozen=True, kw_only=True, tag="mamba3"):
     """
 
     label: ClassVar[str] = "Mamba-3"
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     d_inner: Size
     d_state: Size = 128

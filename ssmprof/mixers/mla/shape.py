@@ -8,13 +8,13 @@ is absorbed into queries and output (section 2.1.2), and all heads look at the s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
 from ssmprof import limits
 from ssmprof.mixers.attention.shape import RopeScaling, pairs
-from ssmprof.mixers.part import Held, Part, Weight, alive
+from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
 from ssmprof.scalars import DTYPE_BYTES, Size
 from ssmprof.work import (
     Cost,
@@ -43,7 +43,7 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
     """
 
     label: ClassVar[str] = "MLA"
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "grows"
+    memory: ClassVar[Memory] = "grows"
 
     heads: Size
     kv_lora_rank: Size

@@ -8,12 +8,12 @@ chunked form is that of linear attention, with one more value for the normaliser
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Held, Part, Weight, alive
+from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
 from ssmprof.mixers.recurrence import (
     chunk_of,
     inside_chunk,
@@ -39,7 +39,7 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
     """
 
     label: ClassVar[str] = "mLSTM"
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     heads: Size
     key_dim: Size

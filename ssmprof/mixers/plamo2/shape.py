@@ -7,13 +7,13 @@ convolved input, as in Mamba-1, and each is normed. The gate is applied inside t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
 from ssmprof import limits
 from ssmprof.mixers.mamba2.shape import Mamba2
-from ssmprof.mixers.part import Held, Part, Weight, alive
+from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
 from ssmprof.mixers.recurrence import new_state, short_conv, state_bytes
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Parts, call_tokens, elementwise, matmul
@@ -26,7 +26,7 @@ class Plamo2(Part, frozen=True, kw_only=True, tag="plamo2"):
     """A scan over a state of (H, P, N), H = d_inner / headdim."""
 
     label: ClassVar[str] = "PLaMo 2's Mamba"
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     d_inner: Size
     d_state: Size

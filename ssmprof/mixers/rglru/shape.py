@@ -7,9 +7,9 @@ block-diagonal products of x_t.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Conv, Held, Part, Weight, alive
+from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
 from ssmprof.mixers.recurrence import new_state, recurrence, state_bytes
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul, total, work
@@ -25,7 +25,7 @@ class RgLru(Part, frozen=True, kw_only=True, tag="rglru"):
     """
 
     label: ClassVar[str] = "RG-LRU"
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     width: Size
     heads: Size

@@ -9,9 +9,9 @@ state. Both halves of a layer mix each token with the one before, which is kept.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Held, Part, Rank, Weight, alive
+from ssmprof.mixers.part import Held, Memory, Part, Rank, Weight, alive
 from ssmprof.mixers.recurrence import chunk_of, new_state, recurrence, state_bytes
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul, total, work
@@ -30,7 +30,7 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
     """
 
     label: ClassVar[str] = "RWKV-7"
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     heads: Size
     head_dim: Size = 64
@@ -147,7 +147,7 @@ class Rwkv7Ffn(Part, frozen=True, kw_only=True, tag="rwkv7_ffn"):
     """
 
     label: ClassVar[str] = "RWKV-7 channel mix"
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
     mixes: ClassVar[bool] = False
 
     width: Size

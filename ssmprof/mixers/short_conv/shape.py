@@ -6,12 +6,12 @@ projections B, C and x of a token: out(C conv(B x)). Nothing else is kept than t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Held, Part, Weight, alive
+from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
 from ssmprof.mixers.recurrence import conv_weights
 from ssmprof.scalars import DTYPE_BYTES, Size
 from ssmprof.work import Parts, call_tokens, elementwise, matmul, work
@@ -27,7 +27,7 @@ class ShortConv(Part, frozen=True, kw_only=True, tag="short_conv"):
     """
 
     label: ClassVar[str] = "short convolution"
-    memory: ClassVar[Literal["grows", "fixed", "both", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     width: Size
     d_conv: Annotated[int, Meta(ge=1, le=limits.TAPS)] = 3
