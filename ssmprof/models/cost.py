@@ -65,7 +65,8 @@ def cost(recipe: Recipe, point: Point) -> Cost:
 def _adapter(recipe: Recipe, name: str, tokens: int, b: int) -> Cost:
     part = recipe.parts[name]
     reads, rank, out = part.reads(recipe.d_model), part.adapter_rank, part.adapted(recipe.d_model)
-    return total((matmul(tokens, reads, rank, b), matmul(tokens, rank, out, b)))
+    down = times(matmul(tokens, reads, rank, b), part.adapters)
+    return total((down, matmul(tokens, rank, out, b)))
 
 
 def _shared(recipe: Recipe, tokens: int, b: int) -> Parts:
@@ -121,7 +122,7 @@ def weights(recipe: Recipe) -> list[Weight]:
         for name in layer.shared.parts:
             part = recipe.parts[name]
             if part.adapter_rank:
-                found.append(Weight(part.reads(d) * part.adapter_rank))
+                found += [Weight(part.reads(d) * part.adapter_rank)] * part.adapters
                 found.append(Weight(part.adapter_rank * part.adapted(d)))
             if (name, layer.shared.copy) not in copies:
                 copies.add((name, layer.shared.copy))

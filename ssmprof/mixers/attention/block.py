@@ -184,6 +184,8 @@ def _refuse(part: Attention) -> None:
         "values of another width than keys (v_head_dim)": part.v_dim != part.head_dim,
         "a bound on scores (score_cap)": part.score_cap is not None,
         "the difference of two maps (differential)": part.differential,
+        "a convolution of queries, keys and values (d_conv)": part.d_conv > 0,
+        "tokens before the window (prefix)": part.prefix > 0,
         "a window on shared keys": part.kv_from == "shared" and part.window is not None,
     }
     for what, wanted in missing.items():

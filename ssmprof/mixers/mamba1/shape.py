@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Held, Part, Weight, alive, allocated
+from ssmprof.mixers.part import Held, Memory, Part, Weight, alive, allocated
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Parts, call_tokens, causal_conv, conv_update, elementwise, matmul, work
 
@@ -23,11 +23,12 @@ class Mamba1(Part, frozen=True, kw_only=True, tag="mamba1"):
     """A selective scan over a state of (D, N); `dt_rank` None is the published ceil(d / 16).
 
     `inner_norms` norms dt, B and C before the scan: with weights (`weighted`, Jamba) or without
-    (`plain`, Falcon-Mamba). `state_dtype` is the dtype of the state kept between tokens.
+    (`plain`, Falcon-Mamba); `inner_norm_eps` None is the model's epsilon. `state_dtype` is the dtype of the
+    state kept between tokens.
     """
 
     label: ClassVar[str] = "Mamba-1"
-    memory: ClassVar[Literal["grows", "fixed", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     d_inner: Size
     d_state: Size
@@ -36,6 +37,7 @@ class Mamba1(Part, frozen=True, kw_only=True, tag="mamba1"):
     conv_bias: bool = True
     proj_bias: bool = False
     inner_norms: Literal["none", "plain", "weighted"] = "none"
+    inner_norm_eps: Annotated[float, Meta(gt=0, le=1.0)] | None = None
     state_dtype: Dtype = "float32"
 
     def rank(self, d_model: int) -> int:

@@ -6,12 +6,12 @@ N state size, Q chunk, b and s bytes per element of activations and of the state
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Held, Part, Weight, alive, allocated
+from ssmprof.mixers.part import Held, Memory, Part, Weight, alive, allocated
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import (
     Cost,
@@ -27,6 +27,8 @@ from ssmprof.work import (
 if TYPE_CHECKING:
     from ssmprof.records import Point
 
+StepSize = Annotated[float, Meta(ge=0, le=limits.SCALE)]
+
 # Chunk of the SSD scan these FLOPs are counted for: the one of this repository's kernel.
 SSD_CHUNK = 64
 
@@ -35,12 +37,13 @@ class Mamba2(Part, frozen=True, kw_only=True, tag="mamba2"):
     """A scan over a state of (H, P, N), H = d_inner / headdim.
 
     Without `gated_norm` (Falcon-H1) the gate is applied inside the scan and nothing is normed;
-    `norm_groups` None norms each of the `ngroups` by itself. `gate` False is a scan without one.
-    `state_dtype` is the dtype of the state kept between tokens.
+    `norm_groups` None norms each of the `ngroups` by itself, and `norm_eps` None is the model's
+    epsilon. `dt_limit` bounds the step size. `state_dtype` is the dtype of the
+    state kept between tokens.
     """
 
     label: ClassVar[str] = "Mamba-2"
-    memory: ClassVar[Literal["grows", "fixed", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     d_inner: Size
     d_state: Size
@@ -52,6 +55,8 @@ class Mamba2(Part, frozen=True, kw_only=True, tag="mamba2"):
     gated_norm: bool = True
     norm_groups: Size | None = None
     norm_before_gate: bool = False
+    norm_eps: Annotated[float, Meta(gt=0, le=1.0)] | None = None
+    dt_limit: tuple[StepSize, StepSize] | None = None
     state_dtype: Dtype = "float32"
 
     @property

@@ -57,6 +57,11 @@ class LayerBlock(nn.Module):
         self, index: int, layer: Layer, recipe: Recipe, building: Building, shared: SharedWeights
     ) -> None:
         super().__init__()
+        if layer.norm != "before":
+            raise ConfigError(
+                f'{recipe.name}: layer {index}: norm = "{layer.norm}" cannot be run yet, only '
+                "counted and planned"
+            )
         self.name = f"layers.{index}"
         self.names = layer.parts
         self.scale = 1.0 / len(layer.parts) if layer.merge == "mean" else 1.0

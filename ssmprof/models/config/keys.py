@@ -1,48 +1,37 @@
 """Keys of a `config.json`, typed by the struct of its family, or one error that names the key.
 
-null is read like a key that is not there: files are written with every key of their class. A key
-that no family knows is ignored only where its name says that it changes no shape.
+null is read like a key that is not there, except where the type of a key allows it
+(`sliding_window` of Mistral: null is none, absent is 4,096). What a key of no struct may mean is
+said in `policy`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from functools import cache
+from types import NoneType
+from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
 from ssmprof import limits
+from ssmprof.errors import nearest
+from ssmprof.models.config.policy import capability, speaks_of_shape
 from ssmprof.scalars import Size
 
 Count = Annotated[int, Meta(ge=1, le=limits.LAYERS)]
 Whole = Annotated[int, Meta(ge=0, le=limits.WIDTH)]
 Real = Annotated[float, Meta(ge=-limits.ROPE_BASE, le=limits.ROPE_BASE)]
 Positive = Annotated[float, Meta(gt=0, le=limits.ROPE_BASE)]
+Share = Annotated[float, Meta(gt=0, le=1)]
+Factor = Annotated[float, Meta(ge=1 / limits.SCALE, le=limits.SCALE)]
+Epsilon = Annotated[float, Meta(gt=0, le=1)]
 Text = Annotated[str, Meta(max_length=limits.NAME_CHARACTERS)]
+Layers = Annotated[tuple[Text, ...], Meta(max_length=limits.LAYERS)]
 
 Keys = TypeVar("Keys", bound=Struct)
-
-# Names of keys that say how a model is trained, stored, sampled from or named, not what it is.
-_HARMLESS = re.compile(
-    r"^(_.*|architectures|auto_map|model_type|torch_dtype|dtype|transformers_version|use_cache"
-    r"|.*_token_id|.*_token_ids|.*token_index|.*dropout.*|.*dropped.*|.*_pdrop|initializer.*|.*_init|.*init_.*"
-    r"|.*_init_.*|time_step_(min|max|floor|limit|scale|init.*)|output_.*|return_dict|gradient.*"
-    r"|pretraining_tp|max_position_embeddings|max_window_layers|chunk_size|.*chunk_size"
-    r"|residual_in_fp32|rescale.*|use_mamba_kernels|use_mambapy|use_triton.*|num_logits_to_keep"
-    r"|.*aux_loss.*|router_z.*|quantization_config|task_specific_params|id2label|label2id"
-    r"|problem_type|finetuning_task|.*_penalty|.*sampl.*|temperature|top_k|top_p|min_length"
-    r"|max_length|max_seq_len.*|seq_length|name_or_path|sliding_window_size_hint|attn_implementation"
-    r"|fuse_.*|use_l2warp|attn_mode|is_decoder|is_encoder_decoder|add_cross_attention"
-    r"|cross_attention_hidden_size|tokenizer_class|prefix|bad_words_ids|begin_suppress_tokens"
-    r"|suppress_tokens|chunk_size_feed_forward|pruned_heads|exponential_decay.*|num_return_sequences"
-    r"|num_beams.*|forced_.*|length_penalty|diversity_penalty|early_stopping|do_sample|.*_id)$"
-)
-_SHAPES = re.compile(
-    r"(size|dim|heads?|layers?|rank|experts?|window|bias|conv|state|norm|pattern|group|share|tie"
-    r"|expand|kernel|intermediate|mamba|ssm|attn|attention|rope|rotary|mlp|ffn|act|gate|sink|moe"
-    r"|mem|meta|block|multiplier|cap|vocab|d_model|inner|linear|lora|latent|depth)"
-)
 
 
 class KeyProblem(ValueError):
@@ -65,20 +54,46 @@ def decode(values: dict[str, Any], struct: type[Keys], inside: str = "") -> Keys
     `inside` is the path of the object in the file, with a dot behind. Raises KeyProblem for a key
     that is ill-typed, out of bounds, missing, or not known although its name speaks of a shape.
     """
-    given = {key: value for key, value in values.items() if value is not None}
-    known = {field.encode_name for field in msgspec.structs.fields(struct)}
+    known = _nullable(struct)
+    given = {key: value for key, value in values.items() if value is not None or known.get(key)}
     for key, value in given.items():
-        if key in known or _HARMLESS.match(key) or not _SHAPES.search(key.lower()):
-            continue
-        if value in (False, 0, "", [], {}):
-            continue
-        raise KeyProblem(
-            f"{inside}{key}", f"{shown(value)} is not understood, and may change the model's shape"
-        )
+        if key not in known and _matters(key, value):
+            raise KeyProblem(
+                f"{inside}{key[:60]}", _unknown(key, value, known.keys() - given.keys())
+            )
     try:
-        return msgspec.convert({key: given[key] for key in known & given.keys()}, struct)
+        return msgspec.convert({key: given[key] for key in known if key in given}, struct)
     except (msgspec.ValidationError, OverflowError) as error:
         raise _problem(str(error), given, inside) from None
+
+
+def strangers(values: dict[str, Any], struct: type[Struct]) -> list[str]:
+    """Keys that a struct does not have and that may change a model's shape."""
+    known = _nullable(struct)
+    return [key for key, value in values.items() if key not in known and _matters(key, value)]
+
+
+def _matters(key: str, value: Any) -> bool:
+    """Whether a key that a struct does not have may change the model: what is off does not."""
+    return speaks_of_shape(key) and value not in (None, False, 0, "", [], {})
+
+
+@cache
+def _nullable(struct: type[Struct]) -> dict[str, bool]:
+    """Key -> whether null is a value of its own."""
+    fields = msgspec.structs.fields(struct)
+    return {field.encode_name: NoneType in get_args(field.type) for field in fields}
+
+
+def _unknown(key: str, value: Any, absent: set[str]) -> str:
+    """A sentence on a key that no field has: what it asks for, or what it may have meant."""
+    close = nearest(key, absent)
+    if close.startswith("; did you mean"):
+        return f"{shown(value)} is not understood{close}"
+    asked = capability(key)
+    if asked is not None:
+        return f"{shown(value)}: {asked}, which this family is not known to have"
+    return f"{shown(value)} is not understood, and may change the model's shape"
 
 
 def _problem(text: str, given: dict[str, Any], inside: str) -> KeyProblem:
@@ -88,9 +103,18 @@ def _problem(text: str, given: dict[str, Any], inside: str) -> KeyProblem:
     missing = re.search(r"missing required field `(\w+)`", message)
     if missing:
         return KeyProblem(f"{inside}{where + '.' if where else ''}{missing[1]}", "missing")
-    value = given.get(re.split(r"[.\[]", where)[0]) if where else None
-    message = message.replace("`", "").lower()
-    return KeyProblem(f"{inside}{where or 'the file'}", f"{message}, got {shown(value)}")
+    wanted = re.sub(r", got \w+$", "", message.replace("`", "").lower())
+    return KeyProblem(f"{inside}{where or 'the file'}", f"{wanted}, got {shown(_at(given, where))}")
+
+
+def _at(value: Any, path: str) -> Any:
+    """The value at a path like `layer_types[3]`."""
+    for step in re.findall(r"[^.\[\]]+", path):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, Sequence) and step.isdigit():
+            value = value[int(step)]
+    return value
 
 
 def heads_of(size: int, heads: int, key: str = "num_attention_heads") -> int:
@@ -100,14 +124,22 @@ def heads_of(size: int, heads: int, key: str = "num_attention_heads") -> int:
     return size // heads
 
 
-def listed(layers: tuple[str, ...] | None, count: int, key: str) -> tuple[str, ...]:
-    """A list of one name per layer, held against the number of layers."""
-    found = layers or ()
-    if not found:
+def kinds(layers: Sequence[str] | None, known: Mapping[str, str], key: str) -> list[str]:
+    """What each layer of a list is, by a table of the names it may have."""
+    if not layers:
         raise KeyProblem(key, "empty: a model without layers")
-    if len(found) != count:
-        raise KeyProblem(key, f"{len(found)} layers, but num_hidden_layers is {count}")
-    return found
+    for layer in layers:
+        if layer not in known:
+            asked = capability(layer)
+            told = f": {asked}, which this family is not known to have" if asked else ""
+            raise KeyProblem(key, f"cannot build {shown(layer)}{told or nearest(layer, known)}")
+    return [known[layer] for layer in layers]
+
+
+def held_against(layers: Sequence[Any], count: int | None, key: str) -> None:
+    """A list of layers has as many as the file says."""
+    if count is not None and len(layers) != count:
+        raise KeyProblem(key, f"{len(layers)} layers, but num_hidden_layers is {count}")
 
 
 def chosen(value: int | str | None, default: Size, key: str) -> int:
@@ -117,3 +149,15 @@ def chosen(value: int | str | None, default: Size, key: str) -> int:
     if isinstance(value, str) or value < 1:
         raise KeyProblem(key, f'expected a positive integer or "auto", got {shown(value)}')
     return value
+
+
+def must_be(value: Any, only: Any, key: str, needs: str) -> None:
+    """The one value of a key that can be built; `needs` says what another one asks for."""
+    if value != only:
+        raise KeyProblem(key, f"{shown(value)}: {needs}, which is not built")
+
+
+def agree(value: Any, other: Any, key: str, than: str) -> None:
+    """Two keys that say the same thing say the same value; nothing agrees with anything."""
+    if value is not None and other is not None and value != other:
+        raise KeyProblem(key, f"{shown(value)}, but {than} is {shown(other)}")

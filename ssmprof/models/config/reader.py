@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +17,22 @@ from ssmprof import limits
 from ssmprof.bounded import read_file
 from ssmprof.errors import ConfigError, nearest
 from ssmprof.models.config import families
-from ssmprof.models.config.keys import KeyProblem, decode, shown
+from ssmprof.models.config.keys import KeyProblem, decode, shown, strangers
+from ssmprof.models.config.names import Source
+from ssmprof.models.config.policy import MISSING, capability
 from ssmprof.models.recipe import Recipe, check_recipe
 
 
 @dataclass(frozen=True)
 class Family:
-    """One family: its keys as a struct, and how they become a recipe (keys, name)."""
+    """One family: its keys as a struct, and how they become a recipe (keys, name).
+
+    `names` (keys, recipe) says which published tensors each of our parameters is made of.
+    """
 
     keys: type[msgspec.Struct]
     recipe: Callable[[Any, str], Recipe]
+    names: Callable[[Any, Recipe], dict[str, Source]] | None = None
 
 
 @cache
@@ -45,12 +52,32 @@ def read(path: Path | str) -> Recipe:
     ill-typed, not understood or beyond the limits.
     """
     file, values = _opened(Path(path))
-    name = file.parent.name if file.name == "config.json" and file.parent.name else file.stem
-    return of_values(values, name, str(file))
+    return of_values(values, name_of(file), str(file))
+
+
+def name_of(file: Path) -> str:
+    """The name of a model whose sizes stand in this file: that of its folder."""
+    return file.parent.name if file.name == "config.json" and file.parent.name else file.stem
 
 
 def of_values(values: dict[str, Any], name: str, source: str) -> Recipe:
     """The recipe of a configuration's keys; `source` names it in errors."""
+    return _understood(values, name, source)[2]
+
+
+def weight_names(values: dict[str, Any], source: str) -> dict[str, Source]:
+    """Our parameters' names -> the published tensors of this configuration they are made of.
+
+    Raises ConfigError where they cannot be said.
+    """
+    family, keys, recipe = _understood(values, "model", source)
+    if family.names is None:
+        raise ConfigError(f"{source}: weights of this family are not known by name")
+    return family.names(keys, recipe)
+
+
+def _understood(values: dict[str, Any], name: str, source: str) -> tuple[Family, Any, Recipe]:
+    """A configuration's family, its keys and the recipe of them."""
     values = _text_model(values)
     kind = values.get("model_type", "state-spaces" if "ssm_cfg" in values else None)
     if not isinstance(kind, str):
@@ -58,15 +85,35 @@ def of_values(values: dict[str, Any], name: str, source: str) -> Recipe:
         raise ConfigError(f"{source}: model_type: {told}", fix="is this the config of a model?")
     if kind not in known():
         raise ConfigError(
-            f'{source}: model_type: no reader for "{kind[:60]}"{nearest(kind, known())}',
+            f"{source}: model_type: {_no_reader(kind, values)}",
             fix="write the sizes into a scenario, or name hf:FOLDER on the command line",
         )
     family = known()[kind]
     try:
-        found = family.recipe(decode(values, family.keys), name)
+        keys = decode(values, family.keys)
+        found = family.recipe(keys, name)
     except KeyProblem as problem:
         raise ConfigError(f"{source}: {problem.key}: {problem.problem}") from None
-    return _within_limits(found, source)
+    return family, keys, _within_limits(found, source)
+
+
+def _no_reader(kind: str, values: dict[str, Any]) -> str:
+    """Why a family cannot be read: what it needs, before what its name resembles.
+
+    Another family is named only where none of the file's keys would be strange to it.
+    """
+    if kind in MISSING:
+        return f'"{kind}" needs {MISSING[kind]}, which is not built'
+    told = f"no reader for {shown(kind)}"
+    fits = [name for name, family in known().items() if not strangers(values, family.keys)]
+    close = nearest(kind[:60], fits)
+    if close.startswith("; did you mean"):
+        return f"{told}{close}"
+    everything = [set(strangers(values, family.keys)) for family in known().values()]
+    strange = sorted(set.intersection(*everything))
+    asked = {capability(key): key for key in reversed(strange)}
+    spoken = [f"{what} ({key[:60]})" for what, key in asked.items() if what][:3]
+    return f"{told}, whose keys speak of {', '.join(spoken)}" if spoken else f"{told}{close}"
 
 
 def _text_model(values: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +146,7 @@ def _opened(path: Path) -> tuple[Path, dict[str, Any]]:
     try:
         if path.is_dir():
             file = path / "config.json"
-        values = msgspec.json.decode(read_file(file, limits.CONFIG_BYTES))
+        values = _decoded(read_file(file, limits.CONFIG_BYTES))
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror or error}") from error
     except RecursionError:
@@ -109,3 +156,16 @@ def _opened(path: Path) -> tuple[Path, dict[str, Any]]:
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected an object of keys")
     return file, cast("dict[str, Any]", values)
+
+
+def _decoded(data: bytes) -> Any:
+    """JSON as Python writes it: Infinity, which JSON has not, is null (`time_step_limit`)."""
+    if b"Infinity" not in data:
+        return msgspec.json.decode(data)
+
+    def constant(name: str) -> float | None:
+        if name == "NaN":
+            raise ValueError("NaN is no number")
+        return None
+
+    return msgspec.json.decode(msgspec.json.encode(json.loads(data, parse_constant=constant)))

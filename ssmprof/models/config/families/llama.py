@@ -1,51 +1,28 @@
-"""Llama and the transformers built like it: one kind of attention, a gated MLP."""
+"""Llama (arXiv:2302.13971)."""
 
 from __future__ import annotations
 
-from msgspec import Struct
-
-from ssmprof.mixers.attention.shape import Attention
-from ssmprof.mixers.mlp.shape import Mlp
-from ssmprof.models.config.keys import Count, Text, heads_of
+from ssmprof.models.config.dense import Dense, dense, slides
+from ssmprof.models.config.keys import KeyProblem, must_be
+from ssmprof.models.config.names.dense import llama_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.recipe import Recipe
-from ssmprof.models.written import recipe
-from ssmprof.scalars import Size
 
 
-class Llama(Struct, frozen=True, kw_only=True):
-    """Keys of a Llama; others are listed in `keys`."""
+class Llama(Dense, frozen=True, kw_only=True):
+    """Keys of a Llama."""
 
-    hidden_size: Size
-    intermediate_size: Size
-    num_hidden_layers: Count
-    num_attention_heads: Size
-    num_key_value_heads: Size | None = None
-    head_dim: Size | None = None
-    hidden_act: Text = "silu"
     attention_bias: bool = False
     mlp_bias: bool = False
-    tie_word_embeddings: bool = False
-    vocab_size: Size
+    rope_interleaved: bool = False
 
 
 def _llama(keys: Llama, name: str) -> Recipe:
-    attention = Attention(
-        heads=keys.num_attention_heads,
-        kv_heads=keys.num_key_value_heads or keys.num_attention_heads,
-        head_dim=keys.head_dim or heads_of(keys.hidden_size, keys.num_attention_heads),
-        qkv_bias=keys.attention_bias,
-        out_bias=keys.attention_bias,
-    )
-    mlp = Mlp(d_ff=keys.intermediate_size, bias=keys.mlp_bias)
-    return recipe(
-        name,
-        keys.hidden_size,
-        f"(attention mlp)*{keys.num_hidden_layers}",
-        {"attention": attention, "mlp": mlp},
-        vocab=keys.vocab_size,
-        tie_embeddings=keys.tie_word_embeddings,
-    )
+    must_be(keys.rope_interleaved, False, "rope_interleaved", "rotary embedding of neighbours")
+    sliding = slides(keys, [False] * keys.num_hidden_layers)
+    if any(sliding):
+        raise KeyProblem("layer_types", "cannot build 'sliding_attention': a Llama has no window")
+    return dense(keys, name, sliding, None, bias=keys.attention_bias, mlp_bias=keys.mlp_bias)
 
 
-FAMILIES = {"llama": Family(Llama, _llama)}
+FAMILIES = {"llama": Family(Llama, _llama, llama_names)}

@@ -1,0 +1,54 @@
+"""Which published tensors a parameter of ours is made of: names, rows and pure scales, no torch.
+
+A parameter is its pieces one below the other, then a transform. What a family only scales
+(Gemma's 1 + w, multipliers of Falcon-H1 and Granite) is in the pieces, so that no call pays for it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Transform = Literal["none", "neg_exp", "squeeze"]
+
+
+class Piece(NamedTuple):
+    """Rows of a published tensor, as (tensor[rows] + add) * scale.
+
+    `order` puts every block of as many rows into this order: heads of which a part is turned stand
+    otherwise here than there.
+    """
+
+    name: str
+    rows: tuple[int, int] | None = None
+    order: tuple[int, ...] = ()
+    scale: float = 1.0
+    add: float = 0.0
+
+
+class Source(NamedTuple):
+    """A parameter: its pieces one below the other; then `neg_exp` is -exp of them, in float32,
+    and `squeeze` drops the middle dimension of a (channels, 1, width).
+    """
+
+    pieces: tuple[Piece, ...]
+    transform: Transform = "none"
+
+
+# What stands before a name in some files: text models below models that see, saved anew.
+PREFIXES = (
+    ("backbone.", "model."),
+    ("model.", "language_model.model."),
+    ("model.", "model.language_model."),
+    ("lm_head.", "language_model.lm_head."),
+)
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """The names under which a published tensor is found, the usual one first."""
+    others = (f"{new}{name[len(old) :]}" for old, new in PREFIXES if name.startswith(old))
+    return (name, *others)
+
+
+def one(name: str, scale: float = 1.0, add: float = 0.0, transform: Transform = "none") -> Source:
+    """A parameter made of one whole tensor."""
+    return Source((Piece(name, scale=scale, add=add),), transform)
