@@ -59,7 +59,7 @@ NEVER: dict[str, tuple[str, ...]] = {
 
 # What mixers and models say of themselves without torch; the rest of `mixers` and all of
 # `models/build` runs them.
-DATA = ("__init__", "part", "registry", "packages", "shape", "hf")
+DATA = ("__init__", "part", "registry", "packages", "recurrence", "shape", "hf")
 
 
 def part_of(path: Path) -> str:

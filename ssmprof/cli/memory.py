@@ -104,13 +104,18 @@ def _law(
     name: str | None, contexts: tuple[int, ...], cap: int | None, form: str | None,
     output: str | None,
 ) -> None:  # fmt: skip
-    from ssmprof.models.law import LAW_MODELS, law_model, longest_context, peak_law
+    from ssmprof.models.find import find
+    from ssmprof.models.law import PUBLISHED, law_model, longest_context, peak_law
     from ssmprof.report.tables import Table
     from ssmprof.units import format_bytes
 
     if name is None:
-        raise ConfigError("--law needs a model", fix=f"one of {', '.join(LAW_MODELS)}")
-    model = law_model(name)
+        raise ConfigError("--law needs a model", fix="ssmprof models lists presets")
+    recipe = find(name)
+    try:
+        model = law_model(recipe, PUBLISHED.get(recipe.name))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     rows = []
     for context in contexts:
         found = peak_law(model, context)
@@ -131,6 +136,8 @@ def _law(
     )  # fmt: skip
     emit(Table("Memory law", columns, tuple(rows)), form, output)
     say("PREDICTED peak of a Hugging Face prefill that keeps the logits of every position.")
+    held = f"{recipe.name} is one of them" if recipe.name in PUBLISHED else "this model is not"
+    say(f"Held against published peaks of {', '.join(PUBLISHED)} (arXiv:2507.12442): {held}.")
     if cap is not None:
         say(f"longest context in {format_bytes(cap)}: {longest_context(model, cap):,} tokens")
 

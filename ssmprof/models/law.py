@@ -1,27 +1,31 @@
 """Peak memory of a Hugging Face style prefill that keeps the logits of every position.
 
 This is how the memory curves of SSM-Scope (arXiv:2507.12442) came about: one forward over the whole
-prompt, batch 1, 16-bit weights. The law follows from shapes alone and reproduces the published rows
-(from 512 tokens on, within 0.1 %); it shows that logits and a materialised mask, not the KV cache,
-set those curves. `peak = weights + constant + max(logits path, mask path)`.
+prompt, batch 1, 16-bit weights. The law follows from the shapes of a recipe alone and reproduces
+the published rows (from 512 tokens on, within 0.1 %); it shows that logits and a materialised mask,
+not the KV cache, set those curves. `peak = weights + constant + max(logits path, mask path)`.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from ssmprof.errors import ConfigError, nearest
-from ssmprof.models.footprint import MIB, allocated
+from ssmprof.mixers.part import MIB, allocated
+from ssmprof.models.cost import held, parameters, weight_bytes, weights
+from ssmprof.models.recipe import Recipe
+from ssmprof.records import Point, Prefill
+
+WORKSPACE_MIB = 8.125  # of cuBLAS before compute capability 9.0, where the curves were taken
 
 
 class LawModel(Struct, frozen=True, kw_only=True):
     """Shapes the law needs, of a model in 16 bits.
 
     `vocab` is the rows of the head really stored; `logit_copies` is how many copies of the logits
-    live at once; `kv_width` is kv_heads * head_dim; `constant_mib` holds the matmul workspace
-    (8.125 MiB, 32 on compute capability 9.0) and the rounding of the parameters. `mask_from` is the
-    length from which a dense (L, L) mask was built (transformers up to 4.52 with a sliding window
-    in the configuration and a mask passed), None for never.
+    live at once; `cache_widths` are the features per token of every tensor that is kept and grows.
+    `constant_mib` holds the matmul workspace (32 MiB on compute capability 9.0) and the rounding of
+    the parameters. `mask_from` is the length from which a dense (L, L) mask was built (transformers
+    up to 4.52 with a sliding window in the configuration and a mask passed), None for never.
     """
 
     parameters: int
@@ -29,9 +33,67 @@ class LawModel(Struct, frozen=True, kw_only=True):
     d_model: int
     constant_mib: float
     logit_copies: int = 1
-    attention_layers: int = 0
-    kv_width: int = 0
+    cache_widths: tuple[int, ...] = ()
     mask_from: int | None = None
+
+
+class Published(Struct, frozen=True, kw_only=True):
+    """What is known of a published run beside the shapes of its model.
+
+    `constant_mib` is the intercept of its rows: the published stack rounds other tensors than ours.
+    """
+
+    constant_mib: float
+    logit_copies: int = 1
+    mask_from: int | None = None
+    kept: bool = True  # whether keys and values were kept
+
+
+# The published measurements that the law is held against, by preset (SSM-Scope, RTX 4090).
+PUBLISHED: dict[str, Published] = {
+    "qwen2.5-0.5b": Published(constant_mib=8.16, mask_from=32_768),
+    "llama-3.2-1b": Published(constant_mib=8.41),
+    "mamba-790m": Published(constant_mib=9.57),
+    "mamba2-780m": Published(constant_mib=8.85),
+    "falcon-h1-0.5b": Published(constant_mib=8.42, logit_copies=2, kept=False),
+}
+
+
+def law_model(recipe: Recipe, published: Published | None = None) -> LawModel:
+    """The shapes of a recipe; `published` says how a run of it differed from the rule.
+
+    Raises ValueError for layers without a vocabulary, which have no logits.
+    """
+    if recipe.vocab is None:
+        raise ValueError(f"{recipe.name}: layers without a vocabulary have no logits")
+    sizes = [weight_bytes(weight, "bfloat16") for weight in weights(recipe)]
+    rounding = sum(allocated(size) - size for size in sizes) / MIB
+    told = published or Published(
+        constant_mib=WORKSPACE_MIB + rounding,
+        # A scaled or capped copy of the logits stands beside them.
+        logit_copies=1 if recipe.logits_scale == 1.0 and recipe.logits_cap is None else 2,
+    )
+    return LawModel(
+        parameters=parameters(recipe),
+        vocab=recipe.vocab,
+        d_model=recipe.d_model,
+        constant_mib=told.constant_mib,
+        logit_copies=told.logit_copies,
+        cache_widths=_growing(recipe) if told.kept else (),
+        mask_from=told.mask_from,
+    )
+
+
+def _growing(recipe: Recipe) -> tuple[int, ...]:
+    """Features per token of every tensor of the cache that grows; the others are small."""
+    tensors = [
+        [one.elements for one in held(recipe, _point(recipe, context))] for context in (1, 2)
+    ]
+    return tuple(two - one for one, two in zip(*tensors, strict=True) if two > one)
+
+
+def _point(recipe: Recipe, context: int) -> Point:
+    return Point(block=recipe.name, block_digest="", workload=Prefill(context=context))
 
 
 class LawPeak(Struct, frozen=True, kw_only=True):
@@ -52,44 +114,15 @@ class LawPeak(Struct, frozen=True, kw_only=True):
         return fixed + self.logits_bytes + self.kv_bytes + self.rest_bytes + self.mask_bytes
 
 
-# The five published models, as measured there (KV caches of Falcon-H1 and the SSMs were not kept).
-LAW_MODELS: dict[str, LawModel] = {
-    "qwen2.5-0.5b": LawModel(
-        parameters=494_032_768, vocab=151_936, d_model=896, constant_mib=8.16,
-        attention_layers=24, kv_width=128, mask_from=32_768,
-    ),
-    "llama-3.2-1b": LawModel(
-        parameters=1_235_814_400, vocab=128_256, d_model=2048, constant_mib=8.41,
-        attention_layers=16, kv_width=512,
-    ),
-    "mamba-790m": LawModel(
-        parameters=793_204_224, vocab=50_280, d_model=1536, constant_mib=9.57
-    ),
-    "mamba2-780m": LawModel(
-        parameters=780_161_280, vocab=50_288, d_model=1536, constant_mib=8.85
-    ),
-    "falcon-h1-0.5b": LawModel(
-        parameters=521_411_104, vocab=32_784, d_model=1024, constant_mib=8.42, logit_copies=2
-    ),
-}  # fmt: skip
-
-
-def law_model(name: str) -> LawModel:
-    """The published model of this name; ConfigError with the nearest known name otherwise."""
-    if name not in LAW_MODELS:
-        raise ConfigError(f'no memory law for "{name}"{nearest(name, LAW_MODELS)}')
-    return LAW_MODELS[name]
-
-
 def peak_law(model: LawModel, context: int) -> LawPeak:
     """Peak of one prefill of `context` tokens, batch 1, logits of all positions.
 
-    Logits path: k*R(2VL) + R(2dL) + 2*layers*R(2*kv_width*L) + 16L, with R the allocator's rounding
-    and 16L the token ids and the attention mask. Mask path: 6L^2 + 2dL + 24L, while the dense mask
-    is built, before any layer runs and any key is kept.
+    Logits path: k*R(2VL) + R(2dL) + sum R(2wL) + 16L, with w the widths of the cache, R the
+    allocator's rounding and 16L the token ids and the attention mask. Mask path: 6L^2 + 2dL + 24L,
+    while the dense mask is built, before any layer runs and any key is kept.
     """
     logits = model.logit_copies * allocated(2 * model.vocab * context)
-    kv = 2 * model.attention_layers * allocated(2 * model.kv_width * context)
+    kv = sum(allocated(2 * width * context) for width in model.cache_widths)
     rest = allocated(2 * model.d_model * context) + 16 * context
     mask = 0
     if model.mask_from is not None and context >= model.mask_from:

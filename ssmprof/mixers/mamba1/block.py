@@ -26,7 +26,7 @@ class Mamba1Block(nn.Module):
         d_model, weights, ops = building.d_model, building.weights, building.ops
         inner, states = part.d_inner, part.d_state
         self.rank = part.rank(d_model)
-        self.eps = building.norm_eps
+        self.eps = part.inner_norm_eps or building.norm_eps
         self.in_proj = weights.linear(part.reads(d_model), 2 * inner, bias=part.proj_bias)
         self.conv = ShortConv(inner, part.d_conv, building, bias=part.conv_bias)
         self.x_proj = weights.linear(inner, self.rank + 2 * states)
