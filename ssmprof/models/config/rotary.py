@@ -5,21 +5,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from msgspec import Struct
 
 from ssmprof.mixers.attention.shape import RopeScaling
-from ssmprof.models.config.keys import (
-    Factor,
-    KeyProblem,
-    Positive,
-    Share,
-    Text,
-    Whole,
-    decode,
-    shown,
-)
+from ssmprof.models.config.keys import Factor, KeyProblem, Positive, Share, Text, decode, shown
 from ssmprof.scalars import Tokens
 
 THETA = 10_000.0
@@ -38,10 +29,7 @@ class Rotary(Struct, frozen=True, kw_only=True):
 
 
 class _Inner(Struct, frozen=True, kw_only=True):
-    """Keys of one object of rotary parameters.
-
-    Those of `mrope` place images; the three positions of a token of text are the same.
-    """
+    """Keys of one object of rotary parameters."""
 
     rope_type: Text | None = None
     type: Text | None = None
@@ -59,8 +47,6 @@ class _Inner(Struct, frozen=True, kw_only=True):
     truncate: bool = True
     short_factor: tuple[Positive, ...] | None = None
     long_factor: tuple[Positive, ...] | None = None
-    mrope_section: tuple[Whole, ...] | None = None
-    mrope_interleaved: bool = False
 
 
 class Turn(NamedTuple):
@@ -127,25 +113,24 @@ def _scaling(
         )
     if name == "default":
         return None
-    kind = cast('Literal["linear", "llama3", "yarn", "longrope"]', name)
     length = keys.max_position_embeddings
     original = keys.original_max_position_embeddings or inner.original_max_position_embeddings
-    if kind == "linear":
-        return RopeScaling(kind=kind, factor=_needed(inner.factor, f"{where}factor"))
+    if name == "linear":
+        return RopeScaling(kind=name, factor=_needed(inner.factor, f"{where}factor"))
     original = original or _needed(length, f"{where}original_max_position_embeddings")
     factor = inner.factor
-    if factor is None and kind != "llama3" and length is not None:
+    if factor is None and name != "llama3" and length is not None:
         factor = length / original
     factor = _needed(factor, f"{where}factor")
-    if kind == "llama3":
+    if name == "llama3":
         return RopeScaling(
-            kind=kind, factor=factor, original_tokens=original,
+            kind=name, factor=factor, original_tokens=original,
             low=_needed(inner.low_freq_factor, f"{where}low_freq_factor"),
             high=_needed(inner.high_freq_factor, f"{where}high_freq_factor"),
         )  # fmt: skip
-    if kind == "yarn":
+    if name == "yarn":
         return RopeScaling(
-            kind=kind, factor=factor, original_tokens=original, truncate=inner.truncate,
+            kind=name, factor=factor, original_tokens=original, truncate=inner.truncate,
             beta_fast=inner.beta_fast or 32.0, beta_slow=inner.beta_slow or 1.0,
             attention_factor=_yarn_factor(inner, factor),
         )  # fmt: skip
@@ -156,7 +141,7 @@ def _scaling(
                 f"{where}{key}", f"{len(found or ())} factors, but {dim // 2} pairs turn"
             )
     return RopeScaling(
-        kind=kind, factor=factor, original_tokens=original, attention_factor=inner.attention_factor,
+        kind=name, factor=factor, original_tokens=original, attention_factor=inner.attention_factor,
         factors=short or (), long_factors=long or (),
     )  # fmt: skip
 
