@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ssmprof.records import Point
 
 Owner = Literal["kv", "conv_state", "ssm_state"]
+# What is kept between tokens: keys that grow with the context, a state that does not, or both.
+Memory = Literal["grows", "fixed", "both", "none"]
 Rank = Annotated[int, Meta(ge=0, le=limits.WIDTH)]
 Conv = Annotated[int, Meta(ge=0, le=limits.TAPS)]
 
@@ -56,8 +58,9 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
     """
 
     label: ClassVar[str] = ""  # as people write it: "Mamba-2"
-    # Whether what is kept between tokens grows with the context.
-    memory: ClassVar[Literal["grows", "fixed", "none"]] = "none"
+    memory: ClassVar[Memory] = "none"
+    # Whether tokens meet in it; a feed-forward is the second step of a layer.
+    mixes: ClassVar[bool] = True
     # Adapters that each user of a shared sub-layer has, their outputs beside each other.
     adapters: ClassVar[int] = 1
 

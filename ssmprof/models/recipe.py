@@ -38,12 +38,15 @@ class Shared(Value, frozen=True, kw_only=True):
 class Layer(Value, frozen=True, kw_only=True):
     """One residual step: a norm, parts side by side on its output, and their sum or mean.
 
-    `sandwich` norms the result once more before it is added (Gemma-3).
+    `sandwich` norms the result once more before it is added (Gemma-3). `norm` says what is normed:
+    what the parts read (`before`), their result instead (`after`, OLMo-2), or the residual stream
+    itself, which goes on normed (`stream`, MiniMax).
     """
 
     parts: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=limits.BLOCKS)]
     merge: Literal["sum", "mean"] = "sum"
     sandwich: bool = False
+    norm: Literal["before", "after", "stream"] = "before"
     shared: Shared | None = None
 
 
@@ -106,12 +109,9 @@ class Recipe(Value, frozen=True, kw_only=True, tag="recipe"):
     @property
     def per_layer(self) -> int:
         """Residual steps of one layer as models count them: 2 where each mixer has its MLP."""
-        steps = [{self.parts[name].memory for name in layer.parts} for layer in self.layers]
-        even = len(steps) % 2 == 0
-        paired = all("none" not in kept for kept in steps[::2]) and all(
-            kept == {"none"} for kept in steps[1::2]
-        )
-        return 2 if even and paired else 1
+        mixes = [any(self.parts[name].mixes for name in layer.parts) for layer in self.layers]
+        paired = all(mixes[::2]) and not any(mixes[1::2])
+        return 2 if len(mixes) % 2 == 0 and paired else 1
 
     @property
     def layer_count(self) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Held, Part, Weight, alive
+from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
 from ssmprof.scalars import DTYPE_BYTES, Size, Tokens, Value
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, held_tokens, matmul, total, work
 
@@ -47,14 +47,17 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
 
     `rope_theta` is the base of the rotary embedding over the first `rope_dim` features of a head
     (all where None); None means no positional embedding at all. `qk_norm` norms queries and keys
-    before they are turned: each head (`head`) or all of a token (`width`). `gate` multiplies the
-    output with the sigmoid of a second query projection, `sinks` adds one learned logit per head to
-    every softmax, `kv_from="shared"` reads the keys and values of an earlier layer and has none of
-    its own. `score_cap` bounds the scores by tanh, `differential` subtracts a second map.
+    before they are turned: each head (`head`; `heads` where each has weights of its own) or all of
+    a token (`width`). `gate` multiplies the output with the sigmoid of a second query projection,
+    `sinks` adds one learned logit per head to every softmax, `kv_from="shared"` reads the keys and
+    values of the nearest earlier layer that has some and has none of its own. `score_cap` bounds
+    the scores by tanh, `differential` subtracts a second map. `d_conv` convolves queries, keys and
+    values (0 for none, Mamba-2's hybrids). Every token also sees `prefix` learned tokens before the
+    prompt, whatever the window, whose keys and values are constants (Hymba's meta tokens).
     """
 
     label: ClassVar[str] = "attention"
-    memory: ClassVar[Literal["grows", "fixed", "none"]] = "grows"
+    memory: ClassVar[Memory] = "grows"
     adapters: ClassVar[int] = 3  # of queries, keys and values
 
     heads: Size
@@ -68,12 +71,14 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
     rope_dim: Size | None = None
     rope_interleaved: bool = False
     rope_scaling: RopeScaling | None = None
-    qk_norm: Literal["none", "head", "width"] = "none"
+    qk_norm: Literal["none", "head", "heads", "width"] = "none"
     gate: bool = False
     sinks: bool = False
     score_cap: Factor | None = None
     kv_from: Literal["own", "shared"] = "own"
     differential: bool = False
+    d_conv: Conv = 0
+    prefix: Annotated[int, Meta(ge=0, le=limits.CONTEXT_TOKENS)] = 0
 
     @property
     def v_dim(self) -> int:
@@ -126,25 +131,28 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         own = self.kv_from == "own"
         if self.qk_norm == "head":
             found += [Weight(self.head_dim)] * (2 if own else 1)
-        elif self.qk_norm == "width":
+        elif self.qk_norm != "none":
             found.append(Weight(self.q_width))
             found += [Weight(self.kv_heads * self.head_dim)] if own else []
         if self.sinks:
             found.append(Weight(self.heads))
         if self.differential:  # four vectors of lambda and the norm of two heads (arXiv:2410.05258)
             found += [Weight(self.head_dim, float32=True)] * 4 + [Weight(2 * self.v_dim)]
+        if self.d_conv:
+            found += [Weight(self.qkv_width * self.d_conv), Weight(self.qkv_width)]
         return found
 
     def rows(self, point: Point) -> int:
         """Tokens the cache holds during the call; a decode step adds its own."""
-        return min(held_tokens(point), self.window or held_tokens(point))
+        return self.prefix + min(held_tokens(point), self.window or held_tokens(point))
 
     def held(self, point: Point) -> list[Held]:
-        """Keys and values, unless another layer holds them."""
+        """Keys and values, unless another layer holds them, and the convolution's window."""
+        conv = [Held("conv_state", self.qkv_width * self.d_conv)] if self.d_conv else []
         if self.kv_from == "shared":
-            return []
+            return conv
         rows = self.rows(point) * self.kv_heads
-        return [Held("kv", rows * self.head_dim), Held("kv", rows * self.v_dim)]
+        return [Held("kv", rows * self.head_dim), Held("kv", rows * self.v_dim), *conv]
 
     def table(self) -> tuple[object, int] | None:
         """Cosine and sine of half the turned features."""
@@ -175,6 +183,13 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
             parts["qk_norm"] = elementwise(
                 tokens * (q + (k if own else 0)), b, reads=1, flops=4
             )
+        if self.d_conv:
+            window = self.qkv_width * (self.d_conv if point.phase == "decode" else 1)
+            parts["conv"] = work(
+                flops=2 * tokens * self.qkv_width * self.d_conv,
+                read=tokens * window * b,
+                written=tokens * window * b,
+            )
         if self.gate:
             parts["gate"] = elementwise(
                 tokens * self.heads * self.v_dim, b, reads=2, flops=1, exps=1
@@ -184,9 +199,10 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
     def _scores(self, point: Point, b: int) -> Cost:
         decode = point.phase == "decode"
         looked = self.rows(point) if decode else pairs(point.context, self.window)
-        looked *= point.batch
+        looked = point.batch * (looked + (0 if decode else self.prefix * point.context))
         tokens = call_tokens(point)
-        seen = looked if decode else tokens  # rows of keys and values that are read
+        # Rows of keys and values that are read.
+        seen = looked if decode else tokens + point.batch * self.prefix
         return work(
             flops=2 * looked * self.heads * (self.head_dim + self.v_dim),
             read=(seen * self.kv_width + tokens * self.q_width) * b,
@@ -206,7 +222,8 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
             turned = turned and q + self.kv_heads * self.head_dim
             return max(alive(point, (self.qkv_width, turned, out, lse)), last)
         held = turned or self.qkv_width  # queries that are not rotated are a view of the projection
-        first = alive(point, (self.qkv_width, turned))
+        convolved = self.qkv_width if self.d_conv else 0
+        first = alive(point, (self.qkv_width, convolved or turned))
         return max(first, alive(point, (held, out, lse)), last)
 
 

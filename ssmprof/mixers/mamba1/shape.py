@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Held, Part, Weight, alive, allocated
+from ssmprof.mixers.part import Held, Memory, Part, Weight, alive, allocated
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Parts, call_tokens, causal_conv, conv_update, elementwise, matmul, work
 
@@ -28,7 +28,7 @@ class Mamba1(Part, frozen=True, kw_only=True, tag="mamba1"):
     """
 
     label: ClassVar[str] = "Mamba-1"
-    memory: ClassVar[Literal["grows", "fixed", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     d_inner: Size
     d_state: Size

@@ -6,12 +6,12 @@ N state size, Q chunk, b and s bytes per element of activations and of the state
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Held, Part, Weight, alive, allocated
+from ssmprof.mixers.part import Held, Memory, Part, Weight, alive, allocated
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import (
     Cost,
@@ -43,7 +43,7 @@ class Mamba2(Part, frozen=True, kw_only=True, tag="mamba2"):
     """
 
     label: ClassVar[str] = "Mamba-2"
-    memory: ClassVar[Literal["grows", "fixed", "none"]] = "fixed"
+    memory: ClassVar[Memory] = "fixed"
 
     d_inner: Size
     d_state: Size

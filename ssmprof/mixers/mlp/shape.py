@@ -28,6 +28,7 @@ class Mlp(Part, frozen=True, kw_only=True, tag="mlp"):
     """
 
     label: ClassVar[str] = "feed-forward"
+    mixes: ClassVar[bool] = False
 
     d_ff: Size
     act: Activation = "swiglu"

@@ -40,6 +40,7 @@ class Moe(Part, frozen=True, kw_only=True, tag="moe"):
     """
 
     label: ClassVar[str] = "mixture of experts"
+    mixes: ClassVar[bool] = False
 
     experts: Size
     experts_per_token: Size

@@ -1,0 +1,144 @@
+"""What all delta rules share: sizes, projections, state, the rule's work.
+
+Shape letters: H heads, K and V width of a key and a value, C chunk. In the chunked form
+(arXiv:2406.06484, section 3; with decay arXiv:2412.06464, section 3) a chunk needs, beside what
+linear attention needs, the causal products of its keys, C K per token; the inverse of a unit lower
+triangle of (C, C), C^3 / 3; both products with it, C (K + V); and what the state already says
+of its keys, 2 K V.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
+from ssmprof.mixers.recurrence import (
+    chunk_of,
+    conv_weights,
+    head_norm,
+    inside_chunk,
+    new_state,
+    recurrence,
+    short_conv,
+    state_bytes,
+    through_state,
+)
+from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
+from ssmprof.work import Cost, Parts, call_tokens, matmul
+
+if TYPE_CHECKING:
+    from ssmprof.records import Point
+
+
+class DeltaRule(Part, frozen=True, kw_only=True):
+    """Sizes of a layer; `key_heads` None is as many as values, each value head has a state.
+
+    `key_dim` and `value_dim` are of one head; `d_conv` convolves queries, keys and values (0 for
+    none). `negative_eigenvalues` doubles the rule's step size (arXiv:2411.12537), which costs
+    nothing. `state_dtype` is the dtype of the state kept between tokens.
+    """
+
+    memory: ClassVar[Memory] = "fixed"
+
+    heads: Size
+    key_dim: Size
+    value_dim: Size
+    key_heads: Size | None = None
+    d_conv: Conv = 4
+    conv_bias: bool = False
+    gate: bool = True
+    negative_eigenvalues: bool = False
+    state_dtype: Dtype = "float32"
+
+    @property
+    def key_heads_or_all(self) -> int:
+        """Heads of queries and keys."""
+        return self.key_heads or self.heads
+
+    @property
+    def key_width(self) -> int:
+        """Features of all keys of a token."""
+        return self.key_heads_or_all * self.key_dim
+
+    @property
+    def value_width(self) -> int:
+        """Features of all values of a token."""
+        return self.heads * self.value_dim
+
+    @property
+    def channels(self) -> int:
+        """Queries, keys and values of a token."""
+        return 2 * self.key_width + self.value_width
+
+    @property
+    def _state(self) -> int:
+        return self.heads * self.key_dim * self.value_dim
+
+    def check(self, d_model: int) -> tuple[str, str] | None:
+        """Heads divide."""
+        if self.heads % self.key_heads_or_all:
+            return "key_heads", f"{self.key_heads} does not divide {self.heads} heads"
+        return None
+
+    def projections(self, d_model: int) -> list[Weight]:
+        """Of queries, keys, values, step size and output; taps; the norm of a head."""
+        reads = self.reads(d_model)
+        return [
+            Weight(reads * self.channels),
+            Weight(reads * self.heads),
+            *conv_weights(self.channels, self.d_conv, bias=self.conv_bias),
+            Weight(self.value_dim),
+            Weight(self.value_width * d_model),
+        ]
+
+    def held(self, point: Point) -> list[Held]:
+        """The state, and the window of the convolution."""
+        state = Held("ssm_state", self._state, self.state_dtype)
+        return [*([Held("conv_state", self.channels * self.d_conv)] if self.d_conv else []), state]
+
+    def projected(self, d_model: int, point: Point, width: int) -> Parts:
+        """Work of a projection to `width`, the convolution, the norm and the output."""
+        b, tokens = DTYPE_BYTES[point.dtype], call_tokens(point)
+        parts = {
+            "in_proj": matmul(tokens, self.reads(d_model), width, b),
+            "norm": head_norm(point, self.heads, self.value_dim, gate=self.gate),
+            "out_proj": matmul(tokens, self.value_width, d_model, b),
+        }
+        if self.d_conv:
+            parts["conv"] = short_conv(point, self.channels, self.d_conv)
+        return parts
+
+    def rule(self, point: Point, *, decays: int, exps: float) -> Cost:
+        """The delta rule; `decays` inputs per token beside queries, keys, values and step sizes.
+
+        `exps` are of the decays. A step decays the state, asks it for its value of the key, writes
+        the difference, and uses it.
+        """
+        chunk, key, value = chunk_of(point), self.key_dim, self.value_dim
+        if point.phase == "decode":
+            flops = self.heads * (6.0 + (1.0 if decays else 0.0)) * key * value
+        else:
+            own = inside_chunk(chunk, 0, value) + chunk * (key + value) + chunk**2 / 3
+            own += through_state(chunk, key, value) + 2 * key * value
+            # Scores of queries and of keys are the same for all values that share a key.
+            flops = self.heads * own + self.key_heads_or_all * 2 * chunk * key
+        return recurrence(
+            point,
+            flops=flops,
+            # The norms of a query and a key, the sigmoid of a step size.
+            exps=2 * self.key_heads_or_all + self.heads + exps,
+            read=self.channels + self.heads + decays,
+            written=self.value_width,
+            state=state_bytes(self._state, self.state_dtype),
+        )
+
+    def peak(self, d_model: int, point: Point) -> int:
+        """The widest of: convolution, recurrence, norm and output."""
+        gate = self.value_width if self.gate else 0
+        convolved = self.channels if self.d_conv else 0
+        new = new_state(point, state_bytes(self._state, self.state_dtype))
+        return max(
+            new + alive(point, (self.channels + gate, convolved, self.value_width)),
+            alive(point, (gate, self.value_width, self.value_width)),
+            alive(point, (self.value_width, d_model)),
+        )

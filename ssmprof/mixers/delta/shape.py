@@ -1,0 +1,113 @@
+"""Delta rules as data: S_t = a_t S_{t-1} (I - b_t k_t k_t) + b_t v_t k_t, o_t = S_t q_t.
+
+The kinds differ in the decay a_t: none (DeltaNet), one per head (gated DeltaNet), one per key
+feature (Kimi delta attention). Shape letters: T tokens of the call, d width, H heads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ssmprof.mixers.delta.base import DeltaRule
+from ssmprof.mixers.part import Rank, Weight
+from ssmprof.mixers.recurrence import chunk_of
+from ssmprof.scalars import DTYPE_BYTES
+from ssmprof.work import Parts, call_tokens, matmul, total
+
+if TYPE_CHECKING:
+    from ssmprof.records import Point
+
+
+class Delta(DeltaRule, frozen=True, kw_only=True, tag="delta"):
+    """DeltaNet (arXiv:2406.06484): no decay; published models have no gate."""
+
+    label: ClassVar[str] = "DeltaNet"
+
+    gate: bool = False
+
+    def weights(self, d_model: int) -> list[Weight]:
+        """Projections, taps, norm, and the gate's projection where there is one."""
+        gate = [Weight(self.reads(d_model) * self.value_width)] if self.gate else []
+        return [*self.projections(d_model), *gate]
+
+    def cost(self, d_model: int, point: Point) -> Parts:
+        """Projections, convolution, rule, norm."""
+        width = self.channels + self.heads + (self.value_width if self.gate else 0)
+        return {
+            **self.projected(d_model, point, width),
+            "scan": self.rule(point, decays=0, exps=0),
+        }
+
+
+class GatedDelta(DeltaRule, frozen=True, kw_only=True, tag="gated_delta"):
+    """Gated DeltaNet (arXiv:2412.06464): one decay per head, as Mamba-2 has it."""
+
+    label: ClassVar[str] = "gated DeltaNet"
+
+    def weights(self, d_model: int) -> list[Weight]:
+        """Projections, taps, norm; projection, rate and bias of the decay."""
+        reads = self.reads(d_model)
+        return [
+            *self.projections(d_model),
+            *([Weight(reads * self.value_width)] if self.gate else []),
+            Weight(reads * self.heads),
+            *[Weight(self.heads, float32=True)] * 2,
+        ]
+
+    def cost(self, d_model: int, point: Point) -> Parts:
+        """Projections, convolution, rule, gated norm."""
+        width = self.channels + 2 * self.heads + (self.value_width if self.gate else 0)
+        # Softplus and exponential of a decay; in a chunk the decays between its pairs of tokens.
+        pairs = 0 if point.phase == "decode" else chunk_of(point) / 2
+        rule = self.rule(point, decays=self.heads, exps=self.heads * (3 + pairs))
+        return {**self.projected(d_model, point, width), "scan": rule}
+
+
+class Kda(DeltaRule, frozen=True, kw_only=True, tag="kda"):
+    """Kimi delta attention (arXiv:2510.26692, section 3): one decay per key feature.
+
+    Decay and gate are projections of rank `rank` (None: the width of a value head); the gate is a
+    sigmoid, and has a bias where `gate_bias` says so.
+    """
+
+    label: ClassVar[str] = "KDA"
+
+    rank: Rank | None = None
+    gate_bias: bool = False
+
+    @property
+    def _rank(self) -> int:
+        return self.rank or self.value_dim
+
+    def weights(self, d_model: int) -> list[Weight]:
+        """Projections, taps, norm; factors, bias and rate of the decay; factors of the gate."""
+        reads, rank = self.reads(d_model), self._rank
+        decays = self.heads * self.key_dim
+        found = [
+            *self.projections(d_model),
+            Weight(reads * rank),
+            Weight(rank * decays),
+            Weight(decays, float32=True),
+            Weight(self.heads, float32=True),
+        ]
+        if self.gate:
+            found += [Weight(reads * rank), Weight(rank * self.value_width)]
+            found += [Weight(self.value_width)] if self.gate_bias else []
+        return found
+
+    def cost(self, d_model: int, point: Point) -> Parts:
+        """Projections, convolution, decay, gate, rule, gated norm."""
+        b, tokens, reads = DTYPE_BYTES[point.dtype], call_tokens(point), self.reads(d_model)
+        decays = self.heads * self.key_dim
+        low = matmul(tokens, reads, self._rank, b)
+        # Softplus and exponential; in a chunk queries and keys are scaled by their decays so far.
+        exps = decays * (3 if point.phase == "decode" else 4)
+        parts = {
+            **self.projected(d_model, point, self.channels + self.heads),
+            "decay": total((low, matmul(tokens, self._rank, decays, b))),
+            "scan": self.rule(point, decays=decays, exps=exps),
+        }
+        if self.gate:
+            high = matmul(tokens, self._rank, self.value_width, b, bias=self.gate_bias)
+            parts["gate"] = total((low, high))
+        return parts

@@ -1,0 +1,131 @@
+"""What all kinds of linear attention share: sizes, projections, state, the recurrence's work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
+from ssmprof.mixers.recurrence import (
+    chunk_of,
+    conv_weights,
+    inside_chunk,
+    new_state,
+    recurrence,
+    short_conv,
+    state_bytes,
+    through_state,
+)
+from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
+from ssmprof.work import Cost, Parts, call_tokens, matmul
+
+if TYPE_CHECKING:
+    from ssmprof.records import Point
+
+
+class LinearAttention(Part, frozen=True, kw_only=True):
+    """Sizes of a layer; `kv_heads` None is as many as queries, each head has a state of its own.
+
+    `key_dim` and `value_dim` are of one head; `d_conv` convolves queries, keys and values (0 for
+    none). `gate` multiplies the normed output. `state_dtype` is the dtype of the state kept.
+    """
+
+    memory: ClassVar[Memory] = "fixed"
+
+    heads: Size
+    key_dim: Size
+    value_dim: Size
+    kv_heads: Size | None = None
+    d_conv: Conv = 0
+    conv_bias: bool = False
+    gate: bool = True
+    state_dtype: Dtype = "float32"
+
+    @property
+    def kv_heads_or_all(self) -> int:
+        """Heads of keys and values."""
+        return self.kv_heads or self.heads
+
+    @property
+    def key_width(self) -> int:
+        """Features of all keys of a token."""
+        return self.kv_heads_or_all * self.key_dim
+
+    @property
+    def kv_value_width(self) -> int:
+        """Features of all values of a token."""
+        return self.kv_heads_or_all * self.value_dim
+
+    @property
+    def value_width(self) -> int:
+        """Features of the output of all heads."""
+        return self.heads * self.value_dim
+
+    @property
+    def channels(self) -> int:
+        """Queries, keys and values of a token."""
+        return self.heads * self.key_dim + self.key_width + self.kv_value_width
+
+    @property
+    def _state(self) -> int:
+        return self.heads * self.key_dim * self.value_dim
+
+    def check(self, d_model: int) -> tuple[str, str] | None:
+        """Heads divide."""
+        if self.heads % self.kv_heads_or_all:
+            return "kv_heads", f"{self.kv_heads} does not divide {self.heads} heads"
+        return None
+
+    def projections(self, d_model: int) -> list[Weight]:
+        """Of queries, keys, values, gate and output, and the convolution's taps."""
+        reads = self.reads(d_model)
+        return [
+            Weight(reads * self.channels),
+            *([Weight(reads * self.value_width)] if self.gate else []),
+            *conv_weights(self.channels, self.d_conv, bias=self.conv_bias),
+            Weight(self.value_width * d_model),
+        ]
+
+    def held(self, point: Point) -> list[Held]:
+        """The state, and the window of the convolution."""
+        state = Held("ssm_state", self._state, self.state_dtype)
+        return [*([Held("conv_state", self.channels * self.d_conv)] if self.d_conv else []), state]
+
+    def projected(self, d_model: int, point: Point) -> Parts:
+        """Work of the projections and the convolution."""
+        b, tokens = DTYPE_BYTES[point.dtype], call_tokens(point)
+        width = self.channels + (self.value_width if self.gate else 0)
+        parts = {
+            "in_proj": matmul(tokens, self.reads(d_model), width, b),
+            "out_proj": matmul(tokens, self.value_width, d_model, b),
+        }
+        if self.d_conv:
+            parts["conv"] = short_conv(point, self.channels, self.d_conv)
+        return parts
+
+    def scan(self, point: Point, *, exps: float, extra: int = 0) -> Cost:
+        """The recurrence; `exps` per token, `extra` inputs beside queries, keys and values."""
+        chunk, key, value = chunk_of(point), self.key_dim, self.value_dim
+        if point.phase == "decode":  # decayed, added to, used
+            flops = 5.0 * key * value
+        else:
+            flops = inside_chunk(chunk, key, value) + through_state(chunk, key, value)
+        return recurrence(
+            point,
+            flops=self.heads * flops,
+            exps=exps,
+            read=self.channels + extra,
+            written=self.value_width,
+            state=state_bytes(self._state, self.state_dtype),
+        )
+
+    def peak(self, d_model: int, point: Point) -> int:
+        """The widest of: convolution, recurrence, norm and output."""
+        gate = self.value_width if self.gate else 0
+        inputs = self.channels + gate
+        convolved = self.channels if self.d_conv else 0
+        new = new_state(point, state_bytes(self._state, self.state_dtype))
+        return max(
+            new + alive(point, (inputs, convolved, self.value_width)),
+            alive(point, (gate, self.value_width, self.value_width)),
+            alive(point, (self.value_width, d_model)),
+        )
