@@ -39,9 +39,14 @@ def test_every_preset_has_a_source_and_the_published_parameters(name: str):
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_every_preset_builds_at_full_size_without_memory(name: str):
+def test_every_preset_builds_at_full_size_without_memory_or_says_why_not(name: str):
     recipe = zoo.preset(name)
-    real = build(recipe, "meta")
+    try:
+        real = build(recipe, "meta")
+    except ConfigError as refusal:
+        assert "cannot be run yet" in refusal.what
+        assert name not in NEEDED
+        return
     assert sum(p.numel() for p in real.parameters()) == parameters(recipe)
 
 
