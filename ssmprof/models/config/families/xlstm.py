@@ -56,6 +56,8 @@ def _head(keys: Xlstm, size: int, factor: float, key: str) -> int:
 
 def _xlstm(keys: Xlstm, name: str) -> Recipe:
     must_be(keys.add_out_norm, True, "add_out_norm", "an xLSTM without a last norm")
+    must_be(keys.use_bias, False, "use_bias", "an xLSTM with biases")
+    must_be(keys.tie_word_embeddings, False, "tie_word_embeddings", "an xLSTM with a tied head")
     if keys.weight_mode not in ("single", "fused"):
         raise KeyProblem("weight_mode", f'expected "single" or "fused", got "{keys.weight_mode}"')
     size = one_of(keys.hidden_size, keys.embedding_dim, "hidden_size", "embedding_dim", 4096)
@@ -69,11 +71,10 @@ def _xlstm(keys: Xlstm, name: str) -> Recipe:
             heads=keys.num_heads,
             key_dim=_head(keys, size, keys.qk_dim_factor, "qk_dim_factor"),
             value_dim=_head(keys, size, keys.v_dim_factor, "v_dim_factor"),
-            bias=keys.use_bias,
             gate_cap=keys.gate_soft_cap,
             state_dtype=keys.inference_state_dtype,
         ),
-        "mlp": Mlp(d_ff=d_ff, bias=keys.use_bias),
+        "mlp": Mlp(d_ff=d_ff),
     }
     return recipe(
         name,
@@ -81,7 +82,7 @@ def _xlstm(keys: Xlstm, name: str) -> Recipe:
         each_with(["mlstm"] * count, "mlp"),
         parts,
         vocab=keys.vocab_size,
-        tie_embeddings=keys.tie_word_embeddings,
+        tie_embeddings=False,
         norm_eps=keys.norm_eps,
         logits_cap=keys.output_logit_soft_cap,
     )
