@@ -9,7 +9,16 @@ from ssmprof.mixers.mlstm.shape import Mlstm
 from ssmprof.mixers.part import Part
 from ssmprof.models.config.common import each_with
 from ssmprof.models.config.experts import one_of
-from ssmprof.models.config.keys import Count, Epsilon, Factor, KeyProblem, Text, Whole, must_be
+from ssmprof.models.config.keys import (
+    Count,
+    Epsilon,
+    Factor,
+    KeyProblem,
+    Text,
+    Whole,
+    agree,
+    must_be,
+)
 from ssmprof.models.config.reader import Family
 from ssmprof.models.recipe import Recipe
 from ssmprof.models.written import recipe
@@ -29,6 +38,9 @@ class Xlstm(Struct, frozen=True, kw_only=True):
     add_out_norm: bool = True
     qk_dim_factor: Factor = 0.5
     v_dim_factor: Factor = 1.0
+    head_dim: Size | None = None
+    qk_head_dim: Size | None = None
+    v_head_dim: Size | None = None
     ffn_proj_factor: Factor = 2.667
     ffn_round_up_to_multiple_of: Size = 64
     gate_soft_cap: Factor | None = 15.0
@@ -66,11 +78,16 @@ def _xlstm(keys: Xlstm, name: str) -> Recipe:
     d_ff = int((size * keys.ffn_proj_factor + step - 1) // step * step)
     if not d_ff:
         raise KeyProblem("ffn_proj_factor", f"{keys.ffn_proj_factor} of {size} features is none")
+    key = _head(keys, size, keys.qk_dim_factor, "qk_dim_factor")
+    value = _head(keys, size, keys.v_dim_factor, "v_dim_factor")
+    agree(keys.qk_head_dim, key, "qk_head_dim", "what qk_dim_factor makes")
+    for same in ("head_dim", "v_head_dim"):
+        agree(getattr(keys, same), value, same, "what v_dim_factor makes")
     parts: dict[str, Part] = {
         "mlstm": Mlstm(
             heads=keys.num_heads,
-            key_dim=_head(keys, size, keys.qk_dim_factor, "qk_dim_factor"),
-            value_dim=_head(keys, size, keys.v_dim_factor, "v_dim_factor"),
+            key_dim=key,
+            value_dim=value,
             gate_cap=keys.gate_soft_cap,
             state_dtype=keys.inference_state_dtype,
         ),
