@@ -14,15 +14,6 @@ from ssmprof.models.recipe import Recipe
 
 FOLDER = Path(__file__).parents[1] / "data" / "configs"
 
-# Files whose family has no reader yet.
-UNREAD = {
-    "deepseek-v3", "gated-deltanet-1.3b", "gla-1.3b", "gpt-oss-20b", "hymba-1.5b",
-    "jamba-1.5-mini", "kimi-linear-48b-a3b", "lfm2-1.2b", "mamba-2.8b", "mamba2-2.7b",
-    "mamba2attn-2.7b", "mamba3-1.5b", "minimax-text-01", "mixtral-8x7b", "olmo-hybrid-7b",
-    "phi-4-mini-flash", "plamo-2-1b", "qwen3-next-80b-a3b", "qwen3.5-27b", "qwen3.5-9b",
-    "recurrentgemma-2b", "retnet-1.3b", "rwkv7-1.5b", "xlstm-7b",
-}  # fmt: skip
-
 
 @cache
 def _facts() -> dict[str, dict[str, Any]]:
@@ -30,7 +21,6 @@ def _facts() -> dict[str, dict[str, Any]]:
 
 
 NAMES = tuple(sorted(_facts()))
-READ = tuple(name for name in NAMES if name not in UNREAD)
 
 
 def facts(name: str) -> dict[str, Any]:
@@ -39,8 +29,9 @@ def facts(name: str) -> dict[str, Any]:
 
 
 def config(name: str, **changes: Any) -> dict[str, Any]:
-    """The keys of a published model, some of them changed."""
-    return facts(name)["config"] | changes
+    """The keys of a published model that reads text, some of them changed."""
+    values = facts(name)["config"]
+    return values.get("text_config", values) | changes
 
 
 def without(name: str, *keys: str) -> dict[str, Any]:
@@ -63,6 +54,8 @@ def perturbed(value: Any) -> Iterator[Any]:
         yield value * 1.5 + 0.25
     elif isinstance(value, str):
         yield f"{value}-"
+    elif isinstance(value, dict):
+        yield from ({**value, key: other} for key in value for other in perturbed(value[key]))
     elif isinstance(value, list) and value:
         yield value[:-1]
         yield [*value[:-1], *perturbed(value[-1])][: len(value)]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from models.published import READ, config, read
+from models.published import config, read
+from models.test_configs import LAYERS
 from torch import Tensor
 
 from ssmprof.errors import ConfigError
@@ -58,7 +59,7 @@ def test_parameters_have_as_many_elements_as_the_recipe_counts(family: str):
     assert sum(tensor.numel() for tensor in ours(family).values()) == cost.parameters(recipe)
 
 
-@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("name", LAYERS)
 def test_published_models_say_all_their_names_or_why_not(name: str):
     if name in WITH_EXPERTS:
         with pytest.raises(ConfigError, match="mixture of experts are not known by name"):
