@@ -29,9 +29,10 @@ def facts(name: str) -> dict[str, Any]:
 
 
 def config(name: str, **changes: Any) -> dict[str, Any]:
-    """The keys of a published model that reads text, some of them changed."""
+    """The keys of a published model, some of those of its text half changed."""
     values = facts(name)["config"]
-    return values.get("text_config", values) | changes
+    inner = values.get("text_config")
+    return values | ({"text_config": inner | changes} if inner and changes else changes)
 
 
 def without(name: str, *keys: str) -> dict[str, Any]:
@@ -54,8 +55,6 @@ def perturbed(value: Any) -> Iterator[Any]:
         yield value * 1.5 + 0.25
     elif isinstance(value, str):
         yield f"{value}-"
-    elif isinstance(value, dict):
-        yield from ({**value, key: other} for key in value for other in perturbed(value[key]))
     elif isinstance(value, list) and value:
         yield value[:-1]
         yield [*value[:-1], *perturbed(value[-1])][: len(value)]
