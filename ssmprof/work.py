@@ -31,7 +31,7 @@ class Cost(Value, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.flops + self.read_bytes + self.written_bytes + self.exps):
-            raise ValueError("Cost: not finite")
+            raise ValueError("Cost: a value that is not finite is not a measurement")
 
 
 Parts = dict[str, Cost]

@@ -13,6 +13,13 @@ from typing import Any
 
 from msgspec import structs
 
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.mamba1.shape import Mamba1
+from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.part import Part
+from ssmprof.models.recipe import Recipe
+from ssmprof.models.written import recipe
 from ssmprof.records import (
     WORKLOADS,
     Attribution,
@@ -34,46 +41,37 @@ from ssmprof.records import (
     Trial,
     Visit,
 )
-from ssmprof.spec import (
-    AttentionSpec,
-    BlockSpec,
-    Budget,
-    MlpSpec,
-    Passes,
-    Scenario,
-    StateSpec,
-    Sweep,
-    digest,
-)
+from ssmprof.scalars import digest
+from ssmprof.spec import Budget, Passes, Scenario, Sweep
 
 Measure = Callable[[Iterable[Job | Visit]], Iterator[Outcome]]
 
-PATTERNS: dict[str, tuple[str | tuple[str, ...], ...]] = {
-    "attention": ("attention", "mlp"),
-    "mamba1": ("mamba1",),
-    "mamba2": ("mamba2",),
-    "hybrid": ("mamba2", "mlp", "attention", "mlp"),
-    "parallel": (("attention", "mamba2"), "mlp"),
+LAYERS = {
+    "attention": "attention mlp",
+    "mamba1": "mamba1",
+    "mamba2": "mamba2",
+    "hybrid": "mamba2 mlp attention mlp",
+    "parallel": "[attention mamba2] mlp",
 }
-ATTENTION = AttentionSpec(heads=4, kv_heads=2, head_dim=16)
-STATE = StateSpec(d_inner=128, d_state=16, headdim=32, dt_rank=4)
-MLP = MlpSpec(d_ff=128)
+PARTS: dict[str, Part] = {
+    "attention": Attention(heads=4, kv_heads=2, head_dim=16),
+    "mamba1": Mamba1(d_inner=128, d_state=16, dt_rank=4),
+    "mamba2": Mamba2(d_inner=128, d_state=16, headdim=32),
+    "mlp": Mlp(d_ff=128),
+}
 QUICK = Budget(rounds=3, min_samples=3, min_time_s=0.0, max_noise=0.5, point_s=0.5, timeout_s=30.0)
 LATENCY_ONLY = Passes(parts=False, memory="off", energy=False, host=False, cupti=False)
 
 
-def block(name: str = "mamba2", **changes: Any) -> BlockSpec:
-    """A tiny block; its pattern follows its name (`PATTERNS`), a Mamba-2 layer otherwise."""
-    values: dict[str, Any] = {
-        "name": name,
-        "pattern": PATTERNS.get(name, ("mamba2",)),
-        "depth": 1,
-        "d_model": 64,
-        "attention": ATTENTION,
-        "state": STATE,
-        "mlp": MLP,
-    }
-    return BlockSpec(**(values | changes))
+def block(name: str = "mamba2", depth: int = 1, **changes: Any) -> Recipe:
+    """A tiny model; its layers follow its name (`LAYERS`), one Mamba-2 layer otherwise.
+
+    `layers` is another line of them, repeated `depth` times; parts are given under their names.
+    """
+    line = changes.pop("layers", LAYERS.get(name, "mamba2"))
+    parts = PARTS | {key: changes.pop(key) for key in [*changes] if isinstance(changes[key], Part)}
+    d_model = changes.pop("d_model", 64)
+    return recipe(name, d_model, f"({line})*{depth}", parts, merge="mean", **changes)
 
 
 def point(block_name: str = "mamba2", context: int = 1024, **changes: Any) -> Point:

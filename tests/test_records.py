@@ -5,9 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.part import Part
+from ssmprof.models.recipe import Recipe
+from ssmprof.models.written import recipe
 from ssmprof.records import (
     Calibration,
-    Cost,
     Environment,
     Failure,
     Measurement,
@@ -17,7 +22,8 @@ from ssmprof.records import (
     encode,
     median,
 )
-from ssmprof.spec import AttentionSpec, BlockSpec, MlpSpec, StateSpec, digest
+from ssmprof.scalars import digest
+from ssmprof.work import Cost
 
 POINT = Point(block="mamba2", block_digest="0123456789ab", workload=Prefill(context=8192))
 
@@ -82,39 +88,34 @@ def test_median_of_even_and_odd_and_nothing() -> None:
         median([])
 
 
-def block(*pattern: str | tuple[str, ...]) -> BlockSpec:
-    return BlockSpec(
-        name="b",
-        pattern=pattern,
-        depth=3,
-        d_model=64,
-        attention=AttentionSpec(heads=4, kv_heads=2, head_dim=16),
-        state=StateSpec(d_inner=128, d_state=16),
-        mlp=MlpSpec(d_ff=128),
-    )
+def block(layers: str, depth: int = 3) -> Recipe:
+    parts: dict[str, Part] = {
+        "attention": Attention(heads=4, kv_heads=2, head_dim=16),
+        "mamba2": Mamba2(d_inner=128, d_state=16),
+        "mlp": Mlp(d_ff=128),
+    }
+    return recipe("b", 64, f"({layers})*{depth}", parts)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "architecture"),
+    ("layers", "architecture"),
     [
-        (("attention", "mlp"), "transformer"),
-        (("mamba2",), "ssm"),
-        (("mamba2", "mlp", "attention", "mlp"), "hybrid"),
-        ((("attention", "mamba2"), "mlp"), "hybrid"),
+        ("attention mlp", "transformer"),
+        ("mamba2", "ssm"),
+        ("mamba2 mlp attention mlp", "hybrid"),
+        ("[attention mamba2] mlp", "hybrid"),
     ],
 )
-def test_a_pattern_says_what_kind_of_contender_it_is(
-    pattern: tuple[str | tuple[str, ...], ...], architecture: str
-) -> None:
-    assert block(*pattern).architecture == architecture
+def test_layers_say_what_kind_of_contender_it_is(layers: str, architecture: str) -> None:
+    assert block(layers).architecture == architecture
 
 
 def test_side_by_side_sublayers_count_as_what_they_are() -> None:
-    spec = block(("attention", "mamba2"), "mlp")
+    spec = block("[attention mamba2] mlp")
     assert [spec.count(name) for name in ("attention", "mamba2", "mlp", "mamba1")] == [3, 3, 3, 0]
 
 
 def test_a_digest_changes_with_every_size() -> None:
     spec = block("mamba2")
-    assert digest(spec) != digest(msgspec.structs.replace(spec, depth=4))
+    assert digest(spec) != digest(block("mamba2", depth=4))
     assert digest(spec) == digest(block("mamba2"))

@@ -22,15 +22,15 @@ def show(kind: str, name: str, *, as_json: bool, output: str | None, folder: str
             "accuracy is held against a CUDA device", fix="ssmprof doctor examines this machine"
         )
     from ssmprof.measure import accuracy
+    from ssmprof.models.recipe import Recipe
     from ssmprof.planning import library, scenario
     from ssmprof.report.tables import Column, Table
-    from ssmprof.spec import BlockSpec
 
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("nvidia", "")).strip("-")
     target = Path(folder or f"reports/accuracy-{slug}")
     asked = scenario.load(library.find(_SCENARIO))
     bench = accuracy.Bench(
-        blocks=tuple(block for block in asked.blocks if isinstance(block, BlockSpec)),
+        blocks=tuple(block for block in asked.blocks if isinstance(block, Recipe)),
         folder=target,
         memory_contexts=asked.sweep.contexts,
     )

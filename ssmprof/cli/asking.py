@@ -120,22 +120,18 @@ def _of_models(names: tuple[str, ...], shipped: dict[str, Path]) -> Scenario:
 
 
 def _subject(name: str, shipped: dict[str, Path]) -> Subject:
-    from ssmprof.planning import hf_config, models
+    from ssmprof.models.find import find, is_named, suggestion
+    from ssmprof.models.zoo import zoo
     from ssmprof.spec import ForeignSpec
 
-    path = Path(name)
-    if name in models.zoo():
-        return models.preset(name)
-    if path.suffix == ".json" and path.is_file():
-        return hf_config.read(path)
-    if path.suffix == ".json":
-        raise ConfigError(f"{name}: no such file")
+    if ":" not in name and is_named(name):
+        return find(name)
     if ":" in name:
         _refuse_unless_typed(name)
         return ForeignSpec(name=name.rpartition(":")[2], factory=name)
-    known = {*models.zoo(), *shipped}
+    known = {*zoo(), *shipped}
     raise ConfigError(
-        f'"{name}" is neither a scenario nor a model{nearest(name, known)}',
+        f'"{name}" is neither a scenario nor a model{suggestion(name, known)}',
         fix="ssmprof scenarios and ssmprof models list them; a config.json is named by its path",
     )
 

@@ -14,8 +14,8 @@ from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
 if TYPE_CHECKING:
     from ssmprof.measure.client import Client
     from ssmprof.measure.fit import Fit
+    from ssmprof.models.recipe import Recipe
     from ssmprof.records import Job
-    from ssmprof.spec import BlockSpec
 
 
 @click.command("fit", short_help="Longest context that fits, found by trying.")
@@ -41,9 +41,9 @@ def command(
     from ssmprof.devices import detect
     from ssmprof.measure.client import Client
     from ssmprof.measure.fit import Fit, fit, predicted_longest
+    from ssmprof.models.recipe import Recipe
     from ssmprof.planning import feasible
     from ssmprof.report.tables import Column, Table
-    from ssmprof.spec import BlockSpec
     from ssmprof.units import format_context, parse_tokens
 
     try:
@@ -61,10 +61,10 @@ def command(
         raise ConfigError("this device does not tell its memory", fix="--cap 8GiB")
     rows: list[dict[str, Any]] = []
     for block in scenario.blocks:
-        if not isinstance(block, BlockSpec):
+        if not isinstance(block, Recipe):
             raise ConfigError(f"{block.name}: what it needs cannot be predicted from shapes")
 
-        def needed(at: int, block: BlockSpec = block) -> int:
+        def needed(at: int, block: Recipe = block) -> int:
             return feasible.peak_bytes(_job(block, at, phase, batch, cap, stored), machine) or 0
 
         if any(stored.values()):
@@ -98,7 +98,7 @@ def command(
     return EXIT_DONE if all(row["longest_tokens"] for row in rows) else EXIT_FINDING
 
 
-def _row(block: BlockSpec, found: Fit) -> dict[str, Any]:
+def _row(block: Recipe, found: Fit) -> dict[str, Any]:
     return {
         "block": block.name,
         "longest_tokens": found.longest,
@@ -109,11 +109,12 @@ def _row(block: BlockSpec, found: Fit) -> dict[str, Any]:
 
 
 def _job(
-    block: BlockSpec, context: int, phase: Any, batch: int, cap: int | None, stored: dict[str, Any]
+    block: Recipe, context: int, phase: Any, batch: int, cap: int | None, stored: dict[str, Any]
 ) -> Job:
     """One eager call, weighed and not timed with care."""
     from ssmprof.records import WORKLOADS, Job, Point
-    from ssmprof.spec import Budget, Passes, digest
+    from ssmprof.scalars import digest
+    from ssmprof.spec import Budget, Passes
 
     return Job(
         point=Point(

@@ -39,11 +39,11 @@ def command(
 
     Example: ssmprof memory mamba2-780m --contexts 1K-64K*4 --cap 8GiB
     """
-    from ssmprof.planning.models import zoo
+    from ssmprof.models.find import is_named
 
     if law:
         _law(what, contexts or _CONTEXTS, cap, form, output)
-    elif what in zoo():
+    elif what is not None and is_named(what):
         _predicted(what, contexts or _CONTEXTS, batch, phase, logits, stored, cap, form, output)
     else:
         _measured(what, form, output)
@@ -64,21 +64,21 @@ def _predicted(
     name: str, contexts: tuple[int, ...], batch: int, phase: Any, logits: Any,
     stored: dict[str, Any], cap: int | None, form: str | None, output: str | None,
 ) -> None:  # fmt: skip
-    from ssmprof.costs import footprint
-    from ssmprof.planning.models import preset
+    from ssmprof.models.find import find
+    from ssmprof.models.footprint import footprint
     from ssmprof.records import WORKLOADS, Point
     from ssmprof.report.tables import Table
-    from ssmprof.spec import digest
+    from ssmprof.scalars import digest
 
-    spec = preset(name)
+    recipe = find(name)
     rows = []
     for context in contexts:
         point = Point(
-            block=name, block_digest=digest(spec),
+            block=recipe.name, block_digest=digest(recipe),
             workload=WORKLOADS[phase](context=context), batch=batch, logits=logits,
             **stored,
         )  # fmt: skip
-        found = footprint(spec, point)
+        found = footprint(recipe, point)
         rows.append(
             {
                 "context_tokens": context,
@@ -104,13 +104,18 @@ def _law(
     name: str | None, contexts: tuple[int, ...], cap: int | None, form: str | None,
     output: str | None,
 ) -> None:  # fmt: skip
-    from ssmprof.costs.law import LAW_MODELS, law_model, longest_context, peak_law
+    from ssmprof.models.find import find
+    from ssmprof.models.law import PUBLISHED, law_model, longest_context, peak_law
     from ssmprof.report.tables import Table
     from ssmprof.units import format_bytes
 
     if name is None:
-        raise ConfigError("--law needs a model", fix=f"one of {', '.join(LAW_MODELS)}")
-    model = law_model(name)
+        raise ConfigError("--law needs a model", fix="ssmprof models lists presets")
+    recipe = find(name)
+    try:
+        model = law_model(recipe, PUBLISHED.get(recipe.name))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     rows = []
     for context in contexts:
         found = peak_law(model, context)
@@ -131,6 +136,8 @@ def _law(
     )  # fmt: skip
     emit(Table("Memory law", columns, tuple(rows)), form, output)
     say("PREDICTED peak of a Hugging Face prefill that keeps the logits of every position.")
+    held = f"{recipe.name} is one of them" if recipe.name in PUBLISHED else "this model is not"
+    say(f"Held against published peaks of {', '.join(PUBLISHED)} (arXiv:2507.12442): {held}.")
     if cap is not None:
         say(f"longest context in {format_bytes(cap)}: {longest_context(model, cap):,} tokens")
 
@@ -144,7 +151,7 @@ def _measured(run: str | None, form: str | None, output: str | None) -> None:
         from pathlib import Path
 
         from ssmprof.errors import nearest
-        from ssmprof.planning.models import zoo
+        from ssmprof.models.zoo import zoo
 
         if not Path(run).exists():
             raise ConfigError(f'"{run}" is neither a run folder nor a model{nearest(run, zoo())}')

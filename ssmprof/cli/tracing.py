@@ -19,14 +19,16 @@ def trace_model(name: str, tokens: int, phase: Any, device: Any, output: str | N
     """
     from ssmprof.devices import detect
     from ssmprof.measure.client import Client
+    from ssmprof.models.recipe import Recipe
     from ssmprof.records import WORKLOADS, Job, Measurement, Point
-    from ssmprof.spec import BlockSpec, Budget, Passes, digest
+    from ssmprof.scalars import digest
+    from ssmprof.spec import Budget, Passes
 
     subject = asked((name,)).blocks[0]
     opened = detect(device)
     kind = opened.kind
     opened.close()
-    logits = "last" if isinstance(subject, BlockSpec) and subject.vocab else "none"
+    logits = "last" if isinstance(subject, Recipe) and subject.vocab else "none"
     job = Job(
         point=Point(
             block=subject.name, block_digest=digest(subject),

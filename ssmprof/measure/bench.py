@@ -11,14 +11,15 @@ from typing import Any, Literal
 
 import torch
 
-from ssmprof.blocks.workloads import Workload
 from ssmprof.devices.base import Device
 from ssmprof.measure.latency import timer_of
 from ssmprof.measure.sampling import no_collection
 from ssmprof.measure.timers import L2Flush, Timer, WallTimer, capture
 from ssmprof.measure.worker import UnsupportedError
+from ssmprof.models.build.workloads import Workload
 from ssmprof.records import Point, encode
-from ssmprof.spec import Execution, Subject
+from ssmprof.scalars import Execution
+from ssmprof.spec import Subject
 
 Run = Callable[[], Any] | torch.cuda.CUDAGraph
 

@@ -19,10 +19,6 @@ from typing import Any
 import torch
 from msgspec import structs
 
-from ssmprof.blocks import build, workload
-from ssmprof.blocks.model import Model
-from ssmprof.blocks.providers import Op, choices_exist
-from ssmprof.blocks.workloads import Workload
 from ssmprof.measure import wire
 from ssmprof.measure.bench import Bench, model_key
 from ssmprof.measure.op_times import OpTime, OpTimes, Signature
@@ -30,8 +26,12 @@ from ssmprof.measure.pairs import alternate, log_ratio
 from ssmprof.measure.timers import Timer
 from ssmprof.measure.trial_rules import enough, sorted_out, wins
 from ssmprof.measure.worker import Stage, UnsupportedError
+from ssmprof.mixers.ops import Op, choices_exist
+from ssmprof.models.build import build, workload
+from ssmprof.models.build.model import Model
+from ssmprof.models.build.workloads import Workload
 from ssmprof.records import OpChoice, Point, Trial, TrialOutcome, Trials, median
-from ssmprof.spec import Execution
+from ssmprof.scalars import Execution
 
 PASSES = 2
 

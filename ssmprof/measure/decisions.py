@@ -17,7 +17,7 @@ from msgspec import structs
 from ssmprof.measure import wire
 from ssmprof.measure.process import LostError, Worker
 from ssmprof.records import Conditions, Decision, Environment, OpChoice, Span, Trials
-from ssmprof.spec import digest
+from ssmprof.scalars import digest
 
 PROCESSES = 2
 # A provider that kills its worker is left out from then on; so many may be before it is given up.

@@ -22,17 +22,9 @@ from ssmprof.devices import NullDevice, detect
 from ssmprof.devices.base import Device
 from ssmprof.devices.cpu import cpu_name
 from ssmprof.errors import NoDeviceError
+from ssmprof.mixers.packages import PACKAGES
 from ssmprof.private import without_own
 from ssmprof.records import Environment
-
-# Distributions whose version can change a number: kernels, models, and what measures them.
-_PROVIDERS = {
-    "flash-linear-attention": "fla",
-    "mamba-ssm": "mamba_ssm",
-    "causal-conv1d": "causal_conv1d",
-    "transformers": "transformers",
-    "flash-attn": "flash_attn",
-}
 
 
 def bare(kind: Literal["cuda", "cpu"]) -> Environment:
@@ -90,7 +82,7 @@ def prepare() -> None:
     """Read what is the same for every worker: versions, the state of the sources, the tables."""
     git()
     kernel_tables()
-    for name in _PROVIDERS:
+    for name in PACKAGES:
         version(name)
 
 
@@ -109,7 +101,7 @@ def _common(device: Device, kind: Literal["cuda", "cpu"]) -> dict[str, Any]:
         "cpu": cpu_name(),
         "clocks_locked": None if pinned is None else pinned == "pinned",
         "providers": {
-            module: found for name, module in _PROVIDERS.items() if (found := version(name))
+            module: found for name, module in PACKAGES.items() if (found := version(name))
         },
         "kernel_tables": kernel_tables(),
         "git": git(),

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from ssmprof.blocks.providers import MUTATES, Op
 from ssmprof.measure.bench import Bench
 from ssmprof.measure.timers import WallTimer, Window
+from ssmprof.mixers.ops import Op, table
 from ssmprof.records import median
 
 _SAMPLES = 4  # the first one settles the window's hold and is dropped
@@ -93,7 +93,7 @@ class OpTimes:
         known: dict[str, OpTime | str],
     ) -> OpTime | str:
         own = list(args)
-        mutated = MUTATES.get(op)
+        mutated = table()[op].mutates
         if mutated is not None:
             own[mutated] = own[mutated].clone()
         best = min((t.cold_s for t in known.values() if isinstance(t, OpTime)), default=None)

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from msgspec import structs
 
-from ssmprof.blocks.workloads import Workload
 from ssmprof.devices.base import Device
 from ssmprof.errors import SsmprofError
 from ssmprof.measure import attribution, energy, host, memory
 from ssmprof.measure.worker import BROKEN, Stage
+from ssmprof.models.build.workloads import Workload
 from ssmprof.records import Energy, Host, Job, Measurement, Note
 
 _PARTS_S = 0.2  # device time of the marked replays: shares need no more, and long calls few

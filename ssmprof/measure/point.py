@@ -17,10 +17,6 @@ from typing import Any, Literal
 import torch
 from msgspec import structs
 
-from ssmprof import costs
-from ssmprof.blocks import build, workload
-from ssmprof.blocks.foreign import ForeignModel
-from ssmprof.blocks.workloads import Workload
 from ssmprof.devices import Card, NullDevice, detect
 from ssmprof.devices.base import Device
 from ssmprof.errors import NoDeviceError
@@ -35,8 +31,13 @@ from ssmprof.measure.sampling import WarmUp, warm_up
 from ssmprof.measure.timers import L2Flush
 from ssmprof.measure.visit import Contenders, fallback_notes
 from ssmprof.measure.worker import Stage, UnsupportedError
+from ssmprof.models.build import build, workload
+from ssmprof.models.build.foreign import ForeignModel
+from ssmprof.models.build.workloads import Workload
+from ssmprof.models.cost import cost
+from ssmprof.models.footprint import footprint
+from ssmprof.models.recipe import Recipe
 from ssmprof.records import Environment, Job, Measurement, Note, Point
-from ssmprof.spec import BlockSpec
 
 _WARM_UP_SHARE = 0.5  # of the point's budget at most, compilation included
 
@@ -108,7 +109,7 @@ class PointRunner:
             providers=load.providers(),
             notes=timed.notes + settling + swapped + fallback_notes(load),
             launches=self._launches,
-            cost=costs.cost(job.subject, job.point) if isinstance(job.subject, BlockSpec) else None,
+            cost=cost(job.subject, job.point) if isinstance(job.subject, Recipe) else None,
             started_unix_s=began,
             measuring_s=timed.measuring_s,
         )
@@ -169,10 +170,10 @@ class PointRunner:
 
     def _predicted(self, job: Job) -> int | None:
         """Predicted peak of torch's allocator on a GPU, for blocks whose shapes are known."""
-        if self.kind == "cpu" or not isinstance(job.subject, BlockSpec):
+        if self.kind == "cpu" or not isinstance(job.subject, Recipe):
             return None
         major = int((self._environment.compute_capability or "0").split(".")[0])
-        return costs.footprint(job.subject, job.point, hopper=major >= 9).peak_bytes
+        return footprint(job.subject, job.point, hopper=major >= 9).peak_bytes
 
     def _load(self, job: Job, chosen: Mapping[str, str]) -> Workload:
         """The call of the job's point; kept while only the execution changes."""

@@ -11,6 +11,8 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+from ssmprof.mixers import registry
+
 # What torch, Triton and our own packages import only when a call, a graph or a profile needs it.
 _MODULES = (
     "sympy",
@@ -23,12 +25,7 @@ _MODULES = (
     "triton.experimental.gluon",
     "psutil",
     "pynvml",
-    "ssmprof.blocks.model",
-    "ssmprof.blocks.providers.fla",
-    "ssmprof.blocks.providers.mamba_ssm",
-    "ssmprof.blocks.providers.own",
-    "ssmprof.blocks.providers.reference",
-    "ssmprof.blocks.providers.sdpa",
+    "ssmprof.models.build.model",
     "ssmprof.measure.spin",
 )
 _DEVICE_FILES = ("/dev/nvidia", "/dev/nvhost", "/dev/nvmap", "/dev/nvgpu")
@@ -39,7 +36,7 @@ def preload() -> None:
     # Asked whether CUDA is there, torch then asks NVML and leaves the driver alone.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     try:
-        for name in (*_MODULES, *_kernels()):
+        for name in (*_MODULES, *registry.files("block"), *registry.files("ops"), *_kernels()):
             with suppress(Exception):
                 import_module(name)
     finally:
@@ -48,10 +45,12 @@ def preload() -> None:
 
 def _kernels() -> list[str]:
     try:
-        from ssmprof.blocks.providers.own import KERNELS
+        from ssmprof.mixers.finding import Ours
+        from ssmprof.mixers.ops import table
     except ImportError:
         return []
-    return sorted({f"ssmprof_kernels.{module}" for module, _ in KERNELS.values()})
+    finds = (find for entry in table().values() for find in entry.find.values())
+    return sorted({f"ssmprof_kernels.{find.module}" for find in finds if isinstance(find, Ours)})
 
 
 def device_touched() -> bool:

@@ -16,9 +16,6 @@ from typing import Any
 
 from msgspec import structs
 
-from ssmprof import costs
-from ssmprof.blocks import build, workload
-from ssmprof.blocks.workloads import Workload
 from ssmprof.errors import SsmprofError
 from ssmprof.measure import energy, wire
 from ssmprof.measure.bench import Bench, Run, model_key, submitted
@@ -29,8 +26,11 @@ from ssmprof.measure.sampling import WarmUp, throttle_notes, warm_up
 from ssmprof.measure.sustained import Steady
 from ssmprof.measure.timers import TimerName
 from ssmprof.measure.worker import BROKEN, Stage, failure_of
+from ssmprof.models.build import build, workload
+from ssmprof.models.build.workloads import Workload
+from ssmprof.models.cost import cost
+from ssmprof.models.recipe import Recipe
 from ssmprof.records import Clocks, Energy, Failure, Job, Measurement, Note, Sampling
-from ssmprof.spec import BlockSpec
 
 _WARM_UP_SHARE = 0.5  # of the point's budget at most, compilation included
 _ENERGY_WINDOW_S = 2.0  # between two moves of the counter: good to a per cent at ten moves a second
@@ -244,7 +244,7 @@ class Contenders:
             calls_per_sample=taken.calls_per_sample,
             launches=one.launches,
             energy=taken.energy if isinstance(taken.energy, Energy) else None,
-            cost=costs.cost(subject, job.point) if isinstance(subject, BlockSpec) else None,
+            cost=cost(subject, job.point) if isinstance(subject, Recipe) else None,
             clocks=clocks,
             providers=one.load.providers(),
             notes=notes + fallback_notes(one.load),

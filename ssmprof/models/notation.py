@@ -1,4 +1,4 @@
-"""Layers as one line: `(mamba2 mlp)*3 attention mlp`, side by side in brackets: `[attention mamba2]`.
+"""Layers as one line: `(mamba2 mlp)*3 attention mlp`; side by side, `[attention mamba2]`.
 
 A word is the name of a part and makes one residual layer; brackets put several on the same input;
 parentheses group, `*N` repeats what stands before it.
@@ -64,16 +64,14 @@ def parse_layers(text: str, merge: Literal["sum", "mean"] = "sum") -> tuple[Laye
         raise ConfigError(f'layers: a "{"[" if beside is not None else "("}" is not closed')
     if not stack[0]:
         raise ConfigError("layers: empty; name at least one part")
-    return tuple(
-        Layer(parts=names, merge=merge if len(names) > 1 else "sum") for names in stack[0]
-    )
+    return tuple(Layer(parts=names, merge=merge if len(names) > 1 else "sum") for names in stack[0])
 
 
 def _repeat(group: Group, size: int, times: int) -> None:
     """Repeat the latest `size` layers, `times` in all."""
     if not size:
         raise ConfigError('layers: "*" repeats nothing')
-    if not 1 <= times or size * times > limits.LAYERS:
+    if not times >= 1 or size * times > limits.LAYERS:
         raise ConfigError(f"layers: {times:,} times; at most {limits.LAYERS:,} layers, at least 1")
     group += group[-size:] * (times - 1)
 

@@ -51,7 +51,7 @@ class Layer(Value, frozen=True, kw_only=True):
 
 
 class Slice(Value, frozen=True, kw_only=True):
-    """Which piece of which model a recipe is: the first `layers` of `whole`, as published counts."""
+    """Which piece of which model a recipe is: the first `layers` of `whole`, as models count."""
 
     of: Name
     layers: Index
@@ -84,7 +84,7 @@ class Recipe(Value, frozen=True, kw_only=True, tag="recipe"):
     embedding_scale: Scale = 1.0
     logits_scale: Scale = 1.0
     logits_cap: Scale | None = None
-    providers: dict[str, str] = {}
+    providers: dict[str, str] = {}  # noqa: RUF012
     preset: str | None = None
     slice: Slice | None = None
 

@@ -7,7 +7,8 @@ A sub-layer's table stands under the name of its kind (`mamba2 = { d_inner = 204
 
 from __future__ import annotations
 
-from typing import Any, cast
+import re
+from typing import Any, cast, get_args
 
 import msgspec
 
@@ -21,7 +22,6 @@ Table = dict[str, Any]
 
 # What a table may hold beside sub-layers. `merge` says how layers side by side become one.
 KEYS = frozenset({field.name for field in msgspec.structs.fields(Recipe)} | {"merge"})
-_FORMER = {"pattern", "depth", "attention", "state", "mlp"}
 
 
 def expanded(table: Table, base: Table | None = None) -> Table:
@@ -46,13 +46,24 @@ def expanded(table: Table, base: Table | None = None) -> Table:
                 raise ConfigError(f"{key}: expected a table of sizes")
             parts[key] = _changed(parts.get(key), cast("Table", value), key, key)
         else:
-            raise ConfigError(f"{key}: unknown key{nearest(key, {*KEYS, *parts, *registry.parts()})}")
+            raise ConfigError(
+                f"{key}: unknown key{nearest(key, {*KEYS, *parts, *registry.parts()})}"
+            )
     found["parts"] = parts
     if "layers" in table:
         found["layers"] = _layers(table["layers"], table.get("merge", "sum"))
     elif "merge" in table:
         raise ConfigError("merge: says nothing without layers")
     return found
+
+
+def read_table(name: str, table: Table) -> Recipe:
+    """The recipe of a table as written. Raises ConfigError with the key."""
+    values = {"type": "recipe", "name": name, **expanded(table)}
+    try:
+        return msgspec.convert(values, Recipe)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise ConfigError(_told(str(error), name)) from None
 
 
 def _refuse_former(table: Table) -> None:
@@ -62,7 +73,8 @@ def _refuse_former(table: Table) -> None:
     key = next(key for key in ("pattern", "depth", "state") if key in table)
     raise ConfigError(
         f"{key}: a form of earlier releases",
-        fix='layers = "(mamba2 mlp)*4 attention mlp", and sizes under each name: mamba2 = { ... }',
+        fix='layers = "(mamba2 mlp)*4 attention mlp" with mamba2 = { ... } and so on, or the first '
+        'layers of a preset: preset = "mamba2-130m@4"',
     )
 
 
@@ -81,7 +93,25 @@ def _changed(before: Any, change: Table, where: str, name: str | None) -> Table:
     for key in change:
         if key not in known:
             raise ConfigError(f"{where}.{key}: unknown key{nearest(key, known)}")
-    return {key: None if value == "none" else value for key, value in table.items()}
+    words = {field.name for field in msgspec.structs.fields(part) if "none" in get_args(field.type)}
+    given = {
+        key: None if value == "none" and key not in words else value for key, value in table.items()
+    }
+    try:
+        msgspec.convert(given, part)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise ConfigError(_told(str(error), where)) from None
+    return given
+
+
+def _told(text: str, where: str) -> str:
+    """msgspec's message as key and problem."""
+    message, _, path = text.partition(" - at `$")
+    where += path.rstrip("`")
+    missing = re.search(r"missing required field `(\w+)`", message)
+    if missing:
+        return f"{where}.{missing[1]}: missing"
+    return f"{where}: {message[:1].lower()}{message[1:]}".replace("`", "")
 
 
 def _layers(value: Any, merge: Any) -> Any:

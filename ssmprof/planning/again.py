@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from ssmprof.records import Job, Measurement, Outcome, Point
-from ssmprof.spec import Scenario, digest
+from ssmprof.scalars import digest
+from ssmprof.spec import Scenario
 
 NOISY = "noisy"
 

@@ -14,9 +14,10 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from ssmprof.models.recipe import Recipe
 from ssmprof.planning.expand import jobs
 from ssmprof.records import Decision, Job, Trials
-from ssmprof.spec import BlockSpec, Scenario
+from ssmprof.spec import Scenario
 
 PARTS = 5
 _GRAIN = 64
@@ -49,7 +50,7 @@ def questions(
     found: list[Trials] = []
     for members in groups.values():
         subject = members[0].subject
-        if isinstance(subject, BlockSpec):
+        if isinstance(subject, Recipe):
             points = sorted((job.point for job in members), key=lambda point: point.context)
             found.append(Trials(subject=subject, points=tuple(points), budget=scenario.budget))
     order = {block.name: index for index, block in enumerate(scenario.blocks)}

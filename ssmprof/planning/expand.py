@@ -17,8 +17,10 @@ from typing import Literal
 import msgspec
 
 from ssmprof.errors import ConfigError
+from ssmprof.models.recipe import Recipe
 from ssmprof.records import WORKLOADS, Job, Point
-from ssmprof.spec import BlockSpec, Execution, Passes, Phase, Scenario, Subject, digest
+from ssmprof.scalars import Execution, Phase, digest
+from ssmprof.spec import Passes, Scenario, Subject
 
 # Shares of time need three rounds for an interval; more would buy little for their cost.
 PARTS_ROUNDS = 3
@@ -122,7 +124,7 @@ def executions(scenario: Scenario, context: int, device: str) -> tuple[Execution
 
 
 def _has_head(block: Subject) -> bool:
-    return not isinstance(block, BlockSpec) or block.vocab is not None
+    return not isinstance(block, Recipe) or block.vocab is not None
 
 
 def _shuffled(contexts: tuple[int, ...], seed: str) -> list[int]:

@@ -1,9 +1,9 @@
 """What a scenario would need on a machine: bytes, seconds and joules, before anything runs.
 
-Times are the arithmetic of `costs` over peak rates at EFFICIENCY, plus a launch per op, plus what
-measuring itself takes: good to a factor of about 1.5 on a GPU of the table, and called an estimate.
-Memory is the predicted peak and much nearer. Points far beyond the memory are skipped with the
-prediction as reason; those near the limit are tried, since running out of memory is a result.
+Times are the arithmetic of `models.cost` over peak rates at EFFICIENCY, plus a launch per op, plus
+what measuring itself takes: good to a factor of about 1.5 on a GPU of the table, and called an
+estimate. Memory is the predicted peak and much nearer. Points far beyond the memory are skipped
+with the prediction as reason; those near the limit are tried: running out of memory is a result.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ssmprof.chips import chips, find_chip
-from ssmprof.costs import breakdown, footprint
+from ssmprof.models.cost import breakdown
+from ssmprof.models.footprint import footprint
+from ssmprof.models.recipe import Recipe
 from ssmprof.records import Job, Point
-from ssmprof.spec import BlockSpec, Scenario
+from ssmprof.spec import Scenario
 
 EFFICIENCY = 0.5  # of the ceiling that binds an op, typical of the shapes of the scenarios
 HOPELESS = 1.25  # predicted peak over memory from which a point is not tried
@@ -80,14 +82,14 @@ class Row:
     block: str
     points: int = 0
     skipped: list[Point] = field(default_factory=list[Point])
-    seconds: float = 0.0
+    seconds: float | None = 0.0  # None where nobody knows the work of a model that is not ours
     energy_j: float | None = None
 
 
-def call_s(spec: BlockSpec, point: Point, machine: Machine) -> float:
+def call_s(recipe: Recipe, point: Point, machine: Machine) -> float:
     """Estimated seconds of one call."""
     floors = 0.0
-    for cost in breakdown(spec, point).values():
+    for cost in breakdown(recipe, point).values():
         floors += max(
             (cost.read_bytes + cost.written_bytes) / machine.bytes_per_s,
             cost.flops / machine.flops,
@@ -95,14 +97,17 @@ def call_s(spec: BlockSpec, point: Point, machine: Machine) -> float:
         )
     launches = 0.0
     if point.execution == "eager":
-        launches = len(spec.sublayers) * spec.depth * OPS_PER_SUBLAYER * machine.launch_s
+        launches = sum(1 for _ in recipe.used()) * OPS_PER_SUBLAYER * machine.launch_s
     return floors / EFFICIENCY + launches
 
 
-def job_s(job: Job, machine: Machine) -> float:
-    """Estimated seconds of a job: its warm-up, samples and passes, without the worker's start."""
-    if not isinstance(job.subject, BlockSpec):
-        return job.budget.point_s
+def job_s(job: Job, machine: Machine) -> float | None:
+    """Estimated seconds of a job: its warm-up, samples and passes, without the worker's start.
+
+    None for a model that is not ours, whose work no shape tells.
+    """
+    if not isinstance(job.subject, Recipe):
+        return None
     one, budget = call_s(job.subject, job.point, machine), job.budget
     samples = max(budget.min_samples * one, budget.min_time_s)
     if samples > budget.point_s:
@@ -117,7 +122,7 @@ def job_s(job: Job, machine: Machine) -> float:
 
 def peak_bytes(job: Job, machine: Machine) -> int | None:
     """Predicted peak of a job's call; None for a subject whose shapes are not known."""
-    if not isinstance(job.subject, BlockSpec):
+    if not isinstance(job.subject, Recipe):
         return None
     return footprint(job.subject, job.point, hopper=machine.hopper).peak_bytes
 
@@ -139,16 +144,23 @@ def plan(jobs: Iterable[Job], machine: Machine) -> list[Row]:
                 row.skipped.append(job.point)
         if not fits:
             continue
-        row.seconds += job_s(job, machine)
+        spent = job_s(job, machine)
+        if spent is None or row.seconds is None:
+            row.seconds = None
+            continue
+        row.seconds += spent
         if (job.point.block, job.round) not in workers:
             workers.add((job.point.block, job.round))
             row.seconds += START_S[machine.kind]
     for row in rows.values():
-        if machine.power_w is not None:
+        if machine.power_w is not None and row.seconds is not None:
             row.energy_j = row.seconds * machine.power_w * POWER_SHARE
     return list(rows.values())
 
 
-def limited_s(scenario: Scenario, rows: Iterable[Row]) -> float:
-    """Estimated seconds of the whole sweep, cut at its own time budget."""
-    return min(sum(row.seconds for row in rows), scenario.budget.sweep_s or float("inf"))
+def limited_s(scenario: Scenario, rows: Iterable[Row]) -> float | None:
+    """Estimated seconds of the whole sweep, cut at its own time budget; None where unknown."""
+    told = [row.seconds for row in rows]
+    if None in told:
+        return None
+    return min(sum(s for s in told if s is not None), scenario.budget.sweep_s or float("inf"))

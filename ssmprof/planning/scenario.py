@@ -2,8 +2,8 @@
 
 Scenario files are data: they name presets, configurations and numbers, and can run no code. A block
 is written out, or taken from a preset with some keys changed; a nested table changes only the keys
-it names. Two conveniences beyond the types in `ssmprof.spec`: `contexts = "512-128K*2"` beside a
-list, and `vocab = "none"` to take embedding and head off a preset.
+it names (`models.written`). `contexts = "512-128K*2"` stands beside a list, and `vocab = "none"`
+takes embedding and head off a preset.
 """
 
 from __future__ import annotations
@@ -17,35 +17,18 @@ import msgspec
 from ssmprof import limits
 from ssmprof.bounded import read_file, toml
 from ssmprof.errors import ConfigError, nearest
-from ssmprof.spec import (
-    AttentionSpec,
-    BlockSpec,
-    Budget,
-    MlpSpec,
-    Passes,
-    Refine,
-    Scenario,
-    StateSpec,
-    Sweep,
-    check_scenario,
-)
+from ssmprof.models.written import Table, expanded
+from ssmprof.spec import Budget, Passes, Refine, Scenario, Sweep, check_scenario
 from ssmprof.units import parse_contexts
 
-Table = dict[str, Any]
-
-# Which keys a table of the file may hold; list positions are left out of the path.
+# Which keys a table of the file may hold; those of a block are looked at when it is resolved.
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "": Scenario,
     "sweep": Sweep,
     "sweep.refine": Refine,
     "budget": Budget,
     "passes": Passes,
-    "blocks": BlockSpec,
-    "blocks.attention": AttentionSpec,
-    "blocks.state": StateSpec,
-    "blocks.mlp": MlpSpec,
 }
-_EXTRA_KEYS = {"blocks": {"preset", "hf", "factory", "architecture"}}
 
 
 def load(path: Path) -> Scenario:
@@ -93,7 +76,7 @@ def _check_keys(table: Table, source: str, path: str = "") -> None:
     record = _TABLES.get(plain)
     if record is None:
         return
-    known = {field.name for field in msgspec.structs.fields(record)} | _EXTRA_KEYS.get(plain, set())
+    known = {field.name for field in msgspec.structs.fields(record)}
     for key, value in table.items():
         where = f"{path}.{key}" if path else key
         if key not in known:
@@ -150,49 +133,29 @@ def _resolve(block: Any, where: str, source: str, folder: Path) -> Any:
             fix="name module:function on the command line: ssmprof sweep module:function",
         )
     base = _named(table, where, source, folder)
-    merged = _merge(base, table)
-    if merged.get("vocab") == "none":
-        del merged["vocab"]
-    return {"type": "block", **merged}
+    try:
+        return {"type": "recipe", **expanded(table, base)}
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {where}.{error.what}", fix=error.fix) from None
 
 
 def _named(table: Table, where: str, source: str, folder: Path) -> Table:
-    """The block that `preset` or `hf` names, as plain values; takes `hf` out of the table."""
+    """The model that `preset` or `hf` names, as plain values; takes both out of the table."""
     if "preset" in table and "hf" in table:
         raise ConfigError(f"{source}: {where}: preset and hf exclude each other")
-    if "preset" in table:
-        from ssmprof.planning import models
+    key = next((key for key in ("preset", "hf") if key in table), None)
+    if key is None:
+        return {}
+    from ssmprof.models.find import find, preset_named
 
-        name = table["preset"]
-        if not isinstance(name, str):
-            raise ConfigError(f"{source}: {where}.preset: expected the name of a preset")
-        try:
-            found = models.preset(name)
-        except ConfigError as error:
-            raise ConfigError(f"{source}: {where}.preset: {error.what}", fix=error.fix) from None
-        return {"preset": name, **cast("Table", msgspec.to_builtins(found))}
-    if "hf" in table:
-        from ssmprof.planning import hf_config
-
-        file = folder / str(table.pop("hf"))
-        try:
-            found = hf_config.read(file)
-        except ConfigError as error:
-            raise ConfigError(f"{source}: {where}.hf: {error.what}", fix=error.fix) from None
-        return cast("Table", msgspec.to_builtins(found))
-    return {}
-
-
-def _merge(base: Table, changes: Table) -> Table:
-    """`base` with `changes` on top; tables merge key by key."""
-    merged = dict(base)
-    for key, value in changes.items():
-        below = merged.get(key)
-        if isinstance(value, dict) and isinstance(below, dict):
-            merged[key] = _merge(cast("Table", below), cast("Table", value))
-        else:
-            merged[key] = value
-    return merged
+    name = table.pop(key)
+    if not isinstance(name, str):
+        raise ConfigError(f"{source}: {where}.{key}: expected the name of a model")
+    try:
+        found = preset_named(name) if key == "preset" else find(str(folder / name))
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {where}.{key}: {error.what}", fix=error.fix) from None
+    return cast("Table", msgspec.to_builtins(found))
 
 
 def _convert(table: Table, source: str) -> Scenario:

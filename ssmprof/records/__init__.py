@@ -28,7 +28,6 @@ from ssmprof.records.machine import (
 )
 from ssmprof.records.outcomes import (
     Attribution,
-    Cost,
     Dropped,
     Energy,
     Failure,
@@ -57,7 +56,7 @@ from ssmprof.records.point import (
 from ssmprof.records.visits import Mode, Sampling, Visit
 
 __all__ = [
-    "WORKLOADS", "Attribution", "Axis", "Calibration", "Check", "Clocks", "Conditions", "Cost",
+    "WORKLOADS", "Attribution", "Axis", "Calibration", "Check", "Clocks", "Conditions",
     "Decision", "Decode", "Dropped", "Energy", "Environment", "Failure", "FailureReason", "Family",
     "Host", "Job", "KernelTime", "Level", "Measurement", "Memory", "Mode", "Note", "NoteKind",
     "OpChoice", "Outcome", "Point", "Prefill", "Route", "Run", "Sampling", "Span", "Spread",

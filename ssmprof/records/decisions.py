@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, structs
 
 from ssmprof import limits
+from ssmprof.models.recipe import Recipe
 from ssmprof.records.base import Count, Record, Time
 from ssmprof.records.point import Conditions, Point, Tokens
-from ssmprof.spec import BlockSpec, Budget
+from ssmprof.spec import Budget
 
 # won: the whole block is faster by more than its error and the least gain. lost: it is not.
 # slow: as an op too far behind the best to be tried. small: the op has too little of the block's
@@ -30,7 +31,7 @@ class Trials(Record, frozen=True, kw_only=True):
     The points differ in their context alone.
     """
 
-    subject: BlockSpec
+    subject: Recipe
     points: tuple[Point, ...]
     budget: Budget
 

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from ssmprof.records.base import Count, Record
-from ssmprof.spec import digest
+from ssmprof.scalars import digest
 
 Level = Literal["ok", "warn", "error"]
 

@@ -12,6 +12,7 @@ from ssmprof.records.decisions import Decision
 from ssmprof.records.machine import Clocks, Environment, TelemetrySample
 from ssmprof.records.point import Point
 from ssmprof.spec import Budget, Passes, Scenario, Subject
+from ssmprof.work import Cost
 
 FailureReason = Literal["out-of-memory", "timeout", "crash", "unsupported", "skipped"]
 Route = Literal["graph-events", "stream-events", "cupti", "prefix-replay", "wall-clock"]
@@ -154,15 +155,6 @@ class Host(Record, frozen=True, kw_only=True):
     shares: dict[str, float]
     samples: Count
     stacks: str | None = None
-
-
-class Cost(Record, frozen=True, kw_only=True):
-    """Work of one call by arithmetic: algorithmic minima."""
-
-    flops: float
-    read_bytes: float
-    written_bytes: float
-    exps: float
 
 
 class Measurement(Record, frozen=True, kw_only=True, tag="measurement"):

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from ssmprof.records.base import Record
-from ssmprof.spec import Dtype, Execution, Logits, Phase, StoredDtype, digest_of
+from ssmprof.scalars import Dtype, Execution, Logits, Phase, StoredDtype, digest_of
 
 Axis = Literal["context", "batch"]
 Tokens = Annotated[int, Meta(ge=1)]

@@ -70,11 +70,12 @@ def _decoded(data: bytes) -> Run:
                 plain[name] = from_columns(plain[name])
         found = schema.check_format(plain.pop("format", 1), Path("page"))
         plain["outcomes"] = [schema.upgrade(line, found) for line in plain["outcomes"]]
+        plain["scenario"] = schema.upgrade_scenario(plain["scenario"], found)
     except (
         AttributeError, IndexError, KeyError, OverflowError, StopIteration, TypeError,
     ) as error:  # fmt: skip
         raise ValueError(f"its columns do not fit together: {error}") from error
-    return msgspec.convert(plain, Run)
+    return schema.upgrade_run(msgspec.convert(plain, Run), found)
 
 
 def _step(count: int, most: int = 300) -> int:

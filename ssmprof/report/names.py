@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ssmprof.spec import Architecture, BlockSpec, Subject
+from ssmprof.models.recipe import Recipe
+from ssmprof.scalars import Architecture
+from ssmprof.spec import Subject
 
 _LETTERS: dict[Architecture, str] = {"transformer": "T", "ssm": "M", "hybrid": "H"}
-_STATE_NAMES = {"mamba1": "Mamba-1", "mamba2": "Mamba-2"}
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def name_contenders(blocks: Iterable[Subject]) -> Names:
 
 
 def _word(subject: Subject) -> str:
-    if subject.architecture != "ssm" or not isinstance(subject, BlockSpec):
+    if subject.architecture != "ssm" or not isinstance(subject, Recipe):
         return subject.architecture
-    states = {_STATE_NAMES[part] for part in subject.sublayers if part in _STATE_NAMES}
+    states = {part.label for _, part in subject.used() if part.memory == "fixed"}
     return states.pop() if len(states) == 1 else subject.name
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ssmprof.records import Family
-from ssmprof.spec import Architecture
+from ssmprof.scalars import Architecture
 
 
 class Token(NamedTuple):

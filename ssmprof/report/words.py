@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ssmprof.analysis.compare.answer import RatioPoint
 from ssmprof.analysis.findings import Estimate
 from ssmprof.records import Conditions, Environment, Measurement, Run
-from ssmprof.spec import Phase
+from ssmprof.scalars import Phase
 from ssmprof.units import format_ratio, format_time
 
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}

@@ -35,7 +35,8 @@ from ssmprof.records import (
     collector_at_rest,
     encode,
 )
-from ssmprof.spec import Scenario, check_scenario, digest
+from ssmprof.scalars import digest
+from ssmprof.spec import Scenario, check_scenario
 from ssmprof.store import decisions, guard, schema
 from ssmprof.store.beside import environments_of, telemetry_of
 from ssmprof.store.files import (
@@ -205,14 +206,24 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise StoreError(f"{file}: cannot be read: {error.strerror}") from None
     try:
-        schema.check_format(msgspec.json.decode(data, type=_Versioned).format, file)
-        header = msgspec.json.decode(data, type=Header)
+        found = schema.check_format(msgspec.json.decode(data, type=_Versioned).format, file)
+        header = _header(data, found)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"{file}: {error}", fix="restore the file; it is written once") from None
     problem = check_scenario(header.scenario)
     if problem:
         raise StoreError(f"{file}: scenario.{problem[0]}: {problem[1]}")
     return header
+
+
+def _header(data: bytes, found: int) -> Header:
+    """The header of a file of format `found`. Raises msgspec.MsgspecError."""
+    if found == schema.FORMAT:
+        return msgspec.json.decode(data, type=Header)
+    plain = msgspec.json.decode(data, type=dict[str, Any])
+    if isinstance(plain.get("scenario"), dict):
+        plain["scenario"] = schema.upgrade_scenario(plain["scenario"], found)
+    return msgspec.convert(plain, Header)
 
 
 def load(path: Path) -> Run:
@@ -223,7 +234,7 @@ def load(path: Path) -> Run:
     needed = {outcome.environment for outcome in contents.outcomes}
     environments, unread = environments_of(path / ENVIRONMENTS, needed)
     telemetry, lost = telemetry_of(path / TELEMETRY_FILE)
-    return Run(
+    run = Run(
         scenario=header.scenario,
         environments=environments,
         outcomes=_union(contents.outcomes),
@@ -237,6 +248,7 @@ def load(path: Path) -> Run:
         dropped_lines=contents.dropped_lines,
         dropped=(*contents.dropped, *unread, *lost),
     )
+    return schema.upgrade_run(run, header.format)
 
 
 def merge(runs: Iterable[Run], *, allow_different: bool = False) -> Run:

@@ -20,16 +20,8 @@ from ssmprof.records import (
     Prefill,
     Run,
 )
-from ssmprof.spec import (
-    Architecture,
-    Budget,
-    Dtype,
-    ForeignSpec,
-    Passes,
-    Scenario,
-    Sweep,
-    digest,
-)
+from ssmprof.scalars import Architecture, Dtype, digest
+from ssmprof.spec import Budget, ForeignSpec, Passes, Scenario, Sweep
 from ssmprof.store.ssm_scope import FOLDER, UNCOUNTED, Footprint, Op, memory_rows, ops, whole
 
 SOURCE = (

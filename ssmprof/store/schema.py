@@ -11,6 +11,8 @@ History
     at a high clock. A tag may carry its number (`value`).
     Each line of outcomes.jsonl begins with its checksum, {"crc":"89abcdef",...: the CRC-32 of the
     same line without that field, in eight small hex digits. A failure may be transient.
+3   A block is a recipe: named parts, and layers that refer to them (`store.former` reads those
+    before). Lines are as in format 2.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 import msgspec
 
 from ssmprof.errors import ConfigError, StoreError, nearest
+from ssmprof.models.recipe import Recipe
 from ssmprof.records import (
     Calibration,
     Decision,
@@ -36,9 +39,10 @@ from ssmprof.records import (
     TelemetrySample,
     Visit,
 )
-from ssmprof.spec import BlockSpec, Scenario
+from ssmprof.spec import Scenario
+from ssmprof.store import former
 
-FORMAT = 2
+FORMAT = 3
 SEALED_SINCE = 2  # outcome lines carry a checksum
 _SEAL = b'{"crc":"%08x",'
 
@@ -70,11 +74,16 @@ def _note(note: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
     return {**note, "kind": "power-cap"} if alone and not slow else note
 
 
+def _as_it_is(line: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 to 3: only run.json changed."""
+    return line
+
+
 # Format of an outcome line -> function that turns it into the next format.
-UPGRADES: dict[int, Upgrade] = {1: _format_2}
+UPGRADES: dict[int, Upgrade] = {1: _format_2, 2: _as_it_is}
 
 RECORDS: dict[str, Any] = {
-    "block": BlockSpec,
+    "model": Recipe,
     "calibration": Calibration,
     "decision": Decision,
     "environment": Environment,
@@ -110,6 +119,16 @@ def upgrade(line: dict[str, Any], found: int) -> dict[str, Any]:
     for version in range(found, FORMAT):
         line = UPGRADES[version](line)
     return line
+
+
+def upgrade_scenario(plain: dict[str, Any], found: int) -> dict[str, Any]:
+    """Lift a scenario, as plain values, from format `found`. Raises msgspec.ValidationError."""
+    return former.scenario(plain) if found <= former.LAST else plain
+
+
+def upgrade_run(run: Run, found: int) -> Run:
+    """A decoded run whose blocks were named otherwise in format `found`."""
+    return former.named_anew(run) if found <= former.LAST else run
 
 
 def sealed(line: bytes) -> bytes:

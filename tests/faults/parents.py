@@ -148,11 +148,11 @@ host = false
 cupti = false
 [[blocks]]
 name = "parallel"
-pattern = [["attention", "mamba2"], "mlp"]
-depth = 1
+layers = "[attention mamba2] mlp"
+merge = "mean"
 d_model = 64
 attention = { heads = 2, kv_heads = 1, head_dim = 32 }
-state = { d_inner = 128, d_state = 16, headdim = 32 }
+mamba2 = { d_inner = 128, d_state = 16, headdim = 32 }
 mlp = { d_ff = 128 }
 """
 TORCH_POINTS = 6

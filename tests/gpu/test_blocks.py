@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
 import make
 import msgspec
@@ -10,10 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssmprof import blocks
-from ssmprof.blocks.providers import PROVIDERS
-from ssmprof.costs import footprint
-from ssmprof.spec import AttentionSpec, BlockSpec, MlpSpec, StateSpec
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.mamba1.shape import Mamba1
+from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.ops import table
+from ssmprof.models.build import build, workload
+from ssmprof.models.footprint import footprint
+from ssmprof.models.recipe import Recipe
 
 pytestmark = pytest.mark.gpu
 
@@ -21,19 +26,21 @@ SIZES = {
     "depth": 2,
     "d_model": 1024,
     "vocab": 4096,
-    "attention": AttentionSpec(heads=16, kv_heads=4, head_dim=64),
-    "state": StateSpec(d_inner=2048, d_state=64),
-    "mlp": MlpSpec(d_ff=2816),
+    "attention": Attention(heads=16, kv_heads=4, head_dim=64),
+    "mamba1": Mamba1(d_inner=2048, d_state=64),
+    "mamba2": Mamba2(d_inner=2048, d_state=64),
+    "mlp": Mlp(d_ff=2816),
 }
-SPECS = [make.block(name, **SIZES) for name in make.PATTERNS]
+SPECS = [make.block(name, **SIZES) for name in make.LAYERS]
 # Other packages' kernels compile and tune for seconds, and are not what is tested here.
 OURS = ("ssmprof", "reference", "torch", "sdpa")
 
 
 @pytest.fixture(autouse=True)
 def _no_peers(monkeypatch: pytest.MonkeyPatch):
-    for op, names in PROVIDERS.items():
-        monkeypatch.setitem(PROVIDERS, op, tuple(n for n in names if n.startswith(OURS)))
+    for op, entry in table().items():
+        kept = {name: find for name, find in entry.find.items() if name.startswith(OURS)}
+        monkeypatch.setitem(table(), op, replace(entry, find=kept))
 
 
 each = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
@@ -41,10 +48,10 @@ each = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 
 
-def plainest(spec: BlockSpec, dtype: str) -> BlockSpec:
+def plainest(spec: Recipe, dtype: str) -> Recipe:
     """The same block with the last of its providers for every op."""
-    used = blocks.build(spec, "cuda", dtype).providers()
-    plain = {op: "sdpa-math" if "attention" in op else PROVIDERS[op][-1] for op in used}
+    used = build(spec, "cuda", dtype).providers()
+    plain = {op: "sdpa-math" if "attention" in op else list(table()[op].find)[-1] for op in used}
     return msgspec.structs.replace(spec, providers=plain)
 
 
@@ -55,9 +62,9 @@ def distance(one: Tensor, two: Tensor) -> float:
 
 @each
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_the_strongest_providers_agree_with_plain_torch(spec: BlockSpec, dtype: str):
-    strong = blocks.build(spec, "cuda", dtype, seed=1)
-    plain = blocks.build(plainest(spec, dtype), "cuda", dtype, seed=1)
+def test_the_strongest_providers_agree_with_plain_torch(spec: Recipe, dtype: str):
+    strong = build(spec, "cuda", dtype, seed=1)
+    plain = build(plainest(spec, dtype), "cuda", dtype, seed=1)
     tokens = strong.example(2, 515)
     caches = [model.new_cache(2, 520) for model in (strong, plain)]
     outs = [m.prefill(tokens, c, "all") for m, c in zip((strong, plain), caches, strict=True)]
@@ -72,10 +79,10 @@ def test_the_strongest_providers_agree_with_plain_torch(spec: BlockSpec, dtype: 
 
 @each
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_a_captured_call_replays_and_equals_the_eager_one(spec: BlockSpec, phase: str):
-    model = blocks.build(spec, "cuda", "bfloat16")
+def test_a_captured_call_replays_and_equals_the_eager_one(spec: Recipe, phase: str):
+    model = build(spec, "cuda", "bfloat16")
     point = make.point(spec.name, 777, phase=phase, dtype="bfloat16", logits="last")
-    work = blocks.workload(model, point)
+    work = workload(model, point)
     for _ in range(3):
         eager = work.call()
     graph = torch.cuda.CUDAGraph()
@@ -94,16 +101,14 @@ def test_a_captured_call_replays_and_equals_the_eager_one(spec: BlockSpec, phase
     ("phase", "context", "logits"),
     [("prefill", 8192, "last"), ("prefill", 3000, "all"), ("decode", 8192, "last")],
 )
-def test_the_allocators_peak_is_as_predicted(
-    spec: BlockSpec, phase: str, context: int, logits: str
-):
+def test_the_allocators_peak_is_as_predicted(spec: Recipe, phase: str, context: int, logits: str):
     torch.ones(64, 64, device="cuda") @ torch.ones(64, 64, device="cuda")  # makes the workspace
     gc.collect()
     torch.cuda.empty_cache()
     held = torch.cuda.memory_allocated()
-    model = blocks.build(spec, "cuda", "bfloat16")
+    model = build(spec, "cuda", "bfloat16")
     point = make.point(spec.name, context, phase=phase, dtype="bfloat16", logits=logits)
-    work = blocks.workload(model, point)
+    work = workload(model, point)
     work.call()
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()

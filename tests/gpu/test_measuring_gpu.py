@@ -30,7 +30,7 @@ from ssmprof.records import (
     providers_at,
     spans_text,
 )
-from ssmprof.spec import digest
+from ssmprof.scalars import digest
 
 pytestmark = pytest.mark.gpu
 

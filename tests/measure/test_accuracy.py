@@ -17,7 +17,8 @@ from ssmprof.measure.compare_cupti import (
     table,
     write_csv,
 )
-from ssmprof.spec import AttentionSpec, BlockSpec
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.models.written import recipe
 
 
 def _row(event_us, cupti_us, position=0, span_us=None, kernels=1):
@@ -99,8 +100,8 @@ def test_every_op_is_kept_as_csv(tmp_path):
 
 
 def _block():
-    attention = AttentionSpec(heads=2, kv_heads=1, head_dim=16)
-    return BlockSpec(name="t", pattern=("attention",), depth=1, d_model=32, attention=attention)
+    attention = Attention(heads=2, kv_heads=1, head_dim=16)
+    return recipe("t", 32, "attention", {"attention": attention})
 
 
 def test_a_quantity_that_fails_keeps_its_place_with_the_reason(tmp_path, monkeypatch):

@@ -310,17 +310,15 @@ memory = "fresh"
 cupti = false
 [[blocks]]
 name = "attention"
-pattern = ["attention", "mlp"]
-depth = 1
+layers = "attention mlp"
 d_model = 64
 attention = { heads = 4, kv_heads = 2, head_dim = 16 }
 mlp = { d_ff = 128 }
 [[blocks]]
 name = "mamba2"
-pattern = ["mamba2"]
-depth = 1
+layers = "mamba2"
 d_model = 64
-state = { d_inner = 128, d_state = 16, headdim = 32 }
+mamba2 = { d_inner = 128, d_state = 16, headdim = 32 }
 """
 
 

@@ -9,7 +9,6 @@ import make
 import pytest
 import torch
 
-from ssmprof.blocks import providers
 from ssmprof.devices import NullDevice
 from ssmprof.measure import wire
 from ssmprof.measure.bench import Bench
@@ -18,6 +17,7 @@ from ssmprof.measure.op_times import OpTimes, signature
 from ssmprof.measure.pairs import LogRatio, alternate
 from ssmprof.measure.timers import WallTimer
 from ssmprof.measure.trial_rules import wins
+from ssmprof.mixers import ops as providers
 from ssmprof.planning.deciding import questions
 from ssmprof.records import Trials
 

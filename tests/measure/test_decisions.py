@@ -15,7 +15,8 @@ from ssmprof.measure import wire
 from ssmprof.measure.decisions import merged, spans
 from ssmprof.planning.deciding import lengths, questions
 from ssmprof.records import OpChoice, Span, decision_rows, providers_at, spans_text
-from ssmprof.spec import ForeignSpec, digest
+from ssmprof.scalars import digest
+from ssmprof.spec import ForeignSpec
 from ssmprof.store import folder
 
 TRIAL = {"context": 704, "process": 0, "provider": "a", "incumbent": "b", "outcome": "lost"}

@@ -17,7 +17,8 @@ from ssmprof.measure.pairs import log_ratio
 from ssmprof.measure.sustained import Steady
 from ssmprof.measure.visit import Contenders
 from ssmprof.records import Energy, Failure, Measurement, Sampling, Visit
-from ssmprof.spec import ForeignSpec, digest
+from ssmprof.scalars import digest
+from ssmprof.spec import ForeignSpec
 
 SHORT = Sampling(pairs=4)
 
@@ -78,7 +79,7 @@ def test_a_contender_is_built_once_for_all_lengths(monkeypatch):
 
 
 def make_build():
-    from ssmprof.blocks import build
+    from ssmprof.models.build import build
 
     return build
 
@@ -132,7 +133,7 @@ def test_what_cannot_run_here_is_its_own_failure_and_the_other_goes_on():
     [(RuntimeError("CUDA error: illegal memory access"), False), (MemoryError("no room"), True)],
 )
 def test_a_contender_that_breaks_is_blamed_or_told_not_to_fit(monkeypatch, where, error, apart):
-    from ssmprof.blocks import workload
+    from ssmprof.models.build import workload
 
     stages = []
 

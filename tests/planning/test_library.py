@@ -2,10 +2,10 @@
 
 import pytest
 
-from ssmprof.costs import parameters
+from ssmprof.models.cost import parameters
+from ssmprof.models.recipe import kinds
 from ssmprof.planning import expand, library
 from ssmprof.planning.scenario import load, parse
-from ssmprof.spec import MIXERS
 
 SHIPPED = library.shipped()
 EXPECTED = {
@@ -44,9 +44,9 @@ def test_contenders_have_equal_width_and_nearly_equal_size(name: str):
     assert len({block.d_model for block in blocks}) == 1
     sizes = [parameters(block) for block in blocks]
     assert max(sizes) <= min(sizes) * 1.03
-    assert {mixer for block in blocks for mixer in block.sublayers if mixer in MIXERS} == set(
-        MIXERS
-    )
+    assert {name for block in blocks for name in kinds(block)} == {
+        "attention", "mamba1", "mamba2", "mlp"
+    }  # fmt: skip
 
 
 def test_the_quickstart_decides_between_four_contenders_over_five_octaves():
@@ -65,7 +65,7 @@ def test_who_wins_where_is_decided_where_that_is_the_question(name: str):
 def test_the_starter_is_a_scenario_and_names_every_key():
     text = library.starter()
     scenario = parse(text, "starter.toml")
-    assert [block.name for block in scenario.blocks] == ["mamba2-130m", "transformer"]
+    assert [block.name for block in scenario.blocks] == ["mamba2-130m@4", "transformer"]
     for table in (scenario.sweep, scenario.budget, scenario.passes):
         for key in table.__struct_fields__:
             assert f"{key} = " in text or f"[sweep.{key}]" in text, key

@@ -1,16 +1,16 @@
 """A scenario file gives a Scenario, or one error that names file, key and mend."""
 
-import sys
-import types
 from pathlib import Path
 
+import msgspec
 import pytest
 from make import block
 
-from ssmprof.errors import ConfigError, nearest
+from ssmprof.errors import ConfigError
+from ssmprof.models import find, zoo
+from ssmprof.models.recipe import check_recipe
 from ssmprof.planning import library
 from ssmprof.planning.scenario import load, parse
-from ssmprof.spec import check_block
 
 GOOD = """
 question = "Which?"
@@ -18,44 +18,40 @@ question = "Which?"
 contexts = "512-4K*2, 5000"
 [[blocks]]
 name = "transformer"
-pattern = ["attention", "mlp"]
-depth = 2
+layers = "(attention mlp)*2"
 d_model = 64
 attention = { heads = 4, kv_heads = 2, head_dim = 16 }
 mlp = { d_ff = 128 }
 [[blocks]]
 name = "side"
-pattern = [["attention", "mamba2"], "mlp"]
-depth = 2
+layers = "([attention mamba2] mlp)*2"
+merge = "mean"
 d_model = 64
 attention = { heads = 4, kv_heads = 2, head_dim = 16 }
-state = { d_inner = 128, d_state = 16, headdim = 32 }
+mamba2 = { d_inner = 128, d_state = 16, headdim = 32 }
 mlp = { d_ff = 128 }
 """
+
+LINE = 'layers = "(attention mlp)*2"'
 
 
 @pytest.fixture(autouse=True)
 def presets(monkeypatch: pytest.MonkeyPatch):
     """One preset, so that these tests are about scenarios and not about the model zoo."""
-
-    def preset(name: str):
-        if name != "tiny":
-            raise ConfigError(f'no preset is named "{name}"{nearest(name, ["tiny"])}')
-        return block("tiny", vocab=1000, depth=12)
-
-    module = types.ModuleType("ssmprof.planning.models")
-    module.preset = preset  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ssmprof.planning.models", module)
-    import ssmprof.planning
-
-    monkeypatch.setattr(ssmprof.planning, "models", module, raising=False)
+    tiny = zoo.Preset(recipe=block("tiny", vocab=1000, depth=12), source="none")
+    monkeypatch.setattr(zoo, "zoo", lambda: {"tiny": tiny})
+    monkeypatch.setattr(find, "zoo", lambda: {"tiny": tiny})
 
 
 def test_a_good_file_decodes():
     scenario = parse(GOOD, "folder/my-question.toml")
     assert scenario.name == "my-question"
     assert scenario.sweep.contexts == (512, 1024, 2048, 4096, 5000)
-    assert scenario.blocks[1].pattern == (("attention", "mamba2"), "mlp")
+    assert [layer.parts for layer in scenario.blocks[1].layers[:2]] == [
+        ("attention", "mamba2"),
+        ("mlp",),
+    ]
+    assert scenario.blocks[1].layers[0].merge == "mean"
     assert scenario.blocks[1].architecture == "hybrid"
     assert scenario.budget.rounds == 5
 
@@ -72,20 +68,42 @@ def test_a_good_file_decodes():
         ('"512-4K*2, 5000"', "true", "bad.toml: sweep.contexts: expected array, got bool"),
         ('"512-4K*2, 5000"', "[]", "bad.toml: sweep.contexts: expected array of length >= 1"),
         ('contexts = "512-4K*2, 5000"', "", "bad.toml: sweep.contexts: missing"),
-        ("depth = 2", 'depth = "2"', "bad.toml: blocks[0].depth: expected int, got str"),
-        ("depth = 2", "depth = 0", "bad.toml: blocks[0].depth: expected int >= 1"),
-        ('"attention", "mlp"]', '"atention", "mlp"]', "bad.toml: blocks[0].pattern: unknown sub"),
-        ("pattern = [", "pattern = []\nproviders.x = [", "bad.toml: blocks[0].providers"),
-        ('["attention", "mlp"]', "[]", "bad.toml: blocks[0].pattern: empty"),
+        (LINE, "layers = 2", "bad.toml: blocks[0].layers: expected array, got int"),
+        (LINE, 'layers = "mlp*0"', "bad.toml: blocks[0].layers: 0 times"),
+        (LINE, 'layers = "*3"', 'bad.toml: blocks[0].layers: "*" repeats nothing'),
+        (LINE, 'layers = "(mlp"', 'bad.toml: blocks[0].layers: a "(" is not closed'),
+        (LINE, 'layers = "[mlp"', 'bad.toml: blocks[0].layers: a "[" is not closed'),
+        (LINE, 'layers = "mlp)"', 'bad.toml: blocks[0].layers: ")" closes nothing'),
+        (LINE, 'layers = "[mlp (a]"', "bad.toml: blocks[0].layers: only names stand in brackets"),
+        (LINE, 'layers = "mlp; mlp"', 'bad.toml: blocks[0].layers: cannot read "; mlp"'),
+        (LINE, 'layers = "mlp*99999999"', "bad.toml: blocks[0].layers: 99,999,999 times"),
+        (
+            "(attention mlp)",
+            "(atention mlp)",
+            'bad.toml: blocks[0].layers: layer 0 uses "at',
+        ),
+        (LINE, "providers.x = [1]\n" + LINE, "bad.toml: blocks[0].providers"),
+        (LINE, 'layers = ""', "bad.toml: blocks[0].layers: empty"),
+        (LINE, 'pattern = ["mlp"]', "bad.toml: blocks[0].pattern: a form of earlier releases"),
+        (
+            LINE,
+            LINE + "\nmlp2 = { d_ff = 3 }",
+            "bad.toml: blocks[0].mlp2: unknown key; did you",
+        ),
+        (LINE, LINE + "\nparts.b = { d_ff = 3 }", "bad.toml: blocks[0].parts.b.kind: missing"),
+        (LINE, LINE + '\nparts.b = { kind = "mpl" }', "bad.toml: blocks[0].parts.b.kind: unknown"),
+        ("d_ff = 128", 'd_ff = "128"', "bad.toml: blocks[0].mlp.d_ff: expected int, got str"),
+        ("d_ff = 128", "", "bad.toml: blocks[0].mlp.d_ff: missing"),
+        ('merge = "mean"', 'merge = "mix"', 'bad.toml: blocks[1].merge: "mix" is neither'),
         ('"side"', '"transformer"', 'bad.toml: blocks[1].name: "transformer" is taken'),
         ("kv_heads = 2", "kv_heads = 3", "bad.toml: blocks[0].attention.kv_heads: 3 does not"),
-        ("headdim = 32", "headdim = 48", "bad.toml: blocks[1].state.headdim: 48 does not"),
-        ("state = {", "mlp = {}\n#", "bad.toml: not valid TOML"),
-        ("state = {", "#", "bad.toml: blocks[1].state: missing; the pattern holds"),
+        ("headdim = 32", "headdim = 48", "bad.toml: blocks[1].mamba2.headdim: 48 does not"),
+        ("mamba2 = {", "mlp = {}\n#", "bad.toml: not valid TOML"),
+        ("mamba2 = {", "#", 'bad.toml: blocks[1].layers: layer 0 uses "mamba2", which no part'),
         ("[[blocks]]", "[blocks]", "bad.toml: "),
         ("question =", "question", "bad.toml: not valid TOML"),
-        ("depth = 2", 'preset = "tinny"', 'bad.toml: blocks[0].preset: no preset is named "tinny"'),
-        ("depth = 2", 'factory = "os:abort"', "bad.toml: blocks[0].factory: a scenario file is"),
+        (LINE, 'preset = "tinny"', 'bad.toml: blocks[0].preset: unknown preset "tinny"; did'),
+        (LINE, 'factory = "os:abort"', "bad.toml: blocks[0].factory: a scenario file is"),
         ("[sweep]", "blocks = 3\n[sweep]", "bad.toml: "),
         ("[sweep]", "budget = 3\n[sweep]", "bad.toml: budget: expected object, got int"),
         ('"512-4K*2, 5000"', '"1-1000000000+1"', "bad.toml: sweep.contexts: more than 10,000 l"),
@@ -95,9 +113,9 @@ def test_a_good_file_decodes():
         ("[sweep]", "[budget]\nrounds = 9223372036854775808\n[sweep]", "bad.toml: "),
         ("[sweep]", "[budget]\npoint_s = inf\n[sweep]", "bad.toml: budget.point_s: "),
         ("[sweep]", "[budget]\npoint_s = nan\n[sweep]", "bad.toml: budget.point_s: "),
-        ("depth = 2", f"depth = {'9' * 5000}", "bad.toml: not valid TOML: "),
-        ("depth = 2", f"depth = {'[' * 5000}", "bad.toml: not valid TOML: nested too deeply"),
-        ("depth = 2", f"{'a.' * 5000}b = 2", "bad.toml: not valid TOML: a line with more than"),
+        ("d_ff = 128", f"d_ff = {'9' * 5000}", "bad.toml: not valid TOML: "),
+        ("d_ff = 128", f"d_ff = {'[' * 5000}", "bad.toml: not valid TOML: nested too deeply"),
+        (LINE, f"{'a.' * 5000}b = 2", "bad.toml: not valid TOML: a line with more than"),
         ('"side"', '"\\u001b[31m"', "bad.toml: blocks[1].name: "),
         ('"side"', '""', "bad.toml: blocks[1].name: "),
         ('"side"', f'"{"a" * 201}"', "bad.toml: blocks[1].name: expected str of length <= 200"),
@@ -118,16 +136,19 @@ def test_a_preset_is_changed_key_by_key():
 [sweep]
 contexts = [512]
 [[blocks]]
-preset = "tiny"
-depth = 4
-state = { d_state = 64 }
+preset = "tiny@4"
+mamba2 = { d_state = 64 }
 vocab = "none"
 """
     (found,) = parse(text, "x.toml").blocks
-    base = block("mamba2")
-    assert (found.name, found.preset, found.depth, found.vocab) == ("tiny", "tiny", 4, None)
-    assert found.state.d_state == 64
-    assert found.state.d_inner == base.state.d_inner
+    base = block("mamba2").parts["mamba2"]
+    assert (found.name, found.slice.whole, len(found.layers), found.vocab) == (
+        "tiny@4",
+        12,
+        4,
+        None,
+    )
+    assert found.parts["mamba2"] == msgspec.structs.replace(base, d_state=64)
 
 
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path):
@@ -152,6 +173,7 @@ def test_an_existing_path_wins_over_a_name_and_a_wrong_name_gets_the_nearest(tmp
         library.find("folder/x.toml")
 
 
-def test_a_block_without_its_sizes_is_found():
-    assert check_block(block("mamba2", state=None)) is not None
-    assert check_block(block("parallel")) is None
+def test_a_layer_that_no_part_is_called_is_found():
+    one = block("mamba2")
+    assert check_recipe(msgspec.structs.replace(one, parts={})) is not None
+    assert check_recipe(block("parallel")) is None

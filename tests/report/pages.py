@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from ssmprof.records import (
     Calibration,
     Check,
-    Cost,
     Decision,
     Energy,
     Job,
@@ -23,6 +22,7 @@ from ssmprof.records import (
     Trial,
 )
 from ssmprof.spec import Scenario
+from ssmprof.work import Cost
 
 LAWS = {
     "attention": (1.0, 2.0),

@@ -17,8 +17,10 @@ from typing import NamedTuple
 import make
 from msgspec.structs import replace
 
+from ssmprof.models.recipe import Recipe
 from ssmprof.records import WORKLOADS, Attribution, Measurement, Memory, Point, Run
-from ssmprof.spec import BlockSpec, Execution, Phase, Scenario, digest
+from ssmprof.scalars import Execution, Phase, digest
+from ssmprof.spec import Scenario
 from ssmprof.store import files, folder
 from ssmprof.store.journal import encode_line
 
@@ -64,7 +66,7 @@ def mould() -> Run:
 def scenario(shape: Shape) -> Scenario:
     """The question: blocks of the committed run under numbered names."""
     first = mould().scenario
-    sizes = [block for block in first.blocks if isinstance(block, BlockSpec)]
+    sizes = [block for block in first.blocks if isinstance(block, Recipe)]
     blocks = tuple(
         replace(sizes[number % len(sizes)], name=f"{sizes[number % len(sizes)].name}-{number}")
         for number in range(shape.contenders)

@@ -19,8 +19,8 @@ from msgspec import Struct
 from ssmprof.analysis.compare.answer import Answer
 from ssmprof.analysis.decide import static_claims
 from ssmprof.analysis.findings import ClaimCheck, Launch, MemoryPoint, Share
+from ssmprof.models.recipe import Recipe
 from ssmprof.records import Run
-from ssmprof.spec import BlockSpec
 from ssmprof.units import format_context, format_zone
 
 NEAR = 0.15  # lengths this close to the claim's count as its length
@@ -299,7 +299,7 @@ def _all_logits(metric: str, claimed: float) -> Callable[[Evidence], Seen]:
 
 def _whole_models(run: Run) -> bool:
     blocks: Iterable[object] = run.scenario.blocks
-    return all(isinstance(block, BlockSpec) and block.vocab is not None for block in blocks)
+    return all(isinstance(block, Recipe) and block.vocab is not None for block in blocks)
 
 
 # Claim -> its check against a run.

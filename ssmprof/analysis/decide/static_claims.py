@@ -1,16 +1,18 @@
 """Published claims that follow from shapes alone, recomputed: they need no run and no device.
 
-The bytes come from `ssmprof.costs`, the same functions that plan a sweep; the few shapes are those
-of the named models (planning/models.toml has their sources).
+The bytes come from `ssmprof.models`, the same functions that plan a sweep; the few shapes are those
+of the named models (models/presets has their sources).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from ssmprof.costs import footprint
+from ssmprof.models.footprint import footprint
+from ssmprof.models.recipe import Recipe
+from ssmprof.models.written import read_table
 from ssmprof.records import Point, Prefill
-from ssmprof.spec import AttentionSpec, BlockSpec, Dtype, StateSpec
+from ssmprof.scalars import Dtype
 
 CLOSE = 0.01  # recomputed values agree with the published ones to the digits printed there
 
@@ -18,27 +20,26 @@ CLOSE = 0.01  # recomputed values agree with the published ones to the digits pr
 _WALEFFE = "M-M-M--M-M*-M-M-M-M--M*-M-M-M-M-M*--M-M-M-M-M*-M--M-M-M-"
 
 
-def _attention(heads: int, kv_heads: int, head_dim: int, layers: int = 1) -> BlockSpec:
-    sizes = AttentionSpec(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
-    width = heads * head_dim
-    return BlockSpec(
-        name="kv", pattern=("attention",), depth=layers, d_model=width, attention=sizes
-    )
+def _attention(heads: int, kv_heads: int, head_dim: int, layers: int = 1) -> Recipe:
+    sizes = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
+    table = {"d_model": heads * head_dim, "layers": f"attention*{layers}", "attention": sizes}
+    return read_table("kv", table)
 
 
-def _mamba2(d_inner: int, groups: int, layers: int, state: Dtype) -> BlockSpec:
-    sizes = StateSpec(d_inner=d_inner, d_state=128, headdim=64, ngroups=groups, state_dtype=state)
-    return BlockSpec(
-        name="state", pattern=("mamba2",), depth=layers, d_model=d_inner // 2, state=sizes
-    )
+def _mamba2(d_inner: int, groups: int, layers: int, state: Dtype) -> Recipe:
+    sizes = {
+        "d_inner": d_inner, "d_state": 128, "headdim": 64, "ngroups": groups, "state_dtype": state
+    }  # fmt: skip
+    table = {"d_model": d_inner // 2, "layers": f"mamba2*{layers}", "mamba2": sizes}
+    return read_table("state", table)
 
 
-def _cache_bytes(block: BlockSpec, context: int) -> int:
+def _cache_bytes(block: Recipe, context: int) -> int:
     point = Point(block=block.name, block_digest="", workload=Prefill(context=context))
     return footprint(block, point).cache_bytes
 
 
-def _kv_per_token(block: BlockSpec) -> int:
+def _kv_per_token(block: Recipe) -> int:
     return _cache_bytes(block, 2) - _cache_bytes(block, 1)
 
 

@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 from ssmprof.analysis.findings import RooflinePoint
 from ssmprof.chips import chips, find_chip
-from ssmprof.records import Conditions, Cost, Environment, Measurement, Outcome, Point, median
-from ssmprof.spec import BlockSpec, Scenario
+from ssmprof.models.recipe import Recipe
+from ssmprof.records import Conditions, Environment, Measurement, Outcome, Point, median
+from ssmprof.spec import Scenario
+from ssmprof.work import Cost
 
 # One layer, or equal layers taken together.
 _LAYER = re.compile(r"^layers\.(\d+|\*)\.")
@@ -78,7 +80,7 @@ def points(
     found: list[RooflinePoint] = []
     for (block, _), group in sorted(groups.items()):
         subject, machine = subjects.get(block), environments.get(group[0].environment)
-        if not isinstance(subject, BlockSpec) or machine is None:
+        if not isinstance(subject, Recipe) or machine is None:
             continue
         limits = ceilings(machine, conditions.dtype)
         if limits is None:
@@ -102,10 +104,11 @@ def points(
     return found
 
 
-def _timed(subject: BlockSpec, group: Sequence[Measurement]) -> list[tuple[str, Cost, float]]:
+def _timed(subject: Recipe, group: Sequence[Measurement]) -> list[tuple[str, Cost, float]]:
     """(scope without the layer, its work, its seconds) of one call; "whole" is the call itself."""
     point: Point = group[0].point
-    from ssmprof.costs import breakdown, total
+    from ssmprof.models.cost import breakdown
+    from ssmprof.work import total
 
     work = breakdown(subject, point)
     found = [("whole", total(work.values()), median(one.time_s for one in group))]

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from ssmprof.models.recipe import Recipe
 from ssmprof.records import WORKLOADS, Point
-from ssmprof.spec import BlockSpec, Phase, digest
+from ssmprof.scalars import Phase, digest
 
 LENGTHS = (512, 1000, 4096, 8192, 16_384, 32_768)
 
@@ -41,7 +42,7 @@ class Bench(Struct, frozen=True, kw_only=True):
     prediction and allocator are compared.
     """
 
-    blocks: tuple[BlockSpec, ...]
+    blocks: tuple[Recipe, ...]
     folder: Path
     memory_contexts: tuple[int, ...]
     memory_phases: tuple[Phase, ...] = ("prefill", "decode")
@@ -53,7 +54,7 @@ def keep(bench: Bench, name: str, raw: Any) -> None:
     (bench.folder / name).write_bytes(msgspec.json.encode(raw) + b"\n")
 
 
-def point(spec: BlockSpec, context: int, phase: Phase = "prefill") -> Point:
+def point(spec: Recipe, context: int, phase: Phase = "prefill") -> Point:
     """The point of a block at a context; layers only, batch 1, bf16."""
     return Point(
         block=spec.name, block_digest=digest(spec), workload=WORKLOADS[phase](context=context)

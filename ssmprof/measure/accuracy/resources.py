@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-from ssmprof import costs
-from ssmprof.blocks import build, workload
 from ssmprof.devices import detect
 from ssmprof.measure import energy as energy_pass
 from ssmprof.measure.accuracy.bench import Bench, Quantity, keep, point
@@ -18,6 +16,8 @@ from ssmprof.measure.memory import CLOSURE_BYTES, CLOSURE_SHARE, weigh
 from ssmprof.measure.processes import variation
 from ssmprof.measure.stopping import median_interval
 from ssmprof.measure.telemetry import Telemetry
+from ssmprof.models.build import build, workload
+from ssmprof.models.footprint import footprint
 from ssmprof.records import Energy, median
 
 _WINDOW_S = 3.0
@@ -38,7 +38,7 @@ def memory(bench: Bench) -> list[Quantity]:
         for phase in bench.memory_phases:
             for context in bench.memory_contexts:
                 at = point(spec, context, phase)
-                predicted = costs.footprint(spec, at).peak_bytes
+                predicted = footprint(spec, at).peak_bytes
                 try:
                     load = workload(model, at)
                     with torch.inference_mode():

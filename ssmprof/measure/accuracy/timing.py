@@ -7,13 +7,13 @@ from time import perf_counter
 
 import torch
 
-from ssmprof.blocks import build, workload
 from ssmprof.measure import calibrate, compare_cupti, processes
 from ssmprof.measure.accuracy.bench import Bench, Quantity, keep, point
 from ssmprof.measure.accuracy.eager import eager_closure
 from ssmprof.measure.attribution.mark_cost import mark_cost
 from ssmprof.measure.doctor_device import spin_seen_s
 from ssmprof.measure.timers import L2Flush
+from ssmprof.models.build import build, workload
 from ssmprof.records import median
 
 _COPY_BYTES = 4 * 2**30

@@ -110,8 +110,10 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         """Heads divide, and pairs are pairs."""
         if self.heads % self.kv_heads:
             return "kv_heads", f"{self.kv_heads} does not divide {self.heads} heads"
-        if self.rotated % 2:
-            return "head_dim", f"{self.rotated} is odd; rotary embedding turns pairs"
+        if self.rotated % 2 or (self.rotated and self.head_dim % 2):
+            key = "rope_dim" if self.rotated % 2 and self.rope_dim else "head_dim"
+            odd = self.rotated if self.rotated % 2 else self.head_dim
+            return key, f"{odd} is odd; rotary embedding turns pairs"
         if self.rotated > self.head_dim:
             return "rope_dim", f"{self.rotated} of {self.head_dim} features of a head"
         return None
@@ -155,10 +157,10 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         return [Held("kv", rows * self.head_dim), Held("kv", rows * self.v_dim), *conv]
 
     def table(self) -> tuple[object, int] | None:
-        """Cosine and sine of half the turned features."""
+        """Cosine and sine of half a head, whatever of it is turned."""
         if self.rope_theta is None:
             return None
-        return (self.rope_theta, self.rotated, self.rope_scaling), self.rotated // 2
+        return (self.rope_theta, self.rotated, self.rope_scaling), self.head_dim // 2
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, rotary embedding with the cache write, scores and output."""
@@ -167,9 +169,7 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         v = self.kv_heads * self.v_dim
         own = self.kv_from == "own"
         parts = {
-            "qkv_proj": matmul(
-                tokens, self.reads(d_model), self.qkv_width, b, bias=self.qkv_bias
-            ),
+            "qkv_proj": matmul(tokens, self.reads(d_model), self.qkv_width, b, bias=self.qkv_bias),
             "attention": self._scores(point, b),
             "out_proj": matmul(tokens, self.heads * self.v_dim, d_model, b, bias=self.out_bias),
         }
@@ -180,9 +180,7 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         rope = elementwise(tokens * moved, b, reads=1, flops=3 if turned else 0)
         parts["rope"] = total((rope, elementwise(tokens * written, b, reads=1, flops=0)))
         if self.qk_norm != "none":
-            parts["qk_norm"] = elementwise(
-                tokens * (q + (k if own else 0)), b, reads=1, flops=4
-            )
+            parts["qk_norm"] = elementwise(tokens * (q + (k if own else 0)), b, reads=1, flops=4)
         if self.d_conv:
             window = self.qkv_width * (self.d_conv if point.phase == "decode" else 1)
             parts["conv"] = work(

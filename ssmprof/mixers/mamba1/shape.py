@@ -23,8 +23,8 @@ class Mamba1(Part, frozen=True, kw_only=True, tag="mamba1"):
     """A selective scan over a state of (D, N); `dt_rank` None is the published ceil(d / 16).
 
     `inner_norms` norms dt, B and C before the scan: with weights (`weighted`, Jamba) or without
-    (`plain`, Falcon-Mamba); `inner_norm_eps` None is the model's epsilon. `state_dtype` is the dtype of the
-    state kept between tokens.
+    (`plain`, Falcon-Mamba); `inner_norm_eps` None is the model's epsilon. `state_dtype` is the
+    dtype of the state kept between tokens.
     """
 
     label: ClassVar[str] = "Mamba-1"

@@ -1,4 +1,4 @@
-"""The dense feed-forward sub-layer as data. Shape letters: T tokens of the call, d width, f d_ff."""
+"""The dense feed-forward sub-layer as data: d width, f d_ff, T tokens of the call."""
 
 from __future__ import annotations
 

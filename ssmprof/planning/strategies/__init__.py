@@ -16,7 +16,8 @@ from ssmprof.planning.strategies import decide, grid, resume
 from ssmprof.planning.strategies.decide import Step
 from ssmprof.planning.strategies.facets import Device
 from ssmprof.records import Environment, Job, Outcome, Visit
-from ssmprof.spec import Scenario, Strategy
+from ssmprof.scalars import Strategy
+from ssmprof.spec import Scenario
 
 __all__ = ["STRATEGIES", "Plan", "Step", "expected"]
 

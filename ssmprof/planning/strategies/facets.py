@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from ssmprof.planning.expand import executions, point_of
 from ssmprof.records import Conditions, Job, Outcome, Point, Sampling, Visit
-from ssmprof.spec import Execution, Passes, Phase, Scenario, Subject
+from ssmprof.scalars import Execution, Phase
+from ssmprof.spec import Passes, Scenario, Subject
 
 Device = Literal["cuda", "cpu"]
 LATENCY_ONLY = Passes(parts=False, memory="off", energy=False, host=False, cupti=False)

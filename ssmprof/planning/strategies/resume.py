@@ -12,7 +12,8 @@ from ssmprof.planning.expand import expand
 from ssmprof.planning.strategies.decide import PILOT, STEADY, TURNS, next_step
 from ssmprof.planning.strategies.facets import Device, facet_of, once, visit
 from ssmprof.records import Environment, Failure, Job, Measurement, Outcome, Visit
-from ssmprof.spec import Scenario, digest
+from ssmprof.scalars import digest
+from ssmprof.spec import Scenario
 
 
 def unfinished(

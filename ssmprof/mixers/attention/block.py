@@ -1,0 +1,213 @@
+"""Causal attention: multi-head or grouped-query, rotary, optionally windowed, with a static cache.
+
+Shape letters: B batch, L tokens, d model width, Hq query heads, Hk key-value heads, dh head width.
+Queries, keys and values (and a gate) are one matrix, so that a layer has fewer matmul launches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssmprof.errors import ConfigError
+from ssmprof.mixers.attention import rope
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.building import Building
+from ssmprof.mixers.cache import KVCache, Position
+from ssmprof.scopes import scope
+
+
+class AttentionBlock(nn.Module):
+    """Softmax attention over all tokens before (arXiv:1706.03762; grouped: arXiv:2305.13245).
+
+    Where keys and values are shared, the cache handed to it is that of the layer that has them.
+    """
+
+    def __init__(self, part: Attention, building: Building) -> None:
+        super().__init__()
+        _refuse(part)
+        self.part = part
+        weights, ops = building.weights, building.ops
+        width = part.reads(building.d_model)
+        self.qkv_proj = weights.linear(width, part.qkv_width, bias=part.qkv_bias)
+        self.out_proj = weights.linear(
+            part.q_width, building.d_model, bias=part.out_bias, scale=weights.branch
+        )
+        self.shared = part.kv_from == "shared"
+        self.eps = building.norm_eps
+        self.q_norm = self.k_norm = None
+        if part.qk_norm != "none":
+            wide = part.qk_norm == "width"
+            self.q_norm = weights.ones(part.q_width if wide else part.head_dim)
+            if not self.shared:
+                self.k_norm = weights.ones(part.kv_width // 2 if wide else part.head_dim)
+            self.norm_op = ops["rms_norm"]
+        self.options: dict[str, Any] = {}
+        if part.sinks:
+            self.sinks = weights.zeros(part.heads)
+            self.options["sinks"] = self.sinks
+        self.turns = repr(part.table())
+        self.rotary_op = ops["rotary"]
+        self.prefill_op = ops["attention_prefill"]
+        self.decode_op = ops["attention_decode"]
+
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(B, L, d) -> (B, L, d); keys and values of the L tokens are left in the cache."""
+        part = self.part
+        qkv, gate = self._project(x)
+        if self.shared:
+            assert cache is not None, "an earlier layer has the keys and values"
+            end = cache.position.tokens + x.shape[1]
+            q = self._turned(qkv, cache, cache.position.tokens)
+            k, v = cache.k[:, :end], cache.v[:, :end]
+        elif cache is None or part.window is not None:
+            q, k, v = self._apart(qkv, cache)
+        else:
+            start = cache.position.tokens
+            end = start + x.shape[1]
+            q = self._rotary(qkv, cache, start, start)
+            k, v = cache.k[:, :end], cache.v[:, :end]
+        del qkv  # a name held is memory held: each tensor dies at its last use
+        with scope("attention", "attention"):
+            out = self.prefill_op(q, k, v, window=part.window, **self.options)
+        del q, k, v
+        return self._out(out.flatten(2), gate)
+
+    def step(self, x: Tensor, cache: KVCache) -> Tensor:
+        """(B, d) -> (B, d); the token's key and value are left in the cache."""
+        tokens = cache.position.tokens
+        qkv, gate = self._project(x[:, None])
+        if self.shared:
+            q = self._turned(qkv, cache, tokens)
+        else:
+            q = self._rotary(qkv, cache, tokens, tokens % cache.rows)
+        with scope("attention", "attention"):
+            lengths = cache.position.lengths(cache.rows)
+            visible = min(tokens + 1, cache.rows)
+            out = self.decode_op(q.squeeze(1), cache.k, cache.v, lengths, visible, **self.options)
+        return self._out(out.flatten(1), None if gate is None else gate.squeeze(1))
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Queries, keys and values (B, L, Hq + 2 Hk, dh), normed, and the gate (B, L, Hq dh)."""
+        part = self.part
+        with scope("qkv_proj"):
+            projected, gate = self.qkv_proj(x), None
+            if part.gate:
+                projected, gate = projected.split(
+                    (part.qkv_width - part.q_width, part.q_width), dim=-1
+                )
+            qkv = projected.unflatten(-1, (-1, part.head_dim))
+        if self.q_norm is not None:
+            with scope("qk_norm", "norm"):
+                self._normed(qkv[:, :, : part.heads], self.q_norm)
+                if self.k_norm is not None:
+                    keys = qkv[:, :, part.heads : part.heads + part.kv_heads]
+                    self._normed(keys, self.k_norm)
+        return qkv, gate
+
+    def _normed(self, heads: Tensor, weight: Tensor) -> None:
+        """Norm heads (B, L, H, dh) in place, one by one or all of a token together."""
+        flat = heads.flatten(2) if self.part.qk_norm == "width" else heads
+        heads.copy_(self.norm_op(flat, weight, eps=self.eps).view_as(heads))
+
+    def _out(self, out: Tensor, gate: Tensor | None) -> Tensor:
+        if gate is not None:
+            with scope("gate"):
+                out = out * gate.sigmoid()
+        with scope("out_proj"):
+            return self.out_proj(out)
+
+    def _rotary(self, qkv: Tensor, cache: KVCache, first: int, row: int) -> Tensor:
+        """Rotate tokens first, first + 1 ..., write keys and values from `row` on; the queries."""
+        cos, sin = self._angles(cache, first, qkv)
+        with scope("rope", "rope"):
+            return self.rotary_op(qkv, cos, sin, cache.k, cache.v, row)
+
+    def _turned(self, heads: Tensor, cache: KVCache | None, first: int) -> Tensor:
+        """Heads (B, L, H, dh) of tokens first, first + 1 ..., turned."""
+        cos, sin = self._angles(cache, first, heads)
+        if cos is None or sin is None:
+            return heads
+        with scope("rope", "rope"):
+            return rope.rotate(heads, cos, sin)
+
+    def _apart(self, qkv: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, and all keys and values the tokens may see; a ring is written in two pieces."""
+        part = self.part
+        rotated = part.heads + part.kv_heads
+        qk, v = qkv[:, :, :rotated], qkv[:, :, rotated:]
+        qk = self._turned(qk, cache, 0 if cache is None else cache.position.tokens)
+        q, k = qk[:, :, : part.heads], qk[:, :, part.heads :]
+        if cache is not None:
+            with scope("cache"):
+                k, v = _extend(cache, k, v)
+        return q, k, v
+
+    def _angles(
+        self, cache: KVCache | None, first: int, heads: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Cosine and sine of the tokens' positions, (L, dh/2) each; None without positions."""
+        if self.part.rope_theta is None:
+            return None, None
+        last = first + heads.shape[1]
+        known = None if cache is None else cache.position.tables.get(self.turns)
+        if known is None:
+            known = rope.tables(self.part, last, heads.device, heads.dtype)
+        cos, sin = known
+        return cos[first:last], sin[first:last]
+
+    def new_cache(
+        self, batch: int, max_context: int, dtype: torch.dtype, position: Position
+    ) -> KVCache | None:
+        """Empty keys and values for `max_context` tokens, or a ring of `window` of them.
+
+        None where an earlier layer has them.
+        """
+        part, device = self.part, self.out_proj.weight.device
+        if part.rope_theta is not None and self.turns not in position.tables:
+            position.tables[self.turns] = rope.tables(part, max_context, device, dtype)
+        if self.shared:
+            return None
+        rows = min(max_context, part.window or max_context)
+        k, v = (
+            torch.zeros(batch, rows, part.kv_heads, part.head_dim, dtype=dtype, device=device)
+            for _ in range(2)
+        )
+        return KVCache(k, v, position)
+
+
+def _refuse(part: Attention) -> None:
+    """Raise ConfigError for what is counted but cannot be run yet."""
+    missing = {
+        "values of another width than keys (v_head_dim)": part.v_dim != part.head_dim,
+        "a bound on scores (score_cap)": part.score_cap is not None,
+        "the difference of two maps (differential)": part.differential,
+        "a convolution of queries, keys and values (d_conv)": part.d_conv > 0,
+        "tokens before the window (prefix)": part.prefix > 0,
+        "a window on shared keys": part.kv_from == "shared" and part.window is not None,
+    }
+    for what, wanted in missing.items():
+        if wanted:
+            raise ConfigError(f"attention: {what} cannot be run yet, only counted and planned")
+
+
+def _extend(cache: KVCache, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Write new rows into a ring; return those the new tokens may see, oldest first."""
+    start, length, rows = cache.position.tokens, k.shape[1], cache.rows
+    order = [row % rows for row in range(start - min(start, rows), start)]
+    all_k, all_v = (
+        torch.cat([old[:, order], new], dim=1) if order else new
+        for old, new in ((cache.k, k), (cache.v, v))
+    )
+    kept = min(length, rows)
+    first = (start + length - kept) % rows
+    head = min(kept, rows - first)
+    for ring, new in ((cache.k, k[:, -kept:]), (cache.v, v[:, -kept:])):
+        ring[:, first : first + head].copy_(new[:, :head])
+        ring[:, : kept - head].copy_(new[:, head:])
+    return all_k, all_v
+
+
+BLOCKS = {"attention": AttentionBlock}

@@ -1,0 +1,41 @@
+"""Who runs attention: SDPA by backend, our decode kernel; and who turns queries and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ssmprof.mixers.attention.rope import rotary
+from ssmprof.mixers.attention.sdpa import Backend, attention_decode, attention_prefill
+from ssmprof.mixers.finding import Always, Find, Ours, Plain
+from ssmprof.mixers.ops import Candidates
+
+_LAST = frozenset({"sdpa", "sdpa-math"})
+_BACKENDS = ("sdpa-cudnn", "sdpa-flash", "sdpa-efficient", "sdpa", "sdpa-math")
+
+
+def _sdpa(call: Callable[..., Tensor]) -> dict[str, Find]:
+    return {name: Backend(call, name) for name in _BACKENDS}
+
+
+def _without_rows(
+    kernel: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, rows: int
+) -> Tensor:
+    """The kernel reads the lengths on the device, so that a graph stays valid as they grow."""
+    return kernel(q, k, v, lengths)
+
+
+OPS = {
+    # It writes the same rows of its caches again, so that no copy is needed to time it.
+    "rotary": Candidates({"ssmprof": Ours("rotary", "rotary"), "torch": Always(rotary)}),
+    "attention_prefill": Candidates(_sdpa(attention_prefill), last=_LAST),
+    "attention_decode": Candidates(
+        {
+            "ssmprof": Ours("attention_decode", "attention_decode", _without_rows),
+            **_sdpa(attention_decode),
+            "reference": Plain("attention", "attention_decode", _without_rows),
+        },
+        last=_LAST | {"reference"},
+    ),
+}

@@ -1,0 +1,114 @@
+"""Rotary position embedding (arXiv:2104.09864), the half-split form of Llama, in plain torch.
+
+Tables of cosine and sine, (positions, dh/2) in the activations' dtype, are made once per cache.
+Features that are not turned stand in the tables with an angle of 0: which features those are is a
+matter of the order of a head's weights, and scores do not depend on it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ssmprof.mixers.attention.shape import Attention, RopeScaling
+
+
+def tables(
+    part: Attention, positions: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of position * frequency, both (positions, dh/2); the first are turned."""
+    assert part.rope_theta is not None
+    half = part.rotated // 2
+    exponents = torch.arange(half, device=device, dtype=torch.float32) * 2 / part.rotated
+    frequencies = part.rope_theta**-exponents
+    factor = 1.0
+    if part.rope_scaling is not None:
+        frequencies, factor = _scaled(frequencies, part, part.rope_scaling, positions)
+    angles = torch.outer(torch.arange(positions, device=device, dtype=torch.float32), frequencies)
+    cos, sin = angles.cos() * factor, angles.sin() * factor
+    still = part.head_dim // 2 - half
+    if still:
+        cos = torch.cat([cos, torch.ones(positions, still, device=device)], dim=1)
+        sin = torch.cat([sin, torch.zeros(positions, still, device=device)], dim=1)
+    return cos.to(dtype), sin.to(dtype)
+
+
+def _scaled(
+    frequencies: Tensor, part: Attention, scaling: RopeScaling, positions: int
+) -> tuple[Tensor, float]:
+    """Stretched frequencies, and what cosine and sine are multiplied with."""
+    original = scaling.original_tokens or positions
+    if scaling.kind == "linear":
+        return frequencies / scaling.factor, scaling.attention_factor or 1.0
+    if scaling.kind == "llama3":
+        return _llama3(frequencies, scaling, original), scaling.attention_factor or 1.0
+    if scaling.kind == "yarn":
+        told = scaling.attention_factor or (
+            0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1 else 1.0
+        )
+        return _yarn(frequencies, part, scaling, original), told
+    factors = scaling.long_factors if positions > original else scaling.factors
+    stretch = torch.tensor(factors, device=frequencies.device, dtype=torch.float32)
+    told = scaling.attention_factor or (
+        math.sqrt(1 + math.log(scaling.factor) / math.log(original)) if scaling.factor > 1 else 1.0
+    )
+    return frequencies / stretch, told
+
+
+def _llama3(frequencies: Tensor, scaling: RopeScaling, original: int) -> Tensor:
+    """Long waves are stretched, short ones kept, those between mixed (Llama 3.1)."""
+    waves = 2 * math.pi / frequencies
+    share = (original / waves - scaling.low) / (scaling.high - scaling.low)
+    share = share.clamp(0.0, 1.0)
+    return (1 - share) * frequencies / scaling.factor + share * frequencies
+
+
+def _yarn(frequencies: Tensor, part: Attention, scaling: RopeScaling, original: int) -> Tensor:
+    """Interpolated and extrapolated frequencies, mixed by a ramp (arXiv:2309.00071, 3.2)."""
+    assert part.rope_theta is not None
+
+    def place(turns: float) -> float:
+        inside = math.log(original / (turns * 2 * math.pi))
+        return part.rotated * inside / (2 * math.log(part.rope_theta or 1.0))
+
+    low = max(math.floor(place(scaling.beta_fast)), 0)
+    high = min(math.ceil(place(scaling.beta_slow)), part.rotated - 1)
+    steps = torch.arange(len(frequencies), device=frequencies.device, dtype=torch.float32)
+    ramp = ((steps - low) / max(high - low, 1e-3)).clamp(0.0, 1.0)
+    return ramp * frequencies / scaling.factor + (1 - ramp) * frequencies
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate x (B, L, heads, dh) by cos, sin (L, dh/2); three element-wise passes, no copies."""
+    halves = x.unflatten(-1, (2, -1))
+    cos, sin = cos[:, None, :], sin[:, None, :]
+    out = halves * cos[:, :, None, :]
+    out[..., 0, :].addcmul_(halves[..., 1, :], sin, value=-1)
+    out[..., 1, :].addcmul_(halves[..., 0, :], sin)
+    return out.flatten(-2)
+
+
+def rotary(
+    qkv: Tensor,
+    cos: Tensor | None,
+    sin: Tensor | None,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    start: int,
+) -> Tensor:
+    """Rotate queries and keys of qkv (B, L, Hq + 2 Hk, dh) and cache keys and values.
+
+    Keys and values go to rows start .. start + L of the caches (B, rows, Hk, dh). Returns the
+    queries (B, L, Hq, dh). The plain form of `ssmprof_kernels.rotary`.
+    """
+    kv_heads = k_cache.shape[2]
+    qk, v = qkv.split((qkv.shape[2] - kv_heads, kv_heads), dim=2)
+    if cos is not None and sin is not None:
+        qk = rotate(qk, cos, sin)
+    q, k = qk.split((qk.shape[2] - kv_heads, kv_heads), dim=2)
+    end = start + qkv.shape[1]
+    k_cache[:, start:end].copy_(k)
+    v_cache[:, start:end].copy_(v)
+    return q

@@ -1,0 +1,18 @@
+"""What a sub-layer is built from: the model's width, its weights, its ops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssmprof.mixers.ops import Ops
+from ssmprof.mixers.weights import Weights
+
+
+@dataclass(frozen=True)
+class Building:
+    """Handed to every sub-layer with its part; `norm_eps` is that of all norms of the model."""
+
+    d_model: int
+    weights: Weights
+    ops: Ops
+    norm_eps: float = 1e-5

@@ -1,0 +1,1 @@
+"""The short causal convolution that state-space sub-layers begin with."""

@@ -1,0 +1,48 @@
+"""The dense feed-forward sub-layer: SwiGLU (arXiv:2002.05202), GELU or squared ReLU."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssmprof.mixers.building import Building
+from ssmprof.mixers.mlp.shape import GATED, Mlp
+from ssmprof.scopes import scope
+
+
+class MlpBlock(nn.Module):
+    """(B, L, d) -> (B, L, d); `up` holds gate and value of a gated activation in one matrix."""
+
+    def __init__(self, part: Mlp, building: Building) -> None:
+        super().__init__()
+        weights, d_model = building.weights, building.d_model
+        self.gated = part.act in GATED
+        self.approximate = "tanh" if part.act.endswith("_tanh") else "none"
+        self.relu2 = part.act == "relu2"
+        self.swiglu_op = building.ops["swiglu"] if part.act == "swiglu" else None
+        self.up = weights.linear(part.reads(d_model), part.up_width, bias=part.bias)
+        self.down = weights.linear(part.d_ff, d_model, bias=part.bias, scale=weights.branch)
+
+    def forward(self, x: Tensor, adapter: nn.Module | None = None) -> Tensor:
+        """(..., d) -> (..., d); `adapter` adds to the first product (shared weights)."""
+        with scope("up"):
+            hidden = self.up(x)
+            if adapter is not None:
+                hidden += adapter(x)
+        with scope("act"):
+            hidden = self._activate(hidden)
+        with scope("down"):
+            return self.down(hidden)
+
+    def _activate(self, hidden: Tensor) -> Tensor:
+        if self.swiglu_op is not None:
+            return self.swiglu_op(hidden)
+        if self.gated:
+            gate, value = hidden.chunk(2, dim=-1)
+            return F.gelu(gate, approximate=self.approximate).mul_(value)
+        if self.relu2:
+            return F.relu(hidden).square_()
+        return F.gelu(hidden, approximate=self.approximate)
+
+
+BLOCKS = {"mlp": MlpBlock}

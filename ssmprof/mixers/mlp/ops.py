@@ -1,0 +1,19 @@
+"""Who runs SwiGLU: our kernel, or torch in two passes."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssmprof.mixers.finding import Always, Ours
+from ssmprof.mixers.ops import Candidates
+
+
+def _swiglu(hidden: Tensor) -> Tensor:
+    gate, value = hidden.chunk(2, dim=-1)
+    return F.silu(gate).mul_(value)
+
+
+OPS = {
+    "swiglu": Candidates({"ssmprof": Ours("swiglu", "swiglu"), "torch": Always(_swiglu)}),
+}

@@ -1,0 +1,1 @@
+"""Norms over the last axis, and the one that a gate goes through."""

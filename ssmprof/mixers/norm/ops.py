@@ -1,0 +1,46 @@
+"""Who runs the norms: our kernels, torch, the gated norm of mamba_ssm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssmprof.mixers.finding import Always, Ours, Package, Plain
+from ssmprof.mixers.ops import Candidates
+
+
+def _rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    return F.rms_norm(x, (x.shape[-1],), weight, eps)
+
+
+def _add_rms_norm(
+    x: Tensor, update: Tensor, weight: Tensor, *, scale: float, eps: float, in_place: bool
+) -> tuple[Tensor, Tensor]:
+    total = x.add_(update, alpha=scale) if in_place else torch.add(x, update, alpha=scale)
+    return total, _rms_norm(total, weight, eps=eps)
+
+
+def _gated_norm(call: Callable[..., Any], x: Tensor, weight: Tensor, **options: Any) -> Tensor:
+    return call(x, weight, None, **options)
+
+
+OPS = {
+    "gated_rmsnorm": Candidates(
+        {
+            "ssmprof": Ours("gated_norm", "gated_rmsnorm"),
+            "mamba_ssm": Package("mamba_ssm.ops.triton.layernorm_gated", "rmsnorm_fn", _gated_norm),
+            "reference": Plain("norm", "gated_rmsnorm"),
+        },
+        last=frozenset({"reference"}),
+    ),
+    "rms_norm": Candidates(
+        {"ssmprof": Ours("gated_norm", "gated_rmsnorm"), "torch": Always(_rms_norm)}
+    ),
+    "add_rms_norm": Candidates(
+        {"ssmprof": Ours("add_norm", "add_rms_norm"), "torch": Always(_add_rms_norm)}, mutates=0
+    ),
+}

@@ -1,0 +1,1 @@
+"""One step of a selective state, which Mamba-1 and Mamba-2 share."""

@@ -1,0 +1,113 @@
+"""Blocks of shared weights in front of layers (Zamba2, arXiv:2411.15242).
+
+Each use reads the residual stream beside the embedding, (T, 2d), runs the block's parts one after
+the other, each behind its norm and without a residual, and projects the result (d, d) with weights
+of its own. Adapters are low-rank factors of one use.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ssmprof.mixers import registry
+from ssmprof.mixers.building import Building
+from ssmprof.mixers.cache import LayerCache, Mixer
+from ssmprof.mixers.norm.block import RMSNorm
+from ssmprof.mixers.part import kind
+from ssmprof.models.recipe import Recipe, Shared
+from ssmprof.scopes import scope
+
+
+class Adapter(nn.Module):
+    """Two factors, (rank, d_in) and (d_out, rank), whose product is added to a projection."""
+
+    def __init__(self, reads: int, rank: int, writes: int, building: Building) -> None:
+        super().__init__()
+        self.down = building.weights.linear(reads, rank)
+        self.up = building.weights.linear(rank, writes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)."""
+        with scope("adapter"):
+            return self.up(self.down(x))
+
+
+class SharedWeights(nn.Module):
+    """Every copy of shared weights, made once: `copy.part` and the norm before it."""
+
+    def __init__(self, recipe: Recipe, building: Building) -> None:
+        super().__init__()
+        self.copies = nn.ModuleDict()
+        for layer in recipe.layers:
+            for name in layer.shared.parts if layer.shared else ():
+                key = f"{layer.shared.copy if layer.shared else 0}_{name}"
+                if key not in self.copies:
+                    part = recipe.parts[name]
+                    self.copies[key] = nn.ModuleDict({
+                        "norm": RMSNorm(part.reads(recipe.d_model), building),
+                        "part": registry.block(kind(part))(part, building),
+                    })  # fmt: skip
+
+
+class SharedBlock(nn.Module):
+    """One use of a copy: its adapters and its projection; the weights belong to the stack."""
+
+    def __init__(
+        self, shared: Shared, recipe: Recipe, building: Building, weights: SharedWeights
+    ) -> None:
+        super().__init__()
+        d_model = recipe.d_model
+        self.names = shared.parts
+        parts = [recipe.parts[name] for name in shared.parts]
+        self.mixes = [part.memory != "none" for part in parts]
+        self.proj = building.weights.linear(d_model, d_model)
+        self.adapters = nn.ModuleDict({
+            name: Adapter(
+                part.reads(d_model), part.adapter_rank, part.adapted(d_model), building
+            )
+            for name, part in zip(shared.parts, parts, strict=True)
+            if part.adapter_rank
+        })  # fmt: skip
+        # In a list, so that torch does not take them for modules of this use.
+        self._used = [cast("Any", weights.copies[f"{shared.copy}_{name}"]) for name in self.names]
+        adapters = [
+            self.adapters[name] if part.adapter_rank else None
+            for name, part in zip(self.names, parts, strict=True)
+        ]
+        self._order = list(zip(self.names, self._used, self.mixes, adapters, strict=True))
+
+    def mixers(self) -> list[Any]:
+        """The sub-layers that keep a cache; each use keeps its own."""
+        return [one["part"] for one, mixes in zip(self._used, self.mixes, strict=True) if mixes]
+
+    def split(
+        self, caches: list[LayerCache] | None
+    ) -> tuple[list[LayerCache] | None, list[LayerCache] | None]:
+        """The caches of this block, and those of the layer behind it."""
+        if caches is None:
+            return None, None
+        count = sum(self.mixes)
+        return caches[:count], caches[count:]
+
+    def forward(
+        self, x: Tensor, embedded: Tensor, caches: list[LayerCache] | None, *, step: bool
+    ) -> Tensor:
+        """Residual stream and embedding, (..., d) each -> what joins the layer's input (..., d)."""
+        waiting = iter(caches or ())
+        with scope("shared"):
+            hidden = torch.cat([x, embedded], dim=-1)
+            for name, one, mixes, adapter in self._order:
+                normed = one["norm"](hidden)
+                extra = {} if adapter is None else {"adapter": adapter}
+                with scope(name):
+                    if not mixes:
+                        hidden = one["part"](normed, **extra)
+                    elif step:
+                        hidden = cast("Mixer", one["part"]).step(normed, next(waiting))
+                    else:
+                        hidden = one["part"](normed, next(waiting, None))
+            with scope("proj"):
+                return self.proj(hidden)
