@@ -131,6 +131,8 @@ def check_recipe(recipe: Recipe) -> tuple[str, str] | None:
         problem = part.check(recipe.d_model)
         if problem:
             return f"{name}.{problem[0]}", problem[1]
+        if part.adapter_rank and type(part).adapted is Part.adapted:
+            return f"{name}.adapter_rank", f"{part.label} takes no adapter"
     return None
 
 
