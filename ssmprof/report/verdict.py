@@ -63,7 +63,7 @@ def verdict(view: View, others: Sequence[View] = ()) -> Verdict:
     extras = [*more, *(text for other in others if (text := _elsewhere(view, other)))]
     limits = {one.kind for one in answer.limits}
     if "unequal-slices" in limits:
-        extras.insert(0, "Slices need not rank as whole models.")
+        extras.insert(0, "Slices need not rank as whole models do.")
     if "depends-on-clocks" in limits:
         extras.append("This depends on clocks.")
     sentence = _from_length(answer, first)
