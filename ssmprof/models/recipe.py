@@ -121,6 +121,9 @@ class Recipe(Value, frozen=True, kw_only=True, tag="recipe"):
 
 def check_recipe(recipe: Recipe) -> tuple[str, str] | None:
     """The first inconsistency of a recipe as (key, problem), or None."""
+    piece = recipe.slice
+    if piece is not None and not 0 < piece.layers < piece.whole:
+        return "slice", f"{piece.layers} of {piece.whole} layers is no slice"
     for position, layer in enumerate(recipe.layers):
         shared = layer.shared.parts if layer.shared else ()
         for name in (*layer.parts, *shared):
