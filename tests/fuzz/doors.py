@@ -28,10 +28,10 @@ from ssmprof import limits, units
 from ssmprof.analysis import analyze
 from ssmprof.chips import chips
 from ssmprof.errors import SsmprofError, StoreError
-from ssmprof.models.config.reader import read
-from ssmprof.models.cost import cost, parameters
-from ssmprof.models.footprint import footprint
-from ssmprof.models.recipe import Recipe, check_recipe
+from ssmprof.mixers import registry
+from ssmprof.models import cost, footprint
+from ssmprof.models.config import reader
+from ssmprof.models.recipe import Recipe, check_recipe, kinds
 from ssmprof.planning import feasible, scenario
 from ssmprof.planning.expand import expand
 from ssmprof.records import Point, Prefill, Run, TelemetrySample, encode
@@ -123,7 +123,7 @@ def _wrong_block(block: Recipe) -> str | None:
     problem = check_recipe(block)
     if problem:
         return f"{problem[0]}: {problem[1]}"
-    if not block.layers or any(size < 0 for size in (parameters(block), len(block.layers))):
+    if not block.layers or any(size < 0 for size in (cost.parameters(block), len(block.layers))):
         return "no layers"
     return None
 
@@ -169,15 +169,25 @@ def _scenario(data: bytes, scratch: Path) -> str | None:
 def _config(data: bytes, scratch: Path) -> str | None:
     file = scratch / "config.json"
     file.write_bytes(data)
-    found = read(file)
-    wrong = _wrong_block(found) or _wrong_numbers(msgspec.to_builtins(found))
+    found = reader.read(file)
+    wrong = _wrong_recipe(found) or _wrong_numbers(msgspec.to_builtins(found))
     if wrong is None:
         at = Point(block=found.name, block_digest=digest(found), workload=Prefill(context=512))
-        work = cost(found, at)
+        work = cost.cost(found, at)
         if not (work.flops > 0 and math.isfinite(work.flops)):
             return f"{work.flops} operations"
-        footprint(found, at)
+        if footprint.footprint(found, at).peak_bytes < 0 or cost.parameters(found) < 1:
+            return "less than nothing"
     return wrong
+
+
+def _wrong_recipe(found: Recipe) -> str | None:
+    if problem := check_recipe(found):
+        return f"{problem[0]}: {problem[1]}"
+    if not 1 <= len(found.layers) <= limits.LAYERS or found.vocab is None:
+        return f"{len(found.layers)} layers, vocabulary {found.vocab}"
+    strangers = set(kinds(found)) - set(registry.parts())
+    return f"sub-layers {strangers}" if strangers else None
 
 
 def _file_of_run(name: str) -> Callable[[bytes, Path], str | None]:
@@ -337,59 +347,16 @@ def _wrong_amount(text: str, found: float, scales: dict[str, Any], most: float) 
     return None if abs(Decimal(found) - wanted) <= max(1, wanted * Decimal("1e-12")) else f"{found}"
 
 
-_CONFIGS: tuple[dict[str, Any], ...] = (
-    {
-        "model_type": "llama", "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 100,
-        "num_attention_heads": 8, "num_key_value_heads": 2, "num_hidden_layers": 2,
-        "rope_theta": 5e5, "head_dim": 64, "tie_word_embeddings": True, "hidden_act": "silu",
-    },
-    {
-        "model_type": "qwen2", "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 100,
-        "num_attention_heads": 8, "num_hidden_layers": 2, "use_sliding_window": True,
-        "sliding_window": 4096, "layer_types": ["full_attention", "sliding_attention"],
-        "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"},
-    },
-    {
-        "model_type": "mamba", "hidden_size": 768, "num_hidden_layers": 2, "vocab_size": 100,
-        "state_size": 16, "expand": 2, "conv_kernel": 4, "time_step_rank": "auto",
-    },
-    {
-        "d_model": 768, "n_layer": 2, "vocab_size": 100, "pad_vocab_size_multiple": 8,
-        "ssm_cfg": {"layer": "Mamba2", "d_state": 128, "headdim": 64}, "tie_embeddings": True,
-        "attn_layer_idx": [], "attn_cfg": {},
-    },
-    {
-        "model_type": "falcon_h1", "hidden_size": 512, "intermediate_size": 1024,
-        "vocab_size": 100, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64,
-        "num_hidden_layers": 2, "mamba_d_ssm": 1024, "mamba_n_heads": 16, "mamba_d_head": 64,
-        "mamba_d_state": 128, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2,
-    },
-    {
-        "model_type": "bamba", "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 100,
-        "num_attention_heads": 8, "num_hidden_layers": 3, "attn_layer_indices": [1],
-        "mamba_n_heads": 16, "mamba_d_head": "auto", "mamba_d_state": 128, "mamba_n_groups": 1,
-        "mamba_d_conv": 4, "mamba_expand": 2,
-    },
-    {
-        "model_type": "granitemoehybrid", "hidden_size": 512, "shared_intermediate_size": 1024,
-        "vocab_size": 100, "num_attention_heads": 8, "num_hidden_layers": 2,
-        "layer_types": ["mamba", "attention"], "mamba_n_heads": 16, "mamba_d_head": 64,
-        "mamba_d_state": 128, "mamba_n_groups": 1, "mamba_d_conv": 4, "num_local_experts": 0,
-        "position_embedding_type": "rope",
-    },
-    {
-        "model_type": "nemotron_h", "hidden_size": 512, "intermediate_size": 1024,
-        "vocab_size": 1024, "num_attention_heads": 8, "head_dim": 64, "mlp_hidden_act": "relu2",
-        "mamba_num_heads": 16, "mamba_head_dim": 64, "ssm_state_size": 128, "n_groups": 8,
-        "conv_kernel": 4, "layers_block_type": ["mamba", "mlp", "mamba", "attention"],
-        "hybrid_override_pattern": "M-M*", "num_hidden_layers": 4,
-    },
-)  # fmt: skip
+@cache
+def _configs() -> tuple[dict[str, Any], ...]:
+    """Keys of published models, as transformers 4 and 5 write them."""
+    files = sorted((Path(__file__).parents[1] / "data" / "configs").glob("*.json"))
+    return tuple(json.loads(file.read_text("utf-8"))["config"] for file in files)
 
 
 DOORS: dict[str, Door] = {
     "scenario": Door(lambda rng: mutate.toml(rng, rng.choice(_good_texts())), _scenario),
-    "config.json": Door(lambda rng: mutate.as_json(rng, rng.choice(_CONFIGS), 0.25), _config),
+    "config.json": Door(lambda rng: mutate.as_json(rng, rng.choice(_configs()), 0.25), _config),
     "run.json": Door(_header_input, _file_of_run(folder.RUN_FILE)),
     "outcomes": Door(_lines_input(folder.OUTCOMES_FILE), _file_of_run(folder.OUTCOMES_FILE)),
     "telemetry": Door(_lines_input(folder.TELEMETRY_FILE), _file_of_run(folder.TELEMETRY_FILE)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.part import Part
 from ssmprof.models.config.common import Attending, attention, each_with, gated, windowed
 from ssmprof.models.config.keys import Count, Epsilon, Layers, Text, held_against, kinds
 from ssmprof.models.config.rotary import turn
@@ -40,7 +41,7 @@ def dense(
     turned = turn(keys, keys.width, yarn_is_longrope=yarn_is_longrope)
     only = all(sliding)
     bound = windowed(window) if any(sliding) else None
-    parts = {
+    parts: dict[str, Part] = {
         "attention": attention(keys, turned, window=bound if only else None, **values),
         "sliding": attention(keys, turned, window=bound, **values),
         "mlp": Mlp(d_ff=keys.intermediate_size, act=gated(keys.hidden_act), bias=mlp_bias),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import NoneType
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -107,14 +107,15 @@ def _problem(text: str, given: dict[str, Any], inside: str) -> KeyProblem:
     return KeyProblem(f"{inside}{where or 'the file'}", f"{wanted}, got {shown(_at(given, where))}")
 
 
-def _at(value: Any, path: str) -> Any:
+def _at(given: dict[str, Any], path: str) -> Any:
     """The value at a path like `layer_types[3]`."""
+    value: Any = given
     for step in re.findall(r"[^.\[\]]+", path):
-        if isinstance(value, Mapping) and step in value:
-            value = value[step]
-        elif isinstance(value, Sequence) and step.isdigit():
-            value = value[int(step)]
-    return value
+        if isinstance(value, dict) and step in value:
+            value = cast("dict[str, Any]", value)[step]
+        elif isinstance(value, list) and step.isdigit():
+            value = cast("list[Any]", value)[int(step)]
+    return cast("Any", value)
 
 
 def heads_of(size: int, heads: int, key: str = "num_attention_heads") -> int:

@@ -26,10 +26,11 @@ _HARMLESS = re.compile(
     r"|transformers\.js_config|tie_encoder_decoder|.*_version|mamba_dt_(min|max|init_floor))$"
 )
 _SHAPES = re.compile(
-    r"(size|dim|heads?|layers?|rank|experts?|window|bias|conv|state|norm|pattern|group|share|tie"
-    r"|expand|kernel|intermediate|mamba|ssm|attn|attention|rope|rotary|mlp|ffn|act|gate|sink|moe"
-    r"|mem|meta|block|multiplier|scal|cap|vocab|model|inner|linear|lora|latent|depth|width|embd"
-    r"|embed|channels|router|encoder|position|softmax|parallel|alibi|adapter|recurrent|proj)"
+    r"^(n|num|d)_|(^|_)(act|tied?|cap|mem|meta|model|cla|yoco)(_|$)"
+    r"|size|dim|head|layer|rank|expert|window|bias|conv|state|norm|pattern|group|share|expand"
+    r"|kernel|intermediate|mamba|ssm|attn|attention|rope|rotary|mlp|ffn|activation|gate|sink|moe"
+    r"|block|multiplier|scal(e|ing)|soft_?cap|vocab|inner|linear|lora|latent|depth|width|embd"
+    r"|embed|channels|router|encoder|position|softmax|parallel|alibi|adapter|recurrent|proj|delta"
 )
 # What keys and names of layers ask for, by the words in them; the first that fits.
 _CAPABILITIES = (

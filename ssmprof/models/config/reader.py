@@ -109,9 +109,8 @@ def _no_reader(kind: str, values: dict[str, Any]) -> str:
     close = nearest(kind[:60], fits)
     if close.startswith("; did you mean"):
         return f"{told}{close}"
-    everything = [set(strangers(values, family.keys)) for family in known().values()]
-    strange = sorted(set.intersection(*everything))
-    asked = {capability(key): key for key in reversed(strange)}
+    strange = set(values).intersection(*(strangers(values, f.keys) for f in known().values()))
+    asked = {capability(key): key for key in sorted(strange, reverse=True)}
     spoken = [f"{what} ({key[:60]})" for what, key in asked.items() if what][:3]
     return f"{told}, whose keys speak of {', '.join(spoken)}" if spoken else f"{told}{close}"
 

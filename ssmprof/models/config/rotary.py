@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from msgspec import Struct
 
@@ -127,25 +127,24 @@ def _scaling(
         )
     if name == "default":
         return None
-    kind = cast('Literal["linear", "llama3", "yarn", "longrope"]', name)
     length = keys.max_position_embeddings
     original = keys.original_max_position_embeddings or inner.original_max_position_embeddings
-    if kind == "linear":
-        return RopeScaling(kind=kind, factor=_needed(inner.factor, f"{where}factor"))
+    if name == "linear":
+        return RopeScaling(kind=name, factor=_needed(inner.factor, f"{where}factor"))
     original = original or _needed(length, f"{where}original_max_position_embeddings")
     factor = inner.factor
-    if factor is None and kind != "llama3" and length is not None:
+    if factor is None and name != "llama3" and length is not None:
         factor = length / original
     factor = _needed(factor, f"{where}factor")
-    if kind == "llama3":
+    if name == "llama3":
         return RopeScaling(
-            kind=kind, factor=factor, original_tokens=original,
+            kind=name, factor=factor, original_tokens=original,
             low=_needed(inner.low_freq_factor, f"{where}low_freq_factor"),
             high=_needed(inner.high_freq_factor, f"{where}high_freq_factor"),
         )  # fmt: skip
-    if kind == "yarn":
+    if name == "yarn":
         return RopeScaling(
-            kind=kind, factor=factor, original_tokens=original, truncate=inner.truncate,
+            kind=name, factor=factor, original_tokens=original, truncate=inner.truncate,
             beta_fast=inner.beta_fast or 32.0, beta_slow=inner.beta_slow or 1.0,
             attention_factor=_yarn_factor(inner, factor),
         )  # fmt: skip
@@ -156,7 +155,7 @@ def _scaling(
                 f"{where}{key}", f"{len(found or ())} factors, but {dim // 2} pairs turn"
             )
     return RopeScaling(
-        kind=kind, factor=factor, original_tokens=original, attention_factor=inner.attention_factor,
+        kind=name, factor=factor, original_tokens=original, attention_factor=inner.attention_factor,
         factors=short or (), long_factors=long or (),
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from ssmprof import limits
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.part import Part
 from ssmprof.models.config.common import Scanning, attention, each_with, gated, scan
 from ssmprof.models.config.keys import (
     Count,
@@ -73,7 +74,7 @@ def _bamba(keys: Bamba, name: str) -> Recipe:
     dim = turned.dim or keys.width
     if keys.attn_rotary_emb is not None:
         agree(keys.attn_rotary_emb, dim, "attn_rotary_emb", "the turned part of a head")
-    parts = {
+    parts: dict[str, Part] = {
         "attention": attention(keys, turned, bias=keys.attention_bias),
         "mamba2": scan(keys),
         "mlp": Mlp(d_ff=keys.intermediate_size, act=gated(keys.hidden_act), bias=keys.mlp_bias),

@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.part import Part
 from ssmprof.models.config.common import Scanning, attention, each_with, gated, scan
 from ssmprof.models.config.keys import Count, Epsilon, Factor, Text, Whole, agree, must_be
 from ssmprof.models.config.names.hybrids import falcon_h1_names
@@ -54,7 +55,7 @@ class FalconH1(Scanning, frozen=True, kw_only=True):
 def _falcon_h1(keys: FalconH1, name: str) -> Recipe:
     must_be(keys.mamba_use_mlp, True, "mamba_use_mlp", "a Falcon-H1 without feed-forward")
     agree(keys.projectors_bias, keys.mamba_proj_bias, "projectors_bias", "mamba_proj_bias")
-    parts = {
+    parts: dict[str, Part] = {
         "attention": attention(keys, turn(keys, keys.width), bias=keys.attention_bias),
         "mamba2": scan(
             keys,

@@ -8,10 +8,12 @@ slides. Files of models that see, too, leave out what is the default of the clas
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from msgspec import field, structs
 
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.part import Part
 from ssmprof.models.config.common import attention, each_with, gated, windowed
 from ssmprof.models.config.dense import Dense, slides
 from ssmprof.models.config.keys import Count, Factor, KeyProblem, Positive, Text, must_be
@@ -87,11 +89,13 @@ def _gemma(keys: Gemma2, name: str, wide: Turn, near: Turn, *, qk_norm: str) -> 
     )  # fmt: skip
     otherwise = [bool((layer + 1) % keys.period) for layer in range(keys.num_hidden_layers)]
     sliding = slides(keys, otherwise)
-    values = {
-        "bias": keys.attention_bias, "qk_norm": qk_norm, "score_cap": keys.attn_logit_softcapping
-    }  # fmt: skip
+    values: dict[str, Any] = {
+        "bias": keys.attention_bias,
+        "qk_norm": qk_norm,
+        "score_cap": keys.attn_logit_softcapping,
+    }
     window = windowed(keys.sliding_window) if any(sliding) else None
-    parts = {
+    parts: dict[str, Part] = {
         "sliding": attention(keys, near, window=window, **values),
         "attention": attention(keys, wide, **values),
         "mlp": Mlp(

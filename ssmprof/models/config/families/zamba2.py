@@ -10,6 +10,7 @@ from msgspec import structs
 
 from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.part import Part
 from ssmprof.models.config.common import Attending, attention, gated
 from ssmprof.models.config.keys import (
     Count,
@@ -114,7 +115,7 @@ def _zamba2(keys: Zamba2, name: str) -> Recipe:
     if rank:
         agree(shared.kv_heads, shared.heads, "num_key_value_heads", "num_attention_heads")
     d_ff = keys.intermediate_size or 4 * keys.hidden_size
-    parts = {
+    parts: dict[str, Part] = {
         "attention": shared,
         "mlp": Mlp(d_ff=d_ff, act=gated(keys.hidden_act), adapter_rank=keys.adapter_rank),
         "mamba2": _scan(keys),
