@@ -29,9 +29,9 @@ def zamba2_names(keys: Any, recipe: Recipe) -> Names:
             copy, mixer = layer.shared.copy, f"{base}.mamba_decoder"
             if copy not in blocks:
                 blocks[copy] = f"{base}.shared_transformer"
-                found |= _block(recipe, f"stack.shared.{copy}", blocks[copy])
-            found[f"{ours}.proj.weight"] = one(f"{base}.linear.weight")
-            found |= _adapters(recipe, ours, blocks[copy], users)
+                found |= _block(recipe, f"stack.shared.copies.{copy}", blocks[copy])
+            found[f"{ours}.shared.proj.weight"] = one(f"{base}.linear.weight")
+            found |= _adapters(recipe, f"{ours}.shared.adapters", blocks[copy], users)
             users += 1
         found[f"{ours}.norm.weight"] = one(f"{mixer}.input_layernorm.weight")
         found |= mamba2(scan, f"{ours}.parts.0", f"{mixer}.mamba")
@@ -43,10 +43,10 @@ def _block(recipe: Recipe, ours: str, base: str) -> Names:
     assert isinstance(attend, Attention)
     assert isinstance(forward, Mlp)
     return {
-        f"{ours}.norms.0.weight": one(f"{base}.input_layernorm.weight"),
-        f"{ours}.norms.1.weight": one(f"{base}.pre_ff_layernorm.weight"),
-        **attention(attend, f"{ours}.parts.0", f"{base}.self_attn", scores=_SCORES),
-        **mlp(forward, f"{ours}.parts.1", f"{base}.feed_forward", up=("gate_up_proj",)),
+        f"{ours}_attention.norm.weight": one(f"{base}.input_layernorm.weight"),
+        f"{ours}_mlp.norm.weight": one(f"{base}.pre_ff_layernorm.weight"),
+        **attention(attend, f"{ours}_attention.part", f"{base}.self_attn", scores=_SCORES),
+        **mlp(forward, f"{ours}_mlp.part", f"{base}.feed_forward", up=("gate_up_proj",)),
     }
 
 
@@ -56,11 +56,10 @@ def _adapters(recipe: Recipe, ours: str, base: str, user: int) -> Names:
     if recipe.parts["attention"].adapter_rank:
         for place, name in enumerate("qkv"):
             theirs = f"{base}.self_attn.linear_{name}_adapter_list.{user}"
-            mine = f"{ours}.adapters.0.{place}"
-            found[f"{mine}.down.weight"] = one(f"{theirs}.0.weight")
+            found[f"{ours}.attention.{place}.down.weight"] = one(f"{theirs}.0.weight")
             scale = _SCORES if name == "q" else 1.0
-            found[f"{mine}.up.weight"] = one(f"{theirs}.1.weight", scale)
+            found[f"{ours}.attention.{place}.up.weight"] = one(f"{theirs}.1.weight", scale)
     theirs = f"{base}.feed_forward.gate_up_proj_adapter_list.{user}"
-    found[f"{ours}.adapters.1.0.down.weight"] = one(f"{theirs}.0.weight")
-    found[f"{ours}.adapters.1.0.up.weight"] = one(f"{theirs}.1.weight")
+    found[f"{ours}.mlp.down.weight"] = one(f"{theirs}.0.weight")
+    found[f"{ours}.mlp.up.weight"] = one(f"{theirs}.1.weight")
     return found
