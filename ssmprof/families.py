@@ -11,28 +11,25 @@ Names are matched both demangled, as a profiler prints them, and mangled, as the
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import import_module
 from typing import get_args
 
+from ssmprof.mixers import registry
 from ssmprof.records import Family
 
 # Ops of torch (without namespace and overload) whose family does not depend on the kernel chosen.
 # Attention is SDPA in all its forms; it is never counted as the GEMM it contains. Patterns are
-# regular expressions, separated by blanks.
+# regular expressions, separated by blanks. A family with an empty pattern has its names in the
+# folders of the mixers (`names.py`); what stands here belongs to none of them.
 _OPS: tuple[tuple[Family, str], ...] = (
-    (
-        "attention",
-        r"scaled_dot_product _(flash|efficient|cudnn)_attention_forward flash_attn ^flex_attention",
-    ),
-    (
-        "scan",
-        r"selective_scan chunk_scan ssd_scan ssd_chunk state_update mamba_(split|inner|chunk)",
-    ),
+    ("attention", ""),
+    ("scan", ""),
     ("conv", r"causal_conv ^_?conv(olution|_depthwise|\d[dD])? ^(cudnn|mkldnn)_convolution"),
     ("norm", r"^_?(fused_|native_)?(rms|layer|group|batch)_norm gated_rms_?norm l2_?norm"),
     ("rope", r"rotary rope"),
     ("embedding", r"^embedding ^index_select$"),
-    ("moe", r"fused_moe topk_softmax grouped_mm"),
+    ("moe", ""),
     (
         "gemm",
         r"^(add|b|badd|_scaled_)?mm$ ^(add)?mv$ ^(mkldnn_)?linear$ ^matmul$ ^einsum$ ^tensordot$ "
@@ -43,26 +40,14 @@ _OPS: tuple[tuple[Family, str], ...] = (
 # Kernels, in order: attention first, since some of its kernels carry "cutlass" or "gemm" in their
 # names; scan before gemm, since SSD has a bmm of its own.
 _KERNELS: tuple[tuple[Family, str], ...] = (
-    (
-        "attention",
-        r"flash_fwd flash_attn FlashAttn flash_bwd fmha native_sdpa attention_(prefill|decode) "
-        r"attn_(fwd|decode|prefill|combine|split) _attn_kernel paged_attention flash_decod "
-        r"^_split_kernel$ ^_merge_kernel$",
-    ),
-    (
-        "scan",
-        r"selective_scan _chunk_cumsum chunk_state _state_passing bmm_chunk _chunk_scan "
-        r"selective_state state_update mamba\d_ angle_dt_fwd "
-        r"chunk_(fwd|bwd|local|gated|dplr|gla|kda|rwkv|simple|intra|retention) recompute_w_u "
-        r"fused_recurrent recurrent_fwd ssd_ _ssd\b prepare_wy solve_tril wkv gated_delta "
-        r"^_(summaries|walk|combine|retrace)$",
-    ),
+    ("attention", ""),
+    ("scan", ""),
     (
         "conv",
         r"causal_conv conv1d conv_depthwise cudnn.*conv implicit_convolve _conv_(fwd|update) "
         r"nchwToNhwc nhwcToNchw fprop_implicit conv2d conv_kernel ^_update_kernel$",
     ),
-    ("moe", r"fused_moe moe_align topk_gating topkGating expert_ moe_"),
+    ("moe", ""),
     (
         "norm",
         r"layer_?norm LayerNorm rms_?norm RMSNorm RmsNorm RowwiseMoments l2norm GroupNorm "
@@ -104,14 +89,26 @@ FAMILIES: tuple[Family, ...] = get_args(Family)
 _BY_NAME: dict[str, Family] = {family: family for family in FAMILIES}
 
 
-def _compiled(
-    table: tuple[tuple[Family, str], ...],
-) -> tuple[tuple[Family, re.Pattern[str]], ...]:
-    return tuple((family, re.compile("|".join(patterns.split()))) for family, patterns in table)
+Table = tuple[tuple[Family, re.Pattern[str]], ...]
 
 
-_COMPILED_OPS = _compiled(_OPS)
-_COMPILED_KERNELS = _compiled(_KERNELS)
+@cache
+def _tables() -> tuple[Table, Table]:
+    """The patterns of ops and of kernels, those of the mixers' folders among them."""
+    named = [import_module(module) for module in registry.files("names")]
+    return _compiled(_OPS, [one.OPS for one in named]), _compiled(
+        _KERNELS, [one.KERNELS for one in named]
+    )
+
+
+def _compiled(table: tuple[tuple[Family, str], ...], named: list[dict[Family, str]]) -> Table:
+    found: list[tuple[Family, re.Pattern[str]]] = []
+    for family, pattern in table:
+        every = [pattern, *(one[family] for one in named if family in one)]
+        found.append((family, re.compile("|".join(" ".join(every).split()))))
+    return tuple(found)
+
+
 # Ops that launch kernels of somebody else: their own name says nothing.
 _OPAQUE = frozenset({"", "triton", "kernel", "unmarked"})
 
@@ -137,11 +134,12 @@ def family_of(op: str, kernel: str = "", core: str | None = None) -> Family:
 
 def _named(base: str, kernel: str) -> tuple[Family, bool]:
     """The family by name alone, and whether a core scope may rename it."""
+    ops, kernels = _tables()
     if base not in _OPAQUE:
-        for family, pattern in _COMPILED_OPS:
+        for family, pattern in ops:
             if pattern.search(base):
                 return family, bool(_GENERIC_OPS.match(base))
-    for family, pattern in _COMPILED_KERNELS:
+    for family, pattern in kernels:
         if kernel and pattern.search(kernel):
             return family, family in _GENERIC_FAMILIES or bool(_GENERIC_OPS.match(base))
     if _GENERIC_KERNELS.search(kernel) or _GENERIC_OPS.match(base):

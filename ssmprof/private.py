@@ -17,15 +17,16 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
 
+from ssmprof.mixers import registry
+
 _SHORT = 3  # shorter names would take pieces out of ordinary words
 # Accounts and hosts that half the world has: they name nobody, and stand in ordinary sentences.
 _COMMON = frozenset({
     "root", "user", "admin", "ubuntu", "debian", "nvidia", "jetson", "runner", "docker", "vscode",
     "jovyan", "test", "guest", "home", "localhost", "ec2-user", "azureuser", "worker", "builder",
     "host", "node", "main", "default", "linux", "python", "torch", "cuda", "triton", "device",
-    "kernel", "model", "memory", "attention", "mamba", "scan", "conv", "gemm", "norm", "copy",
-    "rope",
-})  # fmt: skip
+    "kernel", "model", "memory", "attention", "scan", "conv", "gemm", "norm", "copy", "rope",
+}) | frozenset(registry.folders())  # fmt: skip
 _HOMES = (
     r"(?:/var/home|/export/home|/home|/Users|/mnt/[a-z]/Users|[A-Za-z]:\\+Users|[A-Za-z]:/Users)"
 )

@@ -23,6 +23,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "mixers": (),  # as data
     "models": ("mixers",),  # as data
     "spec": ("models",),
+    "families": ("mixers",),
+    "private": ("mixers",),
     "records": ("models",),
     "mixers-run": ("mixers",),
     "models-run": ("mixers", "mixers-run", "models"),
@@ -59,7 +61,7 @@ NEVER: dict[str, tuple[str, ...]] = {
 
 # What mixers and models say of themselves without torch; the rest of `mixers` and all of
 # `models/build` runs them.
-DATA = ("__init__", "part", "registry", "packages", "recurrence", "shape", "hf")
+DATA = ("__init__", "part", "registry", "packages", "recurrence", "base", "shape", "names")
 
 
 def part_of(path: Path) -> str:

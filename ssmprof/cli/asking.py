@@ -124,7 +124,7 @@ def _subject(name: str, shipped: dict[str, Path]) -> Subject:
     from ssmprof.models.zoo import zoo
     from ssmprof.spec import ForeignSpec
 
-    if is_named(name):
+    if ":" not in name and is_named(name):
         return find(name)
     if ":" in name:
         _refuse_unless_typed(name)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssmprof.cli.asking import asked, axis_options
 from ssmprof.cli.options import emit, say, table_options
-from ssmprof.errors import EXIT_DONE, NoDeviceError
+from ssmprof.errors import EXIT_DONE, ConfigError, NoDeviceError
 
 if TYPE_CHECKING:
     from ssmprof.planning.feasible import Machine, Row
-    from ssmprof.spec import Scenario
+    from ssmprof.spec import ForeignSpec, Scenario
 
 
 @click.command("plan", short_help="What a sweep would measure and cost; nothing is run.")
@@ -35,8 +36,14 @@ def show(scenario: Scenario, form: str | None, output: str | None, chip: str | N
     from ssmprof.planning.feasible import limited_s, plan
     from ssmprof.planning.strategies import expected
     from ssmprof.report.tables import Column, Table
+    from ssmprof.spec import ForeignSpec
     from ssmprof.units import format_duration
 
+    unknown = [
+        f"{block.name}: time and memory unknown; {_opened(block)}"
+        for block in scenario.blocks
+        if isinstance(block, ForeignSpec)
+    ]
     machine = _machine(scenario, chip)
     kind = "cuda" if machine.kind == "cuda" else "cpu"
     rows = plan(expected(scenario, kind), machine)
@@ -61,7 +68,31 @@ def show(scenario: Scenario, form: str | None, output: str | None, chip: str | N
         f"{scenario.name}: {_how(scenario)} on {machine.name}. "
         "±40 %, from the ceilings; nothing was run."
     )
+    for note in unknown:
+        say(note)
     return EXIT_DONE
+
+
+def _opened(spec: ForeignSpec) -> str:
+    """What is known of a model that is not ours. Raises ConfigError where it cannot be there."""
+    from pathlib import Path
+
+    kind, _, rest = spec.factory.partition(":")
+    if kind != "hf":
+        return "its code runs in a sweep only"
+    path = Path(rest).expanduser()
+    file = path / "config.json" if path.is_dir() else path
+    if not file.is_file():
+        raise ConfigError(f"{spec.factory}: {file}: no such file")
+    if find_spec("transformers") is None or find_spec("torch") is None:
+        return "nothing was opened, since transformers is not installed"
+    import torch
+
+    from ssmprof.models.build import foreign
+
+    built = foreign.build(spec, torch.device("meta"), torch.bfloat16, 0, "none")
+    count = sum(one.numel() for one in built.module.parameters())
+    return f"{count / 1e6:,.0f} M parameters"
 
 
 def _how(scenario: Scenario) -> str:
@@ -92,7 +123,7 @@ def _row(row: Row) -> dict[str, Any]:
 def _machine(scenario: Scenario, chip: str | None) -> Machine:
     from ssmprof.chips import chips
     from ssmprof.devices import detect
-    from ssmprof.errors import ConfigError, nearest
+    from ssmprof.errors import nearest
     from ssmprof.planning.feasible import Machine
 
     if chip is not None:

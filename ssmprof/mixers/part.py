@@ -31,7 +31,7 @@ SMALL_BLOCK = 10 * MIB
 class Weight(NamedTuple):
     """One parameter tensor; `float32` ones keep their dtype whatever the model's.
 
-    `active` is the share of it that one token is multiplied with: experts have less than one.
+    `active` is the share of it that one token makes use of: that of experts is below one.
     """
 
     elements: int

@@ -129,8 +129,7 @@ def weights(recipe: Recipe) -> list[Weight]:
                 found += [Weight(part.reads(d)), *part.weights(d)]
     if recipe.vocab is not None:
         table = Weight(recipe.vocab * d)
-        looked_up = table if recipe.tie_embeddings else table._replace(active=0.0)
-        found += [looked_up, *norm]
+        found += [table, *norm]
         found += norm if recipe.embedding_norm else []
         found += [] if recipe.tie_embeddings else [table]
         found += [Weight(recipe.vocab)] if recipe.head_bias else []
@@ -145,10 +144,7 @@ def parameters(recipe: Recipe) -> int:
 
 
 def active_parameters(recipe: Recipe) -> int:
-    """Parameters that one token is multiplied with: experts that are not asked do not count.
-
-    An embedding that is only looked up does not count either.
-    """
+    """Parameters that one token makes use of: experts that are not asked do not count."""
     return round(sum(weight.elements * weight.active for weight in weights(recipe)))
 
 

@@ -82,7 +82,7 @@ class Row:
     block: str
     points: int = 0
     skipped: list[Point] = field(default_factory=list[Point])
-    seconds: float = 0.0
+    seconds: float | None = 0.0  # None where nobody knows the work of a model that is not ours
     energy_j: float | None = None
 
 
@@ -101,10 +101,13 @@ def call_s(recipe: Recipe, point: Point, machine: Machine) -> float:
     return floors / EFFICIENCY + launches
 
 
-def job_s(job: Job, machine: Machine) -> float:
-    """Estimated seconds of a job: its warm-up, samples and passes, without the worker's start."""
+def job_s(job: Job, machine: Machine) -> float | None:
+    """Estimated seconds of a job: its warm-up, samples and passes, without the worker's start.
+
+    None for a model that is not ours, whose work no shape tells.
+    """
     if not isinstance(job.subject, Recipe):
-        return job.budget.point_s
+        return None
     one, budget = call_s(job.subject, job.point, machine), job.budget
     samples = max(budget.min_samples * one, budget.min_time_s)
     if samples > budget.point_s:
@@ -141,16 +144,23 @@ def plan(jobs: Iterable[Job], machine: Machine) -> list[Row]:
                 row.skipped.append(job.point)
         if not fits:
             continue
-        row.seconds += job_s(job, machine)
+        spent = job_s(job, machine)
+        if spent is None or row.seconds is None:
+            row.seconds = None
+            continue
+        row.seconds += spent
         if (job.point.block, job.round) not in workers:
             workers.add((job.point.block, job.round))
             row.seconds += START_S[machine.kind]
     for row in rows.values():
-        if machine.power_w is not None:
+        if machine.power_w is not None and row.seconds is not None:
             row.energy_j = row.seconds * machine.power_w * POWER_SHARE
     return list(rows.values())
 
 
-def limited_s(scenario: Scenario, rows: Iterable[Row]) -> float:
-    """Estimated seconds of the whole sweep, cut at its own time budget."""
-    return min(sum(row.seconds for row in rows), scenario.budget.sweep_s or float("inf"))
+def limited_s(scenario: Scenario, rows: Iterable[Row]) -> float | None:
+    """Estimated seconds of the whole sweep, cut at its own time budget; None where unknown."""
+    told = [row.seconds for row in rows]
+    if None in told:
+        return None
+    return min(sum(s for s in told if s is not None), scenario.budget.sweep_s or float("inf"))

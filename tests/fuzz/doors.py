@@ -28,10 +28,10 @@ from ssmprof import limits, units
 from ssmprof.analysis import analyze
 from ssmprof.chips import chips
 from ssmprof.errors import SsmprofError, StoreError
-from ssmprof.mixers import registry
-from ssmprof.models import cost, footprint
-from ssmprof.models.config import reader
-from ssmprof.models.recipe import Recipe, check_recipe, kinds
+from ssmprof.models.config.reader import read
+from ssmprof.models.cost import cost, parameters
+from ssmprof.models.footprint import footprint
+from ssmprof.models.recipe import Recipe, check_recipe
 from ssmprof.planning import feasible, scenario
 from ssmprof.planning.expand import expand
 from ssmprof.records import Point, Prefill, Run, TelemetrySample, encode
@@ -123,7 +123,7 @@ def _wrong_block(block: Recipe) -> str | None:
     problem = check_recipe(block)
     if problem:
         return f"{problem[0]}: {problem[1]}"
-    if not block.layers or any(size < 0 for size in (cost.parameters(block), len(block.layers))):
+    if not block.layers or any(size < 0 for size in (parameters(block), len(block.layers))):
         return "no layers"
     return None
 
@@ -169,25 +169,16 @@ def _scenario(data: bytes, scratch: Path) -> str | None:
 def _config(data: bytes, scratch: Path) -> str | None:
     file = scratch / "config.json"
     file.write_bytes(data)
-    found = reader.read(file)
-    wrong = _wrong_recipe(found) or _wrong_numbers(msgspec.to_builtins(found))
+    found = read(file)
+    wrong = _wrong_block(found) or _wrong_numbers(msgspec.to_builtins(found))
     if wrong is None:
         at = Point(block=found.name, block_digest=digest(found), workload=Prefill(context=512))
-        work = cost.cost(found, at)
+        work = cost(found, at)
         if not (work.flops > 0 and math.isfinite(work.flops)):
             return f"{work.flops} operations"
-        if footprint.footprint(found, at).peak_bytes < 0 or cost.parameters(found) < 1:
+        if footprint(found, at).peak_bytes < 0 or parameters(found) < 1:
             return "less than nothing"
     return wrong
-
-
-def _wrong_recipe(found: Recipe) -> str | None:
-    if problem := check_recipe(found):
-        return f"{problem[0]}: {problem[1]}"
-    if not 1 <= len(found.layers) <= limits.LAYERS or found.vocab is None:
-        return f"{len(found.layers)} layers, vocabulary {found.vocab}"
-    strangers = set(kinds(found)) - set(registry.parts())
-    return f"sub-layers {strangers}" if strangers else None
 
 
 def _file_of_run(name: str) -> Callable[[bytes, Path], str | None]:

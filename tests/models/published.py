@@ -14,15 +14,6 @@ from ssmprof.models.recipe import Recipe
 
 FOLDER = Path(__file__).parents[1] / "data" / "configs"
 
-# Files whose family has no reader yet.
-UNREAD = {
-    "deepseek-v3", "gated-deltanet-1.3b", "gla-1.3b", "gpt-oss-20b", "hymba-1.5b",
-    "jamba-1.5-mini", "kimi-linear-48b-a3b", "lfm2-1.2b", "mamba-2.8b", "mamba2-2.7b",
-    "mamba2attn-2.7b", "mamba3-1.5b", "minimax-text-01", "mixtral-8x7b", "olmo-hybrid-7b",
-    "phi-4-mini-flash", "plamo-2-1b", "qwen3-next-80b-a3b", "qwen3.5-27b", "qwen3.5-9b",
-    "recurrentgemma-2b", "retnet-1.3b", "rwkv7-1.5b", "xlstm-7b",
-}  # fmt: skip
-
 
 @cache
 def _facts() -> dict[str, dict[str, Any]]:
@@ -30,7 +21,6 @@ def _facts() -> dict[str, dict[str, Any]]:
 
 
 NAMES = tuple(sorted(_facts()))
-READ = tuple(name for name in NAMES if name not in UNREAD)
 
 
 def facts(name: str) -> dict[str, Any]:
@@ -39,8 +29,10 @@ def facts(name: str) -> dict[str, Any]:
 
 
 def config(name: str, **changes: Any) -> dict[str, Any]:
-    """The keys of a published model, some of them changed."""
-    return facts(name)["config"] | changes
+    """The keys of a published model, some of those of its text half changed."""
+    values = facts(name)["config"]
+    inner = values.get("text_config")
+    return values | ({"text_config": inner | changes} if inner and changes else changes)
 
 
 def without(name: str, *keys: str) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Estimates before anything runs: what does not fit is named, and longer costs more."""
 
 import pytest
-from make import job, jobs, scenario
+from make import block, job, jobs, scenario
+from msgspec.structs import replace
 
 from ssmprof.planning import feasible, library
 from ssmprof.planning.expand import expand
 from ssmprof.planning.scenario import load
-from ssmprof.spec import Budget, Passes
+from ssmprof.spec import Budget, ForeignSpec, Passes
 
 H100 = feasible.Machine.of_device("NVIDIA H100 80GB HBM3", "cuda")
 ORIN = feasible.Machine.of_device("NVIDIA Jetson Orin Nano 8GB", "cuda")
@@ -47,6 +48,15 @@ def test_a_plan_has_a_row_per_block_with_points_time_and_energy():
     assert all(row.seconds > 3 * feasible.START_S["cuda"] for row in rows)
     assert all(row.energy_j > 0 for row in rows)
     assert feasible.plan(jobs(asked), CPU)[0].energy_j is None
+
+
+def test_the_time_of_a_model_that_is_not_ours_is_unknown_and_not_invented():
+    mine = ForeignSpec(name="mine", factory="mymodels:tiny")
+    asked = replace(scenario(contexts=(512,)), blocks=(mine, block("mamba2")))
+    rows = feasible.plan(expand(asked, device="cuda"), H100)
+    assert [row.seconds is None for row in rows] == [True, False]
+    assert rows[0].energy_j is None
+    assert feasible.limited_s(asked, rows) is None
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,7 @@ from typing import Any, NamedTuple, cast
 from msgspec import Struct
 
 from ssmprof.mixers.attention.shape import RopeScaling
-from ssmprof.models.config.keys import (
-    Factor,
-    KeyProblem,
-    Positive,
-    Share,
-    Text,
-    Whole,
-    decode,
-    shown,
-)
+from ssmprof.models.config.keys import Factor, KeyProblem, Positive, Share, Text, decode, shown
 from ssmprof.scalars import Tokens
 
 THETA = 10_000.0
@@ -38,10 +29,7 @@ class Rotary(Struct, frozen=True, kw_only=True):
 
 
 class _Inner(Struct, frozen=True, kw_only=True):
-    """Keys of one object of rotary parameters.
-
-    Those of `mrope` place images; the three positions of a token of text are the same.
-    """
+    """Keys of one object of rotary parameters."""
 
     rope_type: Text | None = None
     type: Text | None = None
@@ -59,8 +47,6 @@ class _Inner(Struct, frozen=True, kw_only=True):
     truncate: bool = True
     short_factor: tuple[Positive, ...] | None = None
     long_factor: tuple[Positive, ...] | None = None
-    mrope_section: tuple[Whole, ...] | None = None
-    mrope_interleaved: bool = False
 
 
 class Turn(NamedTuple):

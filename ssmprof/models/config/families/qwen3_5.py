@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from ssmprof.mixers.mlp.shape import Mlp
 from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
@@ -49,10 +51,17 @@ class Sparse(Qwen35, frozen=True, kw_only=True):
     shared_expert_intermediate_size: Size = 512
 
 
+def _of_text(keys: Qwen35) -> Qwen35:
+    """The keys without those that place images: the three positions of a token of text agree."""
+    told = keys.rope_parameters or {}
+    kept = {key: value for key, value in told.items() if not key.startswith("mrope_")}
+    return structs.replace(keys, rope_parameters=kept)
+
+
 def _recipe(keys: Qwen35, name: str, after: str, part: Part) -> Recipe:
     must_be(keys.attn_output_gate, True, "attn_output_gate", "a Qwen3.5 without a gate")
     must_be(keys.mlp_only_layers, (), "mlp_only_layers", "a Qwen3.5 with two kinds of layers")
-    turned = turn(keys, keys.width, share=0.25)
+    turned = turn(_of_text(keys), keys.width, share=0.25)
     parts: dict[str, Part] = {
         "gated_delta": gated_delta(keys, keys.hidden_act),
         "attention": attention(keys, turned, bias=keys.attention_bias, qk_norm="head", gate=True),
