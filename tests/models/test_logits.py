@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,6 @@ import torch
 from models.tiny_models import MODELS
 from torch import Tensor
 
-from ssmprof.errors import ConfigError
 from ssmprof.models import cost
 from ssmprof.models.build import build
 from ssmprof.models.build.load import load
@@ -73,13 +74,18 @@ def ours(folder: Path, tensors: dict[str, Tensor]) -> tuple[Model, list[str]]:
 
 
 def logits_of_theirs(model: Any, tokens: Tensor) -> Tensor:
-    """Logits of every token: those of the prompt at once, then one by one."""
+    """Logits of every token: those of the prompt at once, then one by one.
+
+    Positions are given as `generate` gives them: some classes count from 0 in every call.
+    """
+    rows, cache = [], {}
+    positioned = "position_ids" in inspect.signature(model.forward).parameters
     with torch.no_grad():
-        out = model(tokens[:, :PROMPT], use_cache=True)
-        rows = [out.logits]
-        for at in range(PROMPT, PROMPT + STEPS):
-            out = model(tokens[:, at : at + 1], cache=out.cache, use_cache=True)
+        for start, end in pairwise((0, *range(PROMPT, PROMPT + STEPS + 1))):
+            places = {"position_ids": torch.arange(start, end)[None]} if positioned else {}
+            out = model(tokens[:, start:end], use_cache=True, **cache, **places)
             rows.append(out.logits)
+            cache = {"cache": out.cache}
     return torch.cat(rows, 1)
 
 

@@ -28,7 +28,10 @@ _LLAMA3: Config = {
     "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
 }  # fmt: skip
 _YARN: Config = {
-    "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32,
+    "rope_type": "yarn",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "original_max_position_embeddings": 32,
 }
 _FACTORS = [1.0, 1.5, 2.0, 3.0]
 _LONG: Config = {
@@ -176,7 +179,7 @@ MODELS: dict[str, dict[str, Config]] = {
         "biased": _NEMOTRON | {
             "use_bias": True, "use_conv_bias": False, "mlp_bias": True, "n_groups": 3,
             "num_key_value_heads": 6, "head_dim": 8, "conv_kernel": 3, "time_step_min": 0.2,
-            "mlp_hidden_act": "gelu", "tie_word_embeddings": True,
+            "mlp_hidden_act": "gelu",
         },
     },
     "granitemoehybrid": {
@@ -191,7 +194,7 @@ MODELS: dict[str, dict[str, Config]] = {
         "plain": _ZAMBA2 | {"use_mem_rope": True},
         "adapted": _ZAMBA2 | {
             "use_shared_attention_adapter": True, "num_mem_blocks": 1, "rms_norm_eps": 1e-5,
-            "tie_word_embeddings": False, "mamba_d_conv": 3, "mamba_ngroups": 1,
+            "mamba_d_conv": 3, "mamba_ngroups": 1,
             "time_step_min": 0.2,
         },
     },

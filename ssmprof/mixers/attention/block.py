@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssmprof.errors import ConfigError
 from ssmprof.mixers.attention import rope
 from ssmprof.mixers.attention.shape import Attention
-from ssmprof.mixers.building import Building
+from ssmprof.mixers.building import Adapts, Building
 from ssmprof.mixers.cache import KVCache, Position
 from ssmprof.scopes import scope
 
@@ -54,7 +54,7 @@ class AttentionBlock(nn.Module):
         self.decode_op = ops["attention_decode"]
 
     def forward(
-        self, x: Tensor, cache: KVCache | None = None, adapter: nn.Module | None = None
+        self, x: Tensor, cache: KVCache | None = None, adapter: Adapts | None = None
     ) -> Tensor:
         """(B, L, d) -> (B, L, d); keys and values of the L tokens are left in the cache.
 
@@ -80,7 +80,7 @@ class AttentionBlock(nn.Module):
         del q, k, v
         return self._out(out.flatten(2), gate)
 
-    def step(self, x: Tensor, cache: KVCache, adapter: nn.Module | None = None) -> Tensor:
+    def step(self, x: Tensor, cache: KVCache, adapter: Adapts | None = None) -> Tensor:
         """(B, d) -> (B, d); the token's key and value are left in the cache."""
         tokens = cache.position.tokens
         qkv, gate = self._project(x[:, None], adapter)
@@ -94,13 +94,13 @@ class AttentionBlock(nn.Module):
             out = self.decode_op(q.squeeze(1), cache.k, cache.v, lengths, visible, **self.options)
         return self._out(out.flatten(1), None if gate is None else gate.squeeze(1))
 
-    def _project(self, x: Tensor, adapter: nn.Module | None) -> tuple[Tensor, Tensor | None]:
+    def _project(self, x: Tensor, adapter: Adapts | None) -> tuple[Tensor, Tensor | None]:
         """Queries, keys and values (B, L, Hq + 2 Hk, dh), normed, and the gate (B, L, Hq dh)."""
         part = self.part
         with scope("qkv_proj"):
             projected, gate = self.qkv_proj(x), None
             if adapter is not None:
-                projected += adapter(x)
+                adapter.add(x, projected)
             if part.gate:
                 projected, gate = projected.split(
                     (part.qkv_width - part.q_width, part.q_width), dim=-1

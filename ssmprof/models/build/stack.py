@@ -169,7 +169,8 @@ class Stack(nn.Module):
                     stream, normed = stream.normed(layer.norm)
                 else:
                     assert embedded is not None
-                    stream = Stream(stream.summed(), None, 1.0, own=True)
+                    own = stream.own or stream.update is not None
+                    stream = Stream(stream.summed(), None, 1.0, own)
                     of_shared, caches = layer.shared.split(caches)
                     made = layer.shared(stream.x, embedded, of_shared, step=step)
                     normed = layer.norm(made.add_(stream.x))
