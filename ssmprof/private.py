@@ -16,8 +16,9 @@ import socket
 from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
+from pkgutil import iter_modules
 
-from ssmprof.mixers import registry
+from ssmprof import mixers
 
 _SHORT = 3  # shorter names would take pieces out of ordinary words
 # Accounts and hosts that half the world has: they name nobody, and stand in ordinary sentences.
@@ -26,7 +27,7 @@ _COMMON = frozenset({
     "jovyan", "test", "guest", "home", "localhost", "ec2-user", "azureuser", "worker", "builder",
     "host", "node", "main", "default", "linux", "python", "torch", "cuda", "triton", "device",
     "kernel", "model", "memory", "attention", "scan", "conv", "gemm", "norm", "copy", "rope",
-}) | frozenset(registry.folders())  # fmt: skip
+}) | frozenset(name for _, name, _ in iter_modules(mixers.__path__))  # fmt: skip
 _HOMES = (
     r"(?:/var/home|/export/home|/home|/Users|/mnt/[a-z]/Users|[A-Za-z]:\\+Users|[A-Za-z]:/Users)"
 )
