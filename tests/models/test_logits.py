@@ -112,3 +112,18 @@ def test_logits_equal_those_of_the_published_model(family: str, variant: str, tm
     assert expected.std() > 1e-2
     error = (found - expected).abs().amax((0, 2)) / expected.abs().max()
     assert error.max() < BOUND, f"prompt {error[:PROMPT].max():.1e}, steps {error[PROMPT:]}"
+
+
+@each
+def test_every_parameter_moves_the_logits_that_are_compared(
+    family: str, variant: str, tmp_path: Path
+):
+    model, _ = ours(tmp_path, saved(published(family, variant), tmp_path))
+    tokens = model.example(BATCH, PROMPT)
+    before = model.prefill(tokens, None, "all")
+    for name, parameter in model.named_parameters():
+        kept = parameter.clone()
+        parameter.copy_(kept * (1.5 + torch.rand_like(kept)))
+        change = (model.prefill(tokens, None, "all") - before).abs().max() / before.abs().max()
+        assert change > 2 * BOUND, name
+        parameter.copy_(kept)

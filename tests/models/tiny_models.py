@@ -69,8 +69,8 @@ MODELS: dict[str, dict[str, Config]] = {
             "attention_bias": True, "mlp_bias": True, "num_key_value_heads": 6, "head_dim": 12,
             "hidden_act": "gelu_pytorch_tanh",
         },
-        "yarn": _DENSE | {"rope_parameters": _YARN},
-        "yarn-whole": _DENSE | {"rope_parameters": _YARN | {
+        "yarn": _DENSE | {"head_dim": 16, "rope_parameters": _YARN},
+        "yarn-whole": _DENSE | {"head_dim": 16, "rope_parameters": _YARN | {
             "truncate": False, "attention_factor": 1.3}},
         "linear": _DENSE | {"rope_parameters": {
             "rope_type": "linear", "rope_theta": 1e4, "factor": 3.0}},
