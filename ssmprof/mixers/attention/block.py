@@ -15,7 +15,7 @@ from ssmprof.errors import ConfigError
 from ssmprof.mixers.attention import rope
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.building import Adapts, Building
-from ssmprof.mixers.cache import KVCache, Position
+from ssmprof.mixers.cache import KVCache, LayerCache, Position
 from ssmprof.scopes import scope
 
 
@@ -184,6 +184,19 @@ class AttentionBlock(nn.Module):
         )
         return KVCache(k, v, position)
 
+    def borrowed(self, cache: LayerCache, max_context: int) -> KVCache:
+        """The keys and values of an earlier layer. Raises ConfigError where they do not fit."""
+        part = self.part
+        if not isinstance(cache, KVCache) or cache.rows < max_context:
+            raise ConfigError("attention: keys and values of a window cannot be shared yet")
+        if cache.k.shape[2:] != (part.kv_heads, part.head_dim):
+            heads, width = cache.k.shape[2:]
+            raise ConfigError(
+                f"attention: shared keys have {heads} heads of {width}, but "
+                f"{part.kv_heads} of {part.head_dim} are read"
+            )
+        return cache
+
 
 def _refuse(part: Attention) -> None:
     """Raise ConfigError for what is counted but cannot be run yet."""
@@ -193,6 +206,7 @@ def _refuse(part: Attention) -> None:
         "the difference of two maps (differential)": part.differential,
         "a convolution of queries, keys and values (d_conv)": part.d_conv > 0,
         "tokens before the window (prefix)": part.prefix > 0,
+        'weights of each head (qk_norm = "heads")': part.qk_norm == "heads",
         "a window on shared keys": part.kv_from == "shared" and part.window is not None,
     }
     for what, wanted in missing.items():

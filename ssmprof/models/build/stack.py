@@ -194,7 +194,7 @@ class Stack(nn.Module):
                         raise ConfigError(
                             f"{self.recipe.name}: keys and values are read before a layer has any"
                         )
-                    found = latest
+                    found = mixer.borrowed(latest, max_context)
                 elif found.kv_bytes:
                     latest = found
                 cache.layers.append(found)
