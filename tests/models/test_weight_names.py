@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ssmprof.errors import ConfigError
 from ssmprof.models import cost
+from ssmprof.models.build.loading import assembled
 from ssmprof.models.config.names import Piece, Source, spellings
-from ssmprof.models.config.names.loading import assembled
 from ssmprof.models.config.reader import known, weight_names
 
 FOLDER = Path(__file__).parents[1] / "data" / "weight_names"
