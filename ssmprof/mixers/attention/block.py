@@ -53,10 +53,15 @@ class AttentionBlock(nn.Module):
         self.prefill_op = ops["attention_prefill"]
         self.decode_op = ops["attention_decode"]
 
-    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
-        """(B, L, d) -> (B, L, d); keys and values of the L tokens are left in the cache."""
+    def forward(
+        self, x: Tensor, cache: KVCache | None = None, adapter: nn.Module | None = None
+    ) -> Tensor:
+        """(B, L, d) -> (B, L, d); keys and values of the L tokens are left in the cache.
+
+        `adapter` adds to queries, keys and values (shared weights).
+        """
         part = self.part
-        qkv, gate = self._project(x)
+        qkv, gate = self._project(x, adapter)
         if self.shared:
             assert cache is not None, "an earlier layer has the keys and values"
             end = cache.position.tokens + x.shape[1]
@@ -75,10 +80,10 @@ class AttentionBlock(nn.Module):
         del q, k, v
         return self._out(out.flatten(2), gate)
 
-    def step(self, x: Tensor, cache: KVCache) -> Tensor:
+    def step(self, x: Tensor, cache: KVCache, adapter: nn.Module | None = None) -> Tensor:
         """(B, d) -> (B, d); the token's key and value are left in the cache."""
         tokens = cache.position.tokens
-        qkv, gate = self._project(x[:, None])
+        qkv, gate = self._project(x[:, None], adapter)
         if self.shared:
             q = self._turned(qkv, cache, tokens)
         else:
@@ -89,11 +94,13 @@ class AttentionBlock(nn.Module):
             out = self.decode_op(q.squeeze(1), cache.k, cache.v, lengths, visible, **self.options)
         return self._out(out.flatten(1), None if gate is None else gate.squeeze(1))
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _project(self, x: Tensor, adapter: nn.Module | None) -> tuple[Tensor, Tensor | None]:
         """Queries, keys and values (B, L, Hq + 2 Hk, dh), normed, and the gate (B, L, Hq dh)."""
         part = self.part
         with scope("qkv_proj"):
             projected, gate = self.qkv_proj(x), None
+            if adapter is not None:
+                projected = projected + adapter(x)
             if part.gate:
                 projected, gate = projected.split(
                     (part.qkv_width - part.q_width, part.q_width), dim=-1

@@ -116,6 +116,8 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
             return key, f"{odd} is odd; rotary embedding turns pairs"
         if self.rotated > self.head_dim:
             return "rope_dim", f"{self.rotated} of {self.head_dim} features of a head"
+        if self.adapter_rank and self.qkv_width != 3 * self.q_width:
+            return "adapter_rank", "adapters of queries, keys and values are equally wide"
         return None
 
     def adapted(self, d_model: int) -> int:

@@ -10,29 +10,39 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmprof.mixers import registry
 from ssmprof.mixers.building import Building
-from ssmprof.mixers.cache import LayerCache, Mixer
+from ssmprof.mixers.cache import LayerCache
 from ssmprof.mixers.norm.block import RMSNorm
-from ssmprof.mixers.part import kind
+from ssmprof.mixers.part import Part, kind
 from ssmprof.models.recipe import Recipe, Shared
 from ssmprof.scopes import scope
 
 
 class Adapter(nn.Module):
-    """Two factors, (rank, d_in) and (d_out, rank), whose product is added to a projection."""
+    """Two factors, (n * rank, d_in) and (d_out, rank), whose product is added to a projection.
 
-    def __init__(self, reads: int, rank: int, writes: int, building: Building) -> None:
+    Each of the n pairs makes its own part of the outputs (queries, keys, values of attention).
+    """
+
+    def __init__(self, part: Part, d_model: int, building: Building) -> None:
         super().__init__()
-        self.down = building.weights.linear(reads, rank)
-        self.up = building.weights.linear(rank, writes)
+        self.count = part.adapters
+        rank, weights = part.adapter_rank, building.weights
+        self.down = weights.linear(part.reads(d_model), self.count * rank)
+        self.up = weights.linear(rank, part.adapted(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d_in) -> (..., d_out)."""
         with scope("adapter"):
-            return self.up(self.down(x))
+            low = self.down(x)
+            if self.count == 1:
+                return self.up(low)
+            pairs = zip(low.chunk(self.count, -1), self.up.weight.chunk(self.count), strict=True)
+            return torch.cat([F.linear(one, up) for one, up in pairs], dim=-1)
 
 
 class SharedWeights(nn.Module):
@@ -65,9 +75,7 @@ class SharedBlock(nn.Module):
         self.mixes = [part.memory != "none" for part in parts]
         self.proj = building.weights.linear(d_model, d_model)
         self.adapters = nn.ModuleDict({
-            name: Adapter(
-                part.reads(d_model), part.adapter_rank, part.adapted(d_model), building
-            )
+            name: Adapter(part, d_model, building)
             for name, part in zip(shared.parts, parts, strict=True)
             if part.adapter_rank
         })  # fmt: skip
@@ -106,8 +114,8 @@ class SharedBlock(nn.Module):
                     if not mixes:
                         hidden = one["part"](normed, **extra)
                     elif step:
-                        hidden = cast("Mixer", one["part"]).step(normed, next(waiting))
+                        hidden = one["part"].step(normed, next(waiting), **extra)
                     else:
-                        hidden = one["part"](normed, next(waiting, None))
+                        hidden = one["part"](normed, next(waiting, None), **extra)
             with scope("proj"):
                 return self.proj(hidden)
