@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ssmprof.errors import ConfigError
+from ssmprof.models.build.loading import assembled
 from ssmprof.models.config.names import Source, spelled
-from ssmprof.models.config.names.loading import assembled
 
 
 @torch.no_grad()
