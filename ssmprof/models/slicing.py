@@ -48,8 +48,6 @@ def sliced(recipe: Recipe, layers: int) -> Recipe:
     )
 
 
-def piece(recipe: Recipe) -> str | None:
-    """`slice of 8 of 48 layers`, None of a whole model."""
-    if recipe.slice is None:
-        return None
-    return f"slice of {recipe.slice.layers} of {recipe.slice.whole} layers"
+def piece(found: Slice) -> str:
+    """`slice of 8 of 48 layers`."""
+    return f"slice of {found.layers} of {found.whole} layers"
