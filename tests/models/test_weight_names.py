@@ -15,7 +15,7 @@ from torch import Tensor
 from ssmprof.errors import ConfigError
 from ssmprof.models import cost
 from ssmprof.models.build import build
-from ssmprof.models.build.loading import assembled
+from ssmprof.models.build.load import assembled
 from ssmprof.models.config.names import Piece, Source, spellings
 from ssmprof.models.config.reader import known, weight_names
 
