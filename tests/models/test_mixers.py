@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import make
 import msgspec
 import pytest
 import torch
+from models.options import LAYERS_ALONE, OPTIONS
 from torch import Tensor
 
 from ssmprof.errors import ConfigError
@@ -46,6 +50,7 @@ BLOCKS = [
     spec("interleaved", "mamba2 mlp attention mlp"),
     spec("side-by-side", "[attention mamba2] mlp"),
     spec("three-abreast", "[mamba1 attention mamba2]", tie_embeddings=False),
+    *OPTIONS,
 ]  # fmt: skip
 each = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
 
@@ -124,8 +129,11 @@ def test_the_last_tokens_logits_are_the_last_row_of_all():
     torch.testing.assert_close(model.prefill(tokens, None, "last"), everything[:, -1:])
 
 
-def test_layers_alone_read_and_return_hidden_states_and_leave_their_input_alone():
-    model = build(make.block("hybrid"), "cpu", "float32")
+@pytest.mark.parametrize(
+    "block", [make.block("hybrid"), *LAYERS_ALONE], ids=lambda block: block.name
+)
+def test_layers_alone_read_and_return_hidden_states_and_leave_their_input_alone(block: Recipe):
+    model = build(block, "cpu", "float32")
     hidden = model.example(BATCH, TOKENS)
     before = hidden.clone()
     assert model.prefill(hidden).shape == hidden.shape
@@ -152,6 +160,41 @@ def test_one_seed_gives_one_block_and_another_seed_another():
 def test_a_spec_that_cannot_be_built_says_what_is_wrong(changes: dict[str, object], message: str):
     with pytest.raises(ConfigError, match=message):
         build(make.block("mamba2", **changes), "cpu", "float32")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"v_head_dim": 16}, "v_head_dim"),
+        ({"score_cap": 50.0}, "score_cap"),
+        ({"differential": True}, "differential"),
+        ({"d_conv": 4}, "d_conv"),
+        ({"prefix": 3}, "prefix"),
+        ({"qk_norm": "heads"}, 'qk_norm = "heads"'),
+        ({"kv_from": "shared", "window": 5}, "a window on shared keys"),
+    ],
+)
+def test_what_is_only_counted_says_so(options: dict[str, Any], message: str):
+    part = Attention(heads=4, kv_heads=4, head_dim=8, **options)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        build(spec("counted", "attention", attention=part), "cpu", "float32")
+
+
+@pytest.mark.parametrize(
+    ("owner", "message"),
+    [
+        (Attention(heads=4, kv_heads=2, head_dim=8, window=5), "keys and values of a window"),
+        (Attention(heads=4, kv_heads=4, head_dim=8), "4 heads of 8, but 2 of 8 are read"),
+        (None, "before a layer has any"),
+    ],
+)
+def test_keys_that_cannot_be_read_are_refused(owner: Attention | None, message: str):
+    reader = Attention(heads=4, kv_heads=2, head_dim=8, kv_from="shared")
+    first = "owner" if owner else "mamba2"
+    parts = {"reader": reader} | ({"owner": owner} if owner else {})
+    model, tokens = built(spec("borrowing", f"{first} reader", **parts))
+    with pytest.raises(ConfigError, match=message):
+        model.prefill(tokens, None, "all")
 
 
 def test_a_prefill_of_4096_tokens_takes_seconds_on_a_cpu():

@@ -215,3 +215,10 @@ def test_a_layer_that_no_part_is_called_is_found():
     one = block("mamba2")
     assert check_recipe(msgspec.structs.replace(one, parts={})) is not None
     assert check_recipe(block("parallel")) is None
+
+
+def test_a_sub_layer_that_takes_no_adapter_says_so():
+    one = block("mamba2")
+    rank = msgspec.structs.replace(one.parts["mamba2"], adapter_rank=4)
+    found = check_recipe(msgspec.structs.replace(one, parts={"mamba2": rank}))
+    assert found == ("mamba2.adapter_rank", "Mamba-2 takes no adapter")

@@ -58,7 +58,6 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
 
     label: ClassVar[str] = "attention"
     memory: ClassVar[Memory] = "grows"
-    adapters: ClassVar[int] = 3  # of queries, keys and values
 
     heads: Size
     kv_heads: Size
@@ -118,9 +117,10 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
             return "rope_dim", f"{self.rotated} of {self.head_dim} features of a head"
         return None
 
-    def adapted(self, d_model: int) -> int:
-        """An adapter adds to queries, keys and values."""
-        return self.qkv_width
+    def adapted(self, d_model: int) -> tuple[int, ...]:
+        """Queries, keys and values have an adapter each, a gate has none."""
+        keys, values = self.kv_heads * self.head_dim, self.kv_heads * self.v_dim
+        return (self.q_width, keys, values) if self.kv_from == "own" else (self.q_width,)
 
     def weights(self, d_model: int) -> list[Weight]:
         """Projections, biases, norms of queries and keys, sinks."""

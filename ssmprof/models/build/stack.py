@@ -169,7 +169,8 @@ class Stack(nn.Module):
                     stream, normed = stream.normed(layer.norm)
                 else:
                     assert embedded is not None
-                    stream = Stream(stream.summed(), None, 1.0, own=True)
+                    own = stream.own or stream.update is not None
+                    stream = Stream(stream.summed(), None, 1.0, own)
                     of_shared, caches = layer.shared.split(caches)
                     made = layer.shared(stream.x, embedded, of_shared, step=step)
                     normed = layer.norm(made.add_(stream.x))
@@ -193,7 +194,7 @@ class Stack(nn.Module):
                         raise ConfigError(
                             f"{self.recipe.name}: keys and values are read before a layer has any"
                         )
-                    found = latest
+                    found = mixer.borrowed(latest, max_context)
                 elif found.kv_bytes:
                     latest = found
                 cache.layers.append(found)
