@@ -124,11 +124,11 @@ def test_json_has_the_slice_beside_each_contender() -> None:
     text = exchange.to_json(exchange.crossover(run, analysis, analysis.latencies))
     assert json.loads(text)["contenders"] == [
         {
-            "name": "attention@2", "layers": 2, "params": parameters(blocks[0]),
+            "name": "attention@2", "layer_count": 2, "params": parameters(blocks[0]),
             "slice": {"of": "attention", "layers": 2, "whole": 8},
         },
-        {"name": "mamba2", "layers": 1, "params": parameters(blocks[1]), "slice": None},
-        {"name": "f", "layers": None, "params": None, "slice": None},
+        {"name": "mamba2", "layer_count": 1, "params": parameters(blocks[1]), "slice": None},
+        {"name": "f", "layer_count": None, "params": None, "slice": None},
     ]  # fmt: skip
     assert msgspec.json.decode(text, type=exchange.Crossover).contenders[1].slice is None
     schema = exchange.schema()["$defs"]
@@ -222,6 +222,26 @@ def test_a_plan_says_which_contenders_are_slices(capsys: pytest.CaptureFixture[s
     assert found["mamba2-780m@4"]["slice"] == {"of": "mamba2-780m", "layers": 4, "whole": 48}
     assert found["mamba2-780m@4"]["params"] > 10**7
     assert "what it is" not in printed(capsys, "plan", "crossover", "--on", "h100")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("models", "mamba2-780m@8"),
+        ("fit", "mamba2-780m@8", "--cap", "8GiB", "--device", "cpu", "--weights-dtype", "int8"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_tables_of_models_say_it_beside_the_name(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert re.search(r"^mamba2-780m@8 +slice of 8 of 48 layers ", printed(capsys, *words), re.M)
+    (row,) = json.loads(printed(capsys, *words, "--json"))
+    assert row["slice"] == {"of": "mamba2-780m", "layers": 8, "whole": 48}
+    assert row["params"] > 10**8
+    whole = printed(capsys, *(word.removesuffix("@8") for word in words))
+    assert "mamba2-780m" in whole
+    assert "what it is" not in whole
 
 
 def test_crossover_and_decide_warn_of_unequal_slices(
