@@ -38,7 +38,7 @@ def lines_of(file: Path, most_bytes: int) -> Iterator[bytes]:
     """
     size = 0
     with open_file(file) as handle:
-        for line in iter(lambda: handle.readline(most_bytes + 1 - size), b""):
+        while line := handle.readline(most_bytes + 1 - size):
             size += len(line)
             if size > most_bytes:
                 raise _too_large(most_bytes)

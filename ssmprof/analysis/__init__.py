@@ -44,7 +44,7 @@ from ssmprof.records import Conditions, Outcome, Point, Run, collector_at_rest
 __all__ = ["Analysis", "analyze"]
 
 
-class Analysis(Finding, frozen=True, kw_only=True, dict=True):
+class Analysis(Finding, frozen=True, kw_only=True, gc=True, dict=True):
     """Everything found in a run. `answers` come in the order of a page, latency first."""
 
     answers: tuple[Answer, ...] = ()

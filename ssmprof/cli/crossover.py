@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ssmprof.cli.findings import facet_options, matches
 from ssmprof.cli.options import emit, load_run, run_argument, table_options, write
 from ssmprof.errors import EXIT_DONE, EXIT_WITHHELD, ConfigError
+
+if TYPE_CHECKING:
+    from ssmprof.analysis.findings import Metric
 
 _METRICS = ["latency", "hot-latency", "energy", "memory", "all"]
 
@@ -43,7 +48,9 @@ def command(
 
     loaded = load_run(run)
     # A verdict on latency says where energy disagrees; shares are those of device time.
-    metrics = METRICS if metric == "all" else (metric, *VERDICT_METRICS)
+    metrics: list[Metric] = [
+        one for one in METRICS if metric in ("all", one) or one in VERDICT_METRICS
+    ]
     analysis = analyze(loaded, ("answers",), metrics=metrics, shares_of=("device",))
     answers = [
         one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, cast
 
@@ -36,7 +36,7 @@ def _certainly_finite(values: tuple[Any, ...]) -> bool:
     A million records of a large run go through this: a tuple of floats is looked at by its sum.
     """
     for value in values:
-        kind = type(value)
+        kind: type[Any] = type(value)
         if kind is str or kind is int or value is None:
             continue
         if kind is float:
@@ -83,7 +83,7 @@ def middle_of(ordered: Sequence[float]) -> float:
 
 
 @contextmanager
-def collector_at_rest() -> Iterator[None]:
+def collector_at_rest() -> Generator[None, None, None]:
     """Without the collector of cycles while a million values are made that form none."""
     running = gc.isenabled()
     gc.disable()

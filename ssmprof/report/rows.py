@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 from ssmprof.analysis import Analysis
@@ -207,7 +208,12 @@ def shown(point: CurvePoint, per_token: bool = False) -> str:
 
 def place(kernel: KernelTime) -> str:
     """Where in the block an op runs: its scope without the number of the layer."""
-    return _LAYER.sub("", kernel.scope) or kernel.op
+    return _within_layer(kernel.scope) or kernel.op
+
+
+@lru_cache(maxsize=4096)
+def _within_layer(scope: str) -> str:
+    return _LAYER.sub("", scope)
 
 
 def kernel_rows(measured: list[Measurement], top: int | None = None) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ import msgspec
 from ssmprof.errors import NotKeptError, StoreError, cannot_write, reason
 from ssmprof.records import Dropped, Failure, Outcome
 from ssmprof.store import schema
-from ssmprof.store.files import UNREADABLE, each_line, read_lines, sync_folder
+from ssmprof.store.files import UNREADABLE, each_line, sync_folder
 from ssmprof.store.lock import is_at, take
 from ssmprof.store.shared import Shared
 

@@ -13,7 +13,7 @@ import pytest
 from make import measurement
 
 from ssmprof.analysis.compare.curve import Ratio, contenders, log_ratios
-from ssmprof.analysis.compare.noise import Noise, Square, Pool, alike, noise_of, partials, total
+from ssmprof.analysis.compare.noise import Noise, Pool, Square, alike, noise_of, total
 from ssmprof.analysis.compare.pairs import compared, read
 
 CONTEXTS = tuple(round(1000 * 1.1**step) for step in range(12))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import make
 from msgspec.structs import replace
 
-from ssmprof.records import Attribution, Measurement, Memory, Point, Run, WORKLOADS
+from ssmprof.records import WORKLOADS, Attribution, Measurement, Memory, Point, Run
 from ssmprof.spec import BlockSpec, Execution, Phase, Scenario, digest
 from ssmprof.store import files, folder
 from ssmprof.store.journal import encode_line
@@ -47,7 +47,9 @@ class Shape(NamedTuple):
     def lengths(self) -> tuple[int, ...]:
         """Lengths evenly spaced in their logarithm, each once."""
         steps = max(self.contexts - 1, 1)
-        found = [round(_FIRST * (_LAST / _FIRST) ** (step / steps)) for step in range(self.contexts)]
+        found = [
+            round(_FIRST * (_LAST / _FIRST) ** (step / steps)) for step in range(self.contexts)
+        ]
         for index in range(1, len(found)):
             found[index] = max(found[index], found[index - 1] + 1)
         return tuple(found)

@@ -169,7 +169,7 @@ class Limit(Finding, frozen=True, kw_only=True):
     points: int = 0
 
 
-class Answer(Finding, frozen=True, kw_only=True, dict=True):
+class Answer(Finding, frozen=True, kw_only=True, gc=True, dict=True):
     """Who wins where, for one metric under one set of conditions: everything a page may say.
 
     `alone` names the one contender that fits at the longest lengths, and the last length at which

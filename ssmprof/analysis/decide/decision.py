@@ -26,7 +26,7 @@ from ssmprof.analysis.compare.sign import Reading, readings
 from ssmprof.analysis.explain.memory import points as memory_points
 from ssmprof.analysis.findings import Estimate
 from ssmprof.errors import ConfigError
-from ssmprof.records import Conditions, Outcome, Run, median
+from ssmprof.records import Conditions, Run, median
 from ssmprof.units import format_bytes, format_context, format_ratio, format_time
 
 

@@ -123,7 +123,10 @@ class Evidence:
     @cached_property
     def tagged(self) -> Counter[NoteKind]:
         """How many of them carry a tag of a kind."""
-        return Counter(kind for one in self.measured for kind in {note.kind for note in one.notes})
+        found: Counter[NoteKind] = Counter()
+        for one in self.measured:
+            found.update({note.kind for note in one.notes})
+        return found
 
     @cached_property
     def limits(self) -> list[Limit]:

@@ -16,7 +16,9 @@ from ssmprof.limits import LAUNCH_BOUND, MIXED
 from ssmprof.records import Conditions, Measurement, Outcome, Point, median
 
 
-def launches(outcomes: Sequence[Outcome], conditions_of: Mapping[Point, Conditions]) -> list[Launch]:
+def launches(
+    outcomes: Sequence[Outcome], conditions_of: Mapping[Point, Conditions]
+) -> list[Launch]:
     """A verdict for every point timed eagerly on a device whose own time is known apart."""
     found = [_launch(cell) for cell in cells(outcomes, conditions_of)]
     return [launch for launch in found if launch is not None]
