@@ -36,7 +36,7 @@ def _certainly_finite(values: tuple[Any, ...]) -> bool:
     A million records of a large run go through this: a tuple of floats is looked at by its sum.
     """
     for value in values:
-        kind: type[Any] = type(value)
+        kind: Any = type(value)
         if kind is str or kind is int or value is None:
             continue
         if kind is float:

@@ -21,10 +21,11 @@ def build(run: Run, *, identifiers: bool = False, analysis: Analysis | None = No
     """
     sha256 = run.sha256
     run = plain(run) if identifiers else redacted(run)
+    # First, so that what it takes is given back before the analysis.
+    slim = embed.encoded(embed.compact(run))
     analysis = analysis or analyze(run)
     devices = list(dict.fromkeys(machine.device for machine in run.environments.values()))
     created = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.created_unix_s))
-    slim = embed.compact(run)
     return Page(
         title=f"ssmprof: {run.scenario.name}",
         question=run.scenario.question,
@@ -43,7 +44,7 @@ def build(run: Run, *, identifiers: bool = False, analysis: Analysis | None = No
             "nothing and sends nothing."
         ),
         payloads={
-            "data-run": embed.encoded(slim),
+            "data-run": slim,
             "data-scenario": encode(run.scenario),
         },
     )

@@ -156,6 +156,9 @@ def _rounded(value: float, digits: int) -> float:
 
 def shortened(value: Any) -> Any:
     """A value as plain ones, with short numbers."""
+    kind = type(value)
+    if kind is str or kind is int or value is None:
+        return value
     if isinstance(value, Struct):
         value = msgspec.to_builtins(value)
     if isinstance(value, float):

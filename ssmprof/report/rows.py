@@ -282,13 +282,26 @@ KERNEL_COLUMNS = (
 )
 
 
+def by_length(run: Run) -> dict[tuple[str, int], list[Measurement]]:
+    """(contender, context) -> its measurements, for whoever asks for many of them."""
+    found: dict[tuple[str, int], list[Measurement]] = {}
+    for one in run.measurements():
+        found.setdefault((one.point.block, one.point.context), []).append(one)
+    return found
+
+
 def kernels(
-    run: Run, block: str, context: int, conditions: Conditions, top: int | None = None
+    run: Run,
+    block: str,
+    context: int,
+    conditions: Conditions,
+    top: int | None = None,
+    among: Iterable[Measurement] | None = None,
 ) -> Table:
-    """Per-kernel times of one contender at one context."""
+    """Per-kernel times of one contender at one context, `among` these measurements of the run."""
     measured = [
         one
-        for one in run.measurements()
+        for one in (run.measurements() if among is None else among)
         if one.point.block == block
         and one.point.context == context
         and one.point.conditions(device_of(run, one)) == conditions
