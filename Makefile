@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: sweep test lint simulate faults fuzz static-all test-gpu bench clean
+.PHONY: sweep test lint simulate faults fuzz scale static-all test-gpu bench clean
 
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -34,6 +34,10 @@ faults: $(READY)
 # Ten thousand mutated inputs through every door (ten minutes): reports/faults/fuzz.json.
 fuzz: $(READY)
 	PYTHONPATH=.:kernels:tests $(BIN)/python -m fuzz.run
+
+# What report, crossover and export take for runs of 1,000 to 100,000 outcomes, as a table.
+scale: $(READY)
+	PYTHONPATH=.:kernels:tests $(BIN)/python -m scale --output reports/scale
 
 # Every dtype and option of every kernel, any three together, compiled for GPUs that need not be
 # here; `make test` compiles any two together.

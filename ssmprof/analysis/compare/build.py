@@ -48,13 +48,14 @@ def answers(
     found: list[Answer] = []
     ops = {conditions: _ops(outcomes) for conditions, outcomes in groups.items()}
     costs = {conditions: Costs(outcomes) for conditions, outcomes in groups.items()}
-    for metric in metrics:
+
+    def in_metric(metric: Metric) -> list[Answer]:
         seconds = read_groups(groups, environments, tie, metric, least_context)
         cycles = []
         if metric == "latency":
             cycles = read_groups(groups, environments, tie, metric, least_context, clocks.cycles)
         counted = {group.conditions: group for group in cycles}
-        found += [
+        return [
             _answer(
                 group,
                 counted.get(group.conditions),
@@ -65,6 +66,9 @@ def answers(
             )
             for group in seconds
         ]
+
+    for metric in metrics:
+        found += in_metric(metric)
     order = {conditions: index for index, conditions in enumerate(groups)}
     return sorted(found, key=lambda one: (order[one.conditions], METRICS.index(one.metric)))
 
