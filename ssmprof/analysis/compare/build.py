@@ -54,7 +54,8 @@ def answers(
     found: list[Answer] = []
     ops = {conditions: _ops(outcomes) for conditions, outcomes in groups.items()}
     costs = {conditions: Costs(outcomes) for conditions, outcomes in groups.items()}
-    for metric in metrics:
+
+    def in_metric(metric: Metric) -> list[Answer]:
         seconds = read_groups(groups, environments, tie, metric, least_context, assumed)
         cycles = []
         if metric == "latency" and assumed is None:
@@ -62,7 +63,7 @@ def answers(
                 groups, environments, tie, metric, least_context, take=clocks.cycles
             )
         counted = {group.conditions: group for group in cycles}
-        found += [
+        return [
             _answer(
                 group,
                 counted.get(group.conditions),
@@ -73,6 +74,9 @@ def answers(
             )
             for group in seconds
         ]
+
+    for metric in metrics:
+        found += in_metric(metric)
     found = [
         replace(one, sustained=_under_load(one, groups[one.conditions], environments))
         if one.metric == "latency"

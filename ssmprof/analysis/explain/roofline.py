@@ -11,11 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from ssmprof.analysis.findings import RooflinePoint
 from ssmprof.chips import chips, find_chip
 from ssmprof.records import Conditions, Cost, Environment, Measurement, Outcome, Point, median
 from ssmprof.spec import BlockSpec, Scenario
 
+Works = dict[Point, dict[str, Cost]]
 # One layer, or equal layers taken together.
 _LAYER = re.compile(r"^layers\.(\d+|\*)\.")
 
@@ -67,8 +70,13 @@ def points(
     outcomes: Sequence[Outcome],
     scenario: Scenario,
     environments: Mapping[str, Environment],
+    works: Works | None = None,
 ) -> list[RooflinePoint]:
-    """Every measured call against its ceilings, and its ops where they were timed apart."""
+    """Every measured call against its ceilings, and its ops where they were timed apart.
+
+    `works` keeps what other conditions of the same run have computed.
+    """
+    works = {} if works is None else works
     subjects = {block.name: block for block in scenario.blocks}
     groups: dict[tuple[str, int], list[Measurement]] = {}
     for outcome in outcomes:
@@ -83,7 +91,7 @@ def points(
         limits = ceilings(machine, conditions.dtype)
         if limits is None:
             continue
-        for scope, cost, time_s in _timed(subject, group):
+        for scope, cost, time_s in _timed(subject, group, works):
             floor_s, bound = limits.floor(cost)
             found.append(
                 RooflinePoint(
@@ -102,12 +110,14 @@ def points(
     return found
 
 
-def _timed(subject: BlockSpec, group: Sequence[Measurement]) -> list[tuple[str, Cost, float]]:
+def _timed(
+    subject: BlockSpec, group: Sequence[Measurement], known: Works
+) -> list[tuple[str, Cost, float]]:
     """(scope without the layer, its work, its seconds) of one call; "whole" is the call itself."""
     point: Point = group[0].point
-    from ssmprof.costs import breakdown, total
+    from ssmprof.costs import total
 
-    work = breakdown(subject, point)
+    work = _work(subject, point, known)
     found = [("whole", total(work.values()), median(one.time_s for one in group))]
     by_scope: dict[str, list[float]] = {}
     for one in group:
@@ -120,6 +130,16 @@ def _timed(subject: BlockSpec, group: Sequence[Measurement]) -> list[tuple[str, 
         if scope in work and median(times) > 0
     )
     return found
+
+
+def _work(subject: BlockSpec, point: Point, known: Works) -> dict[str, Cost]:
+    """Work of a call per part, the same for a graph and for eager launches."""
+    from ssmprof.costs import breakdown
+
+    point = replace(point, execution="graph")
+    if point not in known:
+        known[point] = breakdown(subject, point)
+    return known[point]
 
 
 def _scope_times(one: Measurement) -> dict[str, float]:
