@@ -50,6 +50,22 @@ def detail_of(run: Run) -> Detail:
     return THIN if len(run.outcomes) > MANY else FULL
 
 
+def left_out(run: Run) -> str | None:
+    """What the page of a large run lacks and where that is, in a sentence; None where it is small.
+
+    Every page keeps few samples and sums light kernels; a large one keeps so little that whoever
+    computes on needs to know.
+    """
+    detail = detail_of(run)
+    if detail is FULL:
+        return None
+    return (
+        f"This page leaves data out: for each of the run's {len(run.outcomes):,} outcomes it keeps "
+        f"the median sample and the {detail.kernels} heaviest kernels; all samples and kernels are "
+        "in the run folder, and ssmprof export RUN --to sqlite writes them as tables."
+    )
+
+
 def compact(run: Run) -> Run:
     """The run, which must be fit to be shown, with thinned samples and kernels."""
     detail = detail_of(run)
