@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ssmprof import limits
 from ssmprof.analysis import Analysis
 from ssmprof.analysis.compare.answer import Answer, Crossing, Pair, Segment
 from ssmprof.analysis.findings import CurvePoint, Dominance, MemoryLaw
@@ -51,6 +52,11 @@ _CROSSING = (
     Column("why", "why"),
     Column("indifferent", "within the tie"),
 )
+# What `deciding` of ssmprof.analysis.compare.pairs chooses.
+_SOME_PAIRS = (
+    f"Pairs by themselves; of more than {limits.EVERY_PAIR} contenders, each with whoever is best "
+    f"at some length, and those within {limits.ASIDE - 1:.0%} of the best with one another"
+)
 
 
 def crossings(answers: Iterable[Answer]) -> Table:
@@ -62,11 +68,14 @@ def crossings(answers: Iterable[Answer]) -> Table:
 def pairs(answers: Iterable[Answer]) -> Table:
     """Crossings of every pair by itself; a pair without one has a row that says so."""
     rows: list[dict[str, Any]] = []
+    caption = "Pairs by themselves"
     for one in answers:
+        if len(one.contenders) > limits.EVERY_PAIR:
+            caption = _SOME_PAIRS
         for pair in one.pairs:
             found = _crossings(one, pair.crossings)
             rows += found or [_without(one, pair)]
-    return Table("Pairs by themselves", _CROSSING, tuple(rows))
+    return Table(caption, _CROSSING, tuple(rows))
 
 
 def _crossings(answer: Answer, found: Iterable[Crossing]) -> list[dict[str, Any]]:

@@ -174,6 +174,7 @@ class Answer(Finding, frozen=True, kw_only=True, gc=True, dict=True):
 
     `alone` names the one contender that fits at the longest lengths, and the last length at which
     another one does. `least_context` is the length below which nothing is decided (published runs).
+    `pairs` are all of few contenders; of many, those that may decide (`pairs.deciding`).
     """
 
     conditions: Conditions
