@@ -101,14 +101,20 @@ def _kind(kind: type) -> type:
 def _in_words(values: list[Any], plain: Plain) -> Column | None:
     """Each value once, and which of them stand where; None where too few repeat."""
     words: dict[bytes, int] = {}
+    same: dict[int, int] = {}  # what a large run repeats is one object, as a rule
     found: list[Any] = []
     indices: list[int] = []
     for value in values:
+        index = same.get(id(value))
+        if index is not None:
+            indices.append(index)
+            continue
         word = plain(value)
         index = words.setdefault(encode(word), len(words))
         if index == len(found):
             if (index + 1) * _REPEATS > len(values):
                 return None
             found.append(word)
+        same[id(value)] = index
         indices.append(index)
     return {"words": found, "of": indices}
