@@ -10,6 +10,7 @@ from ssmprof.mixers.attention.shape import Attention, RopeScaling
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.part import Part
 from ssmprof.models.recipe import Layer, Recipe, Shared
 from ssmprof.models.written import recipe
 
@@ -18,7 +19,7 @@ NEAR = Attention(heads=4, kv_heads=2, head_dim=8, window=5, rope_theta=500.0)
 WIDE = Attention(heads=4, kv_heads=2, head_dim=8, rope_theta=1e6, rope_scaling=RopeScaling(
     kind="linear", factor=8.0))  # fmt: skip
 READER = Attention(heads=4, kv_heads=2, head_dim=8, kv_from="shared")
-DOUBLE = {
+DOUBLE: dict[str, Part] = {
     "attention": Attention(heads=4, kv_heads=4, head_dim=32, d_in=128, adapter_rank=3),
     "mlp": Mlp(d_ff=80, act="geglu", adapter_rank=5),
     "mamba2": Mamba2(d_inner=128, d_state=12, headdim=32),
@@ -49,14 +50,14 @@ def _sandwiched() -> Recipe:
     return recipe("sandwich", 64, tuple(layers), make.PARTS, vocab=VOCAB)
 
 
-def _shared_block(name: str, *, copies: int) -> Recipe:
-    """Three users of a block, and a layer without one before them."""
+def shared_block(name: str, *, copies: int = 1, **parts: Part) -> Recipe:
+    """Three users of a block of these parts, and a layer without one before them."""
     plain = Layer(parts=("mamba2",))
     users = (
         Layer(parts=("mamba2",), shared=Shared(parts=("attention", "mlp"), copy=user % copies))
         for user in range(3)
     )
-    return recipe(name, 64, (plain, *users), DOUBLE, vocab=VOCAB)
+    return recipe(name, 64, (plain, *users), DOUBLE | parts, vocab=VOCAB)
 
 
 def _first_shared() -> Recipe:
@@ -102,7 +103,7 @@ OPTIONS = [
     whole("ends", embedding_norm=True, logits_cap=3.0, embedding_scale=8.0, logits_scale=0.5),
     whole("mlp-bias", mlp=Mlp(d_ff=72, act="gelu_tanh", bias=True)),
     _sandwiched(),
-    _shared_block("shared-block", copies=1),
-    _shared_block("shared-blocks", copies=2),
+    shared_block("shared-block"),
+    shared_block("shared-blocks", copies=2),
 ]  # fmt: skip
 LAYERS_ALONE = [_first_shared()]

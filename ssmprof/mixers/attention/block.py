@@ -76,9 +76,13 @@ class AttentionBlock(nn.Module):
             k, v = cache.k[:, :end], cache.v[:, :end]
         del qkv  # a name held is memory held: each tensor dies at its last use
         with scope("attention", "attention"):
-            out = self.prefill_op(q, k, v, window=part.window, **self.options)
+            out = self.prefill_op(q, k, v, window=part.window, **self.options).flatten(2)
         del q, k, v
-        return self._out(out.flatten(2), gate)
+        if gate is not None:
+            self._gate(out, gate)
+            del gate
+        with scope("out_proj"):
+            return self.out_proj(out)
 
     def step(self, x: Tensor, cache: KVCache, adapter: Adapts | None = None) -> Tensor:
         """(B, d) -> (B, d); the token's key and value are left in the cache."""
@@ -92,7 +96,11 @@ class AttentionBlock(nn.Module):
             lengths = cache.position.lengths(cache.rows)
             visible = min(tokens + 1, cache.rows)
             out = self.decode_op(q.squeeze(1), cache.k, cache.v, lengths, visible, **self.options)
-        return self._out(out.flatten(1), None if gate is None else gate.squeeze(1))
+            out = out.flatten(1)
+        if gate is not None:
+            self._gate(out, gate.squeeze(1))
+        with scope("out_proj"):
+            return self.out_proj(out)
 
     def _project(self, x: Tensor, adapter: Adapts | None) -> tuple[Tensor, Tensor | None]:
         """Queries, keys and values (B, L, Hq + 2 Hk, dh), normed, and the gate (B, L, Hq dh)."""
@@ -119,12 +127,10 @@ class AttentionBlock(nn.Module):
         flat = heads.flatten(2) if self.part.qk_norm == "width" else heads
         heads.copy_(self.norm_op(flat, weight, eps=self.eps).view_as(heads))
 
-    def _out(self, out: Tensor, gate: Tensor | None) -> Tensor:
-        if gate is not None:
-            with scope("gate"):
-                out = out * gate.sigmoid()
-        with scope("out_proj"):
-            return self.out_proj(out)
+    def _gate(self, out: Tensor, gate: Tensor) -> None:
+        """Multiply (..., Hq dh) in place with the sigmoid of the gate."""
+        with scope("gate"):
+            out *= gate.sigmoid()
 
     def _rotary(self, qkv: Tensor, cache: KVCache, first: int, row: int) -> Tensor:
         """Rotate tokens first, first + 1 ..., write keys and values from `row` on; the queries."""
@@ -206,7 +212,7 @@ def _refuse(part: Attention) -> None:
         "the difference of two maps (differential)": part.differential,
         "a convolution of queries, keys and values (d_conv)": part.d_conv > 0,
         "tokens before the window (prefix)": part.prefix > 0,
-        "norms of heads with weights of their own (qk_norm)": part.qk_norm == "heads",
+        'weights of each head (qk_norm = "heads")': part.qk_norm == "heads",
         "a window on shared keys": part.kv_from == "shared" and part.window is not None,
     }
     for what, wanted in missing.items():

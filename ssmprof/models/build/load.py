@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmprof.errors import ConfigError
-from ssmprof.models.config.names import Source, spelled
-from ssmprof.models.config.names.loading import assembled
+from ssmprof.models.config.names import Piece, Source, spelled
 
 
 @torch.no_grad()
@@ -38,3 +37,33 @@ def load(model: nn.Module, tensors: Mapping[str, Tensor], names: Mapping[str, So
         parameter.copy_(found)
         used |= {spelled(piece.name, tensors) for piece in names[name].pieces}
     return [name for name in tensors if name not in used]
+
+
+def assembled(source: Source, published: Mapping[str, Tensor]) -> Tensor:
+    """One parameter of ours. Raises ConfigError where a tensor is missing or does not fit."""
+    pieces = [_piece(piece, published) for piece in source.pieces]
+    if len({piece.shape[1:] for piece in pieces}) > 1:
+        shapes = " and ".join(str(tuple(piece.shape)) for piece in pieces)
+        raise ConfigError(f"{shapes} cannot stand one below the other")
+    whole = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+    if source.transform == "neg_exp":
+        return -whole.float().exp()
+    return whole.squeeze(1) if source.transform == "squeeze" else whole
+
+
+def _piece(piece: Piece, published: Mapping[str, Tensor]) -> Tensor:
+    name = spelled(piece.name, published)
+    if name not in published:
+        raise ConfigError(f"{piece.name}: no tensor of this name")
+    found = published[name]
+    if piece.rows is not None:
+        if piece.rows[1] > len(found):
+            raise ConfigError(f"{name}: has {len(found)} rows, not {piece.rows[1]}")
+        found = found[piece.rows[0] : piece.rows[1]]
+    if piece.order:
+        if len(found) % len(piece.order):
+            raise ConfigError(f"{name}: {len(found)} rows are no blocks of {len(piece.order)}")
+        found = found.unflatten(0, (-1, len(piece.order)))[:, list(piece.order)].flatten(0, 1)
+    if piece.add == 0.0 and piece.scale == 1.0:
+        return found
+    return ((found.float() + piece.add) * piece.scale).to(found.dtype)

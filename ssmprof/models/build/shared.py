@@ -32,7 +32,9 @@ class Adapter(nn.Module):
     def add(self, x: Tensor, projected: Tensor) -> None:
         """Add to `projected` (..., d_out) what is made of x (..., d_in)."""
         with scope("adapter"):
-            projected += self.up(self.down(x))
+            low = self.down(x).flatten(0, -2)
+            rows = projected.flatten(0, -2)
+            torch.addmm(rows, low, self.up.weight.t(), out=rows)  # nothing as wide beside it
 
 
 class Adapters(nn.ModuleList):
@@ -121,6 +123,7 @@ class SharedBlock(nn.Module):
             hidden = torch.cat([x, embedded], dim=-1)
             for name, one, mixes, adapter in self._order:
                 normed = one["norm"](hidden)
+                del hidden  # a name held is memory held: each tensor dies at its last use
                 extra = {} if adapter is None else {"adapter": adapter}
                 with scope(name):
                     if not mixes:
@@ -129,5 +132,6 @@ class SharedBlock(nn.Module):
                         hidden = one["part"].step(normed, next(waiting), **extra)
                     else:
                         hidden = one["part"](normed, next(waiting, None), **extra)
+                del normed
             with scope("proj"):
                 return self.proj(hidden)

@@ -174,6 +174,7 @@ class Stack(nn.Module):
                     of_shared, caches = layer.shared.split(caches)
                     made = layer.shared(stream.x, embedded, of_shared, step=step)
                     normed = layer.norm(made.add_(stream.x))
+                    del made  # a name held is memory held
                 update = layer.mix(normed, caches, step=step)
             stream = stream._replace(update=update, scale=layer.scale)
             del normed, update
