@@ -1,4 +1,4 @@
-"""Long flat tables of a run, a row at a time: every outcome, and every op of every outcome.
+"""Flat tables of a run, a row at a time: every outcome, every op of every outcome, who is compared.
 
 What a spreadsheet, a data frame or a database reads. A run of 100,000 points has a million ops, so
 rows are made as they are written and never held.
@@ -15,8 +15,10 @@ from typing import Any
 
 from ssmprof.harmless import csv_cell
 from ssmprof.records import Failure, KernelTime, Measurement, Outcome, Run, median
+from ssmprof.report.contenders import facts
 from ssmprof.report.decided import trials
 from ssmprof.report.kernels import place
+from ssmprof.spec import Subject
 
 Row = tuple[Any, ...]
 
@@ -38,6 +40,10 @@ _KERNEL = {
     "kernel": _TEXT, "family": _TEXT, "provider": _TEXT, "calls": _WHOLE, "time_s": _REAL,
     "cupti_s": _REAL,
 }  # fmt: skip
+_CONTENDER = {
+    "block": _TEXT, "layer_count": _WHOLE, "params": _WHOLE, "slice_of": _TEXT,
+    "slice_layers": _WHOLE, "slice_whole": _WHOLE,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Flat:
 
 def tables(run: Run) -> dict[str, Flat]:
     """Name -> table, the decisions only where the run has some."""
-    found = {"points": points(run), "kernels": kernels(run)}
+    found = {"points": points(run), "kernels": kernels(run), "contenders": contenders(run)}
     return found | ({"decisions": of_rows(trials(run).rows)} if run.decisions else {})
 
 
@@ -90,6 +96,11 @@ def kernels(run: Run) -> Flat:
     """One row per op of every measured point: the full table that a page abridges."""
     some = any(one.attribution and one.attribution.kernels for one in run.measurements())
     return Flat(_KERNEL if some else {}, lambda: _kernels(run.measurements()))
+
+
+def contenders(run: Run) -> Flat:
+    """One row per contender; `slice_*` are empty where it is no slice of a model."""
+    return Flat(_CONTENDER, lambda: map(_contender, run.scenario.blocks))
 
 
 def samples(run: Run) -> Iterator[Row]:
@@ -142,6 +153,12 @@ def _point(run: Run, outcome: Outcome) -> dict[str, Any]:
         "providers": " ".join(f"{op}={name}" for op, name in sorted(outcome.providers.items())),
         "notes": " ".join(note.kind for note in outcome.notes),
     }
+
+
+def _contender(subject: Subject) -> Row:
+    found = facts(subject)
+    piece = found["slice"] or dict.fromkeys(("of", "layers", "whole"))
+    return (subject.name, found["layer_count"], found["params"], *piece.values())
 
 
 def _kernels(measured: Iterable[Measurement]) -> Iterator[Row]:

@@ -74,7 +74,9 @@ def test_a_page_keeps_what_it_shows_of_them(run: Run) -> None:
 def test_exports_hold_every_trial_with_all_its_figures(run: Run, tmp_path: Path) -> None:
     count = sum(len(one.trials) for one in run.decisions)
     written = EXPORTS["csv"](Source(run), tmp_path)
-    assert [path.name for path in written] == ["points.csv", "kernels.csv", "decisions.csv"]
+    assert [path.name for path in written] == [
+        "points.csv", "kernels.csv", "contenders.csv", "decisions.csv",
+    ]  # fmt: skip
     with written[-1].open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(trials(run).rows) == count
@@ -91,7 +93,7 @@ def test_exports_hold_every_trial_with_all_its_figures(run: Run, tmp_path: Path)
 
 def test_a_run_without_decisions_has_no_table_of_them(run: Run, tmp_path: Path) -> None:
     written = EXPORTS["csv"](Source(replace(run, decisions=())), tmp_path)
-    assert [path.name for path in written] == ["points.csv", "kernels.csv"]
+    assert [path.name for path in written] == ["points.csv", "kernels.csv", "contenders.csv"]
 
 
 def test_a_redacted_decision_names_an_environment_of_its_run(run: Run) -> None:
