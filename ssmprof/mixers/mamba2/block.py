@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ssmprof.errors import ConfigError
 from ssmprof.mixers.building import Building
 from ssmprof.mixers.cache import Position, StateCache
 from ssmprof.mixers.conv.block import ShortConv
@@ -28,6 +29,11 @@ class Mamba2Block(nn.Module):
 
     def __init__(self, part: Mamba2, building: Building) -> None:
         super().__init__()
+        if part.dt_limit is not None:
+            raise ConfigError(
+                "mamba2: bounds of the step size (dt_limit) cannot be run yet, only counted and "
+                "planned"
+            )
         self.part = part
         d_model, weights, ops = building.d_model, building.weights, building.ops
         inner, heads, states = part.d_inner, part.nheads, part.d_state
@@ -42,8 +48,9 @@ class Mamba2Block(nn.Module):
         self.norm = None
         if part.gated_norm:
             self.norm = GatedRMSNorm(
-                inner, inner // part.groups_normed, building, before_gate=part.norm_before_gate
-            )
+                inner, inner // part.groups_normed, building, before_gate=part.norm_before_gate,
+                eps=part.norm_eps,
+            )  # fmt: skip
         self.out_proj = weights.linear(inner, d_model, bias=part.proj_bias, scale=weights.branch)
         self.state_dtype = getattr(torch, part.state_dtype)
         self.scan_op = ops["ssd_scan"]
