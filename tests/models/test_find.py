@@ -49,7 +49,8 @@ def test_a_preset_and_a_slice_of_it():
     assert find("mamba2-780m").name == "mamba2-780m"
     found = find("mamba2-780m@8")
     assert found == preset_named("mamba2-780m@8")
-    assert piece(found) == "slice of 8 of 48 layers"
+    assert found.slice is not None
+    assert piece(found.slice) == "slice of 8 of 48 layers"
     assert is_named("mamba2-780m")
     assert is_named("mamba2-780m@8")
 

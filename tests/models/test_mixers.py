@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import make
 import msgspec
 import pytest
 import torch
+from models.options import LAYERS_ALONE, OPTIONS
 from torch import Tensor
 
 from ssmprof.errors import ConfigError
@@ -47,6 +51,7 @@ BLOCKS = [
     spec("interleaved", "mamba2 mlp attention mlp"),
     spec("side-by-side", "[attention mamba2] mlp"),
     spec("three-abreast", "[mamba1 attention mamba2]", tie_embeddings=False),
+    *OPTIONS,
 ]  # fmt: skip
 each = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
 
@@ -125,8 +130,11 @@ def test_the_last_tokens_logits_are_the_last_row_of_all():
     torch.testing.assert_close(model.prefill(tokens, None, "last"), everything[:, -1:])
 
 
-def test_layers_alone_read_and_return_hidden_states_and_leave_their_input_alone():
-    model = build(make.block("hybrid"), "cpu", "float32")
+@pytest.mark.parametrize(
+    "block", [make.block("hybrid"), *LAYERS_ALONE], ids=lambda block: block.name
+)
+def test_layers_alone_read_and_return_hidden_states_and_leave_their_input_alone(block: Recipe):
+    model = build(block, "cpu", "float32")
     hidden = model.example(BATCH, TOKENS)
     before = hidden.clone()
     assert model.prefill(hidden).shape == hidden.shape
@@ -155,6 +163,41 @@ def test_a_spec_that_cannot_be_built_says_what_is_wrong(changes: dict[str, objec
         build(make.block("mamba2", **changes), "cpu", "float32")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"v_head_dim": 16}, "v_head_dim"),
+        ({"score_cap": 50.0}, "score_cap"),
+        ({"differential": True}, "differential"),
+        ({"d_conv": 4}, "d_conv"),
+        ({"prefix": 3}, "prefix"),
+        ({"qk_norm": "heads"}, 'qk_norm = "heads"'),
+        ({"kv_from": "shared", "window": 5}, "a window on shared keys"),
+    ],
+)
+def test_what_is_only_counted_says_so(options: dict[str, Any], message: str):
+    part = Attention(heads=4, kv_heads=4, head_dim=8, **options)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        build(spec("counted", "attention", attention=part), "cpu", "float32")
+
+
+@pytest.mark.parametrize(
+    ("owner", "message"),
+    [
+        (Attention(heads=4, kv_heads=2, head_dim=8, window=5), "keys and values of a window"),
+        (Attention(heads=4, kv_heads=4, head_dim=8), "4 heads of 8, but 2 of 8 are read"),
+        (None, "before a layer has any"),
+    ],
+)
+def test_keys_that_cannot_be_read_are_refused(owner: Attention | None, message: str):
+    reader = Attention(heads=4, kv_heads=2, head_dim=8, kv_from="shared")
+    first = "owner" if owner else "mamba2"
+    parts = {"reader": reader} | ({"owner": owner} if owner else {})
+    model, tokens = built(spec("borrowing", f"{first} reader", **parts))
+    with pytest.raises(ConfigError, match=message):
+        model.prefill(tokens, None, "all")
+
+
 def test_a_prefill_of_4096_tokens_takes_seconds_on_a_cpu():
     for name in ("attention", "mamba1", "mamba2"):
         model = build(make.block(name), "cpu", "float32")
@@ -178,11 +221,8 @@ def test_a_mamba2_step_overlaps_a_convolution_of_ours_only(provider: str, overla
     assert seen == [overlap]
 
 
-def test_an_epsilon_of_its_own_reaches_the_gated_norm_and_bounded_steps_are_refused():
+def test_an_epsilon_of_its_own_reaches_the_gated_norm():
     part = Mamba2(d_inner=64, d_state=8, headdim=16)
     scan = recipe("m", 32, "mamba2", {"mamba2": msgspec.structs.replace(part, norm_eps=0.25)})
     norms = [module for module in build(scan, "meta").modules() if hasattr(module, "eps")]
     assert sorted(norm.eps for norm in norms) == [1e-5, 0.25]
-    bounded = msgspec.structs.replace(part, dt_limit=(0.1, 1.0))
-    with pytest.raises(ConfigError, match="dt_limit"):
-        build(recipe("m", 32, "mamba2", {"mamba2": bounded}), "meta")

@@ -13,6 +13,7 @@ from typing import Any
 import make
 import pytest
 import torch
+from models.options import LAYERS_ALONE, OPTIONS, shared_block
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -42,6 +43,16 @@ SPECS = [
     make.block("attention", **(WIDE | {"mlp": Mlp(d_ff=768, act="relu2")})),
     make.block("mamba2", **(WIDE | {"mamba2": Mamba2(
         d_inner=512, d_state=32, ngroups=4, gated_norm=False)})),
+    *(make.block("attention", layers="attention", depth=3, attention=Attention(
+        heads=8, kv_heads=4, head_dim=32, **options)) for options in (
+            {"gate": True}, {"gate": True, "window": 64}, {"gate": True, "rope_theta": None},
+            {"qk_norm": "width"}, {"qk_norm": "head", "window": 64})),
+    make.block("gated-reader", layers="attention reader", reader=Attention(
+        heads=4, kv_heads=2, head_dim=16, kv_from="shared", gate=True)),
+    shared_block("wide-shared-mlp", mlp=Mlp(d_ff=2048, act="geglu", adapter_rank=5)),
+    shared_block("wide-scan", mamba2=Mamba2(d_inner=2048, d_state=12, headdim=32)),
+    *OPTIONS,
+    *LAYERS_ALONE,
 ]  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ssmprof.errors import ConfigError
 from ssmprof.mixers.building import Building
 from ssmprof.mixers.cache import Position, StateCache
 from ssmprof.mixers.conv.block import ShortConv
@@ -29,11 +28,6 @@ class Mamba2Block(nn.Module):
 
     def __init__(self, part: Mamba2, building: Building) -> None:
         super().__init__()
-        if part.dt_limit is not None:
-            raise ConfigError(
-                "mamba2: bounds of the step size (dt_limit) cannot be run yet, only counted and "
-                "planned"
-            )
         self.part = part
         d_model, weights, ops = building.d_model, building.weights, building.ops
         inner, heads, states = part.d_inner, part.nheads, part.d_state
@@ -48,11 +42,16 @@ class Mamba2Block(nn.Module):
         self.norm = None
         if part.gated_norm:
             self.norm = GatedRMSNorm(
-                inner, inner // part.groups_normed, building, before_gate=part.norm_before_gate,
+                inner,
+                inner // part.groups_normed,
+                building,
+                before_gate=part.norm_before_gate,
                 eps=part.norm_eps,
-            )  # fmt: skip
+            )
         self.out_proj = weights.linear(inner, d_model, bias=part.proj_bias, scale=weights.branch)
         self.state_dtype = getattr(torch, part.state_dtype)
+        # Of a prompt only: published steps bound nothing.
+        self.limits = {} if part.dt_limit is None else {"dt_limit": part.dt_limit}
         self.scan_op = ops["ssd_scan"]
         self.update_op = ops["selective_state_update"]
         # Decode treats a head's scalars as constant over its (P, N) or P entries: stride-0 views.
@@ -81,6 +80,7 @@ class Mamba2Block(nn.Module):
                 dt_softplus=True,
                 initial_state=state,
                 return_final_state=False if cache is None else self.state_dtype,
+                **self.limits,
             )
         del u, B, C, dt  # a name held is memory held: each tensor dies at its last use
         if cache is not None:

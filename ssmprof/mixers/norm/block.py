@@ -65,9 +65,14 @@ class GatedRMSNorm(nn.Module):
     """
 
     def __init__(
-        self, size: int, group_size: int, building: Building, *, before_gate: bool = False,
+        self,
+        size: int,
+        group_size: int,
+        building: Building,
+        *,
+        before_gate: bool = False,
         eps: float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.weight = building.weights.ones(size)
         self.group_size = group_size

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmprof.mixers import registry
@@ -23,26 +22,41 @@ from ssmprof.scopes import scope
 
 
 class Adapter(nn.Module):
-    """Two factors, (n * rank, d_in) and (d_out, rank), whose product is added to a projection.
+    """Two factors, (rank, d_in) and (d_out, rank), whose product is added to a projection."""
 
-    Each of the n pairs makes its own part of the outputs (queries, keys, values of attention).
-    """
-
-    def __init__(self, part: Part, d_model: int, building: Building) -> None:
+    def __init__(self, reads: int, rank: int, writes: int, building: Building) -> None:
         super().__init__()
-        self.count = part.adapters
-        rank, weights = part.adapter_rank, building.weights
-        self.down = weights.linear(part.reads(d_model), self.count * rank)
-        self.up = weights.linear(rank, part.adapted(d_model))
+        self.down = building.weights.linear(reads, rank)
+        self.up = building.weights.linear(rank, writes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., d_in) -> (..., d_out)."""
+    def add(self, x: Tensor, projected: Tensor) -> None:
+        """Add to `projected` (..., d_out) what is made of x (..., d_in)."""
         with scope("adapter"):
-            low = self.down(x)
-            if self.count == 1:
-                return self.up(low)
-            pairs = zip(low.chunk(self.count, -1), self.up.weight.chunk(self.count), strict=True)
-            return torch.cat([F.linear(one, up) for one, up in pairs], dim=-1)
+            low = self.down(x).flatten(0, -2)
+            rows = projected.flatten(0, -2)
+            torch.addmm(rows, low, self.up.weight.t(), out=rows)  # nothing as wide beside it
+
+
+class Adapters(nn.ModuleList):
+    """Several adapters of one input, whose outputs stand side by side in the projection."""
+
+    def add(self, x: Tensor, projected: Tensor) -> None:
+        """Each adds to its columns; those after the last are left alone."""
+        start = 0
+        for one in self:
+            width = cast("Adapter", one).up.out_features
+            cast("Adapter", one).add(x, projected[..., start : start + width])
+            start += width
+
+
+def _adapter(part: Part, building: Building) -> Adapter | Adapters:
+    """What one user of a part adds to its projection."""
+    d_model = building.d_model
+    found = [
+        Adapter(part.reads(d_model), part.adapter_rank, width, building)
+        for width in part.adapted(d_model)
+    ]
+    return found[0] if len(found) == 1 else Adapters(found)
 
 
 class SharedWeights(nn.Module):
@@ -75,7 +89,7 @@ class SharedBlock(nn.Module):
         self.mixes = [part.memory != "none" for part in parts]
         self.proj = building.weights.linear(d_model, d_model)
         self.adapters = nn.ModuleDict({
-            name: Adapter(part, d_model, building)
+            name: _adapter(part, building)
             for name, part in zip(shared.parts, parts, strict=True)
             if part.adapter_rank
         })  # fmt: skip
@@ -109,6 +123,7 @@ class SharedBlock(nn.Module):
             hidden = torch.cat([x, embedded], dim=-1)
             for name, one, mixes, adapter in self._order:
                 normed = one["norm"](hidden)
+                del hidden  # a name held is memory held: each tensor dies at its last use
                 extra = {} if adapter is None else {"adapter": adapter}
                 with scope(name):
                     if not mixes:
@@ -117,5 +132,6 @@ class SharedBlock(nn.Module):
                         hidden = one["part"].step(normed, next(waiting), **extra)
                     else:
                         hidden = one["part"](normed, next(waiting, None), **extra)
+                del normed
             with scope("proj"):
                 return self.proj(hidden)

@@ -7,7 +7,7 @@ from typing import Any
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.mixers.mlp.shape import Mlp
-from ssmprof.models.config.names import Piece, Source, one
+from ssmprof.models.config.names import one
 from ssmprof.models.config.names.parts import Names, attention, ends, mamba2, mlp
 from ssmprof.models.recipe import Recipe
 
@@ -54,13 +54,11 @@ def _adapters(recipe: Recipe, ours: str, base: str, user: int) -> Names:
     """Both products of each adapter of one user; those of queries carry the scale of scores."""
     found: Names = {}
     if recipe.parts["attention"].adapter_rank:
-        lists = [f"{base}.self_attn.linear_{name}_adapter_list.{user}" for name in "qkv"]
-        ups = [Piece(f"{name}.1.weight") for name in lists]
-        ups[0] = ups[0]._replace(scale=_SCORES)
-        found[f"{ours}.attention.down.weight"] = Source(
-            tuple(Piece(f"{name}.0.weight") for name in lists)
-        )
-        found[f"{ours}.attention.up.weight"] = Source(tuple(ups))
+        for place, name in enumerate("qkv"):
+            theirs = f"{base}.self_attn.linear_{name}_adapter_list.{user}"
+            found[f"{ours}.attention.{place}.down.weight"] = one(f"{theirs}.0.weight")
+            scale = _SCORES if name == "q" else 1.0
+            found[f"{ours}.attention.{place}.up.weight"] = one(f"{theirs}.1.weight", scale)
     theirs = f"{base}.feed_forward.gate_up_proj_adapter_list.{user}"
     found[f"{ours}.mlp.down.weight"] = one(f"{theirs}.0.weight")
     found[f"{ours}.mlp.up.weight"] = one(f"{theirs}.1.weight")
