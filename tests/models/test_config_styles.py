@@ -102,9 +102,8 @@ def test_heads_turn_in_part_and_factors_stand_for_each_pair():
         PHI4_MINI
     )
     silent = {key: PHI4_MINI[key] for key in PHI4_MINI if "max_position" not in key}
-    short = attention(read(silent)).rope_scaling  # both lengths are the class's, 4,096
-    assert short is not None
-    assert (short.factor, short.original_tokens) == (1, 4096)
+    short = attention(read(silent)).rope_scaling  # both lengths are the class's
+    assert short is not None and (short.factor, short.original_tokens) == (1, 4096)  # noqa: PT018
     assert attention(read(config("bamba-9b"))).rope_dim == 64
     assert attention(read(without("bamba-9b", "attn_rotary_emb"))).rope_dim == 64
 
