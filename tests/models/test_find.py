@@ -16,6 +16,7 @@ from ssmprof.errors import ConfigError
 from ssmprof.models import hub
 from ssmprof.models.cost import parameters
 from ssmprof.models.find import find, is_named, preset_named, suggestion
+from ssmprof.models.recipe import Slice
 
 ID = "Qwen/Qwen3-8B"
 
