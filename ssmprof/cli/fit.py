@@ -40,6 +40,7 @@ def command(
     """
     from ssmprof.devices import detect
     from ssmprof.measure.client import Client
+    from ssmprof.measure.doctor_host import need_torch
     from ssmprof.measure.fit import Fit, fit, predicted_longest
     from ssmprof.models.recipe import Recipe
     from ssmprof.planning import feasible
@@ -52,6 +53,8 @@ def command(
     except ValueError as error:
         raise ConfigError(str(error)) from None
     scenario = asked(what)
+    if not any(stored.values()):
+        need_torch()
     opened = detect(device)  # type: ignore[arg-type]
     machine = feasible.Machine.of_device(opened.name, opened.kind, opened.memory_bytes())
     # On a board the memory is shared: what is left of it counts, and a watch keeps the rest alive.

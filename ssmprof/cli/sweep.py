@@ -66,6 +66,7 @@ def command(
     Ctrl-C finishes the point and saves; twice stops now. Example: ssmprof sweep quickstart
     """
     from ssmprof.devices import detect
+    from ssmprof.measure.doctor_host import need_torch
     from ssmprof.report.redact import recorded_scenario
     from ssmprof.store import files
     from ssmprof.store import folder as store
@@ -85,6 +86,7 @@ def command(
             raise click.UsageError(f"{option} goes with --resume RUN")
     if until_decided:
         scenario = decided(scenario)
+    need_torch()
     device = detect(scenario.device)
     opened: RunFolder | None = None
     try:

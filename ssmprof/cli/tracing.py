@@ -19,12 +19,14 @@ def trace_model(name: str, tokens: int, phase: Any, device: Any, output: str | N
     """
     from ssmprof.devices import detect
     from ssmprof.measure.client import Client
+    from ssmprof.measure.doctor_host import need_torch
     from ssmprof.models.recipe import Recipe
     from ssmprof.records import WORKLOADS, Job, Measurement, Point
     from ssmprof.scalars import digest
     from ssmprof.spec import Budget, Passes
 
     subject = asked((name,)).blocks[0]
+    need_torch()
     opened = detect(device)
     kind = opened.kind
     opened.close()
