@@ -14,6 +14,8 @@ from typing import Any
 from msgspec import structs
 
 from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.delta.shape import Delta, GatedDelta, Kda
+from ssmprof.mixers.linear_attention.shape import Gla, Lightning, RetNet
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.mixers.mlp.shape import Mlp
@@ -58,6 +60,12 @@ PARTS: dict[str, Part] = {
     "mamba1": Mamba1(d_inner=128, d_state=16, dt_rank=4),
     "mamba2": Mamba2(d_inner=128, d_state=16, headdim=32),
     "mlp": Mlp(d_ff=128),
+    "delta": Delta(heads=4, key_dim=16, value_dim=32),
+    "gated_delta": GatedDelta(heads=4, key_heads=2, key_dim=16, value_dim=32),
+    "kda": Kda(heads=4, key_dim=16, value_dim=16, rank=8),
+    "gla": Gla(heads=4, key_dim=16, value_dim=32),
+    "retnet": RetNet(heads=4, key_dim=16, value_dim=32),
+    "lightning": Lightning(heads=4, key_dim=16, value_dim=16),
 }
 QUICK = Budget(rounds=3, min_samples=3, min_time_s=0.0, max_noise=0.5, point_s=0.5, timeout_s=30.0)
 LATENCY_ONLY = Passes(parts=False, memory="off", energy=False, host=False, cupti=False)

@@ -29,6 +29,8 @@ MATMULS = (
     "head",
     "adapter",
     "proj",
+    "decay_proj",
+    "gate_proj",
 )
 ODD = Mamba2(d_inner=96, d_state=12, headdim=24, ngroups=2, gated_norm=False)
 SPECS = [

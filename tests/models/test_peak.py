@@ -109,6 +109,12 @@ def _scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, *_: Any, **__: Any) -> An
     return torch.empty(x.shape), torch.empty(x.shape[0], *x.shape[2:], B.shape[-1])
 
 
+def _matrix_state(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> Any:
+    heads, key = max(q.shape[2], v.shape[2]), q.shape[3]
+    state = torch.empty(v.shape[0], heads, key, v.shape[3])
+    return torch.empty(*v.shape[:2], heads, v.shape[3]), state
+
+
 def _rotary(qkv: Tensor, cos: Tensor | None, _: Any, k_cache: Tensor, *__: Any) -> Tensor:
     q = qkv[:, :, : qkv.shape[2] - 2 * k_cache.shape[2]]
     return q if cos is None else torch.empty(q.shape)
@@ -122,6 +128,12 @@ ALLOCATES: dict[str, Callable[..., Any]] = {
     "attention_prefill": _attention,
     "ssd_scan": _scan,
     "selective_scan": _scan,
+    "delta_rule": _matrix_state,
+    "gated_delta_rule": _matrix_state,
+    "kda": _matrix_state,
+    "retention": _matrix_state,
+    "gla": _matrix_state,
+    "sigmoid_gated_rmsnorm": _norm,
     "rotary": _rotary,
     "swiglu": lambda hidden: torch.empty(*hidden.shape[:-1], hidden.shape[-1] // 2),
 }

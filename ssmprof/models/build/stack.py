@@ -8,6 +8,7 @@ Several parts of one layer read the same normed input; their outputs are summed 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -142,8 +143,15 @@ class Stack(nn.Module):
         super().__init__()
         self.recipe = recipe
         self.shared = SharedWeights(recipe, building)
+        layers = recipe.slice.whole if recipe.slice else recipe.layer_count
         self._layers = [
-            LayerBlock(index, layer, recipe, building, self.shared)
+            LayerBlock(
+                index,
+                layer,
+                recipe,
+                replace(building, layer=index // recipe.per_layer, layers=layers),
+                self.shared,
+            )
             for index, layer in enumerate(recipe.layers)
         ]
         self.layers = nn.ModuleList(self._layers)
