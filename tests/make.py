@@ -20,6 +20,7 @@ from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.mixers.mlp.shape import Mlp
 from ssmprof.mixers.part import Part
+from ssmprof.mixers.rwkv7.shape import Rwkv7, Rwkv7Ffn
 from ssmprof.models.recipe import Recipe
 from ssmprof.models.written import recipe
 from ssmprof.records import (
@@ -66,6 +67,8 @@ PARTS: dict[str, Part] = {
     "gla": Gla(heads=4, key_dim=16, value_dim=32),
     "retnet": RetNet(heads=4, key_dim=16, value_dim=32),
     "lightning": Lightning(heads=4, key_dim=16, value_dim=16),
+    "rwkv7": Rwkv7(heads=4, head_dim=16, decay_rank=8, step_rank=6, gate_rank=10),
+    "rwkv7_ffn": Rwkv7Ffn(width=64, d_ff=96),
 }
 QUICK = Budget(rounds=3, min_samples=3, min_time_s=0.0, max_noise=0.5, point_s=0.5, timeout_s=30.0)
 LATENCY_ONLY = Passes(parts=False, memory="off", energy=False, host=False, cupti=False)

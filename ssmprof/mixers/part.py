@@ -85,6 +85,10 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
         """Bytes of the widest set of tensors alive at once, rounded as allocated."""
         raise NotImplementedError
 
+    def passed(self) -> int:
+        """Features of a token that it hands to later layers, kept until the call ends."""
+        return 0
+
     def table(self) -> tuple[object, int] | None:
         """Which tables over positions it reads (rotary), and their width; equal ones are shared."""
         return None

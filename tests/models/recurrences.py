@@ -7,9 +7,11 @@ import make
 from ssmprof.mixers.delta.shape import Delta, GatedDelta, Kda
 from ssmprof.mixers.linear_attention.shape import Gla, Lightning, RetNet
 from ssmprof.mixers.part import Part, kind
+from ssmprof.mixers.rwkv7.shape import Rwkv7
 from ssmprof.models.recipe import Recipe
 
 VOCAB = 60
+RANKS = {"heads": 4, "head_dim": 16, "decay_rank": 8, "step_rank": 6, "gate_rank": 10}
 
 
 def recurring(name: str, part: Part, vocab: int | None = VOCAB) -> Recipe:
@@ -52,4 +54,7 @@ RECURRENCES = [
         {"d_conv": 4, "gate": False},
         heads=4, key_dim=12, value_dim=20,
     ),
+    make.block("rwkv7-values", layers="rwkv7 rwkv7_ffn later rwkv7_ffn later rwkv7_ffn",
+        vocab=VOCAB, later=Rwkv7(**RANKS, value_rank=5)),
+    recurring("rwkv7-unbiased", Rwkv7(**RANKS, norm_bias=False), vocab=VOCAB),
 ]  # fmt: skip

@@ -31,6 +31,7 @@ MATMULS = (
     "proj",
     "decay_proj",
     "gate_proj",
+    "low_rank",
 )
 ODD = Mamba2(d_inner=96, d_state=12, headdim=24, ngroups=2, gated_norm=False)
 SPECS = [

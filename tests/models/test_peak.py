@@ -133,6 +133,7 @@ ALLOCATES: dict[str, Callable[..., Any]] = {
     "kda": _matrix_state,
     "retention": _matrix_state,
     "gla": _matrix_state,
+    "rwkv7": lambda r, w, k, v, *_, **__: _matrix_state(r, k, v),
     "sigmoid_gated_rmsnorm": _norm,
     "rotary": _rotary,
     "swiglu": lambda hidden: torch.empty(*hidden.shape[:-1], hidden.shape[-1] // 2),

@@ -156,7 +156,7 @@ class Stack(nn.Module):
         ]
         self.layers = nn.ModuleList(self._layers)
         self._per_layer = [layer.mixers() for layer in self._layers]
-        # A layer that reads an earlier one's keys needs them kept, also where nobody asked.
+        # A layer that reads an earlier one's keys or values needs them kept, asked for or not.
         self.needs_cache = any(
             getattr(mixer, "shared", False) for mixers in self._per_layer for mixer in mixers
         )
@@ -186,6 +186,8 @@ class Stack(nn.Module):
                 update = layer.mix(normed, caches, step=step)
             stream = stream._replace(update=update, scale=layer.scale)
             del normed, update
+        if cache is not None:
+            cache.position.passed.clear()
         return stream
 
     def new_cache(
