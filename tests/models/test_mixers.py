@@ -10,10 +10,12 @@ from torch import Tensor
 
 from ssmprof.errors import ConfigError
 from ssmprof.mixers import registry
-from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.attention.shape import Attention, RopeScaling
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.block import Mamba2Block
 from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mla.shape import Latent
+from ssmprof.mixers.moe.shape import Moe
 from ssmprof.models.build import build, workload
 from ssmprof.models.build.model import Model
 from ssmprof.models.recipe import Recipe
@@ -25,6 +27,17 @@ BATCH, TOKENS = 2, 21
 FEW = Attention(heads=6, kv_heads=2, head_dim=8, qkv_bias=True)
 GROUPS = Mamba2(d_inner=96, d_state=12, headdim=24, ngroups=2, gated_norm=False)
 NARROW = Mamba1(d_inner=96, d_state=12)
+DEEPSEEK = Moe(
+    experts=8, experts_per_token=2, d_ff=24, score="sigmoid", selection_bias=True, groups=4,
+    top_groups=2, shared_d_ff=32, shared_gate=True,
+)  # fmt: skip
+GPT_OSS = Moe(experts=4, experts_per_token=2, d_ff=24, bias=True, router_bias=True, clamp=7.0)
+NEMOTRON = Moe(experts=8, experts_per_token=3, d_ff=24, act="relu2", latent=16, shared_d_ff=32)
+LATENT = Latent(
+    heads=3, kv_lora_rank=20, q_lora_rank=28, qk_nope_head_dim=8, qk_rope_head_dim=6, v_head_dim=10,
+    bias=True, rope_scaling=RopeScaling(kind="yarn", factor=4.0, original_tokens=16),
+)  # fmt: skip
+UNTURNED = Latent(heads=2, kv_lora_rank=16, qk_rope_head_dim=4, rope_theta=None)
 
 
 def spec(name: str, layers: str, **changes: object) -> Recipe:
@@ -45,6 +58,12 @@ BLOCKS = [
         heads=4, kv_heads=4, head_dim=8, rope_theta=None)),
     spec("interleaved", "mamba2 mlp attention mlp"),
     spec("side-by-side", "[attention mamba2] mlp"),
+    spec("experts", "attention moe mamba2 moe"),
+    spec("experts-shared", "attention moe", moe=DEEPSEEK),
+    spec("experts-biased", "attention moe", moe=GPT_OSS),
+    spec("experts-latent", "attention moe", moe=NEMOTRON),
+    spec("latent-queries", "mla mlp", mla=LATENT),
+    spec("latent-unturned", "mla", mla=UNTURNED),
     spec("three-abreast", "[mamba1 attention mamba2]", tie_embeddings=False),
 ]  # fmt: skip
 each = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)

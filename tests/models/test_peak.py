@@ -19,7 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mla.shape import Latent
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import allocated
 from ssmprof.models.build import build, workload
 from ssmprof.models.footprint import WORKSPACE_HOPPER, footprint
@@ -42,6 +44,16 @@ SPECS = [
     make.block("attention", **(WIDE | {"mlp": Mlp(d_ff=768, act="relu2")})),
     make.block("mamba2", **(WIDE | {"mamba2": Mamba2(
         d_inner=512, d_state=32, ngroups=4, gated_norm=False)})),
+    *(make.block("experts", layers="moe", **(WIDE | {"moe": part})) for part in (
+        Moe(experts=8, experts_per_token=2, d_ff=512),
+        Moe(experts=8, experts_per_token=2, d_ff=128, bias=True, clamp=7.0),
+        Moe(experts=8, experts_per_token=2, d_ff=512, latent=64, act="relu2"),
+        Moe(experts=8, experts_per_token=2, d_ff=64, shared_d_ff=1024, shared_gate=True),
+    )),
+    *(make.block("latent", layers="mla", **(WIDE | {"mla": part})) for part in (
+        Latent(heads=8, kv_lora_rank=64, qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=32),
+        Latent(heads=2, kv_lora_rank=512, q_lora_rank=128, v_head_dim=64, rope_theta=None),
+    )),
 ]  # fmt: skip
 
 
@@ -89,8 +101,8 @@ def _add_norm(x: Tensor, *_: Any, in_place: bool, **__: Any) -> tuple[Tensor, Te
     return x if in_place else torch.empty(x.shape), torch.empty(x.shape)
 
 
-def _attention(q: Tensor, *_: Any, **__: Any) -> Tensor:
-    out, _rows = torch.empty(q.shape), torch.empty(q.shape[:-1])
+def _attention(q: Tensor, _: Any, v: Tensor, *__: Any, **___: Any) -> Tensor:
+    out, _rows = torch.empty(*q.shape[:-1], v.shape[-1]), torch.empty(q.shape[:-1])
     return out
 
 
@@ -112,6 +124,7 @@ ALLOCATES: dict[str, Callable[..., Any]] = {
     "ssd_scan": _scan,
     "selective_scan": _scan,
     "rotary": _rotary,
+    "grouped_mm": lambda rows, weight, _: torch.empty(len(rows), weight.shape[1]),
     "swiglu": lambda hidden: torch.empty(*hidden.shape[:-1], hidden.shape[-1] // 2),
 }
 

@@ -11,6 +11,8 @@ from ssmprof_kernels.reference.conv import (
     causal_conv1d_update,
     causal_conv1d_update_sequential,
 )
+from ssmprof_kernels.reference.experts import grouped_mm, moe_sequential
+from ssmprof_kernels.reference.latent import latent_attention_sequential, latent_decode
 from ssmprof_kernels.reference.norm import gated_rmsnorm, gated_rmsnorm_sequential
 from ssmprof_kernels.reference.selective_scan import selective_scan, selective_scan_sequential
 from ssmprof_kernels.reference.ssd import ssd_scan, ssd_scan_sequential
@@ -28,6 +30,10 @@ __all__ = [
     "causal_conv1d_update_sequential",
     "gated_rmsnorm",
     "gated_rmsnorm_sequential",
+    "grouped_mm",
+    "latent_attention_sequential",
+    "latent_decode",
+    "moe_sequential",
     "selective_scan",
     "selective_scan_sequential",
     "selective_state_update",
