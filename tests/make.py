@@ -16,6 +16,7 @@ from msgspec import structs
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mamba3.shape import Mamba3
 from ssmprof.mixers.mla.shape import Latent
 from ssmprof.mixers.mlp.shape import Mlp
 from ssmprof.mixers.moe.shape import Moe
@@ -59,6 +60,7 @@ PARTS: dict[str, Part] = {
     "attention": Attention(heads=4, kv_heads=2, head_dim=16),
     "mamba1": Mamba1(d_inner=128, d_state=16, dt_rank=4),
     "mamba2": Mamba2(d_inner=128, d_state=16, headdim=32),
+    "mamba3": Mamba3(d_inner=128, d_state=16, headdim=32),
     "mla": Latent(heads=4, kv_lora_rank=24, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=12),
     "mlp": Mlp(d_ff=128),
     "moe": Moe(experts=8, experts_per_token=3, d_ff=32),

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssmprof.mixers.attention.shape import Attention, pairs
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mamba3.shape import Mamba3
 from ssmprof.mixers.mla.shape import Latent
 from ssmprof.mixers.mlp.shape import Mlp
 from ssmprof.mixers.moe.shape import Moe
@@ -43,6 +44,9 @@ SPECS = [
     make.block("experts", layers="attention moe", vocab=50, moe=Moe(
         experts=6, experts_per_token=2, d_ff=40, latent=24, bias=True, router_bias=True,
         shared_d_ff=56, shared_gate=True, act="relu2")),
+    make.block("mamba3", layers="mamba3"),
+    make.block("mamba3", layers="mamba3", mamba3=Mamba3(
+        d_inner=96, d_state=12, headdim=24, ngroups=2, mimo_rank=3, out_norm=True)),
     make.block("latent", layers="mla"),
     make.block("latent", layers="mla", mla=Latent(
         heads=2, kv_lora_rank=20, q_lora_rank=28, qk_rope_head_dim=6, bias=True)),
@@ -78,10 +82,10 @@ def test_matmul_flops_equal_torchs_flop_counter(spec: Recipe, phase: str):
     counted = counter.get_flop_counts()["Global"]
     aten = torch.ops.aten
     measured = counted.get(aten.mm, 0) + counted.get(aten.addmm, 0)
-    batched = {"mla.attention", "mla.kv_up"} if phase == "decode" else set()
     parts = breakdown(spec, where)
-    if phase == "decode":
-        assert counted.get(aten.bmm, 0) == sum(parts[name].flops for name in batched & {*parts})
+    batched = {"mla.attention", "mla.kv_up"} & {*parts} if phase == "decode" else set()
+    if batched:
+        assert counted.get(aten.bmm, 0) == sum(parts[name].flops for name in batched)
     predicted = sum(
         c.flops
         for name, c in parts.items()

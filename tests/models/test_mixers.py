@@ -14,6 +14,7 @@ from ssmprof.mixers.attention.shape import Attention, RopeScaling
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.block import Mamba2Block
 from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mamba3.shape import Mamba3
 from ssmprof.mixers.mla.shape import Latent
 from ssmprof.mixers.moe.shape import Moe
 from ssmprof.models.build import build, workload
@@ -64,6 +65,12 @@ BLOCKS = [
     spec("experts-latent", "attention moe", moe=NEMOTRON),
     spec("latent-queries", "mla mlp", mla=LATENT),
     spec("latent-unturned", "mla", mla=UNTURNED),
+    spec("ranks", "mamba3", mamba3=Mamba3(
+        d_inner=96, d_state=12, headdim=24, ngroups=2, mimo_rank=3)),
+    spec("ranks-normed", "mamba3", mamba3=Mamba3(
+        d_inner=64, d_state=16, headdim=32, mimo_rank=2, rope_fraction=1.0, out_norm=True)),
+    spec("one-rank-normed", "mamba3", mamba3=Mamba3(
+        d_inner=64, d_state=10, headdim=16, out_norm=True)),
     spec("three-abreast", "[mamba1 attention mamba2]", tie_embeddings=False),
 ]  # fmt: skip
 each = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mamba3.shape import Mamba3
 from ssmprof.mixers.mla.shape import Latent
 from ssmprof.mixers.mlp.shape import Mlp
 from ssmprof.mixers.moe.shape import Moe
@@ -49,6 +50,10 @@ SPECS = [
         Moe(experts=8, experts_per_token=2, d_ff=128, bias=True, clamp=7.0),
         Moe(experts=8, experts_per_token=2, d_ff=512, latent=64, act="relu2"),
         Moe(experts=8, experts_per_token=2, d_ff=64, shared_d_ff=1024, shared_gate=True),
+    )),
+    *(make.block("mamba3", layers="mamba3", **(WIDE | {"mamba3": part})) for part in (
+        Mamba3(d_inner=512, d_state=64), Mamba3(d_inner=512, d_state=32, out_norm=True),
+        Mamba3(d_inner=512, d_state=32, mimo_rank=4),
     )),
     *(make.block("latent", layers="mla", **(WIDE | {"mla": part})) for part in (
         Latent(heads=8, kv_lora_rank=64, qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=32),
@@ -110,6 +115,12 @@ def _scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, *_: Any, **__: Any) -> An
     return torch.empty(x.shape), torch.empty(x.shape[0], *x.shape[2:], B.shape[-1])
 
 
+def _mamba3(q: Tensor, k: Tensor, v: Tensor, *_: Any, weights: Any, **__: Any) -> Any:
+    heads, rank, states = weights.q_bias.shape
+    size = heads * (v.shape[-1] * states + rank * states + v.shape[-1])
+    return torch.empty(v.shape), torch.empty(v.shape[0], size)
+
+
 def _rotary(qkv: Tensor, cos: Tensor | None, _: Any, k_cache: Tensor, *__: Any) -> Tensor:
     q = qkv[:, :, : qkv.shape[2] - 2 * k_cache.shape[2]]
     return q if cos is None else torch.empty(q.shape)
@@ -123,6 +134,7 @@ ALLOCATES: dict[str, Callable[..., Any]] = {
     "attention_prefill": _attention,
     "ssd_scan": _scan,
     "selective_scan": _scan,
+    "mamba3_scan": _mamba3,
     "rotary": _rotary,
     "grouped_mm": lambda rows, weight, _: torch.empty(len(rows), weight.shape[1]),
     "swiglu": lambda hidden: torch.empty(*hidden.shape[:-1], hidden.shape[-1] // 2),

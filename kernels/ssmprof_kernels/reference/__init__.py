@@ -13,6 +13,7 @@ from ssmprof_kernels.reference.conv import (
 )
 from ssmprof_kernels.reference.experts import grouped_mm, moe_sequential
 from ssmprof_kernels.reference.latent import latent_attention_sequential, latent_decode
+from ssmprof_kernels.reference.mamba3 import mamba3_scan, mamba3_sequential, mamba3_step
 from ssmprof_kernels.reference.norm import gated_rmsnorm, gated_rmsnorm_sequential
 from ssmprof_kernels.reference.selective_scan import selective_scan, selective_scan_sequential
 from ssmprof_kernels.reference.ssd import ssd_scan, ssd_scan_sequential
@@ -33,6 +34,9 @@ __all__ = [
     "grouped_mm",
     "latent_attention_sequential",
     "latent_decode",
+    "mamba3_scan",
+    "mamba3_sequential",
+    "mamba3_step",
     "moe_sequential",
     "selective_scan",
     "selective_scan_sequential",
