@@ -25,6 +25,7 @@ MODE_JUMP = 0.01  # a process this far from the others may run in another mode .
 MODE_CHANCE = 0.002  # ... where its distance in spreads has this chance (one-sided, Student)
 LEANS = 0.3  # a mean that is no certain sign points somewhere where its chance is this or less
 HOMOGENEOUS = 0.01  # chance at which noise of two groups counts as different: they are not pooled
+EQUAL_SLICES = 1.10  # slices this near in parameters are of one size: layers do not come finer
 
 # The parts of a call
 CLOSURE_GRAPH = 0.02  # parts may miss the whole of a replayed graph by this

@@ -46,7 +46,10 @@ _FILE = re.compile(
     r"[/\\]([\w-]+\.(?:py|json|jsonl|toml|html|txt|csv|log|so|cu|cpp|cc|c|h|ipynb)(?::\w+)?:?)$"
 )
 _WHOSE = re.compile(rf"(?:{_HOMES}[/\\]+[^/\\]*|/root|~)")
-_MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}(?![\w-])")
+# No host is a whole number: `qwen3-next@8` is a slice of a model, `name@10.0.0.8` an address.
+_MAIL = re.compile(
+    r"(?<![\w.+-])[\w.+-]{1,64}@(?!\d+(?![\w-]|\.[\w-]))[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}(?![\w-])"
+)
 _HEX = "[0-9a-fA-F]"
 _PLAIN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)

@@ -120,7 +120,7 @@ def _of_models(names: tuple[str, ...], shipped: dict[str, Path]) -> Scenario:
 
 
 def _subject(name: str, shipped: dict[str, Path]) -> Subject:
-    from ssmprof.models.find import find, is_named
+    from ssmprof.models.find import find, is_named, suggestion
     from ssmprof.models.zoo import zoo
     from ssmprof.spec import ForeignSpec
 
@@ -131,7 +131,7 @@ def _subject(name: str, shipped: dict[str, Path]) -> Subject:
         return ForeignSpec(name=name.rpartition(":")[2], factory=name)
     known = {*zoo(), *shipped}
     raise ConfigError(
-        f'"{name}" is neither a scenario nor a model{nearest(name, known)}',
+        f'"{name}" is neither a scenario nor a model{suggestion(name, known)}',
         fix="ssmprof scenarios and ssmprof models list them; a config.json is named by its path",
     )
 

@@ -42,6 +42,7 @@ def command(
     from ssmprof.analysis import analyze
     from ssmprof.analysis.compare.curve import METRICS
     from ssmprof.report import exchange, rows
+    from ssmprof.report.contenders import slices
     from ssmprof.report.tables import render
     from ssmprof.report.text import told
     from ssmprof.report.verdicts import VERDICT_METRICS, verdicts_of, views_of
@@ -75,7 +76,9 @@ def command(
         emit(tables[-1], form, output)
     else:
         said, views = verdicts_of(loaded, analysis), views_of(loaded, analysis)
-        parts = [told(views[one.key], said[one.key]) for one in answers]
+        cut = slices(loaded.scenario.blocks)
+        parts = [f"{cut.caption}\n{render(cut, 'text')}".rstrip()] if cut else []
+        parts += [told(views[one.key], said[one.key]) for one in answers]
         parts += [f"{one.caption}\n{render(one, 'text')}".rstrip() for one in tables if one.rows]
         write("\n\n".join(parts) + "\n", output)
     return EXIT_WITHHELD if withheld else EXIT_DONE

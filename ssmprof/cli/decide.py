@@ -33,6 +33,7 @@ def command(
     Example: ssmprof decide RUN --mix 4K:70%,32K:30% --ttft 500ms
     """
     from ssmprof.analysis.decide.decision import Limits, decide
+    from ssmprof.analysis.decide.slices import unequal
     from ssmprof.report.tables import Column, Table
     from ssmprof.report.words import time_with_interval
 
@@ -54,6 +55,8 @@ def command(
         Column("out", "ruled out by"),
     )
     emit(Table("Candidates", columns, rows), form, output)
+    if warning := unequal(loaded.scenario.blocks):
+        say(f"! {warning}")
     if found.note:
         say(f"! {found.note}")
     if found.choice:

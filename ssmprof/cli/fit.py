@@ -43,6 +43,7 @@ def command(
     from ssmprof.measure.fit import Fit, fit, predicted_longest
     from ssmprof.models.recipe import Recipe
     from ssmprof.planning import feasible
+    from ssmprof.report.contenders import PIECE, has_slices
     from ssmprof.report.tables import Column, Table
     from ssmprof.units import format_context, parse_tokens
 
@@ -86,6 +87,7 @@ def command(
         rows.append(_row(block, found))
     columns = (
         Column("block", "contender"),
+        *([PIECE] if has_slices(scenario.blocks) else []),
         Column("longest_tokens", "longest that runs", format_context, numeric=True),
         Column("failed_tokens", "shortest that fails", format_context, numeric=True),
         Column("predicted_tokens", "predicted", format_context, numeric=True),
@@ -99,8 +101,11 @@ def command(
 
 
 def _row(block: Recipe, found: Fit) -> dict[str, Any]:
+    from ssmprof.report.contenders import facts
+
     return {
         "block": block.name,
+        **facts(block),
         "longest_tokens": found.longest,
         "failed_tokens": found.failed,
         "predicted_tokens": found.predicted,

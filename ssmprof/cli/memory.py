@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,9 @@ from ssmprof.cli.options import (
     table_options,
 )
 from ssmprof.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ssmprof.models.recipe import Recipe
 
 _CONTEXTS = tuple(2**power for power in range(10, 18))
 
@@ -97,7 +100,16 @@ def _predicted(
     )  # fmt: skip
     emit(Table("Predicted memory", columns, tuple(rows)), form, output)
     kept = "".join(f", {key.replace('_dtype', '')} {kind}" for key, kind in stored.items() if kind)
-    say(f"{name}, {phase}, batch {batch}, bf16{kept}, {logits} logits. PREDICTED from shapes.")
+    who = _named(recipe)
+    say(f"{who}, {phase}, batch {batch}, bf16{kept}, {logits} logits. PREDICTED from shapes.")
+
+
+def _named(recipe: Recipe) -> str:
+    """`qwen3-next@8 (slice of 8 of 48 layers)`, the plain name of a whole model."""
+    from ssmprof.models.slicing import piece
+
+    of = piece(recipe)
+    return f"{recipe.name} ({of})" if of else recipe.name
 
 
 def _law(
@@ -136,8 +148,9 @@ def _law(
     )  # fmt: skip
     emit(Table("Memory law", columns, tuple(rows)), form, output)
     say("PREDICTED peak of a Hugging Face prefill that keeps the logits of every position.")
-    held = f"{recipe.name} is one of them" if recipe.name in PUBLISHED else "this model is not"
-    say(f"Held against published peaks of {', '.join(PUBLISHED)} (arXiv:2507.12442): {held}.")
+    held = "is one of them" if recipe.name in PUBLISHED else "is not"
+    published = f"published peaks of {', '.join(PUBLISHED)} (arXiv:2507.12442)"
+    say(f"Held against {published}: {_named(recipe)} {held}.")
     if cap is not None:
         say(f"longest context in {format_bytes(cap)}: {longest_context(model, cap):,} tokens")
 

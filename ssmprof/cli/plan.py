@@ -35,6 +35,7 @@ def show(scenario: Scenario, form: str | None, output: str | None, chip: str | N
     """Print the plan of a scenario; also what `sweep --dry-run` does."""
     from ssmprof.planning.feasible import limited_s, plan
     from ssmprof.planning.strategies import expected
+    from ssmprof.report.contenders import PIECE, facts, has_slices
     from ssmprof.report.tables import Column, Table
     from ssmprof.spec import ForeignSpec
     from ssmprof.units import format_duration
@@ -49,12 +50,14 @@ def show(scenario: Scenario, form: str | None, output: str | None, chip: str | N
     rows = plan(expected(scenario, kind), machine)
     columns = (
         Column("block", "contender"),
+        *([PIECE] if has_slices(scenario.blocks) else []),
         Column("points", "points", numeric=True),
         Column("skipped", "would not fit"),
         Column("time_s", "est. time", format_duration, numeric=True),
         Column("energy_j", "est. energy", lambda joules: f"{joules / 1e3:,.0f} kJ", numeric=True),
     )
-    table = tuple(_row(row) for row in rows)
+    known = {block.name: facts(block) for block in scenario.blocks}
+    table = tuple(_row(row) | known[row.block] for row in rows)
     energies = [row["energy_j"] for row in table if row["energy_j"] is not None]
     total = {
         "block": "total",

@@ -37,8 +37,9 @@ come along, ssmprof scenarios NAME prints one, ssmprof new FILE writes a comment
 Contexts: 512-128K*2 (factor), 1K-9K+2K (step), 512,1K,4K; K and M are powers of two.
 Layers: "(mamba2 mlp)*3 attention mlp", one residual step per word, [attention mamba2] side by
 side; sizes stand under the name of each sub-layer, mamba2 = { d_inner = 2048, d_state = 128 }.
-A model is a preset, the first layers of one (NAME@8), a config.json, a folder with one, or an id of
-the Hugging Face hub; ssmprof models tells what it weighs.""",
+A model is a preset, a config.json, a folder with one, or an id of the Hugging Face hub; ssmprof
+models tells what it weighs. NAME@8 is a slice, the first eight layers of a model: not the model,
+and named so wherever it stands.""",
 }
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
 
 from ssmprof.mixers.ops import Ops
 from ssmprof.mixers.weights import Weights
@@ -16,3 +19,11 @@ class Building:
     weights: Weights
     ops: Ops
     norm_eps: float = 1e-5
+
+
+class Adapts(Protocol):
+    """What one user of shared weights adds to a projection of theirs."""
+
+    def add(self, x: Tensor, projected: Tensor) -> None:
+        """Add to `projected` (..., width), in place, what is made of its input x (..., d)."""
+        ...

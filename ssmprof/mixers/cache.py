@@ -148,7 +148,7 @@ class Mixer(Protocol):
     ) -> LayerCache | None:
         """An empty cache on the mixer's device for at most `max_context` tokens.
 
-        None where it reads that of an earlier layer.
+        None where it reads that of an earlier layer; `borrowed(cache, max_context)` then takes it.
         """
         ...
 

@@ -61,8 +61,6 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
     memory: ClassVar[Memory] = "none"
     # Whether tokens meet in it; a feed-forward is the second step of a layer.
     mixes: ClassVar[bool] = True
-    # Adapters that each user of a shared sub-layer has, their outputs beside each other.
-    adapters: ClassVar[int] = 1
 
     d_in: Size | None = None
     adapter_rank: Rank = 0
@@ -91,8 +89,8 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
         """Which tables over positions it reads (rotary), and their width; equal ones are shared."""
         return None
 
-    def adapted(self, d_model: int) -> int:
-        """Outputs of the projection that an adapter adds to."""
+    def adapted(self, d_model: int) -> tuple[int, ...]:
+        """Widths that adapters add to, side by side; each is the output of one adapter."""
         raise NotImplementedError
 
     def reads(self, d_model: int) -> int:

@@ -37,6 +37,14 @@ class Weights:
             fill(layer.bias, 0.02, self.generator)
         return layer
 
+    def biased(self, layer: nn.Linear) -> nn.Linear:
+        """The same projection, its weights shared, with a bias of its own."""
+        found = nn.Linear(layer.in_features, layer.out_features, device="meta", dtype=self.dtype)
+        found.weight = layer.weight
+        found.bias = frozen(torch.empty(layer.out_features, device=self.device, dtype=self.dtype))
+        fill(found.bias, 0.02, self.generator)
+        return found
+
     def uniform(self, *shape: int, low: float, high: float, float32: bool = False) -> Tensor:
         """Values drawn evenly between `low` and `high`, in the model's dtype or float32."""
         values = torch.empty(

@@ -64,9 +64,10 @@ def cost(recipe: Recipe, point: Point) -> Cost:
 
 def _adapter(recipe: Recipe, name: str, tokens: int, b: int) -> Cost:
     part = recipe.parts[name]
-    reads, rank, out = part.reads(recipe.d_model), part.adapter_rank, part.adapted(recipe.d_model)
-    down = times(matmul(tokens, reads, rank, b), part.adapters)
-    return total((down, matmul(tokens, rank, out, b)))
+    down = matmul(tokens, part.reads(recipe.d_model), part.adapter_rank, b)
+    widths = part.adapted(recipe.d_model)
+    ups = [matmul(tokens, part.adapter_rank, width, b) for width in widths]
+    return total((times(down, len(ups)), *ups))
 
 
 def _shared(recipe: Recipe, tokens: int, b: int) -> Parts:
@@ -122,8 +123,9 @@ def weights(recipe: Recipe) -> list[Weight]:
         for name in layer.shared.parts:
             part = recipe.parts[name]
             if part.adapter_rank:
-                found += [Weight(part.reads(d) * part.adapter_rank)] * part.adapters
-                found.append(Weight(part.adapter_rank * part.adapted(d)))
+                for width in part.adapted(d):
+                    found.append(Weight(part.reads(d) * part.adapter_rank))
+                    found.append(Weight(part.adapter_rank * width))
             if (name, layer.shared.copy) not in copies:
                 copies.add((name, layer.shared.copy))
                 found += [Weight(part.reads(d)), *part.weights(d)]

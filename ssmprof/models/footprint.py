@@ -102,17 +102,18 @@ def _head_peak(recipe: Recipe, point: Point) -> int:
 
 
 def _layer_peak(recipe: Recipe, point: Point) -> int:
-    """Residual stream, its norm, and the widest moment of any sub-layer."""
+    """Residual stream, the norm of it, and the widest moment of any sub-layer."""
     d, b, tokens = recipe.d_model, DTYPE_BYTES[point.dtype], call_tokens(point)
     stream = allocated(tokens * d * b)
     widest = 0
     for layer in set(recipe.layers):
         for index, name in enumerate(layer.parts):
             before = stream if index else 0  # the sum of the sub-layers before, side by side
-            widest = max(widest, before + recipe.parts[name].peak(d, point))
+            widest = max(widest, stream + before + recipe.parts[name].peak(d, point))
         for name in layer.shared.parts if layer.shared else ():
             part = recipe.parts[name]
-            # The embedding, and the stream beside it, which is normed.
-            beside = stream + 2 * allocated(tokens * part.reads(d) * b)
-            widest = max(widest, beside + part.peak(d, point))
-    return 2 * stream + widest
+            read = allocated(tokens * part.reads(d) * b)
+            widest = max(widest, read + max(read, part.peak(d, point)))
+    # Shared blocks read the embedding beside the stream.
+    embedded = stream if any(layer.shared for layer in recipe.layers) else 0
+    return stream + embedded + widest

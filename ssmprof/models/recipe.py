@@ -121,6 +121,9 @@ class Recipe(Value, frozen=True, kw_only=True, tag="recipe"):
 
 def check_recipe(recipe: Recipe) -> tuple[str, str] | None:
     """The first inconsistency of a recipe as (key, problem), or None."""
+    piece = recipe.slice
+    if piece is not None and not 0 < piece.layers < piece.whole:
+        return "slice", f"{piece.layers} of {piece.whole} layers is no slice"
     for position, layer in enumerate(recipe.layers):
         shared = layer.shared.parts if layer.shared else ()
         for name in (*layer.parts, *shared):
@@ -131,6 +134,21 @@ def check_recipe(recipe: Recipe) -> tuple[str, str] | None:
         problem = part.check(recipe.d_model)
         if problem:
             return f"{name}.{problem[0]}", problem[1]
+        if part.adapter_rank and type(part).adapted is Part.adapted:
+            return f"{name}.adapter_rank", f"{part.label} takes no adapter"
+    return _widths(recipe)
+
+
+def _widths(recipe: Recipe) -> tuple[str, str] | None:
+    """A part reads what stands where it is used: d, or 2d at the start of a shared block."""
+    d = recipe.d_model
+    for layer in recipe.layers:
+        shared = layer.shared.parts if layer.shared else ()
+        given = [*((name, d) for name in layer.parts), *((name, d) for name in shared[1:])]
+        for name, width in (*given, *((name, 2 * d) for name in shared[:1])):
+            reads = recipe.parts[name].reads(d)
+            if reads != width:
+                return f"{name}.d_in", f"{reads} where {width} features are read"
     return None
 
 

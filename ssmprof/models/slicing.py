@@ -50,6 +50,9 @@ def sliced(recipe: Recipe, layers: int) -> Recipe:
 
 def piece(recipe: Recipe) -> str | None:
     """`slice of 8 of 48 layers`, None of a whole model."""
-    if recipe.slice is None:
-        return None
-    return f"slice of {recipe.slice.layers} of {recipe.slice.whole} layers"
+    return worded(recipe.slice) if recipe.slice is not None else None
+
+
+def worded(found: Slice) -> str:
+    """`slice of 8 of 48 layers`."""
+    return f"slice of {found.layers} of {found.whole} layers"

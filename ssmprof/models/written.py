@@ -20,8 +20,9 @@ from ssmprof.models.recipe import Layer, Recipe, Shared
 
 Table = dict[str, Any]
 
-# What a table may hold beside sub-layers. `merge` says how layers side by side become one.
-KEYS = frozenset({field.name for field in msgspec.structs.fields(Recipe)} | {"merge"})
+# What a table may hold beside sub-layers. `merge` says how layers side by side become one; a slice
+# is asked for by its name.
+KEYS = frozenset({field.name for field in msgspec.structs.fields(Recipe)} - {"slice"} | {"merge"})
 
 
 def expanded(table: Table, base: Table | None = None) -> Table:
@@ -50,6 +51,8 @@ def expanded(table: Table, base: Table | None = None) -> Table:
                 f"{key}: unknown key{nearest(key, {*KEYS, *parts, *registry.parts()})}"
             )
     found["parts"] = parts
+    if found.get("slice"):
+        _refuse_hidden(found, table)
     if "layers" in table:
         found["layers"] = _layers(table["layers"], table.get("merge", "sum"))
     elif "merge" in table:
@@ -76,6 +79,21 @@ def _refuse_former(table: Table) -> None:
         fix='layers = "(mamba2 mlp)*4 attention mlp" with mamba2 = { ... } and so on, or the first '
         'layers of a preset: preset = "mamba2-130m@4"',
     )
+
+
+def _refuse_hidden(found: Table, table: Table) -> None:
+    """A block taken from a slice has its layers, and a name that says so."""
+    mark = f"@{found['slice']['layers']}"
+    if "layers" in table:
+        raise ConfigError(
+            f"layers: a slice has those of its model, the first {found['slice']['layers']}",
+            fix=f'preset = "{found["slice"]["of"]}" and a name of its own',
+        )
+    name = found["name"]
+    if isinstance(name, str) and not re.search(rf"{mark}(?!\d)", name):
+        raise ConfigError(
+            f'name: "{name[:60]}" hides that this is a slice', fix=f'name = "{name[:60]}{mark}"'
+        )
 
 
 def _changed(before: Any, change: Table, where: str, name: str | None) -> Table:

@@ -12,12 +12,28 @@ from msgspec import Struct
 
 from ssmprof.analysis import Analysis
 from ssmprof.analysis.compare.answer import Answer, CrossingKind, Why
-from ssmprof.analysis.decide.trust import SHOWN
+from ssmprof.analysis.decide.rules import SHOWN
 from ssmprof.analysis.findings import Denominator, DominanceKind, Grade, Metric
+from ssmprof.models.recipe import Slice
 from ssmprof.records import Run
+from ssmprof.report.contenders import facts
 from ssmprof.report.verdicts import verdicts_of
+from ssmprof.spec import Subject
 
 FORMAT = 1
+
+
+class Contender(Struct, frozen=True, kw_only=True):
+    """Who is compared: a block, a model, or the first layers of one (`slice`; null of any other).
+
+    `layer_count` counts layers as the model's authors do, `params` embedding and head, too, where
+    it has them; null of a model whose shapes are not known.
+    """
+
+    name: str
+    layer_count: int | None
+    params: int | None
+    slice: Slice | None
 
 
 class Limit(Struct, frozen=True, kw_only=True):
@@ -115,13 +131,17 @@ class Crossover(Struct, frozen=True, kw_only=True):
     """Everything `ssmprof crossover` knows of a run."""
 
     format: int = FORMAT
+    contenders: tuple[Contender, ...]
     facets: tuple[Facet, ...]
 
 
 def crossover(run: Run, analysis: Analysis, answers: list[Answer]) -> Crossover:
     """The answers of a run for programs, in their order."""
     said = verdicts_of(run, analysis)
-    return Crossover(facets=tuple(_facet(one, said[one.key].sentence) for one in answers))
+    return Crossover(
+        contenders=tuple(_contender(one) for one in run.scenario.blocks),
+        facets=tuple(_facet(one, said[one.key].sentence) for one in answers),
+    )
 
 
 def to_json(found: Struct) -> str:
@@ -132,6 +152,10 @@ def to_json(found: Struct) -> str:
 def schema() -> dict[str, Any]:
     """JSON Schema of what `ssmprof crossover --json` prints."""
     return msgspec.json.schema(Crossover)
+
+
+def _contender(subject: Subject) -> Contender:
+    return msgspec.convert({"name": subject.name, **facts(subject)}, Contender)
 
 
 def _facet(one: Answer, verdict: str) -> Facet:

@@ -142,7 +142,9 @@ def _series(view: View) -> list[Series]:
     for line in view.lines:
         style = style_of(line.name)
         mark = MARKS.get(style.marker, "●")
-        found.append(Series(line.name.block, line.name.label, style.token, mark))
+        name = line.name
+        legend = f"{name.label}, {name.piece}" if name.piece else name.label
+        found.append(Series(name.block, name.label, style.token, mark, legend))
     return found
 
 

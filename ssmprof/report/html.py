@@ -102,7 +102,13 @@ def _view(hero: Hero) -> dict[str, Any]:
             {"number": card.number, "label": card.label, "state": card.state} for card in hero.cards
         ],
         "series": [
-            {"block": one.block, "label": one.label, "token": one.token, "mark": one.mark}
+            {
+                "block": one.block,
+                "label": one.label,
+                "token": one.token,
+                "mark": one.mark,
+                "legend": one.legend,
+            }
             for one in hero.series
         ],
         "caption": hero.table.caption,

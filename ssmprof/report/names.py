@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ssmprof.models.recipe import Recipe
+from ssmprof.models.slicing import piece
 from ssmprof.scalars import Architecture
 from ssmprof.spec import Subject
 
@@ -14,7 +15,10 @@ _LETTERS: dict[Architecture, str] = {"transformer": "T", "ssm": "M", "hybrid": "
 
 @dataclass(frozen=True)
 class Name:
-    """How a contender is called: `the hybrid` in a sentence, `hybrid` on a label, `H` in a cell."""
+    """How a contender is called: `the hybrid` in a sentence, `hybrid` on a label, `H` in a cell.
+
+    A slice of a model has its own name in sentences, too, and says of how many layers in `piece`.
+    """
 
     block: str
     phrase: str
@@ -22,6 +26,7 @@ class Name:
     letter: str
     architecture: Architecture
     nth: int
+    piece: str | None = None
 
     @property
     def opening(self) -> str:
@@ -33,20 +38,24 @@ Names = dict[str, Name]
 
 
 def name_contenders(blocks: Iterable[Subject]) -> Names:
-    """Block name -> how it is called: by its architecture where it is the only one of it."""
+    """Block name -> how it is called: by its architecture where it is the only one of it.
+
+    Not so a slice: `the hybrid` would be taken for the model.
+    """
     subjects = list(blocks)
     kinds: list[Architecture] = [subject.architecture for subject in subjects]
     words = [_word(subject) for subject in subjects]
     names: Names = {}
     for subject, kind, word in zip(subjects, kinds, words, strict=True):
-        alone = words.count(word) == 1
+        of = piece(subject) if isinstance(subject, Recipe) else None
+        alone = words.count(word) == 1 and of is None
         nth = sum(kinds[index] == kind for index in range(len(names)))
         letter = _LETTERS[kind]
         if kinds.count(kind) > 1:
             letter += str(nth + 1)
         the = "the " if kind != "ssm" else ""
         phrase = the + word if alone else subject.name
-        names[subject.name] = Name(subject.name, phrase, subject.name, letter, kind, nth)
+        names[subject.name] = Name(subject.name, phrase, subject.name, letter, kind, nth, of)
     return names
 
 

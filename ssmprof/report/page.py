@@ -108,12 +108,16 @@ class Card:
 
 @dataclass(frozen=True)
 class Series:
-    """A contender of a facet, for the legend; the readout is its column of the table."""
+    """A contender of a facet; the readout is its column of the table.
+
+    The legend introduces it: a slice of a model says there how much of it.
+    """
 
     block: str
     label: str
     token: str
     mark: str
+    legend: str
 
 
 @dataclass(frozen=True)

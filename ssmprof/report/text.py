@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ssmprof.analysis import Analysis
 from ssmprof.analysis.compare.answer import Answer
-from ssmprof.analysis.decide.trust import SHOWN
+from ssmprof.analysis.decide.rules import SHOWN
 from ssmprof.harmless import markdown_cell
 from ssmprof.records import Run
 from ssmprof.report import rows
+from ssmprof.report.contenders import slices
 from ssmprof.report.lines import View
 from ssmprof.report.tables import Column, Table, render
 from ssmprof.report.verdict import Verdict, dominance
@@ -18,9 +19,10 @@ _MOST_COLUMNS = 9
 
 
 def summary(run: Run, analysis: Analysis) -> str:
-    """Times over context and the verdict, for every set of conditions."""
+    """Times over context and the verdict, for every set of conditions; first who is a slice."""
     said, views = verdicts_of(run, analysis), views_of(run, analysis)
-    parts: list[str] = []
+    cut = slices(run.scenario.blocks)
+    parts = [f"{cut.caption}\n{render(cut, 'text')}"] if cut else []
     for one in analysis.latencies:
         table = _times(views[one.key])
         head = f"{one.conditions.label()} on {one.conditions.device}"
@@ -73,6 +75,8 @@ def markdown(run: Run, analysis: Analysis) -> str:
     """The same for an issue, a wiki or a CI summary."""
     said, views = verdicts_of(run, analysis), views_of(run, analysis)
     parts = [f"# {markdown_cell(run.scenario.name)}\n\n{markdown_cell(run.scenario.question)}\n"]
+    if cut := slices(run.scenario.blocks):
+        parts.append(f"{cut.caption}:\n\n{render(cut, 'md')}")
     for one in analysis.latencies:
         table, verdict = _times(views[one.key]), said[one.key]
         notes = f" {'; '.join(verdict.notes)}." if verdict.notes else ""

@@ -61,7 +61,10 @@ def verdict(view: View, others: Sequence[View] = ()) -> Verdict:
     found, more = _sentences(view)
     first = _fitting(found, view)
     extras = [*more, *(text for other in others if (text := _elsewhere(view, other)))]
-    if any(one.kind == "depends-on-clocks" for one in answer.limits):
+    limits = {one.kind for one in answer.limits}
+    if "unequal-slices" in limits:
+        extras.insert(0, "Slices need not rank as whole models do.")
+    if "depends-on-clocks" in limits:
         extras.append("This depends on clocks.")
     sentence = _from_length(answer, first)
     rest: list[str] = []

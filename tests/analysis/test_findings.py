@@ -18,7 +18,7 @@ from msgspec import structs
 from msgspec.structs import replace
 
 from ssmprof.analysis import FINDERS, analyze
-from ssmprof.analysis.decide.trust import RULES
+from ssmprof.analysis.decide.rules import RULES
 from ssmprof.records import Calibration, Check, Energy, Note
 from ssmprof.store import schema
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import make
 import msgspec
 import pytest
 import torch
+from models.cast import CAST
+from models.options import LAYERS_ALONE, OPTIONS
 from torch import Tensor
 
 from ssmprof.errors import ConfigError
 from ssmprof.mixers import registry
-from ssmprof.mixers.attention.shape import Attention, RopeScaling
+from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.block import Mamba2Block
 from ssmprof.mixers.mamba2.shape import Mamba2
-from ssmprof.mixers.mamba3.shape import Mamba3
-from ssmprof.mixers.mla.shape import Latent
-from ssmprof.mixers.moe.shape import Moe
 from ssmprof.models.build import build, workload
 from ssmprof.models.build.model import Model
 from ssmprof.models.recipe import Recipe
@@ -28,17 +30,6 @@ BATCH, TOKENS = 2, 21
 FEW = Attention(heads=6, kv_heads=2, head_dim=8, qkv_bias=True)
 GROUPS = Mamba2(d_inner=96, d_state=12, headdim=24, ngroups=2, gated_norm=False)
 NARROW = Mamba1(d_inner=96, d_state=12)
-DEEPSEEK = Moe(
-    experts=8, experts_per_token=2, d_ff=24, score="sigmoid", selection_bias=True, groups=4,
-    top_groups=2, shared_d_ff=32, shared_gate=True,
-)  # fmt: skip
-GPT_OSS = Moe(experts=4, experts_per_token=2, d_ff=24, bias=True, router_bias=True, clamp=7.0)
-NEMOTRON = Moe(experts=8, experts_per_token=3, d_ff=24, act="relu2", latent=16, shared_d_ff=32)
-LATENT = Latent(
-    heads=3, kv_lora_rank=20, q_lora_rank=28, qk_nope_head_dim=8, qk_rope_head_dim=6, v_head_dim=10,
-    bias=True, rope_scaling=RopeScaling(kind="yarn", factor=4.0, original_tokens=16),
-)  # fmt: skip
-UNTURNED = Latent(heads=2, kv_lora_rank=16, qk_rope_head_dim=4, rope_theta=None)
 
 
 def spec(name: str, layers: str, **changes: object) -> Recipe:
@@ -59,19 +50,9 @@ BLOCKS = [
         heads=4, kv_heads=4, head_dim=8, rope_theta=None)),
     spec("interleaved", "mamba2 mlp attention mlp"),
     spec("side-by-side", "[attention mamba2] mlp"),
-    spec("experts", "attention moe mamba2 moe"),
-    spec("experts-shared", "attention moe", moe=DEEPSEEK),
-    spec("experts-biased", "attention moe", moe=GPT_OSS),
-    spec("experts-latent", "attention moe", moe=NEMOTRON),
-    spec("latent-queries", "mla mlp", mla=LATENT),
-    spec("latent-unturned", "mla", mla=UNTURNED),
-    spec("ranks", "mamba3", mamba3=Mamba3(
-        d_inner=96, d_state=12, headdim=24, ngroups=2, mimo_rank=3)),
-    spec("ranks-normed", "mamba3", mamba3=Mamba3(
-        d_inner=64, d_state=16, headdim=32, mimo_rank=2, rope_fraction=1.0, out_norm=True)),
-    spec("one-rank-normed", "mamba3", mamba3=Mamba3(
-        d_inner=64, d_state=10, headdim=16, out_norm=True)),
     spec("three-abreast", "[mamba1 attention mamba2]", tie_embeddings=False),
+    *CAST,
+    *OPTIONS,
 ]  # fmt: skip
 each = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
 
@@ -150,8 +131,11 @@ def test_the_last_tokens_logits_are_the_last_row_of_all():
     torch.testing.assert_close(model.prefill(tokens, None, "last"), everything[:, -1:])
 
 
-def test_layers_alone_read_and_return_hidden_states_and_leave_their_input_alone():
-    model = build(make.block("hybrid"), "cpu", "float32")
+@pytest.mark.parametrize(
+    "block", [make.block("hybrid"), *LAYERS_ALONE], ids=lambda block: block.name
+)
+def test_layers_alone_read_and_return_hidden_states_and_leave_their_input_alone(block: Recipe):
+    model = build(block, "cpu", "float32")
     hidden = model.example(BATCH, TOKENS)
     before = hidden.clone()
     assert model.prefill(hidden).shape == hidden.shape
@@ -178,6 +162,41 @@ def test_one_seed_gives_one_block_and_another_seed_another():
 def test_a_spec_that_cannot_be_built_says_what_is_wrong(changes: dict[str, object], message: str):
     with pytest.raises(ConfigError, match=message):
         build(make.block("mamba2", **changes), "cpu", "float32")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"v_head_dim": 16}, "v_head_dim"),
+        ({"score_cap": 50.0}, "score_cap"),
+        ({"differential": True}, "differential"),
+        ({"d_conv": 4}, "d_conv"),
+        ({"prefix": 3}, "prefix"),
+        ({"qk_norm": "heads"}, 'qk_norm = "heads"'),
+        ({"kv_from": "shared", "window": 5}, "a window on shared keys"),
+    ],
+)
+def test_what_is_only_counted_says_so(options: dict[str, Any], message: str):
+    part = Attention(heads=4, kv_heads=4, head_dim=8, **options)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        build(spec("counted", "attention", attention=part), "cpu", "float32")
+
+
+@pytest.mark.parametrize(
+    ("owner", "message"),
+    [
+        (Attention(heads=4, kv_heads=2, head_dim=8, window=5), "keys and values of a window"),
+        (Attention(heads=4, kv_heads=4, head_dim=8), "4 heads of 8, but 2 of 8 are read"),
+        (None, "before a layer has any"),
+    ],
+)
+def test_keys_that_cannot_be_read_are_refused(owner: Attention | None, message: str):
+    reader = Attention(heads=4, kv_heads=2, head_dim=8, kv_from="shared")
+    first = "owner" if owner else "mamba2"
+    parts = {"reader": reader} | ({"owner": owner} if owner else {})
+    model, tokens = built(spec("borrowing", f"{first} reader", **parts))
+    with pytest.raises(ConfigError, match=message):
+        model.prefill(tokens, None, "all")
 
 
 def test_a_prefill_of_4096_tokens_takes_seconds_on_a_cpu():

@@ -13,6 +13,8 @@ from typing import Any
 import make
 import pytest
 import torch
+from models.cast import CAST
+from models.options import LAYERS_ALONE, OPTIONS, shared_block
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -59,6 +61,17 @@ SPECS = [
         Latent(heads=8, kv_lora_rank=64, qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=32),
         Latent(heads=2, kv_lora_rank=512, q_lora_rank=128, v_head_dim=64, rope_theta=None),
     )),
+    *(make.block("attention", layers="attention", depth=3, attention=Attention(
+        heads=8, kv_heads=4, head_dim=32, **options)) for options in (
+            {"gate": True}, {"gate": True, "window": 64}, {"gate": True, "rope_theta": None},
+            {"qk_norm": "width"}, {"qk_norm": "head", "window": 64})),
+    make.block("gated-reader", layers="attention reader", reader=Attention(
+        heads=4, kv_heads=2, head_dim=16, kv_from="shared", gate=True)),
+    shared_block("wide-shared-mlp", mlp=Mlp(d_ff=2048, act="geglu", adapter_rank=5)),
+    shared_block("wide-scan", mamba2=Mamba2(d_inner=2048, d_state=12, headdim=32)),
+    *CAST,
+    *OPTIONS,
+    *LAYERS_ALONE,
 ]  # fmt: skip
 
 
@@ -118,7 +131,9 @@ def _scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, *_: Any, **__: Any) -> An
 def _mamba3(q: Tensor, k: Tensor, v: Tensor, *_: Any, weights: Any, **__: Any) -> Any:
     heads, rank, states = weights.q_bias.shape
     size = heads * (v.shape[-1] * states + rank * states + v.shape[-1])
-    return torch.empty(v.shape), torch.empty(v.shape[0], size)
+    apart = rank if weights.mimo_out is None and rank > 1 else 1
+    made = torch.empty(*v.shape[:2], apart, *v.shape[2:])
+    return made.squeeze(2), torch.empty(v.shape[0], size)
 
 
 def _rotary(qkv: Tensor, cos: Tensor | None, _: Any, k_cache: Tensor, *__: Any) -> Tensor:

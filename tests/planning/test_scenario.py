@@ -8,7 +8,7 @@ from make import block
 
 from ssmprof.errors import ConfigError
 from ssmprof.models import find, zoo
-from ssmprof.models.recipe import check_recipe
+from ssmprof.models.recipe import Slice, check_recipe
 from ssmprof.planning import library
 from ssmprof.planning.scenario import load, parse
 
@@ -151,6 +151,44 @@ vocab = "none"
     assert found.parts["mamba2"] == msgspec.structs.replace(base, d_state=64)
 
 
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ('name = "wide"', 'name: "wide" hides that this is a slice; fix: name = "wide@4"'),
+        ('name = "wide@44"', 'name: "wide@44" hides that this is a slice'),
+        ('layers = "mamba2*6"', "layers: a slice has those of its model, the first 4"),
+        ('slice = { of = "tiny", layers = 1, whole = 2 }', "slice: unknown key"),
+    ],
+)
+def test_a_slice_stays_one_and_its_name_says_so(written: str, message: str):
+    text = f'[sweep]\ncontexts = [512]\n[[blocks]]\npreset = "tiny@4"\n{written}\n'
+    with pytest.raises(ConfigError) as error:
+        parse(text, "x.toml")
+    assert f"x.toml: blocks[0].{message}".partition("; fix")[0] in str(error.value)
+    assert message.partition("; fix: ")[2] in (error.value.fix or "")
+
+
+def test_two_slices_of_a_model_may_have_names_of_their_own():
+    text = """
+[sweep]
+contexts = [512]
+[[blocks]]
+preset = "tiny@4"
+[[blocks]]
+preset = "tiny@4"
+name = "tiny@4 wide"
+mamba2 = { d_state = 64 }
+"""
+    assert [block.name for block in parse(text, "x.toml").blocks] == ["tiny@4", "tiny@4 wide"]
+
+
+def test_a_slice_is_shorter_than_its_model():
+    (found,) = parse('[sweep]\ncontexts = [1]\n[[blocks]]\npreset = "tiny@4"\n', "x").blocks
+    for layers, whole in ((0, 4), (4, 4), (5, 4)):
+        wrong = msgspec.structs.replace(found, slice=Slice(of="tiny", layers=layers, whole=whole))
+        assert check_recipe(wrong) == ("slice", f"{layers} of {whole} layers is no slice")
+
+
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"none\.toml: no such file"):
         load(tmp_path / "none.toml")
@@ -177,3 +215,10 @@ def test_a_layer_that_no_part_is_called_is_found():
     one = block("mamba2")
     assert check_recipe(msgspec.structs.replace(one, parts={})) is not None
     assert check_recipe(block("parallel")) is None
+
+
+def test_a_sub_layer_that_takes_no_adapter_says_so():
+    one = block("mamba2")
+    rank = msgspec.structs.replace(one.parts["mamba2"], adapter_rank=4)
+    found = check_recipe(msgspec.structs.replace(one, parts={"mamba2": rank}))
+    assert found == ("mamba2.adapter_rank", "Mamba-2 takes no adapter")

@@ -123,6 +123,18 @@ def test_the_planter_reaches_every_record_of_a_run() -> None:
     assert sum("a marker" in text for text in strings(run)) > 50
 
 
+@pytest.mark.parametrize(
+    "text", ["qwen3-next@8", "Use qwen2.5-0.5b@4.", "a@4 against b@16: a@4 is faster"]
+)
+def test_a_slice_of_a_model_is_no_address(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize("text", ["me@10.0.0.8", "me@4host", "me@12.org", "me@host.12"])
+def test_a_host_that_begins_or_ends_with_a_number_is(text: str) -> None:
+    assert redact(text) == "<e-mail>"
+
+
 @pytest.mark.parametrize("mark", MARKERS)
 def test_no_marker_is_left_in_what_a_page_carries(mark: str) -> None:
     run, _ = planted(MARKERS[mark])

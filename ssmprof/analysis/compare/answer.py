@@ -26,7 +26,7 @@ LimitKind = Literal[
     "power-cap", "noisy", "few-processes", "two-modes", "depends-on-clocks", "clocks-unknown",
     "published", "mixed-software", "closure", "unnamed", "torn-lines", "crash", "timeout",
     "unsupported", "below-timer", "partial-pass", "unsettled", "clock-pin", "swapped",
-    "providers-disagree", "apart",
+    "providers-disagree", "apart", "unequal-slices",
 ]  # fmt: skip
 
 

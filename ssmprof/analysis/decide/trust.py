@@ -1,7 +1,7 @@
 """How far an answer can be believed: its grade, and the few facts that limit it.
 
 Grades: A nothing to note · B noted, without measurable effect · C effects that widen the zones or
-move them · D verdict withheld. `RULES` says which fact has which grade and what mends it; a fact is
+move them · D verdict withheld. `rules` says which fact has which grade and what mends it; a fact is
 found once per set of conditions, and the same for page, terminal and JSON.
 """
 
@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 from ssmprof import limits
 from ssmprof.analysis.compare.answer import Limit, LimitKind, Pair
+from ssmprof.analysis.decide.rules import RULES, SHOWN, fact
+from ssmprof.analysis.decide.slices import unequal
 from ssmprof.analysis.findings import Grade
 from ssmprof.records import (
     Conditions,
@@ -27,81 +28,6 @@ from ssmprof.records import (
     Run,
 )
 
-SHOWN = 3  # facts told in one breath
-_MAKES_CLOCKS_FREE = "lock the clocks: ssmprof doctor prints the command"
-
-
-class Rule(NamedTuple):
-    """Grade of a kind of fact, when it holds (for the documents), and what mends it."""
-
-    grade: Grade
-    when: str
-    fix: str | None = None
-
-
-RULES: dict[LimitKind, Rule] = {
-    "never-examined": Rule(
-        "D", "the machine was never examined", "ssmprof sweep without --no-doctor"
-    ),
-    "throttled": Rule(
-        "C",
-        f"a point ran below {limits.THROTTLED_CLOCK:.0%} of the highest clock; D above "
-        f"{limits.THROTTLED_WITHHOLDS:.0%} of the points",
-        "improve cooling or lock the clocks: ssmprof doctor prints the command",
-    ),
-    "process-noise": Rule(
-        "C",
-        f"equal calls in two processes differ by more than {limits.PROCESS_NOISE:.0%}; D above "
-        f"{limits.PROCESS_NOISE_WITHHOLDS:.0%}",
-        "stop what else runs on this machine, then sweep again",
-    ),
-    "depends-on-clocks": Rule(
-        "C", "a comparison comes out otherwise in SM cycles", f"{_MAKES_CLOCKS_FREE}, then sweep"
-    ),
-    "two-modes": Rule(
-        "C", "processes of one contender ran in two modes", "ssmprof sweep --resume RUN"
-    ),
-    "power-cap": Rule("C", "points ran at the power limit", _MAKES_CLOCKS_FREE),
-    "few-processes": Rule(
-        "C", f"fewer than {limits.LEAST_PROCESSES} processes", "ssmprof sweep --rounds 5"
-    ),
-    "noisy": Rule(
-        "C",
-        f"more than {limits.NOISY_POINTS:.0%} of the points stayed noisy; B below",
-        "ssmprof sweep --resume RUN --rerun-noisy",
-    ),
-    "published": Rule("C", "numbers published by others"),
-    "mixed-software": Rule("C", "points come from different software"),
-    "examination-error": Rule("C", "the examination found an error", "ssmprof doctor"),
-    "closure": Rule(
-        "B",
-        "parts of some points miss the whole by more than their target; C above "
-        f"{limits.CLOSURE_WITHHOLDS:.0%}: their shares are left out",
-        "ssmprof doctor; whole times are not affected",
-    ),
-    "clocks-unknown": Rule("B", "no SM clock was read beside the samples of some comparisons"),
-    "providers-disagree": Rule(
-        "B",
-        "two processes chose different implementations",
-        "stop what else runs on this machine, then sweep again",
-    ),
-    "apart": Rule(
-        "B", "contenders did not fit beside each other and took turns as processes, less precisely"
-    ),
-    "clock-pin": Rule("B", "clocks were unpinned during a block", "pin them again and sweep"),
-    "swapped": Rule("B", "the board swapped during a timing that was taken again"),
-    "unsettled": Rule("B", "calls had not settled when warm-up ended", "a longer time budget"),
-    "unnamed": Rule(
-        "B", f"kernels without a family took more than {limits.UNNAMED:.0%} of a point's time"
-    ),
-    "below-timer": Rule("B", "points took less time than can be measured"),
-    "partial-pass": Rule("B", "a pass beside the latency failed at some points"),
-    "crash": Rule("B", "points crashed"),
-    "timeout": Rule("B", "points ran out of time"),
-    "unsupported": Rule("B", "points are not supported here"),
-    "torn-lines": Rule("B", "lines of the journal could not be read", "ssmprof sweep --resume RUN"),
-    "examination-warning": Rule("B", "the examination found something to note", "ssmprof doctor"),
-}
 # Kind of a point's tag -> the limit it makes, what is said of so many points.
 _TAGGED: dict[NoteKind, tuple[LimitKind, str]] = {
     "power-cap": ("power-cap", "ran at the power limit"),
@@ -157,21 +83,21 @@ def limits_of(evidence: Evidence, pairs: Sequence[Pair]) -> tuple[Grade, tuple[L
     return found[0].grade if found else "A", tuple(found)
 
 
-def _limit(kind: LimitKind, text: str, points: int = 0, grade: Grade | None = None) -> Limit:
-    rule = RULES[kind]
-    return Limit(kind=kind, grade=grade or rule.grade, text=text, fix=rule.fix, points=points)
-
-
 def _origin(evidence: Evidence) -> Iterable[Limit]:
     if evidence.run.origin == "published":
-        yield _limit("published", "Others published these numbers; ssmprof did not measure them.")
+        yield fact("published", "Others published these numbers; ssmprof did not measure them.")
     stacks = {(one.torch, one.triton, one.driver) for one in evidence.machines}
     if len(stacks) > 1:
-        yield _limit("mixed-software", f"Points come from {len(stacks)} versions of software.")
+        yield fact("mixed-software", f"Points come from {len(stacks)} versions of software.")
     if lines := evidence.run.dropped_lines:
-        yield _limit(
-            "torn-lines", f"{_many(lines, 'line')} of the journal could not be read.", lines
-        )
+        yield fact("torn-lines", f"{_many(lines, 'line')} of the journal could not be read.", lines)
+
+
+def _slices(evidence: Evidence) -> Iterable[Limit]:
+    here = {one.point.block for one in evidence.outcomes}
+    blocks = [block for block in evidence.run.scenario.blocks if block.name in here]
+    if text := unequal(blocks):
+        yield fact("unequal-slices", text)
 
 
 def _examination(evidence: Evidence) -> Iterable[Limit]:
@@ -180,19 +106,19 @@ def _examination(evidence: Evidence) -> Iterable[Limit]:
     # A run has an environment per set of clocks and providers seen, most with one examination.
     known = [one.calibration for one in evidence.machines if one.calibration is not None]
     if len(known) < len(evidence.machines):
-        yield _limit("never-examined", "This machine was never examined.")
+        yield fact("never-examined", "This machine was never examined.")
     noise = max((one.repeat_noise for one in known if one.repeat_noise is not None), default=0.0)
     if noise > limits.PROCESS_NOISE:
         grade: Grade = "D" if noise > limits.PROCESS_NOISE_WITHHOLDS else "C"
         text = f"Equal calls in two processes differ by {noise:.1%}."
-        yield _limit("process-noise", text, grade=grade)
+        yield fact("process-noise", text, grade=grade)
     for level, kind in (("error", "examination-error"), ("warn", "examination-warning")):
         checks = (check for one in known for check in one.checks if check.level == level)
         names = list(dict.fromkeys(check.name for check in checks))
         if names:
             what = "an error" if level == "error" else "something to note"
             text = f"The examination found {what}: {_listed(names)}."
-            yield _limit(kind, text, len(names))  # type: ignore[arg-type]
+            yield fact(kind, text, len(names))  # type: ignore[arg-type]
 
 
 def _throttled(evidence: Evidence) -> Iterable[Limit]:
@@ -203,19 +129,19 @@ def _throttled(evidence: Evidence) -> Iterable[Limit]:
         clock = f", down to {low:.0%} of the highest clock" if low is not None else ""
         grade: Grade = "D" if share > limits.THROTTLED_WITHHOLDS else "C"
         text = f"{share:.0%} of the points were measured while throttled{clock}."
-        yield _limit("throttled", text, len(mine), grade)
+        yield fact("throttled", text, len(mine), grade)
 
 
 def _processes(evidence: Evidence) -> Iterable[Limit]:
     measured = evidence.measured
     processes = len({one.round for one in measured})
     if measured and processes < limits.LEAST_PROCESSES and evidence.run.origin == "measured":
-        yield _limit("few-processes", f"Only {_many(processes, 'process')} measured each point.")
+        yield fact("few-processes", f"Only {_many(processes, 'process')} measured each point.")
     if noisy := evidence.tagged["noisy"]:
         share = noisy / len(measured)
         grade: Grade = "C" if share > limits.NOISY_POINTS else "B"
         text = f"{share:.0%} of the points stayed above their noise limit."
-        yield _limit("noisy", text, noisy, grade)
+        yield fact("noisy", text, noisy, grade)
 
 
 def _modes(pairs: Sequence[Pair]) -> Iterable[Limit]:
@@ -223,7 +149,7 @@ def _modes(pairs: Sequence[Pair]) -> Iterable[Limit]:
         if len(pair.modes) > 1:
             sizes = " and ".join(str(len(mode)) for mode in pair.modes)
             text = f"{pair.block} against {pair.other} ran in two modes ({sizes} processes)."
-            yield _limit("two-modes", text)
+            yield fact("two-modes", text)
 
 
 def _providers(evidence: Evidence) -> Iterable[Limit]:
@@ -236,7 +162,7 @@ def _providers(evidence: Evidence) -> Iterable[Limit]:
     if mine:
         what = _listed([f"{one.block} {one.op}" for one in mine], SHOWN)
         text = f"Two processes chose different implementations of {what}; there the first stays."
-        yield _limit("providers-disagree", text, sum(len(one.disagreed) for one in mine))
+        yield fact("providers-disagree", text, sum(len(one.disagreed) for one in mine))
 
 
 def _clocks(evidence: Evidence, pairs: Sequence[Pair]) -> Iterable[Limit]:
@@ -251,14 +177,14 @@ def _clocks(evidence: Evidence, pairs: Sequence[Pair]) -> Iterable[Limit]:
         if mine:
             which = "" if len(mine) == len(checked) == 1 else f" ({len(mine)} of {len(checked)})"
             text = f"{mine[0].block} against {mine[0].other} {what}{which}."
-            yield _limit(kind, text, len(mine))  # type: ignore[arg-type]
+            yield fact(kind, text, len(mine))  # type: ignore[arg-type]
 
 
 def _tags(evidence: Evidence) -> Iterable[Limit]:
     for kind, (limit, what) in _TAGGED.items():
         if count := evidence.tagged[kind]:
             text = f"{_many(count, 'point')} of {len(evidence.measured)} {what}."
-            yield _limit(limit, text, count)
+            yield fact(limit, text, count)
 
 
 def _closure(evidence: Evidence) -> Iterable[Limit]:
@@ -268,7 +194,7 @@ def _closure(evidence: Evidence) -> Iterable[Limit]:
         far = sum(one > limits.CLOSURE_WITHHOLDS for one in missed)
         left = f"; {far} are left out of the shares" if far else ""
         text = f"Parts of {len(missed)} of {len(parts)} points miss the whole, by up to "
-        yield _limit("closure", f"{text}{max(missed):.0%}{left}.", len(missed), "C" if far else "B")
+        yield fact("closure", f"{text}{max(missed):.0%}{left}.", len(missed), "C" if far else "B")
 
 
 def _failures(evidence: Evidence) -> Iterable[Limit]:
@@ -282,11 +208,11 @@ def _failures(evidence: Evidence) -> Iterable[Limit]:
             if isinstance(one, Failure) and one.reason == reason and one.point not in measured
         }
         if points:
-            yield _limit(reason, f"{_many(len(points), 'point')} {words[reason]}.", len(points))  # type: ignore[arg-type]
+            yield fact(reason, f"{_many(len(points), 'point')} {words[reason]}.", len(points))  # type: ignore[arg-type]
 
 
 _OF_OUTCOMES: tuple[Callable[[Evidence], Iterable[Limit]], ...] = (
-    _origin, _examination, _throttled, _processes, _providers, _tags, _closure, _failures,
+    _origin, _slices, _examination, _throttled, _processes, _providers, _tags, _closure, _failures,
 )  # fmt: skip
 
 

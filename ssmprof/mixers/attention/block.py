@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ssmprof.errors import ConfigError
 from ssmprof.mixers.attention import rope
 from ssmprof.mixers.attention.shape import Attention
-from ssmprof.mixers.building import Building
-from ssmprof.mixers.cache import KVCache, Position
+from ssmprof.mixers.building import Adapts, Building
+from ssmprof.mixers.cache import KVCache, LayerCache, Position
 from ssmprof.scopes import scope
 
 
@@ -53,10 +53,15 @@ class AttentionBlock(nn.Module):
         self.prefill_op = ops["attention_prefill"]
         self.decode_op = ops["attention_decode"]
 
-    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
-        """(B, L, d) -> (B, L, d); keys and values of the L tokens are left in the cache."""
+    def forward(
+        self, x: Tensor, cache: KVCache | None = None, adapter: Adapts | None = None
+    ) -> Tensor:
+        """(B, L, d) -> (B, L, d); keys and values of the L tokens are left in the cache.
+
+        `adapter` adds to queries, keys and values (shared weights).
+        """
         part = self.part
-        qkv, gate = self._project(x)
+        qkv, gate = self._project(x, adapter)
         if self.shared:
             assert cache is not None, "an earlier layer has the keys and values"
             end = cache.position.tokens + x.shape[1]
@@ -71,14 +76,18 @@ class AttentionBlock(nn.Module):
             k, v = cache.k[:, :end], cache.v[:, :end]
         del qkv  # a name held is memory held: each tensor dies at its last use
         with scope("attention", "attention"):
-            out = self.prefill_op(q, k, v, window=part.window, **self.options)
+            out = self.prefill_op(q, k, v, window=part.window, **self.options).flatten(2)
         del q, k, v
-        return self._out(out.flatten(2), gate)
+        if gate is not None:
+            self._gate(out, gate)
+            del gate
+        with scope("out_proj"):
+            return self.out_proj(out)
 
-    def step(self, x: Tensor, cache: KVCache) -> Tensor:
+    def step(self, x: Tensor, cache: KVCache, adapter: Adapts | None = None) -> Tensor:
         """(B, d) -> (B, d); the token's key and value are left in the cache."""
         tokens = cache.position.tokens
-        qkv, gate = self._project(x[:, None])
+        qkv, gate = self._project(x[:, None], adapter)
         if self.shared:
             q = self._turned(qkv, cache, tokens)
         else:
@@ -87,13 +96,19 @@ class AttentionBlock(nn.Module):
             lengths = cache.position.lengths(cache.rows)
             visible = min(tokens + 1, cache.rows)
             out = self.decode_op(q.squeeze(1), cache.k, cache.v, lengths, visible, **self.options)
-        return self._out(out.flatten(1), None if gate is None else gate.squeeze(1))
+            out = out.flatten(1)
+        if gate is not None:
+            self._gate(out, gate.squeeze(1))
+        with scope("out_proj"):
+            return self.out_proj(out)
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _project(self, x: Tensor, adapter: Adapts | None) -> tuple[Tensor, Tensor | None]:
         """Queries, keys and values (B, L, Hq + 2 Hk, dh), normed, and the gate (B, L, Hq dh)."""
         part = self.part
         with scope("qkv_proj"):
             projected, gate = self.qkv_proj(x), None
+            if adapter is not None:
+                adapter.add(x, projected)
             if part.gate:
                 projected, gate = projected.split(
                     (part.qkv_width - part.q_width, part.q_width), dim=-1
@@ -112,12 +127,10 @@ class AttentionBlock(nn.Module):
         flat = heads.flatten(2) if self.part.qk_norm == "width" else heads
         heads.copy_(self.norm_op(flat, weight, eps=self.eps).view_as(heads))
 
-    def _out(self, out: Tensor, gate: Tensor | None) -> Tensor:
-        if gate is not None:
-            with scope("gate"):
-                out = out * gate.sigmoid()
-        with scope("out_proj"):
-            return self.out_proj(out)
+    def _gate(self, out: Tensor, gate: Tensor) -> None:
+        """Multiply (..., Hq dh) in place with the sigmoid of the gate."""
+        with scope("gate"):
+            out *= gate.sigmoid()
 
     def _rotary(self, qkv: Tensor, cache: KVCache, first: int, row: int) -> Tensor:
         """Rotate tokens first, first + 1 ..., write keys and values from `row` on; the queries."""
@@ -177,6 +190,19 @@ class AttentionBlock(nn.Module):
         )
         return KVCache(k, v, position)
 
+    def borrowed(self, cache: LayerCache, max_context: int) -> KVCache:
+        """The keys and values of an earlier layer. Raises ConfigError where they do not fit."""
+        part = self.part
+        if not isinstance(cache, KVCache) or cache.rows < max_context:
+            raise ConfigError("attention: keys and values of a window cannot be shared yet")
+        if cache.k.shape[2:] != (part.kv_heads, part.head_dim):
+            heads, width = cache.k.shape[2:]
+            raise ConfigError(
+                f"attention: shared keys have {heads} heads of {width}, but "
+                f"{part.kv_heads} of {part.head_dim} are read"
+            )
+        return cache
+
 
 def _refuse(part: Attention) -> None:
     """Raise ConfigError for what is counted but cannot be run yet."""
@@ -186,6 +212,7 @@ def _refuse(part: Attention) -> None:
         "the difference of two maps (differential)": part.differential,
         "a convolution of queries, keys and values (d_conv)": part.d_conv > 0,
         "tokens before the window (prefix)": part.prefix > 0,
+        'weights of each head (qk_norm = "heads")': part.qk_norm == "heads",
         "a window on shared keys": part.kv_from == "shared" and part.window is not None,
     }
     for what, wanted in missing.items():

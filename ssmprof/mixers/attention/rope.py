@@ -73,8 +73,10 @@ def _yarn(frequencies: Tensor, part: Attention, scaling: RopeScaling, original: 
         inside = math.log(original / (turns * 2 * math.pi))
         return part.rotated * inside / (2 * math.log(part.rope_theta or 1.0))
 
-    low = max(math.floor(place(scaling.beta_fast)), 0)
-    high = min(math.ceil(place(scaling.beta_slow)), part.rotated - 1)
+    low, high = place(scaling.beta_fast), place(scaling.beta_slow)
+    if scaling.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, part.rotated - 1)
     steps = torch.arange(len(frequencies), device=frequencies.device, dtype=torch.float32)
     ramp = ((steps - low) / max(high - low, 1e-3)).clamp(0.0, 1.0)
     return ramp * frequencies / scaling.factor + (1 - ramp) * frequencies

@@ -177,7 +177,7 @@ def _with_sinks(
     """
     out, rows = _with_rows(q, k, v, backend, attn_mask, is_causal)
     share = torch.sigmoid(rows[..., : q.shape[2]].float() - sinks[:, None].float())
-    return out * share[..., None].to(out.dtype)
+    return out.mul_(share[..., None].to(out.dtype))
 
 
 def _with_rows(

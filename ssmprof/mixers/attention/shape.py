@@ -58,7 +58,6 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
 
     label: ClassVar[str] = "attention"
     memory: ClassVar[Memory] = "grows"
-    adapters: ClassVar[int] = 3  # of queries, keys and values
 
     heads: Size
     kv_heads: Size
@@ -118,9 +117,10 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
             return "rope_dim", f"{self.rotated} of {self.head_dim} features of a head"
         return None
 
-    def adapted(self, d_model: int) -> int:
-        """An adapter adds to queries, keys and values."""
-        return self.qkv_width
+    def adapted(self, d_model: int) -> tuple[int, ...]:
+        """Queries, keys and values have an adapter each, a gate has none."""
+        keys, values = self.kv_heads * self.head_dim, self.kv_heads * self.v_dim
+        return (self.q_width, keys, values) if self.kv_from == "own" else (self.q_width,)
 
     def weights(self, d_model: int) -> list[Weight]:
         """Projections, biases, norms of queries and keys, sinks."""
@@ -209,20 +209,23 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         )
 
     def peak(self, d_model: int, point: Point) -> int:
-        """The widest of: projection with what is turned, scores, and output."""
+        """The widest of: projection with what is turned, scores, gate, and output."""
         b = DTYPE_BYTES[point.dtype]
         q, out = self.q_width, self.heads * self.v_dim
         lse = self.heads * 4 / b  # log-sum-exp of every row, float32
         turned = q if self.rope_theta is not None else 0
         last = alive(point, (out, d_model))
+        if self.gate:  # a view of the projection, which lives as long, and its sigmoid
+            last = max(last, alive(point, (self.qkv_width, out, out)))
         if self.window is not None and point.phase == "prefill":
             # A ring cannot be attended to in place: keys are rotated beside it.
             turned = turned and q + self.kv_heads * self.head_dim
             return max(alive(point, (self.qkv_width, turned, out, lse)), last)
-        held = turned or self.qkv_width  # queries that are not rotated are a view of the projection
+        # Queries that are not rotated are a view of the projection.
+        held = self.qkv_width if self.gate or not turned else 0
         convolved = self.qkv_width if self.d_conv else 0
         first = alive(point, (self.qkv_width, convolved or turned))
-        return max(first, alive(point, (held, out, lse)), last)
+        return max(first, alive(point, (held, turned, out, lse)), last)
 
 
 def pairs(context: int, window: int | None) -> int:

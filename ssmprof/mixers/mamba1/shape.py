@@ -99,5 +99,8 @@ class Mamba1(Part, frozen=True, kw_only=True, tag="mamba1"):
         inner = self.d_inner
         state = inner * self.d_state * DTYPE_BYTES[self.state_dtype] * point.batch
         new = 0 if point.phase == "decode" else allocated(state)
-        selected = self.rank(d_model) + 2 * self.d_state
-        return new + alive(point, (2 * inner, inner, selected, inner, inner))
+        # Parts of one projection, or tensors of their own where they are normed.
+        selected = (self.rank(d_model) + 2 * self.d_state,)
+        if self.inner_norms != "none":
+            selected = (self.d_state, self.d_state)
+        return new + alive(point, (2 * inner, inner, *selected, inner, inner))

@@ -42,10 +42,16 @@ class Mamba2Block(nn.Module):
         self.norm = None
         if part.gated_norm:
             self.norm = GatedRMSNorm(
-                inner, inner // part.groups_normed, building, before_gate=part.norm_before_gate
+                inner,
+                inner // part.groups_normed,
+                building,
+                before_gate=part.norm_before_gate,
+                eps=part.norm_eps,
             )
         self.out_proj = weights.linear(inner, d_model, bias=part.proj_bias, scale=weights.branch)
         self.state_dtype = getattr(torch, part.state_dtype)
+        # Of a prompt only: published steps bound nothing.
+        self.limits = {} if part.dt_limit is None else {"dt_limit": part.dt_limit}
         self.scan_op = ops["ssd_scan"]
         self.update_op = ops["selective_state_update"]
         # Decode treats a head's scalars as constant over its (P, N) or P entries: stride-0 views.
@@ -74,6 +80,7 @@ class Mamba2Block(nn.Module):
                 dt_softplus=True,
                 initial_state=state,
                 return_final_state=False if cache is None else self.state_dtype,
+                **self.limits,
             )
         del u, B, C, dt  # a name held is memory held: each tensor dies at its last use
         if cache is not None:

@@ -55,6 +55,7 @@ def _fla(
     z: Tensor | None = None,
     dt_bias: Tensor | None = None,
     dt_softplus: bool = False,
+    dt_limit: tuple[float, float] | None = None,
     initial_state: Tensor | None = None,
     return_final_state: bool | torch.dtype = False,
 ) -> Any:
@@ -65,6 +66,8 @@ def _fla(
     delta = dt.float() if dt_bias is None else dt.float() + dt_bias
     if dt_softplus:
         delta = F.softplus(delta)
+    if dt_limit is not None:
+        delta = delta.clamp(*dt_limit)
     per_group = x.shape[2] // B.shape[2]
     y, state = call(
         C.repeat_interleave(per_group, dim=2),

@@ -38,8 +38,8 @@ class Mamba2(Part, frozen=True, kw_only=True, tag="mamba2"):
 
     Without `gated_norm` (Falcon-H1) the gate is applied inside the scan and nothing is normed;
     `norm_groups` None norms each of the `ngroups` by itself, and `norm_eps` None is the model's
-    epsilon. `dt_limit` bounds the step size. `state_dtype` is the dtype of the
-    state kept between tokens.
+    epsilon. `dt_limit` bounds the step sizes of a prompt, not those of decode steps: published code
+    has it so. `state_dtype` is the dtype of the state kept between tokens.
     """
 
     label: ClassVar[str] = "Mamba-2"

@@ -134,9 +134,11 @@ class Mamba3Block(nn.Module):
             return self.norm(y.flatten(-2), z.flatten(-2))
         with scope("norm"):
             # (..., R, H, P) each.
-            gates = z[..., None, :, :] * self.mimo_z.transpose(0, 1).to(z.dtype)
-            y = self.norm(y.flatten(-2), gates.flatten(-2)).view_as(y)
-            return (y * self.mimo_o.transpose(0, 1).to(y.dtype)).sum(-3).flatten(-2)
+            into, out = (t.transpose(0, 1).to(z.dtype) for t in (self.mimo_z, self.mimo_o))
+            gated = self.norm(y.flatten(-2), (z[..., None, :, :] * into).flatten(-2))
+            y = gated.view_as(y)
+            del gated
+            return (y * out).sum(-3).flatten(-2)
 
     def new_cache(
         self, batch: int, max_context: int, dtype: torch.dtype, position: Position

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssmprof.mixers.building import Building
+from ssmprof.mixers.building import Adapts, Building
 from ssmprof.mixers.mlp.shape import GATED, Activation, Mlp
 from ssmprof.mixers.ops import Ops
 from ssmprof.scopes import scope
@@ -41,12 +41,12 @@ class MlpBlock(nn.Module):
         self.up = weights.linear(part.reads(d_model), part.up_width, bias=part.bias)
         self.down = weights.linear(part.d_ff, d_model, bias=part.bias, scale=weights.branch)
 
-    def forward(self, x: Tensor, adapter: nn.Module | None = None) -> Tensor:
+    def forward(self, x: Tensor, adapter: Adapts | None = None) -> Tensor:
         """(..., d) -> (..., d); `adapter` adds to the first product (shared weights)."""
         with scope("up"):
             hidden = self.up(x)
             if adapter is not None:
-                hidden += adapter(x)
+                adapter.add(x, hidden)
         with scope("act"):
             hidden = self.act(hidden)
         with scope("down"):

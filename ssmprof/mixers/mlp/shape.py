@@ -39,9 +39,9 @@ class Mlp(Part, frozen=True, kw_only=True, tag="mlp"):
         """Outputs of the first product: gate and value of a gated activation in one matrix."""
         return (2 if self.act in GATED else 1) * self.d_ff
 
-    def adapted(self, d_model: int) -> int:
+    def adapted(self, d_model: int) -> tuple[int, ...]:
         """An adapter adds to the first product."""
-        return self.up_width
+        return (self.up_width,)
 
     def weights(self, d_model: int) -> list[Weight]:
         """Both matrices, and their biases."""

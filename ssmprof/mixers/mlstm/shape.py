@@ -35,7 +35,7 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
     """Exponential input gate, sigmoid forget gate, both one per head and bounded by `gate_cap`.
 
     `key_dim` and `value_dim` are of one head. Each head is normed and multiplied by the sigmoid of
-    the output gate; `bias` is one of every projection and norm.
+    the output gate.
     """
 
     label: ClassVar[str] = "mLSTM"
@@ -44,7 +44,6 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
     heads: Size
     key_dim: Size
     value_dim: Size
-    bias: bool = False
     gate_cap: Cap | None = 15.0
     state_dtype: Dtype = "float32"
 
@@ -70,15 +69,12 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
     def weights(self, d_model: int) -> list[Weight]:
         """Projections, both gates with their bias, norm of heads."""
         reads, gates = self.reads(d_model), 2 * self.heads
-        found = [
+        return [
             Weight(reads * self.projected),
             *[Weight(reads * gates), Weight(gates)],
             Weight(self.value_width),
             Weight(self.value_width * d_model),
         ]
-        if self.bias:
-            found += [Weight(self.projected), Weight(self.value_width), Weight(d_model)]
-        return found
 
     def held(self, point: Point) -> list[Held]:
         """Matrix, normaliser and maximum of every head."""
@@ -88,7 +84,7 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
         """Projections, recurrence, gated norm, output."""
         b, tokens, reads = DTYPE_BYTES[point.dtype], call_tokens(point), self.reads(d_model)
         width = self.value_width
-        projected = matmul(tokens, reads, self.projected, b, bias=self.bias)
+        projected = matmul(tokens, reads, self.projected, b)
         return {
             "in_proj": total((projected, matmul(tokens, reads, 2 * self.heads, b, bias=True))),
             "scan": self._scan(point),
@@ -98,7 +94,7 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
                 written=tokens * width * b,
                 exps=tokens * (width + self.heads),
             ),
-            "out_proj": matmul(tokens, width, d_model, b, bias=self.bias),
+            "out_proj": matmul(tokens, width, d_model, b),
         }
 
     def _scan(self, point: Point) -> Cost:

@@ -61,17 +61,23 @@ class LayerNorm(nn.Module):
 class GatedRMSNorm(nn.Module):
     """norm(x * silu(z)) over groups of `group_size` channels, as Mamba-2 does after its scan.
 
-    With `before_gate` it is norm(x) * silu(z).
+    With `before_gate` it is norm(x) * silu(z); `eps` None is the model's.
     """
 
     def __init__(
-        self, size: int, group_size: int, building: Building, *, before_gate: bool = False
+        self,
+        size: int,
+        group_size: int,
+        building: Building,
+        *,
+        before_gate: bool = False,
+        eps: float | None = None,
     ) -> None:
         super().__init__()
         self.weight = building.weights.ones(size)
         self.group_size = group_size
         self.before_gate = before_gate
-        self.eps = building.norm_eps
+        self.eps = eps or building.norm_eps
         self.op: Op = building.ops["gated_rmsnorm"]
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:

@@ -59,6 +59,8 @@ class Model(nn.Module):
             self.head = self.embedding
             if not recipe.tie_embeddings:
                 self.head = weights.linear(recipe.d_model, recipe.vocab, bias=recipe.head_bias)
+            elif recipe.head_bias:
+                self.head = weights.biased(self.embedding)
             if recipe.embedding_norm:
                 self.embedding_norm = norm_of(recipe, building)
             self.norm = norm_of(recipe, building)

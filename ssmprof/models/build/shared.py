@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ssmprof.mixers import registry
 from ssmprof.mixers.building import Building
-from ssmprof.mixers.cache import LayerCache, Mixer
+from ssmprof.mixers.cache import LayerCache
 from ssmprof.mixers.norm.block import RMSNorm
-from ssmprof.mixers.part import kind
+from ssmprof.mixers.part import Part, kind
 from ssmprof.models.recipe import Recipe, Shared
 from ssmprof.scopes import scope
 
@@ -29,10 +29,34 @@ class Adapter(nn.Module):
         self.down = building.weights.linear(reads, rank)
         self.up = building.weights.linear(rank, writes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., d_in) -> (..., d_out)."""
+    def add(self, x: Tensor, projected: Tensor) -> None:
+        """Add to `projected` (..., d_out) what is made of x (..., d_in)."""
         with scope("adapter"):
-            return self.up(self.down(x))
+            low = self.down(x).flatten(0, -2)
+            rows = projected.flatten(0, -2)
+            torch.addmm(rows, low, self.up.weight.t(), out=rows)  # nothing as wide beside it
+
+
+class Adapters(nn.ModuleList):
+    """Several adapters of one input, whose outputs stand side by side in the projection."""
+
+    def add(self, x: Tensor, projected: Tensor) -> None:
+        """Each adds to its columns; those after the last are left alone."""
+        start = 0
+        for one in self:
+            width = cast("Adapter", one).up.out_features
+            cast("Adapter", one).add(x, projected[..., start : start + width])
+            start += width
+
+
+def _adapter(part: Part, building: Building) -> Adapter | Adapters:
+    """What one user of a part adds to its projection."""
+    d_model = building.d_model
+    found = [
+        Adapter(part.reads(d_model), part.adapter_rank, width, building)
+        for width in part.adapted(d_model)
+    ]
+    return found[0] if len(found) == 1 else Adapters(found)
 
 
 class SharedWeights(nn.Module):
@@ -65,9 +89,7 @@ class SharedBlock(nn.Module):
         self.mixes = [part.memory != "none" for part in parts]
         self.proj = building.weights.linear(d_model, d_model)
         self.adapters = nn.ModuleDict({
-            name: Adapter(
-                part.reads(d_model), part.adapter_rank, part.adapted(d_model), building
-            )
+            name: _adapter(part, building)
             for name, part in zip(shared.parts, parts, strict=True)
             if part.adapter_rank
         })  # fmt: skip
@@ -101,13 +123,15 @@ class SharedBlock(nn.Module):
             hidden = torch.cat([x, embedded], dim=-1)
             for name, one, mixes, adapter in self._order:
                 normed = one["norm"](hidden)
+                del hidden  # a name held is memory held: each tensor dies at its last use
                 extra = {} if adapter is None else {"adapter": adapter}
                 with scope(name):
                     if not mixes:
                         hidden = one["part"](normed, **extra)
                     elif step:
-                        hidden = cast("Mixer", one["part"]).step(normed, next(waiting))
+                        hidden = one["part"].step(normed, next(waiting), **extra)
                     else:
-                        hidden = one["part"](normed, next(waiting, None))
+                        hidden = one["part"](normed, next(waiting, None), **extra)
+                del normed
             with scope("proj"):
                 return self.proj(hidden)

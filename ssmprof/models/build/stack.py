@@ -169,10 +169,12 @@ class Stack(nn.Module):
                     stream, normed = stream.normed(layer.norm)
                 else:
                     assert embedded is not None
-                    stream = Stream(stream.summed(), None, 1.0, own=True)
+                    own = stream.own or stream.update is not None
+                    stream = Stream(stream.summed(), None, 1.0, own)
                     of_shared, caches = layer.shared.split(caches)
                     made = layer.shared(stream.x, embedded, of_shared, step=step)
                     normed = layer.norm(made.add_(stream.x))
+                    del made  # a name held is memory held
                 update = layer.mix(normed, caches, step=step)
             stream = stream._replace(update=update, scale=layer.scale)
             del normed, update
@@ -193,7 +195,7 @@ class Stack(nn.Module):
                         raise ConfigError(
                             f"{self.recipe.name}: keys and values are read before a layer has any"
                         )
-                    found = latest
+                    found = mixer.borrowed(latest, max_context)
                 elif found.kv_bytes:
                     latest = found
                 cache.layers.append(found)

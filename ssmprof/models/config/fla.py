@@ -41,6 +41,7 @@ class Fla(Struct, frozen=True, kw_only=True):
     norm_eps: Epsilon = 1e-6
     elementwise_affine: bool = True
     feature_map: Text | None = None
+    share_conv_kernel: bool = False
     attn: dict[str, Any] | None = None
     tie_word_embeddings: bool = False
 
@@ -63,6 +64,13 @@ def width(size: int, factor: float, heads: int, key: str) -> int:
     if found != int(found) or not found or int(found) % heads:
         raise KeyProblem(key, f"{factor:g} of {size} features do not make {heads} heads")
     return int(found) // heads
+
+
+def conv(keys: Fla, used: bool, taps: int) -> int:
+    """Taps of the convolution, 0 where there is none."""
+    if used:
+        must_be(keys.share_conv_kernel, False, "share_conv_kernel", "one convolution for all")
+    return taps if used else 0
 
 
 def fla_recipe(keys: Fla, name: str, mixer: str, part: Part) -> Recipe:

@@ -77,7 +77,6 @@ MISSING = {
     "deepseek_v4": "compressed sparse attention",
     "exaone4": "norms after each sub-layer instead of before",
     "falcon": "attention and feed-forward side by side under two norms",
-    "gemma": "nothing but a reader; gemma2 and gemma3 have one",
     "gemma3n": "embeddings of each layer",
     "gemma4": "embeddings of each layer and keys shared between layers",
     "glm4": "norms inside and after each sub-layer",

@@ -45,19 +45,16 @@ def known() -> dict[str, Family]:
     return found
 
 
-def read(path: Path | str) -> Recipe:
-    """The recipe of a `config.json`, or of the folder that holds one.
+def read(path: Path | str, name: str | None = None) -> Recipe:
+    """The recipe of a `config.json`, or of the folder that holds one, named like its folder.
 
     Raises ConfigError where the file cannot be read, its family is unknown or a key is missing,
     ill-typed, not understood or beyond the limits.
     """
     file, values = _opened(Path(path))
-    return of_values(values, name_of(file), str(file))
-
-
-def name_of(file: Path) -> str:
-    """The name of a model whose sizes stand in this file: that of its folder."""
-    return file.parent.name if file.name == "config.json" and file.parent.name else file.stem
+    if name is None:
+        name = file.parent.name if file.name == "config.json" and file.parent.name else file.stem
+    return of_values(values, name, str(file))
 
 
 def of_values(values: dict[str, Any], name: str, source: str) -> Recipe:

@@ -7,6 +7,7 @@ crossover and their intervals cannot be seen; the ratio panel shows both.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _LEFT = 0.082
 _LONGEST_LABEL = 22
 _CHARACTER_PT = 5.6  # mean width of a character of the heading
+_SLICE = re.compile(r"@\d{1,5}$")
 _ROW = 0.06  # height of a line of text, as a share of the axes
 
 
@@ -79,8 +81,11 @@ def draw_single(drawing: Drawing, height_in: float = 3.6) -> Figure:
 
 
 def short(label: str) -> str:
-    """A label that fits beside the axes."""
-    return label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…"
+    """A label that fits beside the axes; one of a slice keeps its `@8`."""
+    if len(label) <= _LONGEST_LABEL:
+        return label
+    tail = found[0] if (found := _SLICE.search(label)) else ""
+    return f"{label[: _LONGEST_LABEL - 1 - len(tail)]}…{tail}"
 
 
 def _right_edge(view: View) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ssmprof.records import Run
-from ssmprof.report.page import Code, Downloads, Facts, Part, Prose, Section
+from ssmprof.report.contenders import slices
+from ssmprof.report.page import Code, Downloads, Facts, Listing, Part, Prose, Section
 from ssmprof.report.redact import redact
 from ssmprof.units import format_context, format_duration
 
@@ -36,6 +37,8 @@ def section(run: Run, sha256: str, *, identifiers: bool) -> Section:
     if took:
         rows.append(("time at the points", format_duration(took), ""))
     parts: list[Part] = [Prose(METHOD), Facts(tuple(rows))]
+    if cut := slices(run.scenario.blocks):
+        parts.append(Listing(cut))
     if run.command:
         parts.append(Prose("To repeat it:", "note"))
         parts.append(Code(run.command if identifiers else redact(run.command)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ssmprof.analysis import Analysis
 from ssmprof.analysis.compare.answer import Answer
-from ssmprof.analysis.decide.trust import RULES
+from ssmprof.analysis.decide.rules import RULES
 from ssmprof.records import Check, Environment, Run, TelemetrySample
 from ssmprof.report.decided import chosen
 from ssmprof.report.figures import telemetry

@@ -95,7 +95,7 @@
     const line = id("legend");
     line.replaceChildren();
     for (const s of view().series) {
-      const button = make("button", s.mark + " " + s.label, "ink-" + s.token);
+      const button = make("button", s.mark + " " + s.legend, "ink-" + s.token);
       button.type = "button";
       button.setAttribute("aria-pressed", String(!state.off.has(s.block)));
       button.addEventListener("click", () => {

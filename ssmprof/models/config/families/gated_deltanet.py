@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ssmprof.mixers.delta.shape import GatedDelta
-from ssmprof.models.config.fla import Fla, fla_recipe, width
+from ssmprof.models.config.fla import Fla, conv, fla_recipe, width
 from ssmprof.models.config.keys import Factor
 from ssmprof.models.config.reader import Family
 from ssmprof.models.recipe import Recipe
@@ -31,7 +31,7 @@ def _gated_deltanet(keys: GatedDeltaNet, name: str) -> Recipe:
         key_dim=keys.head_dim,
         value_dim=width(keys.head_dim, keys.expand_v, 1, "expand_v"),
         gate=keys.use_gate,
-        d_conv=keys.conv_size if keys.use_short_conv else 0,
+        d_conv=conv(keys, keys.use_short_conv, keys.conv_size),
         conv_bias=keys.conv_bias,
         negative_eigenvalues=keys.allow_neg_eigval,
     )

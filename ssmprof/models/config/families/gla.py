@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ssmprof.mixers.linear_attention.shape import Gla
-from ssmprof.models.config.fla import Fla, fla_recipe, width
+from ssmprof.models.config.fla import Fla, conv, fla_recipe, width
 from ssmprof.models.config.keys import Factor, Real, must_be
 from ssmprof.models.config.reader import Family
 from ssmprof.models.recipe import Recipe
@@ -35,7 +35,7 @@ def _gla(keys: GlaKeys, name: str) -> Recipe:
         key_dim=width(keys.hidden_size, keys.expand_k, keys.num_heads, "expand_k"),
         value_dim=width(keys.hidden_size, keys.expand_v, keys.num_heads, "expand_v"),
         gate=keys.use_output_gate,
-        d_conv=keys.conv_size if keys.use_short_conv else 0,
+        d_conv=conv(keys, keys.use_short_conv, keys.conv_size),
     )
     return fla_recipe(keys, name, "gla", part)
 

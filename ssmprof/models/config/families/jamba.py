@@ -54,6 +54,7 @@ class Jamba(Attending, frozen=True, kw_only=True):
     mamba_proj_bias: bool = False
     mamba_inner_layernorms: bool = True
     sliding_window: Tokens | None = None
+    n_ctx: Tokens | None = None
     hidden_act: Text = "silu"
     rms_norm_eps: Epsilon = 1e-6
     tie_word_embeddings: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mamba2.shape import Mamba2, StepSize
 from ssmprof.mixers.mlp.shape import Mlp
 from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
@@ -64,6 +64,8 @@ class Nemotron(Attending, frozen=True, kw_only=True):
     mamba_conv_bias: bool | None = None
     time_step_limit: tuple[Any, ...] | None = None
     mamba_dt_limit: tuple[Any, ...] | None = None
+    time_step_min: StepSize = 0.001
+    mamba_dt_min: StepSize | None = None
     mamba_ssm_cache_dtype: Dtype | None = None
     use_bias: bool = False
     mamba_proj_bias: bool = False
@@ -106,6 +108,16 @@ def _layers(keys: Nemotron) -> list[str]:
     return found
 
 
+def _steps(keys: Nemotron) -> tuple[float, float] | None:
+    """Bounds of the step size: those given, or `time_step_min` from below, as transformers has it.
+
+    Both keys have a second name, that of files which were converted.
+    """
+    least = keys.time_step_min if keys.mamba_dt_min is None else keys.mamba_dt_min
+    given = step_limit(keys.mamba_dt_limit or keys.time_step_limit)
+    return given or step_limit((least, None))
+
+
 def _scan(keys: Nemotron) -> Mamba2:
     must_be(keys.mamba_hidden_act, "silu", "mamba_hidden_act", "a Mamba-2 with another activation")
     if keys.mamba_proj_bias and not keys.use_bias:
@@ -119,7 +131,7 @@ def _scan(keys: Nemotron) -> Mamba2:
         d_conv=keys.mamba_d_conv or keys.conv_kernel,
         conv_bias=conv_bias,
         proj_bias=keys.use_bias,
-        dt_limit=step_limit(keys.mamba_dt_limit or keys.time_step_limit),
+        dt_limit=_steps(keys),
         state_dtype=keys.mamba_ssm_cache_dtype or "float32",
     )
 

@@ -16,13 +16,14 @@ from ssmprof.models.config.keys import (
     Epsilon,
     KeyProblem,
     Layers,
+    Positive,
     Text,
     held_against,
     kinds,
     must_be,
 )
 from ssmprof.models.config.reader import Family
-from ssmprof.models.config.rotary import Turn, turn
+from ssmprof.models.config.rotary import THETA, Turn, turn
 from ssmprof.models.recipe import Layer, Recipe
 from ssmprof.models.written import recipe
 from ssmprof.scalars import Size
@@ -31,10 +32,11 @@ KINDS = {"linear_attention": "gated_delta", "full_attention": "attention"}
 
 
 class OlmoHybrid(Attending, frozen=True, kw_only=True):
-    """Keys of an Olmo Hybrid; without rotary keys it has no positions."""
+    """Keys of an Olmo Hybrid; a base of null is no positions, and one not there the usual."""
 
     num_hidden_layers: Count
     intermediate_size: Size
+    rope_theta: Positive | None = THETA
     layer_types: Layers | None = None
     linear_num_key_heads: Size | None = None
     linear_num_value_heads: Size | None = None
@@ -79,9 +81,9 @@ def _delta(keys: OlmoHybrid) -> GatedDelta:
 
 
 def _turned(keys: OlmoHybrid) -> Turn | None:
-    """How attention turns: only where a file has a base."""
-    given = keys.rope_parameters or {}
-    return turn(keys, keys.width) if keys.rope_theta or given.get("rope_theta") else None
+    """How attention turns, if it does."""
+    theta = (keys.rope_parameters or {}).get("rope_theta", keys.rope_theta)
+    return None if theta is None else turn(keys, keys.width)
 
 
 def _layers(mixers: list[str]) -> tuple[Layer, ...]:

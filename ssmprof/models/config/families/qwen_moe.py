@@ -8,7 +8,7 @@ from ssmprof.mixers.mlp.shape import Mlp
 from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
 from ssmprof.models.config.common import Attending, attention, gated
-from ssmprof.models.config.experts import Indices, pairs_of, qwen_afters
+from ssmprof.models.config.experts import Indices, one_of, pairs_of, qwen_afters
 from ssmprof.models.config.keys import (
     Count,
     Epsilon,
@@ -36,7 +36,8 @@ class QwenMoe(Attending, frozen=True, kw_only=True):
     hidden_act: Text = "silu"
     decoder_sparse_step: Size = 1
     mlp_only_layers: Indices = ()
-    num_experts: Whole
+    num_experts: Whole | None = None
+    num_local_experts: Whole | None = None
     num_experts_per_tok: Size
     moe_intermediate_size: Size
     norm_topk_prob: bool = False
@@ -51,7 +52,6 @@ class Qwen2Moe(QwenMoe, frozen=True, kw_only=True):
     """Keys of a Qwen2 with experts, one of them seen by every token."""
 
     num_key_value_heads: Size | None = 16
-    num_experts: Whole = 60
     num_experts_per_tok: Size = 4
     moe_intermediate_size: Size = 1408
     shared_expert_intermediate_size: Whole = 5632
@@ -62,25 +62,27 @@ class Qwen3Moe(QwenMoe, frozen=True, kw_only=True):
     """Keys of a Qwen3 with experts."""
 
     num_key_value_heads: Size | None = 4
-    num_experts: Whole = 128
     num_experts_per_tok: Size = 8
     moe_intermediate_size: Size = 768
     attention_bias: bool = False
 
 
-def _recipe(keys: QwenMoe, name: str, shared: int, **values: Any) -> Recipe:
+def _recipe(keys: QwenMoe, name: str, default: int, shared: int, **values: Any) -> Recipe:
     must_be(keys.use_sliding_window, False, "use_sliding_window", NEEDS)
     if keys.layer_types is not None:
         listed = kinds(keys.layer_types, {"full_attention": "attention"}, "layer_types")
         held_against(listed, keys.num_hidden_layers, "layer_types")
+    experts = one_of(
+        keys.num_experts, keys.num_local_experts, "num_experts", "num_local_experts", default
+    )
     act, count = gated(keys.hidden_act), keys.num_hidden_layers
     parts: dict[str, Part] = {
         "attention": attention(keys, turn(keys, keys.width), **values),
         "mlp": Mlp(d_ff=keys.intermediate_size, act=act),
     }
-    if keys.num_experts:
+    if experts:
         parts["moe"] = Moe(
-            experts=keys.num_experts,
+            experts=experts,
             experts_per_token=keys.num_experts_per_tok,
             d_ff=keys.moe_intermediate_size,
             act=act,
@@ -88,7 +90,7 @@ def _recipe(keys: QwenMoe, name: str, shared: int, **values: Any) -> Recipe:
             shared_gate=bool(shared),
             renormalise=keys.norm_topk_prob,
         )
-    afters = qwen_afters(count, keys.num_experts, keys.decoder_sparse_step, keys.mlp_only_layers)
+    afters = qwen_afters(count, experts, keys.decoder_sparse_step, keys.mlp_only_layers)
     return recipe(
         name,
         keys.hidden_size,
@@ -101,11 +103,11 @@ def _recipe(keys: QwenMoe, name: str, shared: int, **values: Any) -> Recipe:
 
 
 def _qwen2(keys: Qwen2Moe, name: str) -> Recipe:
-    return _recipe(keys, name, keys.shared_expert_intermediate_size, qkv_bias=keys.qkv_bias)
+    return _recipe(keys, name, 60, keys.shared_expert_intermediate_size, qkv_bias=keys.qkv_bias)
 
 
 def _qwen3(keys: Qwen3Moe, name: str) -> Recipe:
-    return _recipe(keys, name, 0, bias=keys.attention_bias, qk_norm="head")
+    return _recipe(keys, name, 128, 0, bias=keys.attention_bias, qk_norm="head")
 
 
 FAMILIES = {"qwen2_moe": Family(Qwen2Moe, _qwen2), "qwen3_moe": Family(Qwen3Moe, _qwen3)}

@@ -9,7 +9,16 @@ from ssmprof.mixers.mlstm.shape import Mlstm
 from ssmprof.mixers.part import Part
 from ssmprof.models.config.common import each_with
 from ssmprof.models.config.experts import one_of
-from ssmprof.models.config.keys import Count, Epsilon, Factor, KeyProblem, Text, Whole, must_be
+from ssmprof.models.config.keys import (
+    Count,
+    Epsilon,
+    Factor,
+    KeyProblem,
+    Text,
+    Whole,
+    agree,
+    must_be,
+)
 from ssmprof.models.config.reader import Family
 from ssmprof.models.recipe import Recipe
 from ssmprof.models.written import recipe
@@ -29,6 +38,9 @@ class Xlstm(Struct, frozen=True, kw_only=True):
     add_out_norm: bool = True
     qk_dim_factor: Factor = 0.5
     v_dim_factor: Factor = 1.0
+    head_dim: Size | None = None
+    qk_head_dim: Size | None = None
+    v_head_dim: Size | None = None
     ffn_proj_factor: Factor = 2.667
     ffn_round_up_to_multiple_of: Size = 64
     gate_soft_cap: Factor | None = 15.0
@@ -56,6 +68,8 @@ def _head(keys: Xlstm, size: int, factor: float, key: str) -> int:
 
 def _xlstm(keys: Xlstm, name: str) -> Recipe:
     must_be(keys.add_out_norm, True, "add_out_norm", "an xLSTM without a last norm")
+    must_be(keys.use_bias, False, "use_bias", "an xLSTM with biases")
+    must_be(keys.tie_word_embeddings, False, "tie_word_embeddings", "an xLSTM with a tied head")
     if keys.weight_mode not in ("single", "fused"):
         raise KeyProblem("weight_mode", f'expected "single" or "fused", got "{keys.weight_mode}"')
     size = one_of(keys.hidden_size, keys.embedding_dim, "hidden_size", "embedding_dim", 4096)
@@ -64,16 +78,20 @@ def _xlstm(keys: Xlstm, name: str) -> Recipe:
     d_ff = int((size * keys.ffn_proj_factor + step - 1) // step * step)
     if not d_ff:
         raise KeyProblem("ffn_proj_factor", f"{keys.ffn_proj_factor} of {size} features is none")
+    key = _head(keys, size, keys.qk_dim_factor, "qk_dim_factor")
+    value = _head(keys, size, keys.v_dim_factor, "v_dim_factor")
+    agree(keys.qk_head_dim, key, "qk_head_dim", "what qk_dim_factor makes")
+    for same in ("head_dim", "v_head_dim"):
+        agree(getattr(keys, same), value, same, "what v_dim_factor makes")
     parts: dict[str, Part] = {
         "mlstm": Mlstm(
             heads=keys.num_heads,
-            key_dim=_head(keys, size, keys.qk_dim_factor, "qk_dim_factor"),
-            value_dim=_head(keys, size, keys.v_dim_factor, "v_dim_factor"),
-            bias=keys.use_bias,
+            key_dim=key,
+            value_dim=value,
             gate_cap=keys.gate_soft_cap,
             state_dtype=keys.inference_state_dtype,
         ),
-        "mlp": Mlp(d_ff=d_ff, bias=keys.use_bias),
+        "mlp": Mlp(d_ff=d_ff),
     }
     return recipe(
         name,
@@ -81,7 +99,7 @@ def _xlstm(keys: Xlstm, name: str) -> Recipe:
         each_with(["mlstm"] * count, "mlp"),
         parts,
         vocab=keys.vocab_size,
-        tie_embeddings=keys.tie_word_embeddings,
+        tie_embeddings=False,
         norm_eps=keys.norm_eps,
         logits_cap=keys.output_logit_soft_cap,
     )

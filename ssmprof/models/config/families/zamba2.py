@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mamba2.shape import Mamba2, StepSize
 from ssmprof.mixers.mlp.shape import Mlp
 from ssmprof.mixers.part import Part
-from ssmprof.models.config.common import Attending, attention, gated
+from ssmprof.models.config.common import Attending, attention, gated, step_limit
 from ssmprof.models.config.keys import (
     Count,
     Epsilon,
@@ -65,6 +65,7 @@ class Zamba2(Attending, frozen=True, kw_only=True):
     mamba_headdim: Size | None = None
     use_conv_bias: bool = True
     add_bias_linear: bool = False
+    time_step_min: StepSize = 0.001
     rms_norm_eps: Epsilon = 1e-5
     tie_word_embeddings: bool = True
 
@@ -95,6 +96,7 @@ def _scan(keys: Zamba2) -> Mamba2:
         ngroups=keys.mamba_ngroups,
         d_conv=keys.mamba_d_conv,
         proj_bias=keys.add_bias_linear,
+        dt_limit=step_limit((keys.time_step_min, None)),
         norm_eps=None if keys.rms_norm_eps == GATED_EPS else GATED_EPS,
     )
 

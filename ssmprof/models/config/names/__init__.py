@@ -6,6 +6,7 @@ A parameter is its pieces one below the other, then a transform. What a family o
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Literal, NamedTuple
 
 Transform = Literal["none", "neg_exp", "squeeze"]
@@ -47,6 +48,11 @@ def spellings(name: str) -> tuple[str, ...]:
     """The names under which a published tensor is found, the usual one first."""
     others = (f"{new}{name[len(old) :]}" for old, new in PREFIXES if name.startswith(old))
     return (name, *others)
+
+
+def spelled(name: str, published: Container[str]) -> str:
+    """The spelling of a name that these tensors use, the usual one where none is there."""
+    return next((other for other in spellings(name) if other in published), name)
 
 
 def one(name: str, scale: float = 1.0, add: float = 0.0, transform: Transform = "none") -> Source:
