@@ -14,13 +14,17 @@ from typing import Any
 from msgspec import structs
 
 from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.lstm.shape import Gru, Lstm
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.mixers.mamba3.shape import Mamba3
 from ssmprof.mixers.mla.shape import Latent
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.mlstm.shape import Mlstm
 from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
+from ssmprof.mixers.rglru.shape import RgLru
+from ssmprof.mixers.short_conv.shape import ShortConv
 from ssmprof.models.recipe import Recipe
 from ssmprof.models.written import recipe
 from ssmprof.records import (
@@ -63,6 +67,11 @@ PARTS: dict[str, Part] = {
     "mamba3": Mamba3(d_inner=128, d_state=16, headdim=32),
     "mla": Latent(heads=4, kv_lora_rank=24, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=12),
     "mlp": Mlp(d_ff=128),
+    "short_conv": ShortConv(width=80),
+    "rglru": RgLru(width=96, heads=4),
+    "mlstm": Mlstm(heads=4, key_dim=16, value_dim=24),
+    "lstm": Lstm(hidden=64),
+    "gru": Gru(hidden=64),
     "moe": Moe(experts=8, experts_per_token=3, d_ff=32),
 }
 QUICK = Budget(rounds=3, min_samples=3, min_time_s=0.0, max_noise=0.5, point_s=0.5, timeout_s=30.0)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import make
 
 from ssmprof.mixers.attention.shape import RopeScaling
+from ssmprof.mixers.lstm.shape import Gru, Lstm
 from ssmprof.mixers.mamba3.shape import Mamba3
 from ssmprof.mixers.mla.shape import Latent
+from ssmprof.mixers.mlstm.shape import Mlstm
 from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
+from ssmprof.mixers.rglru.shape import RgLru
+from ssmprof.mixers.short_conv.shape import ShortConv
 from ssmprof.models.recipe import Recipe
 
 VOCAB = 60
@@ -45,4 +49,13 @@ SCANS = [
     cast("one-rank-normed", "mamba3", mamba3=Mamba3(
         d_inner=64, d_state=10, headdim=16, out_norm=True)),
 ]  # fmt: skip
-CAST = [*EXPERTS, *LATENTS, *SCANS]
+RECURRENCES = [
+    cast("taps", "short_conv", short_conv=ShortConv(width=64, d_conv=4, bias=True)),
+    cast("one-tap", "short_conv mlp", short_conv=ShortConv(width=64, d_conv=1)),
+    cast("one-block", "rglru mlp", rglru=RgLru(width=64, heads=1, d_conv=2)),
+    cast("uncapped", "mlstm", mlstm=Mlstm(
+        heads=2, key_dim=8, value_dim=32, gate_cap=None)),
+    cast("lstm-projected", "lstm mlp", lstm=Lstm(hidden=40, bias=False)),
+    cast("gru-projected", "gru mlp", gru=Gru(hidden=40)),
+]  # fmt: skip
+CAST = [*EXPERTS, *LATENTS, *SCANS, *RECURRENCES]

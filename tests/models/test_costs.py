@@ -19,7 +19,7 @@ from ssmprof.mixers.part import allocated
 from ssmprof.models.build import build, workload
 from ssmprof.models.cost import breakdown, cost, parameters, weights
 from ssmprof.models.footprint import footprint
-from ssmprof.models.recipe import Recipe
+from ssmprof.models.recipe import Recipe, kinds
 from ssmprof.work import call_tokens
 
 MATMULS = (
@@ -65,8 +65,12 @@ def beside(spec: Recipe, tokens: int) -> int:
     return found
 
 
+# On a CPU torch's LSTM and GRU are one call each, which the counter does not look into.
+COUNTED = [spec for spec in SPECS if not {"lstm", "gru"} & {*kinds(spec)}]
+
+
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", COUNTED, ids=lambda spec: spec.name)
 def test_matmul_flops_equal_torchs_flop_counter(spec: Recipe, phase: str):
     where = point(spec, phase)
     call = workload(build(spec, "cpu", "float32"), where).call

@@ -136,6 +136,12 @@ def _mamba3(q: Tensor, k: Tensor, v: Tensor, *_: Any, weights: Any, **__: Any) -
     return made.squeeze(2), torch.empty(v.shape[0], size)
 
 
+def _mlstm(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> Any:
+    key, value = k.shape[-1], v.shape[-1]
+    size = k.shape[2] * (key * value + key + 1)
+    return torch.empty(v.shape), torch.empty(len(v), size)
+
+
 def _rotary(qkv: Tensor, cos: Tensor | None, _: Any, k_cache: Tensor, *__: Any) -> Tensor:
     q = qkv[:, :, : qkv.shape[2] - 2 * k_cache.shape[2]]
     return q if cos is None else torch.empty(q.shape)
@@ -150,6 +156,8 @@ ALLOCATES: dict[str, Callable[..., Any]] = {
     "ssd_scan": _scan,
     "selective_scan": _scan,
     "mamba3_scan": _mamba3,
+    "mlstm_scan": _mlstm,
+    "rglru_scan": lambda x, *_, **__: (torch.empty(x.shape), torch.empty(len(x), *x.shape[2:])),
     "rotary": _rotary,
     "grouped_mm": lambda rows, weight, _: torch.empty(len(rows), weight.shape[1]),
     "swiglu": lambda hidden: torch.empty(*hidden.shape[:-1], hidden.shape[-1] // 2),

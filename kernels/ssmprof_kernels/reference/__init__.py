@@ -14,7 +14,9 @@ from ssmprof_kernels.reference.conv import (
 from ssmprof_kernels.reference.experts import grouped_mm, moe_sequential
 from ssmprof_kernels.reference.latent import latent_attention_sequential, latent_decode
 from ssmprof_kernels.reference.mamba3 import mamba3_scan, mamba3_sequential, mamba3_step
+from ssmprof_kernels.reference.mlstm import mlstm_scan, mlstm_sequential, mlstm_step
 from ssmprof_kernels.reference.norm import gated_rmsnorm, gated_rmsnorm_sequential
+from ssmprof_kernels.reference.rglru import rglru_scan, rglru_sequential, rglru_step
 from ssmprof_kernels.reference.selective_scan import selective_scan, selective_scan_sequential
 from ssmprof_kernels.reference.ssd import ssd_scan, ssd_scan_sequential
 from ssmprof_kernels.reference.state_update import (
@@ -37,7 +39,13 @@ __all__ = [
     "mamba3_scan",
     "mamba3_sequential",
     "mamba3_step",
+    "mlstm_scan",
+    "mlstm_sequential",
+    "mlstm_step",
     "moe_sequential",
+    "rglru_scan",
+    "rglru_sequential",
+    "rglru_step",
     "selective_scan",
     "selective_scan_sequential",
     "selective_state_update",
