@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import make
 
 from ssmprof.mixers.attention.shape import RopeScaling
@@ -13,7 +15,8 @@ from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
 from ssmprof.mixers.rglru.shape import RgLru
 from ssmprof.mixers.short_conv.shape import ShortConv
-from ssmprof.models.recipe import Recipe
+from ssmprof.models.recipe import Layer, Recipe
+from ssmprof.models.written import recipe
 
 VOCAB = 60
 
@@ -58,4 +61,21 @@ RECURRENCES = [
     cast("lstm-projected", "lstm mlp", lstm=Lstm(hidden=40, bias=False)),
     cast("gru-projected", "gru mlp", gru=Gru(hidden=40)),
 ]  # fmt: skip
-CAST = [*EXPERTS, *LATENTS, *SCANS, *RECURRENCES]
+
+
+def placed(name: str, norm: Any, merge: Any = "sum", *, sandwich: bool = False) -> Recipe:
+    """Layers whose norm stands elsewhere than before the parts."""
+    layers = (
+        Layer(parts=parts, norm=norm, merge=merge, sandwich=sandwich)
+        for parts in (("mamba2",), ("mlp",), ("attention", "mamba2"), ("moe",))
+    )
+    return recipe(name, 64, tuple(layers), make.PARTS, vocab=VOCAB)
+
+
+NORMS = [
+    placed("norm-after", "after"),
+    placed("norm-after-mean", "after", "mean"),
+    placed("norm-of-stream", "stream", "mean"),
+    placed("sandwich-mean", "before", "mean", sandwich=True),
+]
+CAST = [*EXPERTS, *LATENTS, *SCANS, *RECURRENCES, *NORMS]
