@@ -22,6 +22,7 @@ from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.models.build import build, workload
 from ssmprof.models.build.model import Model
 from ssmprof.models.recipe import Recipe
+from ssmprof.models.written import recipe
 
 MIXERS = [
     name for name, part in registry.parts().items() if part.memory != "none" and registry.runs(name)
@@ -220,3 +221,10 @@ def test_a_mamba2_step_overlaps_a_convolution_of_ours_only(provider: str, overla
     real, mixer.update_op = mixer.update_op, update
     model.step(tokens[:, 0], model.new_cache(BATCH, TOKENS), "last")
     assert seen == [overlap]
+
+
+def test_an_epsilon_of_its_own_reaches_the_gated_norm():
+    part = Mamba2(d_inner=64, d_state=8, headdim=16)
+    scan = recipe("m", 32, "mamba2", {"mamba2": msgspec.structs.replace(part, norm_eps=0.25)})
+    norms = [module for module in build(scan, "meta").modules() if hasattr(module, "eps")]
+    assert sorted(norm.eps for norm in norms) == [1e-5, 0.25]
