@@ -20,6 +20,7 @@ JAG = math.sqrt(2)  # a return to the other winner shorter than half an octave i
 ASIDE = (
     1.10  # a contender this much slower on both sides of a length was rightly not measured there
 )
+EVERY_PAIR = 24  # contenders up to which all pairs are compared; of more, those that decide
 UNKNOWN_NOISE = 0.10  # assumed of processes that nobody repeated: ten times a quiet machine's
 MODE_JUMP = 0.01  # a process this far from the others may run in another mode ...
 MODE_CHANCE = 0.002  # ... where its distance in spreads has this chance (one-sided, Student)

@@ -36,8 +36,6 @@ class Cost(Value, frozen=True, kw_only=True):
 
 Parts = dict[str, Cost]
 
-NOTHING = Cost(flops=0.0, read_bytes=0.0, written_bytes=0.0, exps=0.0)
-
 
 def work(*, flops: float = 0.0, read: float = 0.0, written: float = 0.0, exps: float = 0.0) -> Cost:
     """A cost from FLOPs, bytes read, bytes written and special-function results."""
@@ -50,10 +48,10 @@ def total(costs: Iterable[Cost]) -> Cost:
     """The sum of all."""
     items = list(costs)
     return Cost(
-        flops=sum(c.flops for c in items),
-        read_bytes=sum(c.read_bytes for c in items),
-        written_bytes=sum(c.written_bytes for c in items),
-        exps=sum(c.exps for c in items),
+        flops=sum([c.flops for c in items]),
+        read_bytes=sum([c.read_bytes for c in items]),
+        written_bytes=sum([c.written_bytes for c in items]),
+        exps=sum([c.exps for c in items]),
     )
 
 
@@ -70,7 +68,8 @@ def times(cost: Cost, count: int) -> Cost:
 def merge(into: Parts, parts: Parts, count: int = 1) -> None:
     """Add `count` times each part to the part of the same name."""
     for name, cost in parts.items():
-        into[name] = total((into.get(name, NOTHING), times(cost, count)))
+        one = cost if count == 1 else times(cost, count)
+        into[name] = total((into[name], one)) if name in into else one
 
 
 def matmul(tokens: int, inputs: int, outputs: int, b: int, *, bias: bool = False) -> Cost:

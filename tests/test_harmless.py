@@ -124,7 +124,7 @@ def test_errors_and_tables_of_a_hostile_run_are_plain_text(
 
 @pytest.mark.parametrize("form", ["csv", "markdown", "chrome-trace", "speedscope", "openmetrics"])
 def test_every_export_of_text_is_plain(form: str, tmp_path: Path) -> None:
-    from ssmprof.report.export import EXPORTS
+    from ssmprof.report.export import EXPORTS, Source
 
     evil = "\x1b[31m=1+1\n| x | `y`\u202e"
     asked = make.scenario("attention", "mamba2", contexts=(512, 8192))
@@ -139,7 +139,7 @@ def test_every_export_of_text_is_plain(form: str, tmp_path: Path) -> None:
     ]
     blocks = tuple(replace(block, name=f"{evil}{block.name}") for block in asked.blocks)
     asked = replace(asked, name=evil, question=evil, blocks=blocks)
-    for file in EXPORTS[form](make.run(*outcomes, asked=asked), tmp_path):
+    for file in EXPORTS[form](Source(make.run(*outcomes, asked=asked)), tmp_path):
         text = file.read_text("utf-8")
         assert text == terminal(text)
         if form == "markdown":

@@ -157,7 +157,8 @@ class Material:
     def roofline(self) -> list[RooflinePoint]:
         """Calls and ops against their ceilings."""
         run = self.run
-        return self.each(lambda c, g: roofline.points(c, g, run.scenario, run.environments))
+        works: roofline.Works = {}
+        return self.each(lambda c, g: roofline.points(c, g, run.scenario, run.environments, works))
 
     @cached_property
     def memory(self) -> list[MemoryPoint]:

@@ -19,8 +19,8 @@ Grade = Literal["A", "B", "C", "D"]
 Interval = tuple[float, float]
 
 
-class Finding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all findings."""
+class Finding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """Base of all findings: none refers back to what holds it."""
 
 
 class Estimate(Finding, frozen=True, kw_only=True):

@@ -24,19 +24,19 @@ def command(run: str | None, forms: str, output: str, force: bool) -> None:
 
     Example: ssmprof export RUN --to csv,chrome-trace -o out
     """
-    from ssmprof.report.export import EXPORTS
+    from ssmprof.report.export import EXPORTS, Source
 
     names = [name.strip() for name in forms.split(",")]
     for name in names:
         if name not in EXPORTS:
             raise ConfigError(f'--to: "{name}"{nearest(name, EXPORTS)}')
-    loaded = load_run(run)
+    source = Source(load_run(run))
     folder = Path(output)
     if folder.is_dir() and any(folder.iterdir()) and not force:
         raise ConfigError(f"{output}: not empty", fix="--force replaces what is there")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written = [path for name in names for path in EXPORTS[name](loaded, folder)]
+        written = [path for name in names for path in EXPORTS[name](source, folder)]
     except OSError as error:
         raise cannot_write(output, error) from None
     for path in written:

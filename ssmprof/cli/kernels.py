@@ -33,7 +33,7 @@ def command(
     """
     from ssmprof.analysis.compare.conditions import device_of
     from ssmprof.analysis.explain.dominance import CUSTOM
-    from ssmprof.report import rows
+    from ssmprof.report import kernels
     from ssmprof.report.words import percent
     from ssmprof.units import format_context, parse_tokens
 
@@ -61,7 +61,7 @@ def command(
     if wanted not in lengths:
         have = ", ".join(format_context(at) for at in lengths) or "none"
         raise ConfigError(f"{block}: no times per kernel at {wanted} tokens", fix=f"one of {have}")
-    table = rows.kernels(loaded, block, wanted, conditions, top)
+    table = kernels.table(loaded, block, wanted, conditions, top)
     say(table.caption)
     emit(table, form, output)
     shares = [

@@ -108,7 +108,8 @@ def _named(recipe: Recipe) -> str:
     """`qwen3-next@8 (slice of 8 of 48 layers)`, the plain name of a whole model."""
     from ssmprof.models.slicing import piece
 
-    return recipe.name if recipe.slice is None else f"{recipe.name} ({piece(recipe.slice)})"
+    of = piece(recipe)
+    return f"{recipe.name} ({of})" if of else recipe.name
 
 
 def _law(

@@ -64,6 +64,7 @@ def _source(entry: Any) -> dict[str, Any]:
 
 
 def _show(rows: list[dict[str, Any]], form: str | None, output: str | None) -> None:
+    from ssmprof.report.contenders import PIECE
     from ssmprof.report.tables import Column, Table
     from ssmprof.units import format_bytes
 
@@ -75,6 +76,7 @@ def _show(rows: list[dict[str, Any]], form: str | None, output: str | None) -> N
 
     columns = (
         Column("name", "model"),
+        *([PIECE] if any(row["slice"] for row in rows) else []),
         Column("architecture", "family"),
         Column("params", "parameters", millions, numeric=True),
         Column("active_params", "active", millions, numeric=True),

@@ -28,7 +28,6 @@ def command(
     RUN may also be an older report.html: it carries its data. Example: ssmprof report
     """
     from ssmprof import __version__
-    from ssmprof.records import content_hash, encode
     from ssmprof.report.again import load_any
     from ssmprof.report.build import build
     from ssmprof.report.html import render
@@ -56,7 +55,7 @@ def command(
     size = f"{len(data) / 1000:,.0f} KB"
     big = "; large: fewer points would load faster" if len(data) > _WARN_BYTES else ""
     named = "included" if include_identifiers else "redacted"
-    say(f"{size}, data sha256 {content_hash(encode(run))[:12]}, identifiers {named}{big}")
+    say(f"{size}, data sha256 {run.sha256[:12]}, identifiers {named}{big}")
     for hero in page.heroes[:1]:
         say(hero.sentence)
     return EXIT_WITHHELD if page.grade == "D" else EXIT_DONE

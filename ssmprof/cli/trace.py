@@ -30,6 +30,7 @@ def command(
     With RUN instead: write its kernels, or those of one contender and context, as a Chrome trace.
     Example: ssmprof trace mymodels:tiny --context 4K
     """
+    from ssmprof.models.find import is_named
     from ssmprof.report.trace import chrome_trace
     from ssmprof.units import parse_tokens
 
@@ -37,7 +38,7 @@ def command(
         tokens = parse_tokens(context) if context else None
     except ValueError as error:
         raise ConfigError(f"--context: {error}") from None
-    if what is not None and not Path(what).is_dir():
+    if what is not None and (is_named(what) or not Path(what).is_dir()):
         from ssmprof.cli.tracing import trace_model
 
         trace_model(what, tokens or _CONTEXT, phase or "prefill", device, output)

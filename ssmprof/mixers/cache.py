@@ -72,8 +72,9 @@ class Position:
 class KVCache:
     """Keys and values of one attention layer: (B, rows, Hk, dh) each.
 
-    Static size. With a window the rows are a ring: token t lies in row t % rows. Attention does not
-    depend on the order of the rows, since keys are stored rotated.
+    Where values are a part of the keys (latent attention), `v` is empty. Static size. With a window
+    the rows are a ring: token t lies in row t % rows. Attention does not depend on the order of the
+    rows, since keys are stored rotated.
     """
 
     k: Tensor
@@ -104,7 +105,8 @@ class StateCache:
     """Fixed state of one state-space layer.
 
     `conv` (B, channels, d_conv) holds the last inputs of the short convolution, the newest last;
-    `ssm` is the recurrent state, (B, D, N) for Mamba-1 and (B, H, P, N) for Mamba-2.
+    `ssm` is the recurrent state, (B, D, N) for Mamba-1 and (B, H, P, N) for Mamba-2. A mixer that
+    has no convolution, or no other state, has an empty tensor there.
     """
 
     conv: Tensor

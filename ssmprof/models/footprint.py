@@ -107,9 +107,13 @@ def _layer_peak(recipe: Recipe, point: Point) -> int:
     stream = allocated(tokens * d * b)
     widest = 0
     for layer in set(recipe.layers):
+        # Parts read the stream itself where their result is normed. Where it goes on normed, what
+        # the first layer read still lives.
+        normed = 0 if layer.norm == "after" else stream
+        widest = max(widest, 2 * stream)  # the norm of what joins the stream
         for index, name in enumerate(layer.parts):
             before = stream if index else 0  # the sum of the sub-layers before, side by side
-            widest = max(widest, stream + before + recipe.parts[name].peak(d, point))
+            widest = max(widest, normed + before + recipe.parts[name].peak(d, point))
         for name in layer.shared.parts if layer.shared else ():
             part = recipe.parts[name]
             read = allocated(tokens * part.reads(d) * b)

@@ -48,6 +48,11 @@ def sliced(recipe: Recipe, layers: int) -> Recipe:
     )
 
 
-def piece(found: Slice) -> str:
+def piece(recipe: Recipe) -> str | None:
+    """`slice of 8 of 48 layers`, None of a whole model."""
+    return worded(recipe.slice) if recipe.slice is not None else None
+
+
+def worded(found: Slice) -> str:
     """`slice of 8 of 48 layers`."""
     return f"slice of {found.layers} of {found.whole} layers"

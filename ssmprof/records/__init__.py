@@ -16,6 +16,7 @@ from ssmprof.records.decisions import (
     providers_at,
     spans_text,
 )
+from ssmprof.records.fields import ABSENT, fields_of
 from ssmprof.records.machine import (
     Calibration,
     Check,
@@ -56,11 +57,11 @@ from ssmprof.records.point import (
 from ssmprof.records.visits import Mode, Sampling, Visit
 
 __all__ = [
-    "WORKLOADS", "Attribution", "Axis", "Calibration", "Check", "Clocks", "Conditions",
-    "Decision", "Decode", "Dropped", "Energy", "Environment", "Failure", "FailureReason", "Family",
-    "Host", "Job", "KernelTime", "Level", "Measurement", "Memory", "Mode", "Note", "NoteKind",
-    "OpChoice", "Outcome", "Point", "Prefill", "Route", "Run", "Sampling", "Span", "Spread",
-    "TelemetrySample", "Trial", "TrialOutcome", "Trials", "Violations", "Visit", "Workload",
-    "collector_at_rest", "content_hash", "decision_rows", "encode", "median", "middle_of",
-    "providers_at", "spans_text",
+    "ABSENT", "WORKLOADS", "Attribution", "Axis", "Calibration", "Check", "Clocks", "Conditions",
+    "Decision", "Decode", "Dropped", "Energy", "Environment", "Failure", "FailureReason",
+    "Family", "Host", "Job", "KernelTime", "Level", "Measurement", "Memory", "Mode", "Note",
+    "NoteKind", "OpChoice", "Outcome", "Point", "Prefill", "Route", "Run", "Sampling", "Span",
+    "Spread", "TelemetrySample", "Trial", "TrialOutcome", "Trials", "Violations", "Visit",
+    "Workload", "collector_at_rest", "content_hash", "decision_rows", "encode", "fields_of",
+    "median", "middle_of", "providers_at", "spans_text",
 ]  # fmt: skip

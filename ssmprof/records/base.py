@@ -39,18 +39,17 @@ def _certainly_finite(values: tuple[Any, ...]) -> bool:
         kind = cast("type[Any]", type(value))
         if kind is str or kind is int or value is None:
             continue
-        if kind is float:
+        if isinstance(value, float):
             if not math.isfinite(value):
                 return False
-        elif kind is tuple:
+        elif isinstance(value, tuple):
+            many = cast("tuple[Any, ...]", value)
             try:
-                if value and not math.isfinite(sum(value)):
+                if not math.isfinite(sum(many)):
                     return False
             except TypeError:  # no numbers
-                if any(isinstance(one, float) for one in value):
+                if any(isinstance(one, float) for one in many):
                     return False
-        elif isinstance(value, float):
-            return False
     return True
 
 

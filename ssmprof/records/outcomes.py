@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Iterator
+from functools import cached_property
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from ssmprof.records.base import Count, Record, Samples, median
 from ssmprof.records.decisions import Decision
@@ -248,7 +252,7 @@ class Dropped(Record, frozen=True, kw_only=True):
         return f"{where}: {self.reason}"
 
 
-class Run(Record, frozen=True, kw_only=True):
+class Run(Record, frozen=True, kw_only=True, gc=True, dict=True):
     """A whole run: what was asked, where, and every outcome of it.
 
     Lengths below `comparable_from` tokens are shown and decide nothing (some published runs).
@@ -268,6 +272,18 @@ class Run(Record, frozen=True, kw_only=True):
     comparable_from: Count = 0
     dropped_lines: Count = 0
     dropped: tuple[Dropped, ...] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the whole run as JSON, in hex, made an outcome at a time."""
+        ends = replace(self, outcomes=())
+        mark = b'"environments":' + msgspec.json.encode(self.environments) + b',"outcomes":['
+        head, _, tail = msgspec.json.encode(ends).partition(mark)
+        found = hashlib.sha256(head + mark)
+        for number, outcome in enumerate(self.outcomes):
+            found.update((b"," if number else b"") + msgspec.json.encode(outcome))
+        found.update(tail)
+        return found.hexdigest()
 
     def measurements(self) -> Iterator[Measurement]:
         """The points that were measured, in the order of the journal."""

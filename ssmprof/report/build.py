@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ssmprof.analysis import Analysis, analyze
-from ssmprof.records import Run, content_hash, encode
+from ssmprof.records import Run, encode
 from ssmprof.report import embed
 from ssmprof.report.hero import heroes
 from ssmprof.report.page import Page, Section
@@ -14,14 +14,18 @@ from ssmprof.report.sections import cost, data, evidence, fits, published, trust
 from ssmprof.report.words import published_banner
 
 
-def build(run: Run, *, identifiers: bool = False) -> Page:
-    """Analyse the run and lay out its page. The run's bytes give the hash that is printed."""
-    sha256 = content_hash(encode(run))
+def build(run: Run, *, identifiers: bool = False, analysis: Analysis | None = None) -> Page:
+    """Analyse the run, unless that was done, and lay out its page.
+
+    The run's bytes give the hash that is printed.
+    """
+    sha256 = run.sha256
     run = plain(run) if identifiers else redacted(run)
-    analysis = analyze(run)
+    # First, so that what it takes is given back before the analysis.
+    slim = embed.encoded(embed.compact(run))
+    analysis = analysis or analyze(run)
     devices = list(dict.fromkeys(machine.device for machine in run.environments.values()))
     created = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.created_unix_s))
-    slim = embed.compact(run, identifiers=identifiers)
     return Page(
         title=f"ssmprof: {run.scenario.name}",
         question=run.scenario.question,
@@ -40,7 +44,7 @@ def build(run: Run, *, identifiers: bool = False) -> Page:
             "nothing and sends nothing."
         ),
         payloads={
-            "data-run": embed.encoded(slim),
+            "data-run": slim,
             "data-scenario": encode(run.scenario),
         },
     )

@@ -9,20 +9,20 @@ from msgspec import to_builtins
 
 from ssmprof.models.cost import parameters
 from ssmprof.models.recipe import Recipe, Slice
-from ssmprof.models.slicing import piece
+from ssmprof.models.slicing import worded
 from ssmprof.report.tables import Column, Table
 from ssmprof.spec import Subject
 
 # A slice is a table of three numbers for programs and a phrase for people.
-PIECE = Column("slice", "what it is", lambda found: piece(Slice(**found)))
+PIECE = Column("slice", "what it is", lambda found: worded(Slice(**found)))
 
 
 def facts(subject: Subject) -> dict[str, Any]:
     """Layers, parameters and the slice that it is; None where that is not known, or no slice."""
     if not isinstance(subject, Recipe):
-        return {"layers": None, "params": None, "slice": None}
+        return {"layer_count": None, "params": None, "slice": None}
     return {
-        "layers": subject.layer_count,
+        "layer_count": subject.layer_count,
         "params": parameters(subject),
         "slice": to_builtins(subject.slice),
     }

@@ -8,43 +8,87 @@ trial what it says of the block.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
-from ssmprof.records import Attribution, Decision, KernelTime, Measurement, Run, encode, median
+from ssmprof.records import (
+    Attribution,
+    Decision,
+    KernelTime,
+    Measurement,
+    Run,
+    collector_at_rest,
+    encode,
+    median,
+)
 from ssmprof.report.columns import from_columns, to_columns
-from ssmprof.report.redact import redacted
 from ssmprof.spec import check_scenario
 from ssmprof.store import schema
 
 _COLUMNS = ("outcomes", "telemetry", "decisions")
-KERNELS = 20
-SAMPLES = 5
+
+
+class Detail(NamedTuple):
+    """What a page holds of each point: samples (an odd number), and kernels by themselves."""
+
+    samples: int
+    kernels: int
+
+
+FULL, THIN = Detail(samples=5, kernels=20), Detail(samples=1, kernels=4)
+MANY = 20_000  # outcomes above which a page holds little of each: 100,000 in full are 20 MB
 DIGITS = 5
 DIGITS_OF_TRIALS = 3  # of a few per cent: a hundredth of what decides
 DIGITS_OF_KERNELS = 4  # their intervals are a tenth of a per cent at best
 
 
-def compact(run: Run, *, identifiers: bool) -> Run:
-    """The run with thinned samples and kernels; identifiers redacted unless asked for."""
-    outcomes = tuple(
-        _measurement(one) if isinstance(one, Measurement) else one for one in run.outcomes
+def detail_of(run: Run) -> Detail:
+    """How much of each point a page of this run holds."""
+    return THIN if len(run.outcomes) > MANY else FULL
+
+
+def left_out(run: Run) -> str | None:
+    """What the page of a large run lacks and where that is, in a sentence; None where it is small.
+
+    Every page keeps few samples and sums light kernels; a large one keeps so little that whoever
+    computes on needs to know.
+    """
+    detail = detail_of(run)
+    if detail is FULL:
+        return None
+    return (
+        f"This page leaves data out: for each of the run's {len(run.outcomes):,} outcomes it keeps "
+        f"the median sample and the {detail.kernels} heaviest kernels; all samples and kernels are "
+        "in the run folder, and ssmprof export RUN --to sqlite writes them as tables."
     )
-    slim = replace(
+
+
+def compact(run: Run) -> Run:
+    """The run, which must be fit to be shown, with thinned samples and kernels."""
+    detail = detail_of(run)
+    with collector_at_rest():
+        outcomes = tuple([
+            _measurement(one, detail) if isinstance(one, Measurement) else one
+            for one in run.outcomes
+        ])  # fmt: skip
+    return replace(
         run,
         outcomes=outcomes,
         telemetry=run.telemetry[:: _step(len(run.telemetry))],
         decisions=tuple(map(_decision, run.decisions)),
     )
-    return slim if identifiers else redacted(slim)
 
 
 def encoded(run: Run) -> bytes:
-    """A run as JSON, outcomes and telemetry in columns, with short numbers."""
-    plain = {"format": schema.FORMAT, **_shorten(msgspec.json.decode(encode(run)))}
-    for name in _COLUMNS:
+    """A run as JSON, its long tables in columns, with short numbers."""
+    ends = msgspec.json.decode(encode(replace(run, outcomes=())))
+    plain = {"format": schema.FORMAT, **shortened(ends)}
+    if run.outcomes:
+        plain["outcomes"] = to_columns(run.outcomes, shortened)
+    for name in _COLUMNS[1:]:
         if plain.get(name):
             plain[name] = to_columns(plain[name])
     return msgspec.json.encode(plain)
@@ -83,27 +127,27 @@ def _step(count: int, most: int = 300) -> int:
     return max(1, -(-count // most))
 
 
-def _measurement(one: Measurement) -> Measurement:
+def _measurement(one: Measurement, detail: Detail) -> Measurement:
     return replace(
         one,
-        times_s=_thin(one.times_s),
-        hot_times_s=_thin(one.hot_times_s),
-        attribution=_attribution(one.attribution) if one.attribution else None,
+        times_s=_thin(one.times_s, detail.samples),
+        hot_times_s=_thin(one.hot_times_s, detail.samples),
+        attribution=_attribution(one.attribution, detail.kernels) if one.attribution else None,
     )
 
 
-def _thin(samples: tuple[float, ...]) -> tuple[float, ...]:
+def _thin(samples: tuple[float, ...], most: int) -> tuple[float, ...]:
     """An odd number of evenly spaced order statistics, so that the median stays."""
-    if len(samples) <= SAMPLES:
+    if len(samples) <= most:
         return samples
     ordered = sorted(samples)
     last = len(ordered) - 1
-    thin = [ordered[round(step * last / (SAMPLES - 1))] for step in range(SAMPLES)]
-    thin[SAMPLES // 2] = median(ordered)
+    thin = [ordered[round(step * last / max(most - 1, 1))] for step in range(most)]
+    thin[most // 2] = median(ordered)
     return tuple(thin)
 
 
-def _attribution(found: Attribution) -> Attribution:
+def _attribution(found: Attribution, most: int) -> Attribution:
     kernels = sorted(found.kernels, key=lambda kernel: -median(kernel.times_s))
     kept = [
         replace(
@@ -111,10 +155,10 @@ def _attribution(found: Attribution) -> Attribution:
             times_s=(_rounded(median(kernel.times_s), DIGITS_OF_KERNELS),),
             cupti_s=kernel.cupti_s and _rounded(kernel.cupti_s, DIGITS_OF_KERNELS),
         )
-        for kernel in kernels[:KERNELS]
+        for kernel in kernels[:most]
     ]
     rest: dict[str, list[KernelTime]] = {}
-    for kernel in kernels[KERNELS:]:
+    for kernel in kernels[most:]:
         rest.setdefault(kernel.family, []).append(kernel)
     summed = [
         KernelTime(
@@ -152,12 +196,18 @@ def _rounded(value: float, digits: int) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def _shorten(value: Any) -> Any:
+def shortened(value: Any) -> Any:
+    """A value as plain ones, with short numbers."""
+    kind = type(value)
+    if kind is str or kind is int or value is None:
+        return value
+    if isinstance(value, Struct):
+        value = msgspec.to_builtins(value)
     if isinstance(value, float):
         # Hertz and bytes are whole numbers, seconds since 1970 keep their milliseconds.
         return _rounded(value, DIGITS) if abs(value) < 1e9 else round(value, 3)
     if isinstance(value, dict):
-        return {key: _shorten(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_shorten(item) for item in value]
+        return {key: shortened(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shortened(item) for item in value]
     return value

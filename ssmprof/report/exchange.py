@@ -26,12 +26,12 @@ FORMAT = 1
 class Contender(Struct, frozen=True, kw_only=True):
     """Who is compared: a block, a model, or the first layers of one (`slice`; null of any other).
 
-    `layers` as the model's authors count them and `params`, embedding and head included where it
-    runs them; null of a model whose shapes are not known.
+    `layer_count` counts layers as the model's authors do, `params` embedding and head, too, where
+    it has them; null of a model whose shapes are not known.
     """
 
     name: str
-    layers: int | None
+    layer_count: int | None
     params: int | None
     slice: Slice | None
 

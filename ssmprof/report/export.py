@@ -1,4 +1,4 @@
-"""A run in other tools' formats: EXPORTS, name -> function(run, folder) -> files written.
+"""A run in other tools' formats: EXPORTS, name -> function(Source(run), folder) -> files written.
 
 Everything is computed from the run; nothing here is a second source of truth. Parquet needs the
 extra `parquet` (pyarrow).
@@ -9,105 +9,87 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ssmprof.errors import SsmprofError
 from ssmprof.harmless import one_line
-from ssmprof.records import Measurement, Run, encode, median
-from ssmprof.report import decided, sqlite
-from ssmprof.report.points import points
-from ssmprof.report.redact import plain
-from ssmprof.report.rows import place
+from ssmprof.records import Measurement, Point, Run, encode, median
+from ssmprof.report import flat, sqlite
+from ssmprof.report.redact import plain, redacted
 from ssmprof.report.speedscope import speedscope
-from ssmprof.report.tables import Column, Table, render
 from ssmprof.report.trace import chrome_trace
 
-
-def kernels(run: Run) -> Table:
-    """One row per op of every measured point: the full table that a page abridges."""
-    rows: list[dict[str, Any]] = []
-    for one in run.measurements():
-        if one.attribution is None:
-            continue
-        head = {
-            "block": one.point.block,
-            "phase": one.point.phase,
-            "context": one.point.context,
-            "batch": one.point.batch,
-            "execution": one.point.execution,
-            "round": one.round,
-            "route": one.attribution.route,
-            "whole_s": one.attribution.whole_s,
-        }
-        rows += [
-            head
-            | {
-                "where": place(kernel),
-                "op": kernel.op,
-                "kernel": kernel.kernel,
-                "family": kernel.family,
-                "provider": kernel.provider,
-                "calls": kernel.calls,
-                "time_s": median(kernel.times_s),
-                "cupti_s": kernel.cupti_s,
-            }
-            for kernel in one.attribution.kernels
-        ]
-    keys = dict.fromkeys(key for row in rows for key in row)
-    return Table("Kernels", tuple(Column(key, key) for key in keys), tuple(rows))
+if TYPE_CHECKING:
+    from ssmprof.analysis import Analysis
 
 
-def _tables(run: Run) -> dict[str, Table]:
-    """Name -> table, the decisions only where the run has some."""
-    found = {"points": points(run), "kernels": kernels(run)}
-    return found | ({"decisions": decided.trials(run)} if run.decisions else {})
+class Source:
+    """A run to be exported; whatever several formats need of it is made once."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    @cached_property
+    def plain(self) -> Run:
+        """The run as plain text, with its names."""
+        return plain(self.run)
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """What is found in it."""
+        from ssmprof.analysis import analyze
+
+        return analyze(self.plain)
 
 
-def _csv(run: Run, folder: Path) -> list[Path]:
-    return [
-        _write(folder / f"{name}.csv", render(table, "csv")) for name, table in _tables(run).items()
-    ]
+def _csv(source: Source, folder: Path) -> list[Path]:
+    tables = flat.tables(source.run)
+    for name, table in tables.items():
+        table.write_csv(folder / f"{name}.csv")
+    return [folder / f"{name}.csv" for name in tables]
 
 
-def _jsonl(run: Run, folder: Path) -> list[Path]:
-    lines = "".join(f"{encode(outcome).decode()}\n" for outcome in run.outcomes)
-    return [_write(folder / "outcomes.jsonl", lines)]
-
-
-def _markdown(run: Run, folder: Path) -> list[Path]:
-    from ssmprof.analysis import analyze
-    from ssmprof.report.text import markdown
-
-    run = plain(run)
-    return [_write(folder / "summary.md", markdown(run, analyze(run)))]
-
-
-def _answer(run: Run, folder: Path) -> list[Path]:
-    from ssmprof.analysis import analyze
-    from ssmprof.report.exchange import crossover, to_json
-
-    analysis = analyze(run)
-    found = crossover(run, analysis, analysis.latencies)
-    return [_write(folder / "answer.json", to_json(found))]
-
-
-def _chrome_trace(run: Run, folder: Path) -> list[Path]:
-    return [_write(folder / "trace.json", json.dumps(chrome_trace(run), separators=(",", ":")))]
-
-
-def _speedscope(run: Run, folder: Path) -> list[Path]:
-    text = json.dumps(speedscope(run), separators=(",", ":"))
-    return [_write(folder / "run.speedscope.json", text)]
-
-
-def _sqlite(run: Run, folder: Path) -> list[Path]:
-    path = folder / "run.sqlite"
-    sqlite.write(run, _tables(run), path)
+def _jsonl(source: Source, folder: Path) -> list[Path]:
+    path = folder / "outcomes.jsonl"
+    with path.open("wb") as lines:
+        for outcome in source.run.outcomes:
+            lines.write(encode(outcome) + b"\n")
     return [path]
 
 
-def _parquet(run: Run, folder: Path) -> list[Path]:
+def _markdown(source: Source, folder: Path) -> list[Path]:
+    from ssmprof.report.text import markdown
+
+    return [_write(folder / "summary.md", markdown(source.plain, source.analysis))]
+
+
+def _answer(source: Source, folder: Path) -> list[Path]:
+    from ssmprof.report.exchange import crossover, to_json
+
+    analysis = source.analysis
+    found = crossover(source.plain, analysis, analysis.latencies)
+    return [_write(folder / "answer.json", to_json(found))]
+
+
+def _chrome_trace(source: Source, folder: Path) -> list[Path]:
+    text = json.dumps(chrome_trace(source.run), separators=(",", ":"))
+    return [_write(folder / "trace.json", text)]
+
+
+def _speedscope(source: Source, folder: Path) -> list[Path]:
+    text = json.dumps(speedscope(source.run), separators=(",", ":"))
+    return [_write(folder / "run.speedscope.json", text)]
+
+
+def _sqlite(source: Source, folder: Path) -> list[Path]:
+    path = folder / "run.sqlite"
+    sqlite.write(source.run, path)
+    return [path]
+
+
+def _parquet(source: Source, folder: Path) -> list[Path]:
     try:
         import pyarrow  # pyright: ignore[reportMissingImports]
         import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
@@ -116,19 +98,19 @@ def _parquet(run: Run, folder: Path) -> list[Path]:
             "Parquet needs pyarrow, which is not installed", fix='pip install "ssmprof[parquet]"'
         ) from None
     written = []
-    for name, table in _tables(run).items():
-        rows = [{key: row.get(key) for key in table.keys} for row in table.rows]
+    for name, table in flat.tables(source.run).items():
+        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows()]
         path = folder / f"{name}.parquet"
         parquet.write_table(pyarrow.Table.from_pylist(rows), path)
         written.append(path)
     return written
 
 
-def _openmetrics(run: Run, folder: Path) -> list[Path]:
+def _openmetrics(source: Source, folder: Path) -> list[Path]:
     lines = ["# TYPE ssmprof_time_seconds gauge", "# UNIT ssmprof_time_seconds seconds"]
-    grouped: dict[str, list[Measurement]] = {}
-    for one in run.measurements():
-        grouped.setdefault(one.point.key, []).append(one)
+    grouped: dict[Point, list[Measurement]] = {}
+    for one in source.run.measurements():
+        grouped.setdefault(one.point, []).append(one)
     for members in grouped.values():
         point = members[0].point
         labels = {
@@ -143,12 +125,14 @@ def _openmetrics(run: Run, folder: Path) -> list[Path]:
     return [_write(folder / "metrics.txt", "\n".join([*lines, "# EOF", ""]))]
 
 
-def _figures(run: Run, folder: Path) -> list[Path]:
+def _figures(source: Source, folder: Path) -> list[Path]:
     from ssmprof.report.build import build
     from ssmprof.report.page import Picture
     from ssmprof.report.svg import standalone
 
-    page = build(run)
+    shown = redacted(source.run)
+    # Where nothing had to be taken out what is found is the same.
+    page = build(shown, analysis=source.analysis if shown == source.plain else None)
     inline = {f"{hero.key}-{hero.label.replace(', ', '-')}": hero.svg for hero in page.heroes}
     inline |= {
         part.key: part.svg
@@ -169,7 +153,7 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-EXPORTS: dict[str, Callable[[Run, Path], list[Path]]] = {
+EXPORTS: dict[str, Callable[[Source, Path], list[Path]]] = {
     "csv": _csv,
     "jsonl": _jsonl,
     "markdown": _markdown,

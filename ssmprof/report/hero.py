@@ -19,20 +19,37 @@ from ssmprof.report.verdicts import verdicts_of, views_of
 from ssmprof.report.words import ratio_with_interval, time_with_interval
 from ssmprof.units import format_context, format_zone
 
+Used = dict[tuple[str, str], dict[tuple[tuple[str, str], ...], dict[str, str]]]
+_LINEAR = 24  # sets of conditions whose picture is drawn from zero, too: as many as one looks at
 MARKS = {"o": "●", "p": "⬠", "8": "⬢", "s": "■", "D": "◇", "X": "✖", "^": "▲", "v": "▽", "P": "✚"}
 
 
 def heroes(run: Run, analysis: Analysis) -> tuple[Hero, ...]:
     """One per set of conditions, the default one first."""
     said, views = verdicts_of(run, analysis), views_of(run, analysis)
+    used = providers_used(run)
     return tuple(
-        hero(run, views[one.key], said[one.key], f"hero{index}")
+        hero(run, views[one.key], said[one.key], f"hero{index}", used, linear=index < _LINEAR)
         for index, one in enumerate(analysis.latencies)
     )
 
 
-def hero(run: Run, view: View, said: Verdict, key: str) -> Hero:
-    """The first screen of one answer."""
+def providers_used(run: Run) -> Used:
+    """(device, execution) -> every choice of providers that was measured there, once."""
+    found: Used = {}
+    seen: set[tuple[str, str, int]] = set()
+    for one in run.measurements():
+        # Equal choices of a run are one object, as a rule.
+        key = (one.environment, one.point.execution, id(one.providers))
+        if key not in seen:
+            seen.add(key)
+            mine = found.setdefault((device_of(run, one), one.point.execution), {})
+            mine[tuple(one.providers.items())] = one.providers
+    return found
+
+
+def hero(run: Run, view: View, said: Verdict, key: str, used: Used, *, linear: bool = True) -> Hero:
+    """The first screen of one answer; `linear` draws the picture with time from zero, too."""
     answer = view.answer
     drawing = drawing_of(view, heading(answer.conditions))
     draw = curves.draw_pair if len(view.lines) > 1 else curves.draw_single
@@ -47,9 +64,11 @@ def hero(run: Run, view: View, said: Verdict, key: str) -> Hero:
         label=_label(run, answer.conditions),
         sentence=said.sentence,
         dominance=dominance(answer.dominance, view.names),
-        conditions=" · ".join(_conditions(run, answer.conditions, said)),
+        conditions=" · ".join(_conditions(run, answer.conditions, said, used)),
         svg=to_svg(figure, key, title, alt),
-        linear=to_svg(draw(replace(drawing, linear=True)), key, f"{title}, linear", alt),
+        linear=to_svg(draw(replace(drawing, linear=True)), key, f"{title}, linear", alt)
+        if linear
+        else "",
         reading=reading,
         cards=tuple(_cards(view, said)),
         series=tuple(_series(view)),
@@ -83,18 +102,14 @@ def reference(view: View) -> str | None:
     return found[0].name.block if found else None
 
 
-def _conditions(run: Run, conditions: Conditions, said: Verdict) -> list[str]:
+def _conditions(run: Run, conditions: Conditions, said: Verdict, used: Used) -> list[str]:
     machine = next(
         (found for found in run.environments.values() if found.device == conditions.device), None
     )
-    here = (
-        one
-        for one in run.measurements()
-        if one.point.execution == conditions.execution and device_of(run, one) == conditions.device
-    )
-    used = words.providers(here, conditions.phase)
+    here = used.get((conditions.device, conditions.execution), {})
+    chosen = words.providers(here.values(), conditions.phase)
     found = words.conditions(conditions, machine)
-    return [*found, *([used] if used else []), *said.notes]
+    return [*found, *([chosen] if chosen else []), *said.notes]
 
 
 def _cards(view: View, said: Verdict) -> list[Card]:

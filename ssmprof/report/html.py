@@ -31,7 +31,7 @@ def render(page: Page, version: str) -> str:
     environment.filters["safe_svg"] = Markup
     script = _dense("report.js")
     payloads = {f"{hero.key}-log": hero.svg.encode() for hero in page.heroes[1:]}
-    payloads |= {f"{hero.key}-linear": hero.linear.encode() for hero in page.heroes}
+    payloads |= {f"{one.key}-linear": one.linear.encode() for one in page.heroes if one.linear}
     payloads |= page.payloads
     return environment.from_string(_template("report.html.j2")).render(
         page=page,
@@ -102,13 +102,8 @@ def _view(hero: Hero) -> dict[str, Any]:
             {"number": card.number, "label": card.label, "state": card.state} for card in hero.cards
         ],
         "series": [
-            {
-                "block": one.block,
-                "label": one.label,
-                "token": one.token,
-                "mark": one.mark,
-                "legend": one.legend,
-            }
+            {"block": one.block, "label": one.label, "token": one.token, "mark": one.mark}
+            | ({"legend": one.legend} if one.legend != one.label else {})
             for one in hero.series
         ],
         "caption": hero.table.caption,

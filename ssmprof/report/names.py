@@ -47,7 +47,7 @@ def name_contenders(blocks: Iterable[Subject]) -> Names:
     words = [_word(subject) for subject in subjects]
     names: Names = {}
     for subject, kind, word in zip(subjects, kinds, words, strict=True):
-        of = _piece(subject)
+        of = piece(subject) if isinstance(subject, Recipe) else None
         alone = words.count(word) == 1 and of is None
         nth = sum(kinds[index] == kind for index in range(len(names)))
         letter = _LETTERS[kind]
@@ -57,11 +57,6 @@ def name_contenders(blocks: Iterable[Subject]) -> Names:
         phrase = the + word if alone else subject.name
         names[subject.name] = Name(subject.name, phrase, subject.name, letter, kind, nth, of)
     return names
-
-
-def _piece(subject: Subject) -> str | None:
-    found = subject.slice if isinstance(subject, Recipe) else None
-    return piece(found) if found is not None else None
 
 
 def _word(subject: Subject) -> str:

@@ -122,7 +122,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Hero:
-    """The first screen of one facet; `linear` is the picture with time from zero."""
+    """The first screen of one facet; `linear` is the picture with time from zero, or empty."""
 
     key: str
     label: str

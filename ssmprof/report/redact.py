@@ -7,19 +7,21 @@ environment goes under its new fingerprint, and two names that become alike are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
-from typing import Any
+from operator import is_
+from typing import Any, TypeVar
 
 from msgspec import Struct, inspect
 from msgspec.structs import replace
 
 from ssmprof.harmless import one_line, terminal
 from ssmprof.private import at_home, redact, without_own
-from ssmprof.records import Outcome, Run
+from ssmprof.records import Decision, Outcome, Run, collector_at_rest
 from ssmprof.spec import ForeignSpec, Scenario
 
 Clean = Callable[[str], str]
+Located = TypeVar("Located", bound="Outcome | Decision")
 
 
 def redacted(run: Run) -> Run:
@@ -40,22 +42,24 @@ def _private(text: str) -> str:
 def _shown(run: Run, cleaning: Clean) -> Run:
     blocks = (block.name for block in run.scenario.blocks)
     names = _distinct(blocks, lambda name: one_line(cleaning(name)))
-    clean: Clean = lambda text: names.get(text) or cleaning(text)  # noqa: E731
-    machines = {name: cleaned(machine, clean) for name, machine in run.environments.items()}
+    words = _Words(lambda text: names.get(text) or cleaning(text))
+    machines = {name: _cleaned(machine, words) for name, machine in run.environments.items()}
     prints = {name: machine.fingerprint for name, machine in machines.items()}
-    found = cleaned(replace(run, environments={}), clean)
+    with collector_at_rest():
+        outcomes = tuple([_moved(one, words, prints) for one in run.outcomes])
     return replace(
-        found,
+        _cleaned(replace(run, environments={}, decisions=(), outcomes=()), words),
         environments={machine.fingerprint: machine for machine in machines.values()},
-        decisions=tuple(
-            replace(one, environment=prints.get(before.environment, one.environment))
-            for before, one in zip(run.decisions, found.decisions, strict=True)
-        ),
-        outcomes=tuple(
-            replace(one, environment=prints.get(before.environment, one.environment))
-            for before, one in zip(run.outcomes, found.outcomes, strict=True)
-        ),
+        decisions=tuple([_moved(one, words, prints) for one in run.decisions]),
+        outcomes=outcomes,
     )
+
+
+def _moved(one: Located, words: _Words, prints: Mapping[str, str]) -> Located:
+    """Cleaned, and in its environment under the name that this has now."""
+    found: Located = _cleaned(one, words)
+    name = prints.get(one.environment, found.environment)
+    return found if name == found.environment else replace(found, environment=name)
 
 
 def recorded(outcome: Outcome) -> Outcome:
@@ -81,25 +85,47 @@ def recorded_scenario(scenario: Scenario) -> Scenario:
 
 def cleaned(value: Any, clean: Clean) -> Any:
     """A value with `clean` applied to every string in it; what does not change is not copied."""
+    return _cleaned(value, _Words(clean))
+
+
+class _Words(dict[str, str]):
+    """Text -> its cleaned form, the text itself where that is equal; each text is cleaned once."""
+
+    def __init__(self, clean: Clean) -> None:
+        super().__init__()
+        self._clean = clean
+
+    def __missing__(self, text: str) -> str:
+        new = self._clean(text)
+        self[text] = found = text if new == text else new
+        return found
+
+
+def _cleaned(value: Any, words: _Words) -> Any:
     if isinstance(value, str):
-        return clean(value)
+        return words[value]
     if isinstance(value, Struct):
-        return _cleaned_struct(value, clean)
+        return _cleaned_struct(value, words)
     if isinstance(value, tuple):
-        parts = tuple(cleaned(part, clean) for part in value)
-        same = all(new is old for new, old in zip(parts, value, strict=True))
-        return value if same else parts
+        parts = [_cleaned(part, words) for part in value]
+        same = all(map(is_, parts, value))
+        return value if same else tuple(parts)
     if isinstance(value, dict):
-        keys = _distinct(value, clean)
-        return {keys.get(key, key): cleaned(item, clean) for key, item in value.items()}
+        items = [_cleaned(item, words) for item in value.values()]
+        if all(map(is_, items, value.values())) and all(words[key] == key for key in value):
+            return value
+        keys = _distinct(value, words.__getitem__)
+        return {keys[key]: item for key, item in zip(value, items, strict=True)}
     return value
 
 
-def _cleaned_struct(value: Struct, clean: Clean) -> Any:
+def _cleaned_struct(value: Struct, words: _Words) -> Any:
     changes: dict[str, Any] = {}
     for name in _fields_with_text(type(value)):
         old = getattr(value, name)
-        if old is not None and (new := cleaned(old, clean)) is not old and new != old:
+        # Straight for a string, of which a large run has millions.
+        new = words[old] if type(old) is str else _cleaned(old, words) if old else old
+        if new is not old and new != old:
             changes[name] = new
     return replace(value, **changes) if changes else value
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ssmprof import limits
 from ssmprof.analysis import Analysis
 from ssmprof.analysis.compare.answer import Answer, Crossing, Pair, Segment
-from ssmprof.analysis.compare.conditions import device_of
 from ssmprof.analysis.findings import CurvePoint, Dominance, MemoryLaw
-from ssmprof.records import Conditions, KernelTime, Measurement, Run, median
+from ssmprof.records import Conditions
 from ssmprof.report.doubts import is_doubt
 from ssmprof.report.lines import View
 from ssmprof.report.tables import Column, Table
@@ -25,14 +24,13 @@ from ssmprof.units import (
     three_digits,
 )
 
-_LAYER = re.compile(r"^(?:model\.)?layers?\.(?:\d+|\*)\.")
 
-
-def _number(show: Callable[[Any], str], key: str, heading: str) -> Column:
+def number(show: Callable[[Any], str], key: str, heading: str) -> Column:
+    """A column of numbers, which stand to the right."""
     return Column(key, heading, show, numeric=True)
 
 
-_FACET = (Column("phase", "phase"), _number(str, "batch", "batch"), Column("execution", "launch"))
+_FACET = (Column("phase", "phase"), number(str, "batch", "batch"), Column("execution", "launch"))
 
 
 def _conditions(found: Conditions) -> dict[str, Any]:
@@ -54,6 +52,11 @@ _CROSSING = (
     Column("why", "why"),
     Column("indifferent", "within the tie"),
 )
+# What `deciding` of ssmprof.analysis.compare.pairs chooses.
+_SOME_PAIRS = (
+    f"Pairs by themselves; of more than {limits.EVERY_PAIR} contenders, each with whoever is best "
+    f"at some length, and those within {limits.ASIDE - 1:.0%} of the best with one another"
+)
 
 
 def crossings(answers: Iterable[Answer]) -> Table:
@@ -65,11 +68,14 @@ def crossings(answers: Iterable[Answer]) -> Table:
 def pairs(answers: Iterable[Answer]) -> Table:
     """Crossings of every pair by itself; a pair without one has a row that says so."""
     rows: list[dict[str, Any]] = []
+    caption = "Pairs by themselves"
     for one in answers:
+        if len(one.contenders) > limits.EVERY_PAIR:
+            caption = _SOME_PAIRS
         for pair in one.pairs:
             found = _crossings(one, pair.crossings)
             rows += found or [_without(one, pair)]
-    return Table("Pairs by themselves", _CROSSING, tuple(rows))
+    return Table(caption, _CROSSING, tuple(rows))
 
 
 def _crossings(answer: Answer, found: Iterable[Crossing]) -> list[dict[str, Any]]:
@@ -167,8 +173,8 @@ def dominances(found: Iterable[Dominance]) -> Table:
         *_FACET,
         Column("kind", "owns half"),
         Column("zone", "zone, tokens"),
-        _number(percent, "peak_share", "at most"),
-        _number(format_context, "peak_tokens", "at"),
+        number(percent, "peak_share", "at most"),
+        number(format_context, "peak_tokens", "at"),
     )
     return Table("Who owns half of the time", columns, rows)
 
@@ -177,8 +183,8 @@ def times(view: View, per: str = "call", per_token: bool = False) -> Table:
     """Every measured value of an answer, one row per context, one column per contender."""
     answer = view.answer
     columns = [
-        _number(format_context, "context_tokens", "context"),
-        *(_number(str, line.name.block, line.name.label) for line in view.lines),
+        number(format_context, "context_tokens", "context"),
+        *(number(str, line.name.block, line.name.label) for line in view.lines),
     ]
     rows: list[dict[str, Any]] = []
     for context in answer.tried:
@@ -208,92 +214,6 @@ def shown(point: CurvePoint, per_token: bool = False) -> str:
     return f"{three_digits(point.estimate.value * 1e3 / (tokens if per_token else 1))} mJ"
 
 
-def place(kernel: KernelTime) -> str:
-    """Where in the block an op runs: its scope without the number of the layer."""
-    return _LAYER.sub("", kernel.scope) or kernel.op
-
-
-def kernel_rows(measured: list[Measurement], top: int | None = None) -> list[dict[str, Any]]:
-    """Kernels of one point over its rounds, heaviest first; the rest summed up as "other kernels".
-
-    Times are medians over the rounds; the share is of the un-instrumented whole.
-    """
-    times_s: dict[tuple[str, str, str, str], list[float]] = {}
-    calls: dict[tuple[str, str, str, str], int] = {}
-    wholes: list[float] = []
-    for one in measured:
-        if one.attribution is None:
-            continue
-        wholes.append(one.attribution.whole_s)
-        sums: dict[tuple[str, str, str, str], tuple[float, int]] = {}
-        for kernel in one.attribution.kernels:
-            key = (kernel.family, place(kernel), kernel.kernel, kernel.provider or "")
-            before, count = sums.get(key, (0.0, 0))
-            sums[key] = (before + median(kernel.times_s), count + kernel.calls)
-        for key, (time_s, count) in sums.items():
-            times_s.setdefault(key, []).append(time_s)
-            calls[key] = count
-    if not wholes:
-        return []
-    whole_s = median(wholes)
-    rows = [
-        {
-            "family": family,
-            "where": where,
-            "kernel": kernel,
-            "provider": provider or None,
-            "calls": calls[family, where, kernel, provider],
-            "time_s": median(found),
-            "share": median(found) / whole_s,
-        }
-        for (family, where, kernel, provider), found in times_s.items()
-    ]
-    rows.sort(key=lambda row: -row["time_s"])
-    if top is not None and len(rows) > top:
-        rest = rows[top:]
-        rows = rows[:top]
-        rows.append(
-            {
-                "family": "all",
-                "where": f"{len(rest)} other kernels",
-                "kernel": None,
-                "provider": None,
-                "calls": sum(row["calls"] for row in rest),
-                "time_s": sum(row["time_s"] for row in rest),
-                "share": sum(row["share"] for row in rest),
-            }
-        )
-    for row in rows:
-        row["per_call_s"] = row["time_s"] / row["calls"] if row["calls"] else None
-    return rows
-
-
-KERNEL_COLUMNS = (
-    Column("family", "family"),
-    Column("where", "where"),
-    Column("kernel", "kernel", lambda name: name if len(name) <= 44 else f"{name[:43]}…"),
-    _number(lambda count: f"{count:,}", "calls", "calls"),
-    _number(lambda s: three_digits(s * 1e6), "per_call_s", "µs/call"),
-    _number(lambda s: three_digits(s * 1e3), "time_s", "ms"),
-    _number(percent, "share", "share"),
-)
-
-
-def kernels(
-    run: Run, block: str, context: int, conditions: Conditions, top: int | None = None
-) -> Table:
-    """Per-kernel times of one contender at one context."""
-    measured = [
-        one
-        for one in run.measurements()
-        if one.point.block == block
-        and one.point.context == context
-        and one.point.conditions(device_of(run, one)) == conditions
-    ]
-    caption = f"Kernels of {block} at {format_context(context)} tokens, {conditions.label()}"
-    return Table(caption, KERNEL_COLUMNS, tuple(kernel_rows(measured, top)))
-
-
 def launches(analysis: Analysis) -> Table:
     """Share of the eager time in which the device waits for the host."""
     rows = tuple(
@@ -312,11 +232,11 @@ def launches(analysis: Analysis) -> Table:
     columns = (
         Column("block", "contender"),
         Column("phase", "phase"),
-        _number(str, "batch", "batch"),
-        _number(format_context, "context_tokens", "context"),
-        _number(format_time, "eager_s", "eager"),
-        _number(format_time, "graph_s", "graph"),
-        _number(percent, "gap", "launch gap"),
+        number(str, "batch", "batch"),
+        number(format_context, "context_tokens", "context"),
+        number(format_time, "eager_s", "eager"),
+        number(format_time, "graph_s", "graph"),
+        number(percent, "gap", "launch gap"),
         Column("verdict", "verdict"),
     )
     return Table("Where the device waits for the host", columns, rows)
@@ -348,12 +268,12 @@ def memory_laws(analysis: Analysis) -> Table:
     columns = (
         Column("block", "contender"),
         Column("phase", "phase"),
-        _number(str, "batch", "batch"),
-        _number(format_bytes, "fixed_bytes", "fixed"),
-        _number(lambda count: f"{count:,.0f}", "bytes_per_token", "bytes/token"),
-        _number(format_context, "measured_up_to_tokens", "ran up to"),
-        _number(format_context, "failed_at_tokens", "failed at"),
-        _number(format_context, "predicted_limit_tokens", "limit (predicted)"),
+        number(str, "batch", "batch"),
+        number(format_bytes, "fixed_bytes", "fixed"),
+        number(lambda count: f"{count:,.0f}", "bytes_per_token", "bytes/token"),
+        number(format_context, "measured_up_to_tokens", "ran up to"),
+        number(format_context, "failed_at_tokens", "failed at"),
+        number(format_context, "predicted_limit_tokens", "limit (predicted)"),
     )
     return Table("How memory grows, and what fits", columns, rows)
 
@@ -387,7 +307,7 @@ def advice(analysis: Analysis) -> Table:
     )
     columns = (
         Column("finding", "finding"),
-        _number(format_ratio, "at_most", "at most"),
+        number(format_ratio, "at_most", "at most"),
         Column("evidence", "evidence"),
     )
     return Table("Opportunities: upper bounds computed from the run", columns, rows)

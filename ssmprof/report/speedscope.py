@@ -10,7 +10,7 @@ from typing import Any
 
 from ssmprof import __version__
 from ssmprof.records import Measurement, Run, median
-from ssmprof.report.rows import place
+from ssmprof.report.kernels import place
 
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ssmprof.records import Measurement, Run, median
-from ssmprof.report.rows import place
+from ssmprof.report.kernels import place
 from ssmprof.units import format_context
 
 _MICROSECONDS = 1e6

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ssmprof.analysis.compare.answer import RatioPoint
 from ssmprof.analysis.findings import Estimate
-from ssmprof.records import Conditions, Environment, Measurement, Run
+from ssmprof.records import Conditions, Environment, Run
 from ssmprof.scalars import Phase
 from ssmprof.units import format_ratio, format_time
 
@@ -27,15 +27,15 @@ def conditions(found: Conditions, environment: Environment | None) -> list[str]:
     ]
 
 
-def providers(measured: Iterable[Measurement], phase: Phase) -> str:
+def providers(used: Iterable[Mapping[str, str]], phase: Phase) -> str:
     """`attention_prefill sdpa-cudnn, ssd_scan own`: who implements the ops that mix tokens.
 
     Other ops are listed with the environment; these move a crossover.
     """
     other = ("_prefill", "_scan") if phase == "decode" else ("_decode", "_update")
     seen: dict[str, list[str]] = {}
-    for one in measured:
-        for op, provider in one.providers.items():
+    for one in used:
+        for op, provider in one.items():
             mixes = any(word in op for word in ("attention", "scan", "state_update"))
             if not mixes or op.endswith(other):
                 continue

@@ -338,7 +338,7 @@ def test_config_show_names_settings_that_nothing_reads(ssmprof) -> None:
 def test_the_scenarios_and_models_are_listed(ssmprof) -> None:
     names = [row["scenario"] for row in json.loads(ssmprof("scenarios", "--json").out)]
     assert {"quickstart", "crossover", "kernel-dominance", "smoke"} <= set(names)
-    models = [row["model"] for row in json.loads(ssmprof("models", "--json").out)]
+    models = [row["name"] for row in json.loads(ssmprof("models", "--json").out)]
     assert {"mamba2-130m", "llama-3.2-1b", "falcon-h1-0.5b"} <= set(models)
     assert ssmprof("scenarios", "quickstart").out.strip().startswith("#")
 

@@ -224,7 +224,7 @@ def _bomb(piece: bytes, count: int) -> bytes:
 
 @cache
 def _plain_page() -> Any:
-    return json.loads(encoded(compact(good_run(), identifiers=False)))
+    return json.loads(encoded(compact(good_run())))
 
 
 def _header_input(rng: Random) -> bytes:

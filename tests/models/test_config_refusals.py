@@ -47,6 +47,7 @@ WRONG: list[tuple[Any, str]] = [
     (config(LLAMA, rope_theta=1e300), "rope_theta: expected float <= 1000000000000.0"),
     (config(LLAMA, rope_scaling={"rope_type": "dynamic", "factor": 2}), "rope_scaling.rope_type"),
     (config(LLAMA, rope_scaling={"rope_type": "llama3", "factor": 2}), "embeddings: missing"),
+    (config(LLAMA, rope_theta=1), "rope_theta: expected float > 1.0, got 1"),
     (config(LLAMA, rope_scaling={"type": "linear"}), "rope_scaling.factor: missing"),
     (config(LLAMA, rope_scaling={"mrope_section": [2]}), "rope_scaling.mrope_section: [2]"),
     (config(LLAMA, rope_interleaved=True), "rope_interleaved: True"),

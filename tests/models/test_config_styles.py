@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from models.published import config, read, without
 
-from ssmprof.errors import ConfigError
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
@@ -102,6 +101,9 @@ def test_heads_turn_in_part_and_factors_stand_for_each_pair():
     assert read(PHI4_MINI | {"rope_scaling": {**PHI4_MINI["rope_scaling"], "type": "su"}}) == read(
         PHI4_MINI
     )
+    silent = {key: PHI4_MINI[key] for key in PHI4_MINI if "max_position" not in key}
+    short = attention(read(silent)).rope_scaling  # both lengths are the class's
+    assert short is not None and (short.factor, short.original_tokens) == (1, 4096)  # noqa: PT018
     assert attention(read(config("bamba-9b"))).rope_dim == 64
     assert attention(read(without("bamba-9b", "attn_rotary_emb"))).rope_dim == 64
 
@@ -297,15 +299,3 @@ def test_a_head_is_tied_as_the_class_has_it_where_the_file_says_nothing(name: st
     assert read(without(name, "tie_word_embeddings")).tie_embeddings is tied
     for told in (True, False):
         assert read(config(name, tie_word_embeddings=told)).tie_embeddings is told
-
-
-def test_an_older_mistral_is_named_by_its_folder(tmp_path: Path):
-    folder = tmp_path / "mistral"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config("mistral-7b-v0.1")), encoding="utf-8")
-    assert reader.read(folder).name == reader.read(folder / "config.json").name == "mistral"
-    other = tmp_path / "other.json"
-    other.write_text(json.dumps(QWEN2), encoding="utf-8")
-    assert reader.read(other).name == "other"
-    with pytest.raises(ConfigError, match=r"nowhere/config\.json"):
-        reader.read("nowhere/config.json")

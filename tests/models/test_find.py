@@ -16,7 +16,7 @@ from ssmprof.errors import ConfigError
 from ssmprof.models import hub
 from ssmprof.models.cost import parameters
 from ssmprof.models.find import find, is_named, preset_named, suggestion
-from ssmprof.models.slicing import piece
+from ssmprof.models.recipe import Slice
 
 ID = "Qwen/Qwen3-8B"
 
@@ -49,7 +49,7 @@ def test_a_preset_and_a_slice_of_it():
     assert find("mamba2-780m").name == "mamba2-780m"
     found = find("mamba2-780m@8")
     assert found == preset_named("mamba2-780m@8")
-    assert piece(found) == "slice of 8 of 48 layers"
+    assert found.slice == Slice(of="mamba2-780m", layers=8, whole=48)
     assert is_named("mamba2-780m")
     assert is_named("mamba2-780m@8")
 

@@ -24,7 +24,7 @@ from ssmprof.models.build.model import Model
 from ssmprof.models.config import reader
 
 transformers = pytest.importorskip(
-    "transformers", reason="transformers is not installed (the dev extra has it from Python 3.11)"
+    "transformers", "5.24", reason="no transformers 5.24 (the dev extra has it from Python 3.11)"
 )
 safetensors = pytest.importorskip("safetensors.torch")
 

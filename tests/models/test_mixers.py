@@ -9,6 +9,7 @@ import make
 import msgspec
 import pytest
 import torch
+from models.cast import CAST
 from models.options import LAYERS_ALONE, OPTIONS
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.models.build import build, workload
 from ssmprof.models.build.model import Model
 from ssmprof.models.recipe import Recipe
+from ssmprof.models.written import recipe
 
 MIXERS = [
     name for name, part in registry.parts().items() if part.memory != "none" and registry.runs(name)
@@ -50,6 +52,7 @@ BLOCKS = [
     spec("interleaved", "mamba2 mlp attention mlp"),
     spec("side-by-side", "[attention mamba2] mlp"),
     spec("three-abreast", "[mamba1 attention mamba2]", tie_embeddings=False),
+    *CAST,
     *OPTIONS,
 ]  # fmt: skip
 each = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
@@ -218,3 +221,10 @@ def test_a_mamba2_step_overlaps_a_convolution_of_ours_only(provider: str, overla
     real, mixer.update_op = mixer.update_op, update
     model.step(tokens[:, 0], model.new_cache(BATCH, TOKENS), "last")
     assert seen == [overlap]
+
+
+def test_an_epsilon_of_its_own_reaches_the_gated_norm():
+    part = Mamba2(d_inner=64, d_state=8, headdim=16)
+    scan = recipe("m", 32, "mamba2", {"mamba2": msgspec.structs.replace(part, norm_eps=0.25)})
+    norms = [module for module in build(scan, "meta").modules() if hasattr(module, "eps")]
+    assert sorted(norm.eps for norm in norms) == [1e-5, 0.25]

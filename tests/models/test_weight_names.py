@@ -184,7 +184,7 @@ def test_shared_blocks_are_named_once_and_adapters_per_user():
     assert blocks == {"0_attention", "0_mlp", "1_attention", "1_mlp"}
     users = {name.split(".")[2] for name in named if ".adapters." in name}
     assert users == {"1", "2", "4"}
-    third = named["stack.layers.4.shared.adapters.attention.up.weight"].pieces[0]
+    third = named["stack.layers.4.shared.adapters.attention.0.up.weight"].pieces[0]
     assert third.name == (
         "model.layers.1.shared_transformer.self_attn.linear_q_adapter_list.2.1.weight"
     )

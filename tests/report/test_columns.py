@@ -42,7 +42,7 @@ def test_repeated_objects_are_words() -> None:
 
 
 def test_a_page_holds_the_run_in_columns_that_pack_better_than_rows() -> None:
-    slim = compact(pages.rich((512, 2048, 8192)), identifiers=False)
+    slim = compact(pages.rich((512, 2048, 8192)))
     data = encoded(slim)
     assert len(gzip.compress(data)) < 0.8 * len(gzip.compress(encode(slim)))
     again = decoded(data)
@@ -59,7 +59,7 @@ def test_a_page_holds_the_run_in_columns_that_pack_better_than_rows() -> None:
 
 
 def test_a_page_of_an_earlier_version_holds_rows_and_is_read_too() -> None:
-    slim = compact(pages.rich((512,)), identifiers=False)
+    slim = compact(pages.rich((512,)))
     earlier = msgspec.json.decode(encode(slim))
     for one in earlier["outcomes"]:  # format 1: no workload, and no number of a format
         one["point"] |= one["point"].pop("workload")

@@ -18,7 +18,7 @@ from ssmprof.records import Run
 from ssmprof.report.build import build
 from ssmprof.report.decided import chosen, trials
 from ssmprof.report.embed import compact, decoded, encoded
-from ssmprof.report.export import EXPORTS
+from ssmprof.report.export import EXPORTS, Source
 from ssmprof.report.page import Listing
 from ssmprof.report.redact import redacted
 
@@ -66,15 +66,17 @@ def test_the_page_lists_them_folded_under_trust(run: Run) -> None:
 
 
 def test_a_page_keeps_what_it_shows_of_them(run: Run) -> None:
-    kept = decoded(encoded(compact(run, identifiers=True)))
+    kept = decoded(encoded(compact(run)))
     assert chosen(kept) == chosen(run)
     assert all(trial.cold_s is None for one in kept.decisions for trial in one.trials)
 
 
 def test_exports_hold_every_trial_with_all_its_figures(run: Run, tmp_path: Path) -> None:
     count = sum(len(one.trials) for one in run.decisions)
-    written = EXPORTS["csv"](run, tmp_path)
-    assert [path.name for path in written] == ["points.csv", "kernels.csv", "decisions.csv"]
+    written = EXPORTS["csv"](Source(run), tmp_path)
+    assert [path.name for path in written] == [
+        "points.csv", "kernels.csv", "contenders.csv", "decisions.csv",
+    ]  # fmt: skip
     with written[-1].open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(trials(run).rows) == count
@@ -83,15 +85,15 @@ def test_exports_hold_every_trial_with_all_its_figures(run: Run, tmp_path: Path)
     )  # fmt: skip
     assert float(rows[0]["ratio"]) == pytest.approx(math.exp(-0.05))
     assert float(rows[0]["op_cold_s"]) == 1e-5
-    (base_file,) = EXPORTS["sqlite"](run, tmp_path)
+    (base_file,) = EXPORTS["sqlite"](Source(run), tmp_path)
     with closing(sqlite3.connect(base_file)) as base:
         (found,) = base.execute("SELECT count(*) FROM decisions WHERE NOT agreed").fetchone()
         assert found == len(run.decisions[1].trials)
 
 
 def test_a_run_without_decisions_has_no_table_of_them(run: Run, tmp_path: Path) -> None:
-    written = EXPORTS["csv"](replace(run, decisions=()), tmp_path)
-    assert [path.name for path in written] == ["points.csv", "kernels.csv"]
+    written = EXPORTS["csv"](Source(replace(run, decisions=())), tmp_path)
+    assert [path.name for path in written] == ["points.csv", "kernels.csv", "contenders.csv"]
 
 
 def test_a_redacted_decision_names_an_environment_of_its_run(run: Run) -> None:

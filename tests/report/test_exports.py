@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ssmprof.records import Run, content_hash, encode, median
-from ssmprof.report.export import EXPORTS
+from ssmprof.report.export import EXPORTS, Source
 
 sys.path.insert(0, str(Path(__file__).parent))
 pages = import_module("pages")
@@ -26,7 +26,7 @@ def run() -> Run:
 def test_speedscope_has_a_profile_per_point_whose_weights_are_the_kernels(
     run: Run, tmp_path: Path
 ) -> None:
-    (path,) = EXPORTS["speedscope"](run, tmp_path)
+    (path,) = EXPORTS["speedscope"](Source(run), tmp_path)
     found = json.loads(path.read_text())
     assert found["$schema"] == "https://www.speedscope.app/file-format-schema.json"
     first = {}
@@ -49,7 +49,7 @@ def test_speedscope_has_a_profile_per_point_whose_weights_are_the_kernels(
 
 
 def test_sqlite_answers_in_sql_what_the_run_holds(run: Run, tmp_path: Path) -> None:
-    (path,) = EXPORTS["sqlite"](run, tmp_path)
+    (path,) = EXPORTS["sqlite"](Source(run), tmp_path)
     with closing(sqlite3.connect(path)) as base:
 
         def ask(question: str) -> list[tuple[object, ...]]:
@@ -84,7 +84,7 @@ def test_sqlite_answers_in_sql_what_the_run_holds(run: Run, tmp_path: Path) -> N
 
 
 def test_sqlite_replaces_an_older_file(run: Run, tmp_path: Path) -> None:
-    (path,) = EXPORTS["sqlite"](run, tmp_path)
+    (path,) = EXPORTS["sqlite"](Source(run), tmp_path)
     before = path.read_bytes()
-    EXPORTS["sqlite"](run, tmp_path)
+    EXPORTS["sqlite"](Source(run), tmp_path)
     assert path.read_bytes() == before

@@ -19,7 +19,7 @@ from ssmprof.planning.refine import refine
 from ssmprof.records import Run
 from ssmprof.report import exchange, rows
 from ssmprof.report.build import build
-from ssmprof.report.export import EXPORTS
+from ssmprof.report.export import EXPORTS, Source
 from ssmprof.report.html import render
 from ssmprof.report.page import Listing, Page
 from ssmprof.report.text import markdown, summary, told
@@ -180,13 +180,13 @@ def test_refinement_measures_inside_the_zones_of_the_answer(run: Run, analysis: 
 
 
 def test_exports_carry_the_same_answer(run: Run, analysis: Analysis, tmp_path: Path) -> None:
-    (file,) = EXPORTS["answer"](run, tmp_path)
+    (file,) = EXPORTS["answer"](Source(run), tmp_path)
     exported = json.loads(file.read_text())
     told_by_command = json.loads(
         exchange.to_json(exchange.crossover(run, analysis, analysis.latencies))
     )
     assert exported == told_by_command
-    (summary_file,) = EXPORTS["markdown"](run, tmp_path)
+    (summary_file,) = EXPORTS["markdown"](Source(run), tmp_path)
     text = summary_file.read_text()
     for answer in analysis.latencies:
         for one in answer.crossings:

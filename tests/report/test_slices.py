@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import make
@@ -14,7 +17,6 @@ from msgspec.structs import replace
 from report import pages
 
 from ssmprof.analysis import Analysis, analyze
-from ssmprof.analysis.decide.slices import unequal
 from ssmprof.cli import main
 from ssmprof.models.cost import parameters
 from ssmprof.models.recipe import Recipe
@@ -23,6 +25,7 @@ from ssmprof.planning import library, scenario
 from ssmprof.records import Run
 from ssmprof.report import exchange, to_html
 from ssmprof.report.build import build
+from ssmprof.report.export import EXPORTS, Source
 from ssmprof.report.figures.curves import short
 from ssmprof.report.page import Listing
 from ssmprof.report.text import markdown, summary, told
@@ -124,11 +127,11 @@ def test_json_has_the_slice_beside_each_contender() -> None:
     text = exchange.to_json(exchange.crossover(run, analysis, analysis.latencies))
     assert json.loads(text)["contenders"] == [
         {
-            "name": "attention@2", "layers": 2, "params": parameters(blocks[0]),
+            "name": "attention@2", "layer_count": 2, "params": parameters(blocks[0]),
             "slice": {"of": "attention", "layers": 2, "whole": 8},
         },
-        {"name": "mamba2", "layers": 1, "params": parameters(blocks[1]), "slice": None},
-        {"name": "f", "layers": None, "params": None, "slice": None},
+        {"name": "mamba2", "layer_count": 1, "params": parameters(blocks[1]), "slice": None},
+        {"name": "f", "layer_count": None, "params": None, "slice": None},
     ]  # fmt: skip
     assert msgspec.json.decode(text, type=exchange.Crossover).contenders[1].slice is None
     schema = exchange.schema()["$defs"]
@@ -136,58 +139,29 @@ def test_json_has_the_slice_beside_each_contender() -> None:
     assert "slice" in schema["Contender"]["description"]
 
 
+def test_exports_have_a_row_per_contender(run: Run, tmp_path: Path) -> None:
+    EXPORTS["csv"](Source(run), tmp_path)
+    with (tmp_path / "contenders.csv").open(newline="") as file:
+        rows = [tuple(row.values()) for row in csv.DictReader(file)]
+    sizes = [str(parameters(block)) for block in run.scenario.blocks if isinstance(block, Recipe)]
+    assert rows == [
+        ("attention@2", "2", sizes[0], "attention", "2", "8"),
+        ("mamba2@3", "3", sizes[1], "mamba2", "3", "12"),
+    ]
+    (base,) = EXPORTS["sqlite"](Source(measured(make.block("mamba2"))), tmp_path)
+    with closing(sqlite3.connect(base)) as opened:
+        (row,) = opened.execute("SELECT block, slice_of, slice_whole FROM contenders").fetchall()
+    assert row == ("mamba2", None, None)
+
+
 SAME = (cut("mamba2", 2, 8), replace(cut("mamba2", 2, 24), name="other@2"))
 
 
-@pytest.mark.parametrize(
-    "blocks",
-    [
-        SAME,
-        (make.block("attention"), make.block("mamba2")),
-        (make.block("attention"), ForeignSpec(name="f", factory="m:f")),
-        (cut("mamba2", 2, 8),),
-    ],
-    ids=["one size", "written out", "foreign", "alone"],
-)
-def test_nothing_is_said_of_what_compares_or_is_no_slice(blocks: tuple[Subject, ...]) -> None:
-    assert unequal(blocks) is None
-    run = measured(*blocks)
-    assert "need not" not in summary(run, analyze(run))
-
-
-@pytest.mark.parametrize(
-    ("blocks", "said"),
-    [
-        ((SAME[0], make.block("attention")), "mamba2@2 is 2 of 8 layers, attention is no slice"),
-        (
-            (ForeignSpec(name="f", factory="m:f"), SAME[0]),
-            "f is no slice, mamba2@2 is 2 of 8",
-        ),
-        (
-            (cut("attention", 1, 4), cut("mamba2", 2, 8)),  # one share of the layers
-            "attention@1 is 1 of 4 layers, mamba2@2 is 2 of 8",
-        ),
-        (
-            tuple(cut("mamba2", layers, 8) for layers in (1, 2, 3, 4, 5, 6)),
-            "mamba2@1 is 1 of 8 layers, mamba2@2 is 2 of 8, mamba2@3 is 3 of 8, mamba2@4 is 4 of 8 "
-            "and 2 more",
-        ),
-    ],
-)
-def test_who_is_what_stands_in_the_limit(blocks: tuple[Subject, ...], said: str) -> None:
-    assert unequal(blocks) == f"{said}: what wins here need not win whole."
-
-
-@pytest.mark.parametrize("vocab", [None, 50_000])
-@pytest.mark.parametrize("wider", [128, 140, 160, 190])
-def test_slices_are_of_one_size_by_their_layers_alone(wider: int, vocab: int | None) -> None:
-    mlp = make.PARTS["mlp"]
-    narrow = cut("attention", 4, 8, mlp=replace(mlp, d_ff=128))
-    wide = cut("attention", 4, 16, mlp=replace(mlp, d_ff=wider))
-    near = parameters(wide) / parameters(narrow) <= 1.1
-    told = unequal((narrow, replace(wide, name="wide@4", vocab=vocab)))
-    assert (told is None) == near
-    assert near == (wider < 160)
+def test_slices_of_one_size_are_ranked_as_blocks_are() -> None:
+    run = measured(*SAME)
+    text = summary(run, analyze(run))
+    assert "slice of 2 of 24 layers" in text
+    assert "need not" not in text
 
 
 def test_claims_on_models_are_not_tested_on_unequal_slices(analysis: Analysis) -> None:
@@ -222,6 +196,26 @@ def test_a_plan_says_which_contenders_are_slices(capsys: pytest.CaptureFixture[s
     assert found["mamba2-780m@4"]["slice"] == {"of": "mamba2-780m", "layers": 4, "whole": 48}
     assert found["mamba2-780m@4"]["params"] > 10**7
     assert "what it is" not in printed(capsys, "plan", "crossover", "--on", "h100")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("models", "mamba2-780m@8"),
+        ("fit", "mamba2-780m@8", "--cap", "8GiB", "--device", "cpu", "--weights-dtype", "int8"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_tables_of_models_say_it_beside_the_name(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert re.search(r"^mamba2-780m@8 +slice of 8 of 48 layers ", printed(capsys, *words), re.M)
+    (row,) = json.loads(printed(capsys, *words, "--json"))
+    assert row["slice"] == {"of": "mamba2-780m", "layers": 8, "whole": 48}
+    assert row["params"] > 10**8
+    whole = printed(capsys, *(word.removesuffix("@8") for word in words))
+    assert "mamba2-780m" in whole
+    assert "what it is" not in whole
 
 
 def test_crossover_and_decide_warn_of_unequal_slices(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import platform
 import tempfile
 from itertools import pairwise
@@ -16,6 +17,7 @@ from typing import Any
 
 from scale import measure
 from scale.synthetic import Shape, write
+from ssmprof.devices.cpu import cpu_name
 
 # Axis -> shapes of about 1,000, 10,000 and 100,000 outcomes that differ along it.
 AXES: dict[str, list[Shape]] = {
@@ -140,7 +142,7 @@ def main() -> int:
             print(f"above its bar: {one['name']}: {one['value']:g} {one['unit']} ({one['bar']:g})")
     if asked.output:
         asked.output.mkdir(parents=True, exist_ok=True)
-        device = f"{platform.machine()}, Python {platform.python_version()}"
+        device = f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}"
         body = {"device": device, "quantities": found}
         for name, value in (("scale.json", body), ("table.json", rows)):
             (asked.output / name).write_text(json.dumps(value, indent=1) + "\n")

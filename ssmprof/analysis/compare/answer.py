@@ -169,11 +169,12 @@ class Limit(Finding, frozen=True, kw_only=True):
     points: int = 0
 
 
-class Answer(Finding, frozen=True, kw_only=True, dict=True):
+class Answer(Finding, frozen=True, kw_only=True, gc=True, dict=True):
     """Who wins where, for one metric under one set of conditions: everything a page may say.
 
     `alone` names the one contender that fits at the longest lengths, and the last length at which
     another one does. `least_context` is the length below which nothing is decided (published runs).
+    `pairs` are all of few contenders; of many, those that may decide (`pairs.deciding`).
     """
 
     conditions: Conditions
@@ -216,12 +217,20 @@ class Answer(Finding, frozen=True, kw_only=True, dict=True):
         wanted = {block, other}
         return next((one for one in self.pairs if {one.block, one.other} == wanted), None)
 
-    @property
+    def standing(self, context: int) -> Standing | None:
+        """Who may be best at a measured length."""
+        return self._standings.get(context)
+
+    @cached_property
+    def _standings(self) -> dict[int, Standing]:
+        return {one.context: one for one in self.standings}
+
+    @cached_property
     def contexts(self) -> list[int]:
         """Every length at which something was measured."""
         return sorted({one.context for one in self.curves})
 
-    @property
+    @cached_property
     def tried(self) -> list[int]:
         """Every length with an outcome, failures included."""
         failed = {context for found in self.failures.values() for context in found}

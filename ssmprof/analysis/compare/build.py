@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -17,10 +17,19 @@ from ssmprof.analysis.compare.curve import METRICS, Contender, Take, contenders
 from ssmprof.analysis.compare.estimate import estimate
 from ssmprof.analysis.compare.field import Field
 from ssmprof.analysis.compare.modes import ONE_MODE
-from ssmprof.analysis.compare.pairs import Compared, Key, compared, read, read_exact
+from ssmprof.analysis.compare.pairs import (
+    Compared,
+    Key,
+    compared,
+    deciding,
+    read,
+    read_exact,
+)
 from ssmprof.analysis.compare.sustained import sustained
 from ssmprof.analysis.findings import CurvePoint, Metric
 from ssmprof.records import Conditions, Environment, Measurement, Outcome
+
+Choose = Callable[[Conditions, Mapping[str, Contender]], Iterable[Key]]
 
 
 class Group(NamedTuple):
@@ -54,15 +63,21 @@ def answers(
     found: list[Answer] = []
     ops = {conditions: _ops(outcomes) for conditions, outcomes in groups.items()}
     costs = {conditions: Costs(outcomes) for conditions, outcomes in groups.items()}
-    for metric in metrics:
-        seconds = read_groups(groups, environments, tie, metric, least_context, assumed)
+
+    def in_metric(metric: Metric) -> list[Answer]:
+        seconds = read_groups(
+            groups, environments, tie, metric, least_context, assumed,
+            choose=lambda _, known: deciding(known),
+        )  # fmt: skip
         cycles = []
         if metric == "latency" and assumed is None:
+            same = {group.conditions: group.pairs for group in seconds}
             cycles = read_groups(
-                groups, environments, tie, metric, least_context, take=clocks.cycles
-            )
+                groups, environments, tie, metric, least_context,
+                take=clocks.cycles, choose=lambda found, _: same[found],
+            )  # fmt: skip
         counted = {group.conditions: group for group in cycles}
-        found += [
+        return [
             _answer(
                 group,
                 counted.get(group.conditions),
@@ -73,6 +88,9 @@ def answers(
             )
             for group in seconds
         ]
+
+    for metric in metrics:
+        found += in_metric(metric)
     found = [
         replace(one, sustained=_under_load(one, groups[one.conditions], environments))
         if one.metric == "latency"
@@ -98,17 +116,20 @@ def read_groups(
     least_context: int = 0,
     assumed: float | None = None,
     take: Take | None = None,
+    choose: Choose | None = None,
 ) -> list[Group]:
     """Contenders and pairs of every set of conditions in one metric, with their readings.
 
-    `take` gives other samples than the metric's (SM cycles).
+    `take` gives other samples than the metric's (SM cycles); `choose` says which pairs to compare,
+    where not all.
     """
     found: list[Group] = []
     for conditions, outcomes in groups.items():
         known = contenders(outcomes, metric, least_context, take)
         shown = contenders(outcomes, metric, take=take) if least_context else known
         if metric == "latency" or any(one.curve for one in shown.values()):
-            found.append(Group(conditions, metric, outcomes, known, compared(known)))
+            keys = choose(conditions, known) if choose else None
+            found.append(Group(conditions, metric, outcomes, known, compared(known, keys)))
     if metric == "memory":
         for group in found:
             read_exact(group.pairs, tie)
@@ -157,7 +178,13 @@ def _answer(
     shown = contenders(group.outcomes, group.metric) if least_context else group.known
     field = Field(group.known, group.pairs, ops)
     segments, crossings = envelope.answer(field, costs.of)
-    pairs = [_pair(one, ops, costs, cycles, group.outcomes, tie) for one in group.pairs.values()]
+    mine: dict[str, list[Outcome]] = {}
+    for outcome in group.outcomes:
+        mine.setdefault(outcome.point.block, []).append(outcome)
+    pairs = [
+        _pair(one, ops, costs, cycles, [*mine[one.a.name], *mine[one.b.name]], tie)
+        for one in group.pairs.values()
+    ]
     return Answer(
         conditions=group.conditions,
         metric=group.metric,
@@ -186,7 +213,7 @@ def _pair(
     outcomes: Sequence[Outcome],
     tie: float,
 ) -> Pair:
-    """Two contenders as if they were alone."""
+    """Two contenders, of these outcomes, as if they were alone."""
     a, b = one.a.name, one.b.name
     segments, crossings = _alone(one, ops, costs)
     other = cycles.pairs.get((a, b)) if cycles else None

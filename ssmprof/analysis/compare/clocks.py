@@ -63,7 +63,10 @@ def check(
     outcomes: Sequence[Outcome],
     tie: float,
 ) -> ClockCheck:
-    """What the clocks did to one pair, whose crossings are given in seconds and in cycles."""
+    """What the clocks did to one pair, whose crossings are given in seconds and in cycles.
+
+    `outcomes` are those of the two.
+    """
     a, b = pair.a.name, pair.b.name
     counted = cycles.readings if cycles else {}
     both = {
@@ -80,8 +83,7 @@ def check(
             verdict="depends-on-clocks", text=text, contexts=tuple(apart), cycles=known
         )
     if len(both) < len(pair.readings):
-        mine = [one for one in outcomes if one.point.block in (a, b)]
-        return ClockCheck(verdict="unknown", text=unknown(mine) or _UNREAD, cycles=known)
+        return ClockCheck(verdict="unknown", text=unknown(outcomes) or _UNREAD, cycles=known)
     if moved := _moved(*crossings):
         return ClockCheck(verdict="depends-on-clocks", text=moved, cycles=known)
     return ClockCheck(verdict="agree", cycles=known)
@@ -110,7 +112,7 @@ def _told(
     clocks: dict[str, list[float]] = {a: [], b: []}
     for one in outcomes:
         if isinstance(one, Measurement) and one.point.context == at and (hertz := sm_hz(one)):
-            clocks.get(one.point.block, []).append(hertz)
+            clocks[one.point.block].append(hertz)
     mhz = " and ".join(f"{name} {median(seen) / 1e6:,.0f}" for name, seen in clocks.items() if seen)
     seconds, cycles = (_lead(a, b, one) for one in both)
     return (

@@ -149,6 +149,8 @@ Logs = Mapping[int, Mapping[int, Ratio]]  # context -> replicate -> log ratio
 
 def log_ratios(a: Contender, b: Contender) -> dict[int, dict[int, Ratio]]:
     """Context -> replicate -> log(a / b), from samples in turn or from medians of one round."""
+    if not a.beside and not b.beside:
+        return _of_rounds(a, b)
     found: dict[int, dict[int, Ratio]] = {}
     for context in sorted(a.curve.keys() & b.curve.keys()):
         ours, theirs = a.curve[context], b.curve[context]
@@ -164,6 +166,20 @@ def log_ratios(a: Contender, b: Contender) -> dict[int, dict[int, Ratio]]:
                 ratio = _of_middles(a.middles[context][replicate], b.middles[context][replicate],
                                     turns)  # fmt: skip
             found.setdefault(context, {})[replicate] = ratio
+    return found
+
+
+def _of_rounds(a: Contender, b: Contender) -> dict[int, dict[int, Ratio]]:
+    """The same of two that never took turns, as in a grid, whose pairs are many."""
+    found: dict[int, dict[int, Ratio]] = {}
+    for context in sorted(a.curve.keys() & b.curve.keys()):
+        ours, theirs = a.middles[context], b.middles[context]
+        rounds = {
+            replicate: _of_middles(ours[replicate], theirs[replicate], False)
+            for replicate in sorted(ours.keys() & theirs.keys())
+        }
+        if rounds:
+            found[context] = rounds
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import combinations, permutations
+from itertools import combinations
 
 from ssmprof import limits
 from ssmprof.analysis.compare.crossing import Ops
@@ -41,14 +41,14 @@ class Field:
         pair = self.pairs.get((other, block))
         return (pair.readings.get(context) if pair else None), True
 
-    def _higher(self, block: str, other: str, context: int) -> bool:
-        """Whether a contender certainly takes more than another."""
-        one, turned = self._one(block, other, context)
-        return one is not None and (one.sign < 0 if turned else one.sign > 0)
-
-    def _leans_higher(self, block: str, other: str, context: int) -> bool:
-        one, turned = self._one(block, other, context)
-        return one is not None and (one.lean < 0 if turned else one.lean > 0)
+    @cached_property
+    def _at(self) -> dict[int, list[tuple[str, str, Reading]]]:
+        """Context -> every pair with a reading there."""
+        found: dict[int, list[tuple[str, str, Reading]]] = {}
+        for (block, other), pair in self.pairs.items():
+            for context, one in pair.readings.items():
+                found.setdefault(context, []).append((block, other, one))
+        return found
 
     def between_two(self, block: str, other: str) -> dict[int, Reading]:
         """All readings of a pair, as block over other."""
@@ -70,17 +70,13 @@ class Field:
             guess = between(self.medians[name], context)
             if guess is not None and guess <= best * limits.ASIDE:
                 return None
-        beaten = {
-            name
-            for name in here
-            for other in here
-            if name != other and self._higher(name, other, context)
-        }
+        pairs = self._at.get(context, ())
+        beaten = {a if one.sign > 0 else b for a, b, one in pairs if one.sign}
         winners = frozenset(here) - beaten or frozenset(here)
         behind = {
-            name
-            for name, other in permutations(winners, 2)
-            if self._leans_higher(name, other, context)
+            a if one.lean > 0 else b
+            for a, b, one in pairs
+            if a in winners and b in winners and one.lean
         }
         return Standing(
             context, winners, self.equal(winners, context), frozenset(here), winners - behind

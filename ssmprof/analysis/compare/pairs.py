@@ -7,6 +7,7 @@ execution and metric, where it is alike.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -32,10 +33,36 @@ class Compared:
     readings: dict[int, Reading] = field(default_factory=dict[int, Reading])
 
 
-def compared(known: Mapping[str, Contender]) -> dict[Key, Compared]:
-    """Every pair that shares a length, with the noise of its own replicates."""
+def deciding(known: Mapping[str, Contender]) -> list[Key]:
+    """The pairs of which answers are made: all of few contenders, not the square of many.
+
+    Of more than `limits.EVERY_PAIR`: each with everyone who is best at some length, and those that
+    come near the best anywhere with one another.
+    """
+    every = list(combinations(known, 2))
+    if len(known) <= limits.EVERY_PAIR:
+        return every
+    best: dict[int, tuple[float, str]] = {}
+    for name, one in known.items():
+        for context, value in one.medians.items():
+            best[context] = min(best.get(context, (value, name)), (value, name))
+    first = {name for _, name in best.values()}
+    near = {
+        name
+        for name, one in known.items()
+        if any(value <= best[at][0] * limits.ASIDE for at, value in one.medians.items())
+    }
+    return [(a, b) for a, b in every if a in first or b in first or (a in near and b in near)]
+
+
+def compared(
+    known: Mapping[str, Contender], keys: Iterable[Key] | None = None
+) -> dict[Key, Compared]:
+    """Each of these pairs, or all, that shares a length, with the noise of its own replicates."""
     found: dict[Key, Compared] = {}
-    for a, b in combinations(known, 2):
+    for a, b in combinations(known, 2) if keys is None else keys:
+        if a not in known or b not in known:
+            continue
         logs = log_ratios(known[a], known[b])
         if not logs:
             continue
@@ -83,10 +110,12 @@ class _Facet:
         self.group = group
         known = {key: one.noises.get(turns) for key, one in group.items()}
         self.known = {key: one for key, one in known.items() if one is not None}
-        names = {name for key in self.known for name in key}
-        # Rounds of k contenders hold k - 1 independent ratios, however many pairs they make.
+        # Rounds of k contenders hold k - 1 independent ratios, however many pairs they make:
+        # variances of two pairs that share a contender are correlated by a quarter.
         pairs = max(len(self.known), 1)
-        self.weight = 1.0 if turns else min(1.0, (len(names) - 1) / pairs)
+        often = Counter(name for key in self.known for name in key)
+        shared = sum(count * (count - 1) for count in often.values())
+        self.weight = 1.0 if turns else pairs / (pairs + shared / 4)
         self.typical = _typical(list(self.known.values()), self.weight)
 
     @property

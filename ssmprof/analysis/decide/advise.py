@@ -82,8 +82,11 @@ def _capacity(answers: Sequence[Answer]) -> Iterable[Advice]:
     for one in answers:
         if one.metric != "latency":
             continue
+        here: dict[int, set[str]] = {}
+        for point in one.curves:
+            here.setdefault(point.context, set()).add(point.block)
         for standing in one.standings:
-            fits = {point.block for point in one.curves if point.context == standing.context}
+            fits = here.get(standing.context, set())
             for block in standing.absent:
                 key = (block, one.conditions.phase, one.conditions.batch or 1)
                 shortest, others = found.get(key, (standing.context, set[str]()))

@@ -216,11 +216,12 @@ def _exponents(evidence: Evidence) -> Seen:
     wanted = {"scan": 1.0, "attention": 2.0}
     seen: dict[str, float] = {}
     for family in wanted:
+        names = evidence.names("ssm" if family == "scan" else "transformer")
         points = {
             share.context: share.time_s
             for share in evidence.shares
             if (share.family, share.of, share.conditions.phase) == (family, "device", "prefill")
-            and share.block in evidence.names("ssm" if family == "scan" else "transformer")
+            and share.block in names
             and share.context >= 8192
         }
         if len(points) >= 2:

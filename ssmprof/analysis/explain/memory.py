@@ -60,8 +60,10 @@ def laws(
     ran = _ran(outcomes)
     capacity = _capacity(outcomes, environments)
     laws: list[MemoryLaw] = []
-    for block in dict.fromkeys(point.block for point in found):
-        mine = [point for point in found if point.block == block]
+    by_block: dict[str, list[MemoryPoint]] = {}
+    for point in found:
+        by_block.setdefault(point.block, []).append(point)
+    for block, mine in by_block.items():
         peaks = [(point.context, point.peak_bytes) for point in mine if point.peak_bytes]
         if len(peaks) < 2:
             continue

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from ssmprof.analysis.findings import RooflinePoint
 from ssmprof.chips import chips, find_chip
 from ssmprof.models.recipe import Recipe
@@ -18,6 +20,7 @@ from ssmprof.records import Conditions, Environment, Measurement, Outcome, Point
 from ssmprof.spec import Scenario
 from ssmprof.work import Cost
 
+Works = dict[Point, dict[str, Cost]]
 # One layer, or equal layers taken together.
 _LAYER = re.compile(r"^layers\.(\d+|\*)\.")
 
@@ -69,8 +72,13 @@ def points(
     outcomes: Sequence[Outcome],
     scenario: Scenario,
     environments: Mapping[str, Environment],
+    works: Works | None = None,
 ) -> list[RooflinePoint]:
-    """Every measured call against its ceilings, and its ops where they were timed apart."""
+    """Every measured call against its ceilings, and its ops where they were timed apart.
+
+    `works` keeps what other conditions of the same run have computed.
+    """
+    works = {} if works is None else works
     subjects = {block.name: block for block in scenario.blocks}
     groups: dict[tuple[str, int], list[Measurement]] = {}
     for outcome in outcomes:
@@ -85,7 +93,7 @@ def points(
         limits = ceilings(machine, conditions.dtype)
         if limits is None:
             continue
-        for scope, cost, time_s in _timed(subject, group):
+        for scope, cost, time_s in _timed(subject, group, works):
             floor_s, bound = limits.floor(cost)
             found.append(
                 RooflinePoint(
@@ -104,13 +112,14 @@ def points(
     return found
 
 
-def _timed(subject: Recipe, group: Sequence[Measurement]) -> list[tuple[str, Cost, float]]:
+def _timed(
+    subject: Recipe, group: Sequence[Measurement], known: Works
+) -> list[tuple[str, Cost, float]]:
     """(scope without the layer, its work, its seconds) of one call; "whole" is the call itself."""
     point: Point = group[0].point
-    from ssmprof.models.cost import breakdown
     from ssmprof.work import total
 
-    work = breakdown(subject, point)
+    work = _work(subject, point, known)
     found = [("whole", total(work.values()), median(one.time_s for one in group))]
     by_scope: dict[str, list[float]] = {}
     for one in group:
@@ -123,6 +132,16 @@ def _timed(subject: Recipe, group: Sequence[Measurement]) -> list[tuple[str, Cos
         if scope in work and median(times) > 0
     )
     return found
+
+
+def _work(subject: Recipe, point: Point, known: Works) -> dict[str, Cost]:
+    """Work of a call per part, the same for a graph and for eager launches."""
+    from ssmprof.models.cost import breakdown
+
+    point = replace(point, execution="graph")
+    if point not in known:
+        known[point] = breakdown(subject, point)
+    return known[point]
 
 
 def _scope_times(one: Measurement) -> dict[str, float]:

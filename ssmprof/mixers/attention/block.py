@@ -212,7 +212,7 @@ def _refuse(part: Attention) -> None:
         "the difference of two maps (differential)": part.differential,
         "a convolution of queries, keys and values (d_conv)": part.d_conv > 0,
         "tokens before the window (prefix)": part.prefix > 0,
-        "norms of heads with weights of their own (qk_norm)": part.qk_norm == "heads",
+        'weights of each head (qk_norm = "heads")': part.qk_norm == "heads",
         "a window on shared keys": part.kv_from == "shared" and part.window is not None,
     }
     for what, wanted in missing.items():

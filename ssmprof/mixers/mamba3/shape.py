@@ -147,5 +147,6 @@ class Mamba3(Part, frozen=True, kw_only=True, tag="mamba3"):
         made = inner * (rank if self.out_norm else 1)
         normed = 2 * self.d_state * self.ngroups * rank
         scan = new + alive(point, (self.projected, normed, made))
-        norm = alive(point, (self.projected, made, made)) if self.out_norm else 0
+        summed = (made, inner) if rank > 1 else ()
+        norm = alive(point, (self.projected, made, made, *summed)) if self.out_norm else 0
         return max(scan, norm, alive(point, (inner, d_model)))

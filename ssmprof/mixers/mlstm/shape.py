@@ -119,7 +119,7 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
         new = new_state(point, state_bytes(self._state, self.state_dtype))
         width = self.value_width
         return max(
-            new + alive(point, (self.projected, width)),
-            alive(point, (width, width, width)),
+            new + alive(point, (self.projected, 2 * self.heads, width)),
+            alive(point, (self.projected, width, width, width)),
             alive(point, (width, d_model)),
         )

@@ -1,4 +1,4 @@
-"""The layers of a recipe: pre-norm, residual, one after the other or side by side.
+"""The layers of a recipe: norm, parts, residual, one after the other or side by side.
 
 Several parts of one layer read the same normed input; their outputs are summed or averaged
 (arXiv:2411.13676 puts attention and Mamba heads side by side). Scopes are opened here:
@@ -58,14 +58,13 @@ class LayerBlock(nn.Module):
         self, index: int, layer: Layer, recipe: Recipe, building: Building, shared: SharedWeights
     ) -> None:
         super().__init__()
-        if layer.norm != "before":
-            raise ConfigError(
-                f'{recipe.name}: layer {index}: norm = "{layer.norm}" cannot be run yet, only '
-                "counted and planned"
-            )
         self.name = f"layers.{index}"
         self.names = layer.parts
-        self.scale = 1.0 / len(layer.parts) if layer.merge == "mean" else 1.0
+        self.place = layer.norm
+        mean = 1.0 / len(layer.parts) if layer.merge == "mean" else 1.0
+        # A norm behind the parts is one of their mean; without it, the next sum takes the mean.
+        behind = layer.sandwich or layer.norm == "after"
+        self.inner, self.scale = (mean, 1.0) if behind else (1.0, mean)
         self.norm = norm_of(recipe, building)
         self.after = norm_of(recipe, building) if layer.sandwich else None
         self.parts = nn.ModuleList(sublayer(recipe, name, building) for name in layer.parts)
@@ -79,8 +78,19 @@ class LayerBlock(nn.Module):
         own = [part for part, mixes in zip(self.parts, self.mixes, strict=True) if mixes]
         return (self.shared.mixers() if self.shared else []) + own
 
+    def read(self, stream: Stream) -> tuple[Stream, Tensor]:
+        """The stream with its sum taken, and what the parts read of it."""
+        if self.place == "after":
+            own = stream.own or stream.update is not None
+            stream = Stream(stream.summed(), None, 1.0, own)
+            return stream, stream.x
+        stream, normed = stream.normed(self.norm)
+        if self.place == "stream":
+            stream = Stream(normed, None, 1.0, own=True)
+        return stream, normed
+
     def mix(self, normed: Tensor, caches: list[LayerCache] | None, *, step: bool) -> Tensor:
-        """The sum of what the parts make of their common input."""
+        """The sum of what the parts make of their common input, normed where norms stand behind."""
         total: Tensor | None = None
         waiting = iter(caches or ())
         for name, part, mixes in zip(self.names, self.parts, self.mixes, strict=True):
@@ -97,6 +107,11 @@ class LayerBlock(nn.Module):
                 with scope("mean"):
                     total += out
         assert total is not None
+        if self.inner != 1.0:
+            with scope("mean"):
+                total *= self.inner
+        if self.place == "after":
+            total = self.norm(total)
         return total if self.after is None else self.after(total)
 
 
@@ -174,7 +189,7 @@ class Stack(nn.Module):
             first += len(mixers)
             with scope(layer.name):
                 if layer.shared is None:
-                    stream, normed = stream.normed(layer.norm)
+                    stream, normed = layer.read(stream)
                 else:
                     assert embedded is not None
                     own = stream.own or stream.update is not None

@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from ssmprof import limits
 from ssmprof.mixers.attention.shape import RopeScaling
 from ssmprof.models.config.keys import Factor, KeyProblem, Positive, Share, Text, decode, shown
 from ssmprof.scalars import Tokens
+
+Theta = Annotated[float, Meta(gt=1, le=limits.ROPE_BASE)]
 
 THETA = 10_000.0
 _KINDS = ("default", "linear", "llama3", "yarn", "longrope")
@@ -20,7 +23,7 @@ _KINDS = ("default", "linear", "llama3", "yarn", "longrope")
 class Rotary(Struct, frozen=True, kw_only=True):
     """Keys that say how positions are turned; a family's struct inherits them."""
 
-    rope_theta: Positive | None = None
+    rope_theta: Theta | None = None
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = None
     partial_rotary_factor: Share | None = None
@@ -33,7 +36,7 @@ class _Inner(Struct, frozen=True, kw_only=True):
 
     rope_type: Text | None = None
     type: Text | None = None
-    rope_theta: Positive | None = None
+    rope_theta: Theta | None = None
     partial_rotary_factor: Share | None = None
     factor: Positive | None = None
     original_max_position_embeddings: Tokens | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ssmprof.analysis.compare.answer import Crossing, RatioPoint
 from ssmprof.analysis.compare.curve import TOO_BIG
 from ssmprof.report import canvas
+from ssmprof.report.figures.thinning import drawn
 from ssmprof.report.lines import Line, View
 from ssmprof.report.theme import sentinel
 from ssmprof.units import format_bytes, format_ratio, format_zone
@@ -136,12 +137,16 @@ def _line(axes: Axes, line: Line, drawing: Drawing) -> None:
     style: dict[str, Any] = canvas.line_arguments(line.name)
     contexts = line.contexts
     spans = [[bound * drawing.unit(at) for bound in line.span(at)] for at in contexts]
+    values = [line.at(at) * drawing.unit(at) for at in contexts]
+    places = drawn(contexts, values, [low for low, _ in spans], [high for _, high in spans])
+    contexts = [contexts[place] for place in places]
+    values = [values[place] for place in places]
+    spans = [spans[place] for place in places]
     if len(contexts) > 1:
         axes.fill_between(
             contexts, [low for low, _ in spans], [high for _, high in spans], alpha=0.2,
             linewidth=0, color=style["color"], gid=f"band-{line.name.block}",
         )  # fmt: skip
-    values = [line.at(at) * drawing.unit(at) for at in contexts]
     axes.plot(contexts, values, gid=f"series-{line.name.block}", **style)
     hot = [at for at in contexts if (line.name.block, at) in drawing.throttled]
     if hot:
@@ -244,7 +249,7 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
         return
     canvas.heading(axes, f"times as fast as {base.name.label}")
     small: dict[str, Any] = {"markersize": 4.2}
-    drawn: list[tuple[Line, list[int], list[float]]] = []
+    ends_of: list[tuple[Line, list[int], list[float]]] = []
     seen = [1.0]
     for line in view.lines:
         spans = gains(view, base.name.block, line.name.block)
@@ -253,13 +258,16 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
         contexts = list(spans)
         values, lows, highs = (list(part) for part in zip(*spans.values(), strict=True))
         seen += [*lows, *highs]
+        places = drawn(contexts, values, lows, highs)
+        contexts = [contexts[place] for place in places]
+        values, lows, highs = ([part[place] for place in places] for part in (values, lows, highs))
         style: dict[str, Any] = canvas.line_arguments(line.name)
         if len(contexts) > 1:
             axes.fill_between(
                 contexts, lows, highs, alpha=0.22, linewidth=0, color=style["color"]
             )  # fmt: skip
         axes.plot(contexts, values, gid=f"ratio-{line.name.block}", **(style | small))
-        drawn.append((line, contexts, values))
+        ends_of.append((line, contexts, values))
     axes.set_yscale("log", base=2)
     low, high = min(seen) / 1.12, max(seen) * 1.12
     axes.set_ylim(low, high)
@@ -282,7 +290,7 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
         _mark_zone(axes, crossing)
     ends = [
         (float(at[-1]), values[-1], _gain(line, values[-1]), canvas.style_of(line.name).token)
-        for line, at, values in drawn
+        for line, at, values in ends_of
     ]
     canvas.label_ends(axes, ends, 0.13)
 

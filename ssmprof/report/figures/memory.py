@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ssmprof.report import canvas
+from ssmprof.report.figures.thinning import spaced
 from ssmprof.report.theme import sentinel
 
 if TYPE_CHECKING:
@@ -45,8 +46,18 @@ def unit_of(largest: float) -> tuple[float, str]:
     return 2**10, "KiB"
 
 
+_MOST_BARS = 60  # of a panel: more are thinner than their edges
+
+
+def _thinned(panel: Panel) -> Panel:
+    kept = spaced(sorted(panel.parts), _MOST_BARS)
+    misfits = tuple(spaced(sorted(panel.misfits), _MOST_BARS))
+    return replace(panel, parts={at: panel.parts[at] for at in kept}, misfits=misfits)
+
+
 def draw(panels: list[Panel], capacity_bytes: int | None) -> Figure:
     """Small multiples on one scale, so that heights compare across contenders."""
+    panels = [_thinned(panel) for panel in panels]
     columns = canvas.columns(len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = canvas.figure(2.35 * rows + 0.55)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ssmprof.report import canvas
+from ssmprof.report.figures.thinning import spaced
 from ssmprof.report.theme import BANDS, UNATTRIBUTED, Band, sentinel
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class Panel:
     shares: dict[int, dict[str, float]]
     note: str = ""
     zone: tuple[int, int] | None = None
+
+
+def _thinned(panel: Panel) -> Panel:
+    kept = spaced(sorted(panel.shares))
+    return replace(panel, shares={at: panel.shares[at] for at in kept})
 
 
 def bands(panel: Panel) -> list[tuple[Band, list[float]]]:
@@ -58,7 +64,7 @@ def draw(panels: list[Panel]) -> Figure:
     wide = (right - left - gap_x * (columns - 1)) / columns
     tall = (1 - top - bottom - gap_y * (rows - 1)) / rows
     used: dict[str, Band] = {}
-    for index, panel in enumerate(panels):
+    for index, panel in enumerate(map(_thinned, panels)):
         row, column = divmod(index, columns)
         low = 1 - top - (row + 1) * tall - row * gap_y
         axes = figure.add_axes((left + column * (wide + gap_x), low, wide, tall))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ssmprof.records import Run
+from ssmprof.report import embed
 from ssmprof.report.contenders import slices
 from ssmprof.report.page import Code, Downloads, Facts, Listing, Part, Prose, Section
 from ssmprof.report.redact import redact
@@ -42,6 +43,9 @@ def section(run: Run, sha256: str, *, identifiers: bool) -> Section:
     if run.command:
         parts.append(Prose("To repeat it:", "note"))
         parts.append(Code(run.command if identifiers else redact(run.command)))
+    abridged = embed.left_out(run)
+    if abridged:
+        parts.append(Prose(abridged, "warning"))
     parts.append(
         Downloads(
             (

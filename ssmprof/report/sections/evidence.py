@@ -6,7 +6,7 @@ from ssmprof.analysis import Analysis
 from ssmprof.analysis.explain import roofline
 from ssmprof.analysis.findings import RooflinePoint
 from ssmprof.records import Conditions, Run
-from ssmprof.report import rows
+from ssmprof.report import kernels, rows
 from ssmprof.report.figures import roofline as chart
 from ssmprof.report.names import name_contenders
 from ssmprof.report.page import Listing, Part, Picture, Section
@@ -84,7 +84,7 @@ def _families(run: Run) -> dict[tuple[str, str], str]:
     for one in run.measurements():
         if one.attribution is not None:
             for kernel in one.attribution.kernels:
-                found.setdefault((one.point.block, rows.place(kernel)), kernel.family)
+                found.setdefault((one.point.block, kernels.place(kernel)), kernel.family)
     return found
 
 

@@ -75,7 +75,14 @@ def _pictures(run: Run, analysis: Analysis, conditions: Conditions) -> list[Part
     found: list[Part] = [
         Picture(key, lines, reading, rows.times(view, f"{conditions.phase} call"), title)
     ]
-    panels = [panel for block in run.scenario.blocks if (panel := _panel(points, block.name))]
+    by_block: dict[str, list[MemoryPoint]] = {}
+    for point in points:
+        by_block.setdefault(point.block, []).append(point)
+    panels = [
+        panel
+        for block in run.scenario.blocks
+        if (panel := _panel(by_block.get(block.name, []), block.name))
+    ]
     if panels:
         text = _most(panels)
         stack = to_svg(chart.draw(panels, capacity), f"{key}-parts", f"{title}, by owner", text)
@@ -115,8 +122,6 @@ def _panel(points: list[MemoryPoint], block: str) -> chart.Panel | None:
     parts: dict[int, dict[str, int]] = {}
     misfits = []
     for point in points:
-        if point.block != block:
-            continue
         if not point.fits or point.peak_bytes is None:
             misfits.append(point.context)
             continue

@@ -94,7 +94,7 @@ def _cell(one: View, at: int) -> Cell:
         failed = [line for line in one.lines if at in line.failures]
         reasons = "; ".join(f"{line.name.label}: {line.failures[at]}" for line in failed)
         return Cell("none fits", "none", reasons) if failed else Cell("·", "void", "not measured")
-    standing = next((found for found in one.answer.standings if found.context == at), None)
+    standing = one.answer.standing(at)
     if len(here) == 1:
         name = here[0].name
         gone = standing.absent if standing else ()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ssmprof.analysis import Analysis
 from ssmprof.analysis.explain.dominance import CUSTOM
-from ssmprof.analysis.findings import Dominance, Share
+from ssmprof.analysis.findings import Dominance, Launch, Share
 from ssmprof.records import Conditions, Run
-from ssmprof.report import rows
+from ssmprof.report import kernels
 from ssmprof.report.figures import shares as chart
 from ssmprof.report.page import Cell, Grid, Listing, Part, Picture, Prose, Section
 from ssmprof.report.svg import to_svg
@@ -61,8 +61,11 @@ def _picture(run: Run, analysis: Analysis, conditions: Conditions, of: str) -> P
         share for share in analysis.shares if share.conditions == conditions and share.of == of
     ]
     panels = []
+    by_block: dict[str, list[Share]] = {}
+    for share in found:
+        by_block.setdefault(share.block, []).append(share)
     for block in run.scenario.blocks:
-        mine = [share for share in found if share.block == block.name]
+        mine = by_block.get(block.name, [])
         table: dict[int, dict[str, float]] = {}
         for share in mine:
             if share.family != CUSTOM:
@@ -154,12 +157,11 @@ def _strip(run: Run, analysis: Analysis) -> Grid | None:
         for one in sorted(analysis.launches, key=lambda one: one.conditions.phase != "prefill")
         if (one.conditions.batch or 0) == least
     )
+    known: dict[tuple[Conditions, str], dict[int, Launch]] = {}
+    for one in analysis.launches:
+        known.setdefault((one.conditions, one.block), {})[one.context] = one
     for conditions, block in keys:
-        mine = {
-            one.context: one
-            for one in analysis.launches
-            if (one.conditions, one.block) == (conditions, block)
-        }
+        mine = known[conditions, block]
         cells = []
         for at in contexts:
             one = mine.get(at)
@@ -182,18 +184,17 @@ def _strip(run: Run, analysis: Analysis) -> Grid | None:
 def _kernels(run: Run, analysis: Analysis) -> list[Part]:
     """The heaviest kernels of each contender at the longest length it has them for."""
     parts: list[Part] = []
+    reach: dict[tuple[Conditions, str], set[int]] = {}
+    for one in analysis.shares:
+        reach.setdefault((one.conditions, one.block), set()).add(one.context)
+    measured = kernels.by_length(run)
     for conditions in _first(analysis, "device"):
         for block in run.scenario.blocks:
-            lengths = sorted(
-                {
-                    s.context
-                    for s in analysis.shares
-                    if (s.conditions, s.block) == (conditions, block.name)
-                }
-            )
+            lengths = sorted(reach.get((conditions, block.name), ()))
             ends = [*lengths[-1:], *(lengths[:1] if conditions.phase == "prefill" else [])]
             for at in dict.fromkeys(ends):
-                table = rows.kernels(run, block.name, at, conditions, TOP)
+                here = measured.get((block.name, at), ())
+                table = kernels.table(run, block.name, at, conditions, TOP, here)
                 if table.rows:
                     parts.append(Listing(table, folded=True))
     if parts:

@@ -95,7 +95,7 @@
     const line = id("legend");
     line.replaceChildren();
     for (const s of view().series) {
-      const button = make("button", s.mark + " " + s.legend, "ink-" + s.token);
+      const button = make("button", s.mark + " " + (s.legend || s.label), "ink-" + s.token);
       button.type = "button";
       button.setAttribute("aria-pressed", String(!state.off.has(s.block)));
       button.addEventListener("click", () => {
@@ -111,10 +111,11 @@
 
   // Other pictures are unpacked when asked for; they are the report's own, the rest is text.
   const draw = async () => {
-    const held = id(view().key + (state.linear ? "-linear" : "-log"));
+    const linear = state.linear && id(view().key + "-linear");
+    const held = linear || id(view().key + "-log");
     const svg = held ? await unpack(held.id) : first;
     picture.innerHTML = svg;
-    scale.setAttribute("aria-pressed", String(state.linear));
+    scale.setAttribute("aria-pressed", String(Boolean(linear)));
     for (const s of view().series) show(s.block);
   };
   const choose = async (index) => {

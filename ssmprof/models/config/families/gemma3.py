@@ -19,7 +19,7 @@ from ssmprof.models.config.dense import Dense, slides
 from ssmprof.models.config.keys import Count, Factor, KeyProblem, Positive, Text, must_be
 from ssmprof.models.config.names.dense import gemma_names
 from ssmprof.models.config.reader import Family
-from ssmprof.models.config.rotary import THETA, Turn, per_kind, turn
+from ssmprof.models.config.rotary import THETA, Theta, Turn, per_kind, turn
 from ssmprof.models.recipe import Recipe
 from ssmprof.models.written import recipe
 from ssmprof.scalars import Size, Tokens
@@ -56,7 +56,7 @@ class Gemma3(Gemma2, frozen=True, kw_only=True):
     vocab_size: Size = 262_208
     final_logit_softcapping: Factor | None = None
     attn_logit_softcapping: Factor | None = None
-    rope_local_base_freq: Positive = THETA
+    rope_local_base_freq: Theta = THETA
     sliding_window_pattern: Count | None = None
     kept_pattern: Count = field(default=6, name="_sliding_window_pattern")
 

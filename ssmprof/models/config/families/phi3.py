@@ -14,6 +14,7 @@ class Phi3(Dense, frozen=True, kw_only=True):
     """Keys of a Phi-3; those after the window are of its code on the Hub, and have one value."""
 
     rms_norm_eps: Epsilon = 1e-5
+    max_position_embeddings: Tokens | None = 4096
     original_max_position_embeddings: Tokens | None = 4096
     sliding_window: Tokens | None = None
     attention_bias: bool = False

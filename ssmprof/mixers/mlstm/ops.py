@@ -1,0 +1,11 @@
+"""Who runs the matrix LSTM and its step: plain torch."""
+
+from __future__ import annotations
+
+from ssmprof.mixers.finding import Plain
+from ssmprof.mixers.ops import Candidates
+
+OPS = {
+    "mlstm_scan": Candidates({"reference": Plain("mlstm", "mlstm_scan")}),
+    "mlstm_step": Candidates({"reference": Plain("mlstm", "mlstm_step")}, mutates=0),
+}
