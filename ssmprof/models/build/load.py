@@ -48,6 +48,8 @@ def assembled(source: Source, published: Mapping[str, Tensor]) -> Tensor:
     whole = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
     if source.transform == "neg_exp":
         return -whole.float().exp()
+    if source.transform == "flatten":
+        return whole.flatten()
     return whole.squeeze(1) if source.transform == "squeeze" else whole
 
 

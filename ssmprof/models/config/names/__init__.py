@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Literal, NamedTuple
 
-Transform = Literal["none", "neg_exp", "squeeze"]
+Transform = Literal["none", "neg_exp", "squeeze", "flatten"]
 
 
 class Piece(NamedTuple):
@@ -28,7 +28,7 @@ class Piece(NamedTuple):
 
 class Source(NamedTuple):
     """A parameter: its pieces one below the other; then `neg_exp` is -exp of them, in float32,
-    and `squeeze` drops the middle dimension of a (channels, 1, width).
+    `squeeze` drops the middle dimension of a (channels, 1, width), and `flatten` all but one.
     """
 
     pieces: tuple[Piece, ...]
@@ -44,10 +44,18 @@ PREFIXES = (
 )
 
 
+# What stands inside a name in some files: Olmo Hybrid as published, a Kimi Linear saved anew.
+INSIDE = (
+    (".input_layernorm.", ".attention_layer_norm."),
+    (".post_attention_layernorm.", ".feedforward_layer_norm."),
+    (".mlp.", ".block_sparse_moe."),
+)
+
+
 def spellings(name: str) -> tuple[str, ...]:
     """The names under which a published tensor is found, the usual one first."""
     others = (f"{new}{name[len(old) :]}" for old, new in PREFIXES if name.startswith(old))
-    return (name, *others)
+    return (name, *others, *(name.replace(old, new) for old, new in INSIDE if old in name))
 
 
 def spelled(name: str, published: Container[str]) -> str:

@@ -24,7 +24,7 @@ def each(part: type[Part], *options: dict[str, object], **sizes: object) -> list
     return [recurring(f"{kind(part)}-{'-'.join(one)}", part(**(sizes | one))) for one in options]
 
 
-RECURRENCES = [
+MATRIX_STATES = [
     *each(
         Delta, {"gate": True}, {"d_conv": 0}, {"negative_eigenvalues": True, "key_heads": 2},
         heads=4, key_dim=12, value_dim=20,

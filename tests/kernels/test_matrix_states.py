@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
-
 from ssmprof_kernels.reference import chunks, delta, linear_attention, rwkv7
+from torch import Tensor
 
 B, HK, H, K, V = 2, 1, 2, 8, 12
 LENGTHS = (1, 7, 64, 65, 129, 1030)
