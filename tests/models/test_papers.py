@@ -220,7 +220,7 @@ def test_lightning_attention_is_minimaxs(layer: int) -> None:
     )  # fmt: skip
     theirs = module.MiniMaxLightningAttention(config, layer)
     tensors = published(theirs, torch.Generator().manual_seed(1))
-    model, blocks = mixers("lightning lightning lightning")
+    _, blocks = mixers("lightning lightning lightning")
     block = blocks[layer]
     with torch.no_grad():
         qkv = tensors["qkv_proj.weight"].view(4, 3, 16, D).transpose(0, 1).flatten(0, 2)
