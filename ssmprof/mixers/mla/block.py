@@ -8,6 +8,8 @@ a step does not: the expansion is absorbed into its queries and its output (sect
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -28,13 +30,14 @@ class LatentBlock(nn.Module):
         self.part = part
         weights, d_model = building.weights, building.d_model
         reads, rank = part.reads(d_model), part.q_lora_rank
+        inner = replace(building, norm_eps=part.norm_eps or building.norm_eps)
         self.q_down = self.q_norm = None
         if rank:
             self.q_down = weights.linear(reads, rank, bias=part.bias)
-            self.q_norm = RMSNorm(rank, building)
+            self.q_norm = RMSNorm(rank, inner)
         self.q_proj = weights.linear(rank or reads, part.q_width)
         self.kv_down = weights.linear(reads, part.row, bias=part.bias)
-        self.kv_norm = RMSNorm(part.kv_lora_rank, building)
+        self.kv_norm = RMSNorm(part.kv_lora_rank, inner)
         # Of every head the rows of its key, then those of its value.
         self.kv_up = weights.linear(part.kv_lora_rank, part.expanded)
         self.out_proj = weights.linear(

@@ -39,7 +39,8 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
 
     `qk_rope_head_dim` features of queries and of the one shared key are turned with the base
     `rope_theta`, or left as they are where it is None (Kimi-Linear). `bias` is one of the
-    projections to the latents and of the output.
+    projections to the latents and of the output. `norm_eps` is that of the latents' norms, and
+    None the model's.
     """
 
     label: ClassVar[str] = "MLA"
@@ -52,6 +53,7 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
     qk_rope_head_dim: Size = 64
     v_head_dim: Size = 128
     bias: bool = False
+    norm_eps: Annotated[float, Meta(gt=0, le=1.0)] | None = None
     rope_theta: Base | None = 10_000.0
     rope_interleaved: bool = False
     rope_scaling: RopeScaling | None = None

@@ -12,7 +12,7 @@ from ssmprof.mixers.mlp.shape import Mlp
 from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
 from ssmprof.models.config.common import Attending, gated
-from ssmprof.models.config.experts import Indices, deepseek_afters, one_of, pairs_of
+from ssmprof.models.config.experts import LATENT_EPS, Indices, deepseek_afters, one_of, pairs_of
 from ssmprof.models.config.keys import (
     Count,
     Epsilon,
@@ -128,6 +128,7 @@ def _latent(keys: KimiLinear) -> Latent:
         qk_rope_head_dim=keys.qk_rope_head_dim,
         v_head_dim=keys.v_head_dim,
         bias=keys.attention_bias,
+        norm_eps=LATENT_EPS,
         rope_theta=None,
     )
 

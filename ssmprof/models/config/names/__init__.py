@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Literal, NamedTuple
 
-Transform = Literal["none", "neg_exp", "squeeze", "flatten"]
+Transform = Literal[
+    "none", "neg_exp", "squeeze", "flatten", "transpose", "halves", "halves_transpose"
+]
 
 
 class Piece(NamedTuple):
@@ -27,12 +29,16 @@ class Piece(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A parameter: its pieces one below the other; then `neg_exp` is -exp of them, in float32,
-    `squeeze` drops the middle dimension of a (channels, 1, width), and `flatten` all but one.
+    """A parameter: its pieces one below the other, as `matrices` of equal height where above 0.
+
+    Then `neg_exp` is -exp of them, in float32, `squeeze` drops the middle dimension of a (channels,
+    1, width), `flatten` all dimensions but one, `halves` puts the even features of the last
+    dimension before the odd ones, and `transpose` swaps the last two dimensions, after that.
     """
 
     pieces: tuple[Piece, ...]
     transform: Transform = "none"
+    matrices: int = 0
 
 
 # What stands before a name in some files: text models below models that see, saved anew.
