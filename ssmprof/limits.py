@@ -62,6 +62,13 @@ FOLDER_DEPTH = 8  # a run folder has one level of folders
 
 TOML_DOTS = 1_000  # in one line of TOML: a key has a handful of parts
 
+TRACE_BYTES = 1024 * MIB  # of a trace of requests: those published unpack to 30 MB
+
+# Requests that nobody sent.
+SESSIONS = 1_000_000  # of a generated trace, its turns and its shared prompts
+GENERATED_TOKENS = 2**24  # of one piece of a prompt: ten times the longest context in use
+TRACE_BLOCKS = 20_000_000  # of all prompts: seventy times the longest published trace
+
 # A question.
 CONTEXT_TOKENS = 2**30  # a hundred times the longest context that a model claims
 CONTEXTS = 10_000  # lengths of one sweep: more than pixels of a curve

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from ssmprof.cli.serving.capacity import capacity
+from ssmprof.cli.serving.reuse import reuse
+from ssmprof.cli.serving.trace import trace
 
 
 @click.group("serving", short_help="What a model costs a serving engine.")
@@ -15,4 +17,5 @@ def command() -> None:
     """
 
 
-command.add_command(capacity)
+for one in (capacity, reuse, trace):
+    command.add_command(one)
