@@ -21,7 +21,7 @@ from ssmprof.serving.rules import GdnPrefill, Prefix, Radix, Sglang, Vllm
 from ssmprof.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ssmprof.models.recipe import Recipe
 
@@ -107,6 +107,29 @@ def pool_of(recipe: Recipe, memory_bytes: int, tp: int, dtype: StoredDtype) -> i
     return memory_bytes - share
 
 
+def room(
+    recipe: Recipe, engine: Vllm | Sglang, asked: Asked
+) -> tuple[int, Callable[[int], int] | None, int | None]:
+    """Units of the pool, how many a sequence of so many tokens takes, and how many run at once.
+
+    Units are vLLM's blocks and SGLang's tokens; None where nothing bounds them.
+    """
+    found = caches(recipe, asked.sharing(engine))
+    if isinstance(engine, Vllm):
+        plan = vllm.plan(found, engine, asked.prefix, asked.gdn_prefill, asked.drafts)
+        return asked.pool_bytes // plan.block_bytes, plan.blocks, None
+    made = sglang.pools(
+        found, engine, asked.pool_bytes, _slots(engine, asked), asked.drafts, asked.longest_tokens
+    )
+    if made.tokens is None:
+        return 0, None, made.running
+    return made.tokens, lambda tokens: tokens, made.running
+
+
+def _slots(engine: Sglang, asked: Asked) -> int:
+    return engine.slots["none" if asked.prefix == "none" else asked.radix]
+
+
 def _vllm(recipe: Recipe, engine: Vllm, found: Caches, asked: Asked, context: int) -> Capacity:
     plan = vllm.plan(found, engine, asked.prefix, asked.gdn_prefill, asked.drafts)
     blocks = asked.pool_bytes // plan.block_bytes
@@ -123,7 +146,7 @@ def _vllm(recipe: Recipe, engine: Vllm, found: Caches, asked: Asked, context: in
 
 
 def _sglang(recipe: Recipe, engine: Sglang, found: Caches, asked: Asked, context: int) -> Capacity:
-    each = engine.slots["none" if asked.prefix == "none" else asked.radix]
+    each = _slots(engine, asked)
     made = sglang.pools(
         found, engine, asked.pool_bytes, each, asked.drafts, asked.longest_tokens
     )  # fmt: skip

@@ -115,16 +115,9 @@ def replay(
         interval_tokens: between states of the policy `periodic`, rounded up to whole blocks.
         refresh: which states a prompt renews (`policies.Cache`).
     """
-    sizes = Sizes(pool_bytes, model.block_tokens, model.block_bytes, model.state_bytes, slots)
-    interval = max(1, -(-interval_tokens // model.block_tokens))
-    if not model.state_bytes:  # keys are all that such a model needs to start from
-        cache: Cache | Marconi = Cache("kv-only", sizes)
-    elif policy == "marconi":
-        cache = _marconi(model, sizes)
-    else:
-        cache = Cache(policy, sizes, interval_blocks=interval, refresh=refresh)
-    with collector_at_rest():
-        reused = [cache.sequence(one.blocks, one.prompt_tokens) for one in model.trace.requests]
+    cache, reused = reused_tokens(
+        model, policy, pool_bytes, slots=slots, interval_tokens=interval_tokens, refresh=refresh
+    )
     tokens = model.trace.prompt_tokens
     return Reuse(
         model=model.name,
@@ -142,6 +135,29 @@ def replay(
         used_bytes=cache.used_bytes,
         block_tokens=model.block_tokens,
     )
+
+
+def reused_tokens(
+    model: Model,
+    policy: Policy,
+    pool_bytes: int | None,
+    *,
+    slots: int | None = None,
+    interval_tokens: int = 4_096,
+    refresh: Refresh = "used",
+) -> tuple[Cache | Marconi, list[int]]:
+    """The cache at the end of the trace, and the tokens that each prompt found in it."""
+    sizes = Sizes(pool_bytes, model.block_tokens, model.block_bytes, model.state_bytes, slots)
+    interval = max(1, -(-interval_tokens // model.block_tokens))
+    if not model.state_bytes:  # keys are all that such a model needs to start from
+        cache: Cache | Marconi = Cache("kv-only", sizes)
+    elif policy == "marconi":
+        cache = _marconi(model, sizes)
+    else:
+        cache = Cache(policy, sizes, interval_blocks=interval, refresh=refresh)
+    with collector_at_rest():
+        found = [cache.sequence(one.blocks, one.prompt_tokens) for one in model.trace.requests]
+    return cache, found
 
 
 def _marconi(model: Model, sizes: Sizes) -> Marconi:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ssmprof.cli.serving.capacity import capacity
+from ssmprof.cli.serving.replay import replay
 from ssmprof.cli.serving.reuse import reuse
 from ssmprof.cli.serving.trace import trace
 
@@ -17,5 +18,5 @@ def command() -> None:
     """
 
 
-for one in (capacity, reuse, trace):
+for one in (capacity, reuse, replay, trace):
     command.add_command(one)

@@ -50,6 +50,7 @@ def reuse(
     Example: ssmprof serving reuse trace.jsonl --model nemotron-h-8b --pool 40GiB
     """
     from ssmprof.models.find import find
+    from ssmprof.serving.padding import padding
     from ssmprof.serving.reuse import default_pools, replay
     from ssmprof.units import format_bytes
 
@@ -72,6 +73,10 @@ def reuse(
     if figure and output is not None:
         write(_figure(rows, trace, recipe), output)
     _show(rows, form, None if figure else output)
+    prompts = sorted(one.prompt_tokens for one in trace.requests)
+    padded = padding(recipe, prompts[len(prompts) // 2], "the median prompt")
+    if padded is not None:
+        say(f"{padded.finding} ({padded.evidence})")
     if not seen.state_bytes:
         say(f"{recipe.name} keeps no state: its keys are all that a prefix needs")
     elif not seen.block_bytes:
