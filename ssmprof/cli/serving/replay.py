@@ -11,20 +11,19 @@ import click
 
 from ssmprof import limits
 from ssmprof.cli.options import emit, load_run, say, table_options
-from ssmprof.cli.serving.asked import asked_of, engines_of, pool_options
+from ssmprof.cli.serving.asked import asked_of, pool_options
 from ssmprof.cli.serving.requests import request_options, requests_of
 from ssmprof.errors import ConfigError
+from ssmprof.serving.policies import POLICIES, Policy
 
 if TYPE_CHECKING:
     from ssmprof.models.recipe import Recipe
     from ssmprof.serving.capacity import Asked
-    from ssmprof.serving.policies import Policy
     from ssmprof.serving.requests import Trace
     from ssmprof.serving.service import Service
     from ssmprof.serving.simulator import Room
     from ssmprof.serving.steps import Surface
 
-_POLICIES = ("none", "kv-only", "last-block", "junctions", "periodic", "every-block", "marconi")
 _EVERY_S = 2.0  # between lines of progress
 
 
@@ -41,7 +40,7 @@ _EVERY_S = 2.0  # between lines of progress
 @click.option("--max-batch", type=click.IntRange(1, limits.BATCH), help="Sequences at once.")
 @click.option("--chunk", type=click.IntRange(1, limits.CONTEXT_TOKENS), default=2048,
               show_default=True, help="Tokens of an iteration, prompts and decodes.")  # fmt: skip
-@click.option("--policy", type=click.Choice(_POLICIES), default="none", show_default=True,
+@click.option("--policy", type=click.Choice(["none", *POLICIES]), default="none", show_default=True,
               help="Reuse of prefixes; the cache is as large as the pool.")  # fmt: skip
 @click.option("--hold-ends", is_flag=True, help="Outside of what was measured take the nearest.")
 @request_options
@@ -121,10 +120,10 @@ def _surfaces(
 
 def _room(recipe: Recipe, asked: Asked, engine: str) -> tuple[Room | None, int | None]:
     from ssmprof.serving.capacity import room
+    from ssmprof.serving.rules import engine as engine_of
     from ssmprof.serving.simulator import Room
 
-    (one,) = engines_of(engine)
-    units, needs, running = room(recipe, one, asked)
+    units, needs, running = room(recipe, engine_of(engine), asked)
     return (None if needs is None else Room(units, needs)), running
 
 
