@@ -64,26 +64,21 @@ def replay(
     surfaces, recipes = _surfaces(run, models, execution, hold_ends)
     rows: list[Service] = []
     for surface in surfaces:
-        room, most, reused = None, max_batch, None
-        if options["pool"] is not None or options["memory"] is not None:
-            longest = max(one.prompt_tokens + one.output_tokens for one in trace.requests)
-            recipe = recipes(surface.name)
-            asked = asked_of(recipe, longest, options)
-            room, running = _room(recipe, asked, engine)
-            most = min(one for one in (max_batch, running, limits.BATCH) if one is not None)
-        if policy != "none":
-            pool = None if room is None else asked.pool_bytes
-            reused = _reused(recipes(surface.name), trace, policy, pool)
+        name = surface.name
+        pool = _pool(recipes, name, trace, options)
+        room, running = (None, None) if pool is None else _room(recipes(name), pool, engine)
+        most = min((one for one in (max_batch, running) if one is not None), default=None)
         server = Server(surface, room, most, chunk)
+        reused = None
+        if policy != "none":
+            reused = _reused(recipes(name), trace, policy, pool, options)
         broken = None
         if limit is not None:
-            broken = breaking(
-                trace.requests, server, wanted, reused=reused, progress=_tried(surface.name)
-            )
+            broken = breaking(trace.requests, server, wanted, reused=reused, progress=_tried(name))
         for load in _loads(loads):
-            said = _said(surface.name, len(trace.requests))
-            rows.append(serve(surface.name, trace.requests, server, wanted, load=load,
-                              reused=reused, breaks=broken, progress=said))  # fmt: skip
+            said = _said(name, len(trace.requests))
+            rows.append(serve(name, trace.requests, server, wanted, load=load, reused=reused,
+                              breaks=broken, progress=said))  # fmt: skip
     _show(rows, form, output)
     for surface in surfaces:
         say(f"{surface.name}: {surface.about}")
@@ -118,6 +113,16 @@ def _surfaces(
     return of_run(loaded, models, execution, hold), recipe
 
 
+def _pool(
+    recipes: Callable[[str], Recipe], name: str, trace: Trace, options: dict[str, Any]
+) -> Asked | None:
+    """The pool that the options give a model; None where they give none."""
+    if options["pool"] is None and options["memory"] is None:
+        return None
+    longest = max(one.prompt_tokens + one.output_tokens for one in trace.requests)
+    return asked_of(recipes(name), longest, options)
+
+
 def _room(recipe: Recipe, asked: Asked, engine: str) -> tuple[Room | None, int | None]:
     from ssmprof.serving.capacity import room
     from ssmprof.serving.rules import engine as engine_of
@@ -127,12 +132,17 @@ def _room(recipe: Recipe, asked: Asked, engine: str) -> tuple[Room | None, int |
     return (None if needs is None else Room(units, needs)), running
 
 
-def _reused(recipe: Recipe, trace: Trace, policy: Policy, pool: int | None) -> list[int]:
+def _reused(
+    recipe: Recipe, trace: Trace, policy: Policy, pool: Asked | None, options: dict[str, Any]
+) -> list[int]:
+    """Tokens of each prompt that a cache of the pool's size has; one without end without a pool."""
     from ssmprof.serving.layout import Sharing, caches
     from ssmprof.serving.reuse import in_trace_blocks, reused_tokens
 
-    seen = in_trace_blocks(recipe, caches(recipe, Sharing()), trace)
-    return reused_tokens(seen, policy, pool)[1]
+    dtypes = (options["cache_dtype"] or "bfloat16", options["state_dtype"])
+    found = caches(recipe, Sharing(options["tp"], 0, *dtypes))
+    seen = in_trace_blocks(recipe, found, trace)
+    return reused_tokens(seen, policy, None if pool is None else pool.pool_bytes)[1]
 
 
 def _loads(text: str) -> list[float]:
