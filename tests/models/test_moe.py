@@ -7,7 +7,7 @@ from typing import Any
 import make
 import pytest
 import torch
-from ssmprof_kernels.reference import moe_sequential
+from ssmprof_kernels.reference import experts, moe_sequential
 from torch import Tensor
 
 from ssmprof.mixers.moe.block import ALPHA, MoeBlock
@@ -108,3 +108,12 @@ def test_rows_end_where_the_next_expert_begins():
     counts = torch.bincount(sent.expert, minlength=8)
     assert torch.equal(sent.ends.long(), counts.cumsum(0))
     assert len(sent.expert) == 3 * TOKENS
+
+
+def test_every_expert_on_all_rows_gives_what_each_on_its_own_gives():
+    random = torch.Generator().manual_seed(4)
+    rows, weight = (torch.randn(*shape, generator=random) for shape in ((20, 6), (5, 7, 6)))
+    ends = torch.tensor([3, 3, 11, 20, 20], dtype=torch.int32)  # two experts without a row
+    own = experts.grouped_mm(rows, weight, ends)
+    torch.testing.assert_close(experts._masked(rows, weight, ends), own)
+    torch.testing.assert_close(own[2:4], torch.stack([weight[0] @ rows[2], weight[2] @ rows[3]]))

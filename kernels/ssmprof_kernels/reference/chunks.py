@@ -28,7 +28,7 @@ def spans(length: int) -> Iterator[slice]:
 
 
 def split(x: Tensor, dtype: torch.dtype, heads: int) -> Tensor:
-    """(B, L, H', ...) -> (B, heads, n, C, ...); head h is h // (heads / H'), padded with 0."""
+    """(B, L, H', ...) -> (B, heads, n, C, ...), missing tokens 0; head h is h // (heads / H')."""
     missing = -x.shape[1] % CHUNK
     x = F.pad(x.to(dtype), (0, 0) * (x.dim() - 2) + (0, missing))
     x = x.unflatten(1, (-1, CHUNK)).movedim(3, 1)

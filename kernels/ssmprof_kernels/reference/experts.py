@@ -21,19 +21,24 @@ def grouped_mm(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     """rows (R, K), sorted by expert; weight (E, N, K); ends (E), int32: the row behind the last of
     each expert. Returns (R, N).
     """
+    if rows.device.type != "cpu":
+        return _masked(rows, weight, ends)
     out = rows.new_zeros(len(rows), weight.shape[1])
-    if rows.is_cuda:
-        index = torch.arange(len(rows), dtype=ends.dtype, device=rows.device)
-        expert = torch.searchsorted(ends, index, right=True)
-        for number in range(len(weight)):
-            mine = (expert == number)[:, None]
-            out = torch.where(mine, F.linear(rows, weight[number]), out)
-        return out
     start = 0
     for number, end in enumerate(ends.tolist()):
         if end > start:
             torch.mm(rows[start:end], weight[number].t(), out=out[start:end])
         start = end
+    return out
+
+
+def _masked(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+    """Every expert on all rows, of which its own are kept."""
+    index = torch.arange(len(rows), dtype=ends.dtype, device=rows.device)
+    expert = torch.searchsorted(ends, index, right=True)
+    out = rows.new_zeros(len(rows), weight.shape[1])
+    for number, matrix in enumerate(weight):
+        out = torch.where((expert == number)[:, None], F.linear(rows, matrix), out)
     return out
 
 

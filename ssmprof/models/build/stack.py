@@ -109,10 +109,9 @@ class LayerBlock(nn.Module):
         assert total is not None
         if self.inner != 1.0:
             with scope("mean"):
-                total *= self.inner
-        if self.place == "after":
-            total = self.norm(total)
-        return total if self.after is None else self.after(total)
+                total.mul_(self.inner)
+        behind = self.norm if self.place == "after" else self.after
+        return total if behind is None else behind(total)
 
 
 class Stream(NamedTuple):
