@@ -16,9 +16,13 @@ def command(run: str | None, form: str | None, output: str | None) -> None:
 
     Example: ssmprof advise RUN
     """
-    from ssmprof.report import rows
+    from msgspec.structs import replace
 
-    _, analysis = analysed(run, "answers", "advice")
+    from ssmprof.report import rows
+    from ssmprof.serving import padding
+
+    loaded, analysis = analysed(run, "answers", "advice")
+    analysis = replace(analysis, advice=(*analysis.advice, *padding.advice(loaded)))
     emit(rows.advice(analysis), form, output)
     said = dict.fromkeys(
         (limit.text, limit.fix) for one in analysis.latencies for limit in one.limits

@@ -39,12 +39,14 @@ class Position:
 
     `tokens` is a plain int, so that slices of a captured graph are fixed; `lengths(rows)` is the
     same on the device: rows of a KV cache of `rows` rows that one step sees, its own included.
-    `tables` are made once per cache, under a name that says how (`Attention.turns`).
+    `tables` are made once per cache, under a name that says how (`Attention.turns`). `passed` is
+    what a layer hands to later ones; it is empty between calls.
     """
 
     def __init__(self, batch: int, device: torch.device) -> None:
         self.tokens = 0
         self.tables: dict[str, tuple[Tensor, Tensor]] = {}
+        self.passed: dict[str, Tensor] = {}
         self._batch = batch
         self._device = device
         self._lengths: dict[int, Tensor] = {}

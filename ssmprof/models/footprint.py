@@ -120,4 +120,5 @@ def _layer_peak(recipe: Recipe, point: Point) -> int:
             widest = max(widest, read + max(read, part.peak(d, point)))
     # Shared blocks read the embedding beside the stream.
     embedded = stream if any(layer.shared for layer in recipe.layers) else 0
-    return stream + embedded + widest
+    passed = max(part.passed() for _, part in recipe.used())
+    return stream + embedded + allocated(tokens * passed * b) + widest

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import make
+from models.matrix_states import MATRIX_STATES
 
 from ssmprof.mixers.attention.shape import Attention, RopeScaling
 from ssmprof.mixers.mamba1.shape import Mamba1
@@ -105,5 +106,6 @@ OPTIONS = [
     _sandwiched(),
     shared_block("shared-block"),
     shared_block("shared-blocks", copies=2),
+    *MATRIX_STATES,
 ]  # fmt: skip
 LAYERS_ALONE = [_first_shared()]

@@ -25,7 +25,7 @@ from ssmprof.work import call_tokens
 MATMULS = (
     "qkv_proj", "out_proj", "in_proj", "x_proj", "dt_proj", "up", "down", "head", "adapter", "proj",
     "router", "latent_in", "latent_out", "shared_up", "shared_down", "shared_gate", "q_proj",
-    "kv_down", "kv_up",
+    "kv_down", "kv_up", "decay_proj", "gate_proj", "low_rank",
 )  # fmt: skip
 ODD = Mamba2(d_inner=96, d_state=12, headdim=24, ngroups=2, gated_norm=False)
 SPECS = [

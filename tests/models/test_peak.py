@@ -128,6 +128,12 @@ def _scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, *_: Any, **__: Any) -> An
     return torch.empty(x.shape), torch.empty(x.shape[0], *x.shape[2:], B.shape[-1])
 
 
+def _matrix_state(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> Any:
+    heads, key = max(q.shape[2], v.shape[2]), q.shape[3]
+    state = torch.empty(v.shape[0], heads, key, v.shape[3])
+    return torch.empty(*v.shape[:2], heads, v.shape[3]), state
+
+
 def _mamba3(q: Tensor, k: Tensor, v: Tensor, *_: Any, weights: Any, **__: Any) -> Any:
     heads, rank, states = weights.q_bias.shape
     size = heads * (v.shape[-1] * states + rank * states + v.shape[-1])
@@ -155,6 +161,13 @@ ALLOCATES: dict[str, Callable[..., Any]] = {
     "attention_prefill": _attention,
     "ssd_scan": _scan,
     "selective_scan": _scan,
+    "delta_rule": _matrix_state,
+    "gated_delta_rule": _matrix_state,
+    "kda": _matrix_state,
+    "retention": _matrix_state,
+    "gla": _matrix_state,
+    "rwkv7": lambda r, w, k, v, *_, **__: _matrix_state(r, k, v),
+    "sigmoid_gated_rmsnorm": _norm,
     "mamba3_scan": _mamba3,
     "mlstm_scan": _mlstm,
     "rglru_scan": lambda x, *_, **__: (torch.empty(x.shape), torch.empty(len(x), *x.shape[2:])),

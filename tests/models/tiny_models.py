@@ -54,6 +54,11 @@ _ZAMBA2: Config = {
     "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid", "hybrid", "mamba"],
     "num_mem_blocks": 2,
 }  # fmt: skip
+_DELTAS: Config = _DENSE | {
+    "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 12,
+    "linear_value_head_dim": 20, "linear_conv_kernel_dim": 4,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+}  # fmt: skip
 _HYBRID = _DENSE | _SCAN
 _GRANITE = _HYBRID | {
     "num_local_experts": 0, "shared_intermediate_size": 80, "num_hidden_layers": 4,
@@ -196,6 +201,27 @@ MODELS: dict[str, dict[str, Config]] = {
             "use_shared_attention_adapter": True, "num_mem_blocks": 1, "rms_norm_eps": 1e-5,
             "mamba_d_conv": 3, "mamba_ngroups": 1,
             "time_step_min": 0.2,
+        },
+    },
+    "qwen3_5_text": {
+        "plain": _DELTAS | {"head_dim": 16},
+        "grouped": _DELTAS | {
+            "head_dim": 8, "linear_num_key_heads": 1, "linear_conv_kernel_dim": 3,
+            "attention_bias": True, "tie_word_embeddings": True,
+        },
+    },
+    "qwen3_next": {
+        "plain": _DELTAS | {"head_dim": 16, "num_experts": 0},
+        "grouped": _DELTAS | {
+            "head_dim": 8, "linear_num_key_heads": 4, "linear_conv_kernel_dim": 3,
+            "mlp_only_layers": [0, 1, 2], "num_key_value_heads": 6, "tie_word_embeddings": True,
+        },
+    },
+    "olmo_hybrid": {
+        "plain": _DELTAS | {"linear_num_key_heads": 4},
+        "positive": _DELTAS | {
+            "linear_num_key_heads": 4, "linear_allow_neg_eigval": False, "attention_bias": True,
+            "linear_conv_kernel_dim": 3, "num_key_value_heads": 6,
         },
     },
 }  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Conv, Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.scalars import DTYPE_BYTES, Size, Tokens, Value
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, held_tokens, matmul, total, work
 
@@ -155,6 +155,17 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
             return conv
         rows = self.rows(point) * self.kv_heads
         return [Held("kv", rows * self.head_dim), Held("kv", rows * self.v_dim), *conv]
+
+    def kept(self) -> list[Keys | State]:
+        """Keys and values, and the window of a convolution."""
+        found: list[Keys | State] = []
+        if self.kv_from == "own":
+            width = self.head_dim + self.v_dim
+            found.append(Keys(self.kv_heads, width, self.window, prefix=self.prefix))
+        if self.d_conv:
+            columns, channels = self.d_conv - 1, self.qkv_width
+            found.append(State("attention", self.kv_heads, 0, channels=channels, columns=columns))
+        return found
 
     def table(self) -> tuple[object, int] | None:
         """Cosine and sine of half a head, whatever of it is turned."""

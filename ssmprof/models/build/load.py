@@ -53,6 +53,8 @@ def assembled(source: Source, published: Mapping[str, Tensor]) -> Tensor:
         whole = whole.unflatten(0, (source.matrices, -1))
     if source.transform == "neg_exp":
         return -whole.float().exp()
+    if source.transform == "flatten":
+        return whole.flatten()
     if source.transform.startswith("halves"):
         whole = torch.cat((whole[..., ::2], whole[..., 1::2]), -1)
     if source.transform.endswith("transpose"):

@@ -8,6 +8,7 @@ Several parts of one layer read the same normed input; their outputs are summed 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -156,13 +157,20 @@ class Stack(nn.Module):
         super().__init__()
         self.recipe = recipe
         self.shared = SharedWeights(recipe, building)
+        layers = recipe.slice.whole if recipe.slice else recipe.layer_count
         self._layers = [
-            LayerBlock(index, layer, recipe, building, self.shared)
+            LayerBlock(
+                index,
+                layer,
+                recipe,
+                replace(building, layer=index // recipe.per_layer, layers=layers),
+                self.shared,
+            )
             for index, layer in enumerate(recipe.layers)
         ]
         self.layers = nn.ModuleList(self._layers)
         self._per_layer = [layer.mixers() for layer in self._layers]
-        # A layer that reads an earlier one's keys needs them kept, also where nobody asked.
+        # A layer that reads an earlier one's keys or values needs them kept, asked for or not.
         self.needs_cache = any(
             getattr(mixer, "shared", False) for mixers in self._per_layer for mixer in mixers
         )
@@ -192,6 +200,8 @@ class Stack(nn.Module):
                 update = layer.mix(normed, caches, step=step)
             stream = stream._replace(update=update, scale=layer.scale)
             del normed, update
+        if cache is not None:
+            cache.position.passed.clear()
         return stream
 
     def new_cache(

@@ -27,6 +27,7 @@ from ssmprof.models.config.keys import (
     kinds,
     must_be,
 )
+from ssmprof.models.config.names.deltas import kimi_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.recipe import Recipe
 from ssmprof.models.written import recipe
@@ -199,4 +200,4 @@ def _kimi(keys: KimiLinear, name: str) -> Recipe:
     )
 
 
-FAMILIES = {"kimi_linear": Family(KimiLinear, _kimi)}
+FAMILIES = {"kimi_linear": Family(KimiLinear, _kimi, kimi_names)}
