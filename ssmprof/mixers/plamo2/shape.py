@@ -102,4 +102,5 @@ class Plamo2(Part, frozen=True, kw_only=True, tag="plamo2"):
         """The scan, its new state beside the one it replaces."""
         inner = self.d_inner
         new = new_state(point, state_bytes(inner * self.d_state, self.state_dtype))
-        return new + alive(point, (2 * inner, inner, self.selected, self.nheads, inner))
+        selected = (self.d_state, self.d_state, self.nheads)
+        return new + alive(point, (2 * inner, inner, *selected, inner))
