@@ -27,6 +27,7 @@ def experts(
     common: str = "shared_experts",
     common_up: tuple[str, ...] | None = None,
     common_down: str | None = None,
+    output: float = 1.0,
 ) -> Names:
     """Experts that are published one by one, as `base.experts.3.up_proj`, and the shared one.
 
@@ -41,7 +42,7 @@ def experts(
             matrices=part.experts,
         ),
         f"{ours}.down": Source(
-            tuple(Piece(f"{base}.experts.{e}.{down}.weight") for e in every),
+            tuple(Piece(f"{base}.experts.{e}.{down}.weight", scale=output) for e in every),
             matrices=part.experts,
         ),
     }
@@ -51,7 +52,7 @@ def experts(
         shared = f"{base}.{common}"
         pieces = tuple(Piece(f"{shared}.{name}.weight") for name in common_up or up)
         found[f"{ours}.shared.up.weight"] = Source(pieces)
-        found[f"{ours}.shared.down.weight"] = one(f"{shared}.{common_down or down}.weight")
+        found[f"{ours}.shared.down.weight"] = one(f"{shared}.{common_down or down}.weight", output)
     if part.shared_gate:
         found[f"{ours}.shared.gate.weight"] = one(f"{base}.{common}_gate.weight")
     return found
