@@ -6,7 +6,7 @@ from typing import Any
 
 import make
 
-from ssmprof.mixers.attention.shape import RopeScaling
+from ssmprof.mixers.attention.shape import Attention, RopeScaling
 from ssmprof.mixers.lstm.shape import Gru, Lstm
 from ssmprof.mixers.mamba3.shape import Mamba3
 from ssmprof.mixers.mla.shape import Latent
@@ -66,6 +66,17 @@ RECURRENCES = [
 ]  # fmt: skip
 
 
+DIFFERENCES = [
+    cast("difference", "attention mlp", attention=Attention(
+        heads=8, kv_heads=4, head_dim=8, differential=True, qkv_bias=True)),
+    cast("difference-window", "attention", attention=Attention(
+        heads=4, kv_heads=4, head_dim=8, differential=True, window=5, rope_theta=None)),
+    cast("difference-shared", "attention reader mlp", attention=Attention(
+        heads=8, kv_heads=4, head_dim=8, differential=True, rope_theta=None), reader=Attention(
+        heads=8, kv_heads=4, head_dim=8, differential=True, rope_theta=None, kv_from="shared")),
+]  # fmt: skip
+
+
 def placed(name: str, norm: Any, merge: Any = "sum", *, sandwich: bool = False) -> Recipe:
     """Layers whose norm stands elsewhere than before the parts."""
     layers = (
@@ -81,4 +92,4 @@ NORMS = [
     placed("norm-of-stream", "stream", "mean"),
     placed("sandwich-mean", "before", "mean", sandwich=True),
 ]
-CAST = [*EXPERTS, *LATENTS, *SCANS, *RECURRENCES, *NORMS]
+CAST = [*EXPERTS, *LATENTS, *SCANS, *RECURRENCES, *DIFFERENCES, *NORMS]
