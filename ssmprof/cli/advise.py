@@ -34,4 +34,5 @@ def command(run: str | None, form: str | None, output: str | None) -> None:
     if told:
         say("Published, and not measured here:")
     for one in told:
-        say(f"  {one.when}: {one.statement} ({', '.join(one.source)})")
+        source = ", ".join(one.source).replace("secondary", "secondary text, no paper named")
+        say(f"  {one.when}: {one.statement} ({source})")
