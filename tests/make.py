@@ -25,6 +25,7 @@ from ssmprof.mixers.mlp.shape import Mlp
 from ssmprof.mixers.mlstm.shape import Mlstm
 from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
+from ssmprof.mixers.plamo2.shape import Plamo2
 from ssmprof.mixers.rglru.shape import RgLru
 from ssmprof.mixers.rwkv7.shape import Rwkv7, Rwkv7Ffn
 from ssmprof.mixers.short_conv.shape import ShortConv
@@ -83,6 +84,7 @@ PARTS: dict[str, Part] = {
     "mlstm": Mlstm(heads=4, key_dim=16, value_dim=24),
     "lstm": Lstm(hidden=64),
     "gru": Gru(hidden=64),
+    "plamo2": Plamo2(d_inner=128, d_state=16, headdim=32, dt_rank=8),
     "moe": Moe(experts=8, experts_per_token=3, d_ff=32),
 }
 QUICK = Budget(rounds=3, min_samples=3, min_time_s=0.0, max_noise=0.5, point_s=0.5, timeout_s=30.0)

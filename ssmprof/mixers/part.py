@@ -50,6 +50,41 @@ class Held(NamedTuple):
     dtype: StoredDtype | None = None
 
 
+class Keys(NamedTuple):
+    """What a serving engine keeps per token for a sub-layer, in elements.
+
+    Ranks of a tensor-parallel group share out the `heads` of `width` elements each (key and value);
+    the one row of a `latent` is on every rank. Beyond `window` tokens nothing is kept, and `prefix`
+    learned tokens are kept beside them.
+    """
+
+    heads: int
+    width: int
+    window: int | None = None
+    latent: bool = False
+    prefix: int = 0
+
+
+class State(NamedTuple):
+    """What a serving engine keeps per sequence for a sub-layer, in elements of all ranks.
+
+    Ranks share out `heads`, and with them the `recurrent` state and the `channels` of the
+    convolution. Of each of the `groups` another `group_channels` are convolved. `columns` tokens of
+    every channel are kept, one more per drafted token where the rule can take tokens back
+    (`drafts`). `rule` is the kind of sub-layer.
+    """
+
+    rule: str
+    heads: int
+    recurrent: int
+    dtype: StoredDtype = "float32"
+    channels: int = 0
+    columns: int = 0
+    groups: int = 1
+    group_channels: int = 0
+    drafts: bool = False
+
+
 class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
     """Base of all sub-layers; the tag `kind` is the name that models and scenarios use.
 
@@ -79,6 +114,11 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
 
     def held(self, point: Point) -> list[Held]:
         """What one layer keeps between tokens."""
+        return []
+
+    def kept(self) -> list[Keys | State]:
+        """What a serving engine keeps of one layer, in its own layout: a window of a convolution
+        one column shorter than the one `held` counts, which has the present token, too."""
         return []
 
     def peak(self, d_model: int, point: Point) -> int:

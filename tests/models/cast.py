@@ -6,13 +6,14 @@ from typing import Any
 
 import make
 
-from ssmprof.mixers.attention.shape import RopeScaling
+from ssmprof.mixers.attention.shape import Attention, RopeScaling
 from ssmprof.mixers.lstm.shape import Gru, Lstm
 from ssmprof.mixers.mamba3.shape import Mamba3
 from ssmprof.mixers.mla.shape import Latent
 from ssmprof.mixers.mlstm.shape import Mlstm
 from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
+from ssmprof.mixers.plamo2.shape import Plamo2
 from ssmprof.mixers.rglru.shape import RgLru
 from ssmprof.mixers.short_conv.shape import ShortConv
 from ssmprof.models.recipe import Layer, Recipe
@@ -56,10 +57,23 @@ RECURRENCES = [
     cast("taps", "short_conv", short_conv=ShortConv(width=64, d_conv=4, bias=True)),
     cast("one-tap", "short_conv mlp", short_conv=ShortConv(width=64, d_conv=1)),
     cast("one-block", "rglru mlp", rglru=RgLru(width=64, heads=1, d_conv=2)),
+    cast("low-rank-steps", "plamo2 mlp", plamo2=Plamo2(
+        d_inner=96, d_state=12, headdim=24, dt_rank=5, d_conv=3)),
     cast("uncapped", "mlstm", mlstm=Mlstm(
         heads=2, key_dim=8, value_dim=32, gate_cap=None)),
     cast("lstm-projected", "lstm mlp", lstm=Lstm(hidden=40, bias=False)),
     cast("gru-projected", "gru mlp", gru=Gru(hidden=40)),
+]  # fmt: skip
+
+
+DIFFERENCES = [
+    cast("difference", "attention mlp", attention=Attention(
+        heads=8, kv_heads=4, head_dim=8, differential=True, qkv_bias=True)),
+    cast("difference-window", "attention", attention=Attention(
+        heads=4, kv_heads=4, head_dim=8, differential=True, window=5, rope_theta=None)),
+    cast("difference-shared", "attention reader mlp", attention=Attention(
+        heads=8, kv_heads=4, head_dim=8, differential=True, rope_theta=None), reader=Attention(
+        heads=8, kv_heads=4, head_dim=8, differential=True, rope_theta=None, kv_from="shared")),
 ]  # fmt: skip
 
 
@@ -78,4 +92,4 @@ NORMS = [
     placed("norm-of-stream", "stream", "mean"),
     placed("sandwich-mean", "before", "mean", sandwich=True),
 ]
-CAST = [*EXPERTS, *LATENTS, *SCANS, *RECURRENCES, *NORMS]
+CAST = [*EXPERTS, *LATENTS, *SCANS, *RECURRENCES, *DIFFERENCES, *NORMS]

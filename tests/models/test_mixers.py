@@ -170,7 +170,6 @@ def test_a_spec_that_cannot_be_built_says_what_is_wrong(changes: dict[str, objec
     [
         ({"v_head_dim": 16}, "v_head_dim"),
         ({"score_cap": 50.0}, "score_cap"),
-        ({"differential": True}, "differential"),
         ({"d_conv": 4}, "d_conv"),
         ({"prefix": 3}, "prefix"),
         ({"qk_norm": "heads"}, 'qk_norm = "heads"'),

@@ -6,17 +6,20 @@ import make
 import pytest
 import torch
 from ssmprof_kernels.reference import (
+    causal_conv1d_sequential,
     mlstm_scan,
     mlstm_sequential,
     mlstm_step,
     rglru_scan,
     rglru_sequential,
     rglru_step,
+    ssd_scan_sequential,
 )
 from ssmprof_kernels.reference import rglru as rglru_module
 from torch import Tensor
 
 from ssmprof.mixers.lstm.block import RecurrentBlock
+from ssmprof.mixers.plamo2.block import Plamo2Block
 from ssmprof.models.build import build
 
 
@@ -73,6 +76,26 @@ def test_mlstm_survives_gates_that_overflow_without_a_maximum():
     i = 200 * i
     assert not torch.isfinite(mlstm_sequential(q, k, v, i, f, compute_dtype=torch.float32)).all()
     assert torch.isfinite(mlstm_scan(q, k, v, i, f)).all()
+
+
+@torch.inference_mode()
+def test_plamo2_selects_as_mamba1_and_scans_as_mamba2():
+    model = build(make.block("plamo2", layers="plamo2"), "cpu", "float32", seed=2)
+    block = next(module for module in model.modules() if isinstance(module, Plamo2Block))
+    part = block.part
+    (x,) = draw((2, 9, 64))
+    z, u = block.in_proj(x).chunk(2, dim=-1)
+    u = causal_conv1d_sequential(u, block.conv.weight, activation="silu")
+    assert isinstance(u, Tensor)
+    B, C, low = block.x_proj(u).split((part.d_state, part.d_state, part.dt_rank), dim=-1)
+    B, C, low = (t / (t.square().mean(-1, keepdim=True) + block.eps).sqrt() for t in (B, C, low))
+    z, u = (t.unflatten(-1, (part.nheads, part.headdim)) for t in (z, u))
+    y, _ = ssd_scan_sequential(
+        u, block.dt_proj(low), block.A, B[:, :, None], C[:, :, None], D=block.D, z=z,
+        dt_bias=block.dt_bias, dt_softplus=True,
+    )  # fmt: skip
+    expected = block.out_proj(y.flatten(-2).float())
+    torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
 
 
 @torch.inference_mode()

@@ -129,7 +129,7 @@ def mlstm_step(
 ) -> Tensor:
     """One token, without the L of the shapes above; the state is overwritten in place."""
     compute = torch.promote_types(v.dtype, torch.float32)
-    held = parts(state, *k.shape[1:], v.shape[-1])
+    held = parts(state, k.shape[1], k.shape[2], v.shape[-1])
     C, n, m = (t.to(compute) for t in held)
     qs, ks, vs = (t.to(compute) for t in (q, k, v))
     i, f = (_capped(t.to(compute), cap) for t in (input_gate, forget_gate))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
-from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Conv, Held, Keys, Memory, Part, State, Weight, alive, kind
 from ssmprof.mixers.recurrence import (
     chunk_of,
     conv_weights,
@@ -106,6 +106,21 @@ class DeltaRule(Part, frozen=True, kw_only=True):
         """The state, and the window of the convolution."""
         state = Held("ssm_state", self._state, self.state_dtype)
         return [*([Held("conv_state", self.channels * self.d_conv)] if self.d_conv else []), state]
+
+    def kept(self) -> list[Keys | State]:
+        """State and window; ranks share out the heads of keys, and those of values with them."""
+        columns = max(self.d_conv - 1, 0)
+        return [
+            State(
+                kind(self),
+                self.key_heads_or_all,
+                self._state,
+                self.state_dtype,
+                channels=self.channels,
+                columns=columns,
+                drafts=True,
+            )
+        ]
 
     def projected(self, d_model: int, point: Point) -> Parts:
         """Work of the first projection, the convolution, the norm and the output."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Conv, Held, Keys, Memory, Part, State, Weight, alive, kind
 from ssmprof.mixers.recurrence import (
     chunk_of,
     conv_weights,
@@ -89,6 +89,12 @@ class LinearAttention(Part, frozen=True, kw_only=True):
         """The state, and the window of the convolution."""
         state = Held("ssm_state", self._state, self.state_dtype)
         return [*([Held("conv_state", self.channels * self.d_conv)] if self.d_conv else []), state]
+
+    def kept(self) -> list[Keys | State]:
+        """State and window; ranks share out the heads of keys."""
+        heads, columns = self.kv_heads_or_all, max(self.d_conv - 1, 0)
+        channels = self.channels
+        return [State(kind(self), heads, self._state, self.state_dtype, channels, columns)]
 
     def projected(self, d_model: int, point: Point) -> Parts:
         """Work of the projections and the convolution."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.mixers.recurrence import new_state, state_bytes
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Parts, call_tokens, matmul, total, work
@@ -39,6 +39,10 @@ class Lstm(Part, frozen=True, kw_only=True, tag="lstm"):
         """Hidden vector and cell."""
         return [Held("ssm_state", 2 * self.hidden, self.state_dtype)]
 
+    def kept(self) -> list[Keys | State]:
+        """Hidden vector and cell."""
+        return [State("lstm", self.hidden, 2 * self.hidden, self.state_dtype)]
+
     def cost(self, d_model: int, point: Point) -> Parts:
         """Products with inputs and the recurrence, as one; and the projection."""
         return gates_cost(self, d_model, point, 4, LSTM_POINTWISE, 2)
@@ -65,6 +69,10 @@ class Gru(Part, frozen=True, kw_only=True, tag="gru"):
     def held(self, point: Point) -> list[Held]:
         """The hidden vector."""
         return [Held("ssm_state", self.hidden, self.state_dtype)]
+
+    def kept(self) -> list[Keys | State]:
+        """The hidden vector."""
+        return [State("gru", self.hidden, self.hidden, self.state_dtype)]
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Products with inputs and the recurrence, as one; and the projection."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.mixers.recurrence import (
     CHUNK,
     chunk_of,
@@ -99,6 +99,10 @@ class Mamba3(Part, frozen=True, kw_only=True, tag="mamba3"):
     def held(self, point: Point) -> list[Held]:
         """State, keys and value as one."""
         return [Held("ssm_state", self._state, self.state_dtype)]
+
+    def kept(self) -> list[Keys | State]:
+        """State, keys and value as one."""
+        return [State("mamba3", self.nheads, self._state, self.state_dtype)]
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, norms of B and C, scan, output."""

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from ssmprof import limits
 from ssmprof.mixers.attention.shape import RopeScaling, pairs
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.scalars import DTYPE_BYTES, Size
 from ssmprof.work import (
     Cost,
@@ -103,6 +103,10 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
     def held(self, point: Point) -> list[Held]:
         """One latent and one shared key per token."""
         return [Held("kv", held_tokens(point) * self.row)]
+
+    def kept(self) -> list[Keys | State]:
+        """The latent and the shared key, on every rank."""
+        return [Keys(1, self.row, latent=True)]
 
     def table(self) -> tuple[object, int] | None:
         """Cosine and sine of half the turned features."""

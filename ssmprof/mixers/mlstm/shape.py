@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.mixers.recurrence import (
     chunk_of,
     inside_chunk,
@@ -79,6 +79,10 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
     def held(self, point: Point) -> list[Held]:
         """Matrix, normaliser and maximum of every head."""
         return [Held("ssm_state", self._state, self.state_dtype)]
+
+    def kept(self) -> list[Keys | State]:
+        """Matrix, normaliser and maximum of every head."""
+        return [State("mlstm", self.heads, self._state, self.state_dtype)]
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, recurrence, gated norm, output."""

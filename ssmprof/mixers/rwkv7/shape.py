@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Held, Memory, Part, Rank, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, Rank, State, Weight, alive
 from ssmprof.mixers.recurrence import chunk_of, new_state, recurrence, state_bytes
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul, total, work
@@ -78,6 +78,10 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
         """The token before, and the state."""
         state = Held("ssm_state", self._state, self.state_dtype)
         return [Held("conv_state", self.width), state]
+
+    def kept(self) -> list[Keys | State]:
+        """The token before, and the state."""
+        return [State("rwkv7", self.heads, self._state, self.state_dtype, self.width, columns=1)]
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Shift, projections, rule, norm with bonus and gate, output."""
@@ -179,6 +183,10 @@ class Rwkv7Ffn(Part, frozen=True, kw_only=True, tag="rwkv7_ffn"):
     def held(self, point: Point) -> list[Held]:
         """The token before."""
         return [Held("conv_state", self.width)]
+
+    def kept(self) -> list[Keys | State]:
+        """The token before."""
+        return [State("rwkv7_ffn", self.width, 0, channels=self.width, columns=1)]
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Shift, both products, the squared rectifier between them."""
