@@ -18,6 +18,7 @@ def command(run: str | None, form: str | None, output: str | None) -> None:
     """
     from msgspec.structs import replace
 
+    from ssmprof.analysis.decide.cautions import cautions
     from ssmprof.report import rows
     from ssmprof.serving import padding
 
@@ -29,3 +30,9 @@ def command(run: str | None, form: str | None, output: str | None) -> None:
     )
     for text, fix in said:
         say(f"! {text}" + (f" (try: {fix})" if fix else ""))
+    told = cautions(loaded.scenario.blocks)
+    if told:
+        say("Published, and not measured here:")
+    for one in told:
+        source = ", ".join(one.source).replace("secondary", "secondary text, no paper named")
+        say(f"  {one.when}: {one.statement} ({source})")

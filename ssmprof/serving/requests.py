@@ -162,6 +162,8 @@ def _azure_row(line: str) -> Request:
         raise ValueError(f"{len(cells)} cells, not {len(AZURE)}")
     when, _, fraction = cells[0].strip().partition(".")
     arrival = datetime.fromisoformat(f"{when}+00:00").timestamp()
+    if fraction and not fraction.isdecimal():
+        raise ValueError(f"{cells[0][:40]} is no time")
     prompt, output = int(cells[1]), int(cells[2])
     if not 1 <= prompt <= limits.CONTEXT_TOKENS or not 0 <= output <= limits.CONTEXT_TOKENS:
         raise ValueError(f"{prompt} tokens of context and {output} generated")

@@ -1,13 +1,14 @@
 """What a cache of prefixes would have saved of a trace, by policy and size.
 
 Prompts are served one after the other, as they came; each finds what all before it left. What was
-generated is not cached: traces do not name it. Reuse is counted in the blocks of the trace, or in
-those of an engine, whose pages are then counted whole.
+generated is not cached: traces do not name it. Keys of windowed layers count as if they saw it all.
+Reuse is counted in the blocks of the trace, or in those of an engine, whose pages are then counted
+whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -193,6 +194,6 @@ def _blocks_of(trace: Trace) -> int:
     return trace.block_tokens
 
 
-def default_pools(pool_bytes: int) -> Sequence[int]:
+def default_pools(pool_bytes: int) -> list[int]:
     """Sizes around one that show how reuse grows: from a sixteenth to sixteen times."""
     return [max(1, round(pool_bytes * 2.0**power)) for power in range(-4, 5)]

@@ -51,7 +51,7 @@ class Served:
     """What became of each request, in the order of arrival; seconds from its arrival on.
 
     NaN stands for a request too long for the memory, and for the time between tokens of one that
-    made a single one. `busy_s` is the sum of all iterations, `ends_s` when the last one ended.
+    made a single one. `busy_s` is the sum of all iterations, `ends_s` when the last request left.
     """
 
     ttft_s: list[float] = field(default_factory=list[float])
@@ -59,7 +59,6 @@ class Served:
     rejected: int = 0
     iterations: int = 0
     busy_s: float = 0.0
-    starts_s: float = 0.0
     ends_s: float = 0.0
     largest_batch: int = 0
     prompt_tokens: int = 0

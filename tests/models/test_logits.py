@@ -30,6 +30,8 @@ transformers = pytest.importorskip(
 safetensors = pytest.importorskip("safetensors.torch")
 
 PROMPT, STEPS, BATCH = 20, 8, 2
+# Tensors that a class makes of its configuration, and files have all the same.
+MADE_AGAIN = ("slope_rate", "query_decay", "key_decay", "diagonal_decay")
 BOUND = 1e-4  # of the largest logit
 TINY = {family: MODELS.get(family, {}) | CAST.get(family, {}) for family in MODELS | CAST}
 CASES = [(family, variant) for family, variants in TINY.items() for variant in variants]
@@ -113,7 +115,7 @@ def logits_of_ours(model: Model, tokens: Tensor) -> Tensor:
 def test_logits_equal_those_of_the_published_model(family: str, variant: str, tmp_path: Path):
     theirs = published(family, variant)
     model, left = ours(tmp_path, saved(theirs, tmp_path))
-    assert left == []
+    assert [name for name in left if name.split(".")[-1] not in MADE_AGAIN] == []
     wanted = sum(parameter.numel() for parameter in theirs.parameters())
     assert sum(parameter.numel() for parameter in model.parameters()) == wanted
     assert cost.parameters(model.recipe) == wanted

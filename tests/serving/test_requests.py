@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,36 @@ def test_parameters_that_are_none(text: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         generate(parameters(text))
     assert problem in str(caught.value)
+
+
+DOORS = (
+    GOOD.encode(),
+    b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n",
+    gzip.compress(GOOD.encode()),
+)
+
+
+@given(st.sampled_from(DOORS), st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=4)),
+                                        max_size=4))  # fmt: skip
+@settings(max_examples=300)
+def test_a_broken_file_is_a_trace_or_one_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, changes: list[tuple[int, bytes]]
+) -> None:
+    for at, piece in changes:
+        data = data[: at % len(data)] + piece + data[at % len(data) + len(piece) // 2 :]
+        data = data or b"x"
+    file = tmp_path_factory.mktemp("broken") / "trace"
+    file.write_bytes(data)
+    for skip_bad in (False, True):
+        try:
+            found = read(file, skip_bad=skip_bad)
+        except ConfigError:
+            continue
+        assert all(one.prompt_tokens >= 1 and one.arrival_s >= 0 for one in found.requests)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_parameters_or_one_clear_error(text: str) -> None:
+    for written in (text, f"seed={text}", f"turns={text}"):
+        with suppress(ConfigError):
+            parameters(written)

@@ -28,7 +28,7 @@ def spans(length: int) -> Iterator[slice]:
 
 
 def split(x: Tensor, dtype: torch.dtype, heads: int) -> Tensor:
-    """(B, L, H', ...) -> (B, heads, n, C, ...); head h is h // (heads / H'), padded with 0."""
+    """(B, L, H', ...) -> (B, heads, n, C, ...), missing tokens 0; head h is h // (heads / H')."""
     missing = -x.shape[1] % CHUNK
     x = F.pad(x.to(dtype), (0, 0) * (x.dim() - 2) + (0, missing))
     x = x.unflatten(1, (-1, CHUNK)).movedim(3, 1)
@@ -124,13 +124,13 @@ def walk(
     values: Tensor,
     known: Tensor | None,
     keys: Tensor,
-    kept: Tensor | float,
+    kept: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Chunk after chunk: w = values - known S, o = queries S + mixed w, S = kept S + keys^T w.
 
     state (B, H, K, V); queries (B, H, n, C, K); values and keys (B, H, n, R, ...), R rows written
-    by a chunk; mixed (B, H, n, C, R); known (B, H, n, R, K) or None; kept (B, H, n, K or 1, 1).
-    Returns o (B, H, n, C, V) and the last state.
+    by a chunk; mixed (B, H, n, C, R); known (B, H, n, R, K) or None; kept (B, H, n, K or 1, 1) or
+    None. Returns o (B, H, n, C, V) and the last state.
     """
     out = values.new_empty(*queries.shape[:-1], values.shape[-1])
     for c in range(queries.shape[2]):
@@ -138,7 +138,7 @@ def walk(
         if known is not None:
             written = written - known[:, :, c] @ state
         out[:, :, c] = queries[:, :, c] @ state + mixed[:, :, c] @ written
-        old = state * (kept if isinstance(kept, float) else kept[:, :, c])
+        old = state if kept is None else state * kept[:, :, c]
         state = old + keys[:, :, c].transpose(-1, -2) @ written
     return out, state
 

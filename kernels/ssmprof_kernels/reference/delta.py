@@ -110,7 +110,7 @@ def _span(
 ) -> tuple[Tensor, Tensor]:
     """Chunks (B, H, n, C, ...) of one span: outputs, and the state after it."""
     beta = beta[..., None]
-    seen, keys, queries, kept = k, k, q, 1.0
+    seen, keys, queries, kept = k, k, q, None
     if g is not None:
         steps = g if g.dim() == k.dim() else g[..., None]
         so_far = chunks.until(steps).exp_()

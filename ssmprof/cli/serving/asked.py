@@ -22,7 +22,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def pool_options(command: Function) -> Function:
     """--pool or --memory, and everything that changes what a sequence takes of it."""
     command = stored_options(command)
-    for option in (
+    options = (
         click.option("--pool", metavar="SIZE", callback=bytes_type, help="Memory for caches."),
         click.option("--memory", metavar="SIZE", callback=bytes_type,
                      help="The card's, less weights."),
@@ -41,7 +41,8 @@ def pool_options(command: Function) -> Function:
                      show_default=True, help="Tokens drafted ahead."),
         click.option("--model-context", type=click.IntRange(1, limits.CONTEXT_TOKENS),
                      help="Context the server is started for; the longest asked for by default."),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for option in reversed(options):
         command = option(command)
     return command
 

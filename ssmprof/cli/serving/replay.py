@@ -11,20 +11,19 @@ import click
 
 from ssmprof import limits
 from ssmprof.cli.options import emit, load_run, say, table_options
-from ssmprof.cli.serving.asked import asked_of, engines_of, pool_options
+from ssmprof.cli.serving.asked import asked_of, pool_options
 from ssmprof.cli.serving.requests import request_options, requests_of
 from ssmprof.errors import ConfigError
+from ssmprof.serving.policies import POLICIES, Policy
 
 if TYPE_CHECKING:
     from ssmprof.models.recipe import Recipe
     from ssmprof.serving.capacity import Asked
-    from ssmprof.serving.policies import Policy
     from ssmprof.serving.requests import Trace
     from ssmprof.serving.service import Service
     from ssmprof.serving.simulator import Room
     from ssmprof.serving.steps import Surface
 
-_POLICIES = ("none", "kv-only", "last-block", "junctions", "periodic", "every-block", "marconi")
 _EVERY_S = 2.0  # between lines of progress
 
 
@@ -41,7 +40,7 @@ _EVERY_S = 2.0  # between lines of progress
 @click.option("--max-batch", type=click.IntRange(1, limits.BATCH), help="Sequences at once.")
 @click.option("--chunk", type=click.IntRange(1, limits.CONTEXT_TOKENS), default=2048,
               show_default=True, help="Tokens of an iteration, prompts and decodes.")  # fmt: skip
-@click.option("--policy", type=click.Choice(_POLICIES), default="none", show_default=True,
+@click.option("--policy", type=click.Choice(["none", *POLICIES]), default="none", show_default=True,
               help="Reuse of prefixes; the cache is as large as the pool.")  # fmt: skip
 @click.option("--hold-ends", is_flag=True, help="Outside of what was measured take the nearest.")
 @request_options
@@ -65,26 +64,21 @@ def replay(
     surfaces, recipes = _surfaces(run, models, execution, hold_ends)
     rows: list[Service] = []
     for surface in surfaces:
-        room, most, reused = None, max_batch, None
-        if options["pool"] is not None or options["memory"] is not None:
-            longest = max(one.prompt_tokens + one.output_tokens for one in trace.requests)
-            recipe = recipes(surface.name)
-            asked = asked_of(recipe, longest, options)
-            room, running = _room(recipe, asked, engine)
-            most = min(one for one in (max_batch, running, limits.BATCH) if one is not None)
-        if policy != "none":
-            pool = None if room is None else asked.pool_bytes
-            reused = _reused(recipes(surface.name), trace, policy, pool)
+        name = surface.name
+        pool = _pool(recipes, name, trace, options)
+        room, running = (None, None) if pool is None else _room(recipes(name), pool, engine)
+        most = min((one for one in (max_batch, running) if one is not None), default=None)
         server = Server(surface, room, most, chunk)
+        reused = None
+        if policy != "none":
+            reused = _reused(recipes(name), trace, policy, pool, options)
         broken = None
         if limit is not None:
-            broken = breaking(
-                trace.requests, server, wanted, reused=reused, progress=_tried(surface.name)
-            )
+            broken = breaking(trace.requests, server, wanted, reused=reused, progress=_tried(name))
         for load in _loads(loads):
-            said = _said(surface.name, len(trace.requests))
-            rows.append(serve(surface.name, trace.requests, server, wanted, load=load,
-                              reused=reused, breaks=broken, progress=said))  # fmt: skip
+            said = _said(name, len(trace.requests))
+            rows.append(serve(name, trace.requests, server, wanted, load=load, reused=reused,
+                              breaks=broken, progress=said))  # fmt: skip
     _show(rows, form, output)
     for surface in surfaces:
         say(f"{surface.name}: {surface.about}")
@@ -119,21 +113,36 @@ def _surfaces(
     return of_run(loaded, models, execution, hold), recipe
 
 
+def _pool(
+    recipes: Callable[[str], Recipe], name: str, trace: Trace, options: dict[str, Any]
+) -> Asked | None:
+    """The pool that the options give a model; None where they give none."""
+    if options["pool"] is None and options["memory"] is None:
+        return None
+    longest = max(one.prompt_tokens + one.output_tokens for one in trace.requests)
+    return asked_of(recipes(name), longest, options)
+
+
 def _room(recipe: Recipe, asked: Asked, engine: str) -> tuple[Room | None, int | None]:
     from ssmprof.serving.capacity import room
+    from ssmprof.serving.rules import engine as engine_of
     from ssmprof.serving.simulator import Room
 
-    (one,) = engines_of(engine)
-    units, needs, running = room(recipe, one, asked)
+    units, needs, running = room(recipe, engine_of(engine), asked)
     return (None if needs is None else Room(units, needs)), running
 
 
-def _reused(recipe: Recipe, trace: Trace, policy: Policy, pool: int | None) -> list[int]:
+def _reused(
+    recipe: Recipe, trace: Trace, policy: Policy, pool: Asked | None, options: dict[str, Any]
+) -> list[int]:
+    """Tokens of each prompt that a cache of the pool's size has; one without end without a pool."""
     from ssmprof.serving.layout import Sharing, caches
     from ssmprof.serving.reuse import in_trace_blocks, reused_tokens
 
-    seen = in_trace_blocks(recipe, caches(recipe, Sharing()), trace)
-    return reused_tokens(seen, policy, pool)[1]
+    dtypes = (options["cache_dtype"] or "bfloat16", options["state_dtype"])
+    found = caches(recipe, Sharing(options["tp"], 0, *dtypes))
+    seen = in_trace_blocks(recipe, found, trace)
+    return reused_tokens(seen, policy, None if pool is None else pool.pool_bytes)[1]
 
 
 def _loads(text: str) -> list[float]:

@@ -8,25 +8,21 @@ import click
 
 from ssmprof import limits
 from ssmprof.cli.options import emit, say, table_options, write
-from ssmprof.cli.serving.asked import asked_of, engines_of, pool_options
+from ssmprof.cli.serving.asked import asked_of, pool_options
 from ssmprof.cli.serving.requests import request_options, requests_of
+from ssmprof.serving.policies import POLICIES, Policy
 
 if TYPE_CHECKING:
     from ssmprof.models.recipe import Recipe
     from ssmprof.serving.capacity import Asked
-    from ssmprof.serving.policies import Policy
     from ssmprof.serving.requests import Trace
     from ssmprof.serving.reuse import Model, Reuse
-
-_POLICIES: tuple[Policy, ...] = (
-    "kv-only", "last-block", "junctions", "periodic", "every-block", "marconi",
-)  # fmt: skip
 
 
 @click.command("reuse", short_help="Prefixes of a trace that a cache would have held.")
 @click.argument("requests", metavar="REQUESTS")
 @click.option("--model", required=True, help="Preset, slice, config.json, folder or hub id.")
-@click.option("--policy", "policies", multiple=True, type=click.Choice(_POLICIES),
+@click.option("--policy", "policies", multiple=True, type=click.Choice(list(POLICIES)),
               help="Which states are kept; every policy by default, kv-only always.")  # fmt: skip
 @click.option("--sizes", metavar="LIST", help="Sizes of the cache, such as 8GiB,64GiB.")
 @click.option("--granularity", type=click.Choice(["trace", "engine"]), default="trace",
@@ -62,7 +58,7 @@ def reuse(
     figure = output is not None and output.endswith(".svg")
     pools = _sizes(sizes) or (default_pools(asked.pool_bytes) if figure else [asked.pool_bytes])
     chosen: list[Policy] = [
-        one for one in _POLICIES if not policies or one in policies or one == "kv-only"
+        one for one in POLICIES if not policies or one in policies or one == "kv-only"
     ]
     how: dict[str, Any] = {"slots": slots, "interval_tokens": interval, "refresh": refresh}
     rows: list[Reuse] = []
@@ -88,8 +84,9 @@ def _model(recipe: Recipe, trace: Trace, asked: Asked, granularity: str) -> Mode
     from ssmprof.serving.layout import caches
     from ssmprof.serving.reuse import in_engine_blocks, in_trace_blocks
     from ssmprof.serving.rules import Vllm
+    from ssmprof.serving.rules import engine as engine_of
 
-    (engine,) = engines_of("vllm")
+    engine = engine_of("vllm")
     assert isinstance(engine, Vllm)
     found = caches(recipe, asked.sharing(engine))
     if granularity == "trace":

@@ -8,6 +8,7 @@ Hk heads of queries and keys, K and V width of a key and a value.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,7 @@ class DeltaBlock(nn.Module):
     """
 
     ops = ("delta_rule", "delta_step")
-    act = "silu"
+    act: Literal["silu", "sigmoid"] = "silu"
 
     def __init__(self, part: DeltaRule, building: Building) -> None:
         super().__init__()

@@ -77,12 +77,16 @@ def _decayed(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    *gates: Tensor,
+    a: Tensor,
+    b: Tensor,
+    A_log: Tensor,
+    dt_bias: Tensor,
+    *,
     negative: bool,
     initial_state: Tensor | None = None,
     return_final_state: Any = False,
 ) -> Any:
-    options = _gated(*gates, negative)
+    options = _gated(a, b, A_log, dt_bias, negative)
     return _prompt(call, (q, k, v), options, initial_state, return_final_state)
 
 

@@ -152,6 +152,8 @@ class GlaBlock(LinearBlock):
 class RetNetBlock(LinearBlock):
     """Decays of 1 - 2^(-5 - h); queries and keys are turned by their position."""
 
+    log_decay: Tensor
+
     def __init__(self, part: RetNet, building: Building) -> None:
         super().__init__(part, building, normed=part.value_dim)
         heads = torch.arange(part.heads, dtype=torch.float32, device=building.weights.device)
@@ -194,6 +196,7 @@ class RetNetBlock(LinearBlock):
 class LightningBlock(LinearBlock):
     """Decays of exp(-2^(-8 h / H)) to a power that falls with the layer; SiLU, one norm of all."""
 
+    log_decay: Tensor
     act = "sigmoid"
 
     def __init__(self, part: Lightning, building: Building) -> None:

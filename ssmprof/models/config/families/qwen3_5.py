@@ -98,6 +98,6 @@ def _sparse(keys: Sparse, name: str) -> Recipe:
 FAMILIES = {
     "qwen3_5": Family(Dense, _dense, qwen35_names),
     "qwen3_5_text": Family(Dense, _dense, qwen35_names),
-    "qwen3_5_moe": Family(Sparse, _sparse),
-    "qwen3_5_moe_text": Family(Sparse, _sparse),
+    "qwen3_5_moe": Family(Sparse, _sparse, qwen35_names),
+    "qwen3_5_moe_text": Family(Sparse, _sparse, qwen35_names),
 }

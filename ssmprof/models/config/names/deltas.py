@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ssmprof.errors import ConfigError
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.delta.shape import GatedDelta, Kda
+from ssmprof.mixers.mla.shape import Latent
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.moe.shape import Moe
 from ssmprof.models.config.names import Piece, Source, one
+from ssmprof.models.config.names.experts import experts, latent
 from ssmprof.models.config.names.parts import Names, attention, ends, head_order, mlp
 from ssmprof.models.recipe import Recipe
 
@@ -102,20 +104,22 @@ def _qwen(recipe: Recipe, delta: Callable[[GatedDelta, str, str], Names]) -> Nam
             found |= delta(part, inside, f"{base}.linear_attn")
         elif isinstance(part, Attention):
             found |= _gated_attention(part, inside, f"{base}.self_attn")
-        elif isinstance(part, Mlp):
-            found |= mlp(part, inside, f"{base}.mlp")
+        elif isinstance(part, Moe):
+            moe = f"{base}.mlp"
+            found |= experts(part, inside, moe, router=f"{moe}.gate.weight", common="shared_expert")
         else:
-            raise ConfigError(f"{recipe.name}: weights of a {part.label} are not known by name")
+            assert isinstance(part, Mlp)
+            found |= mlp(part, inside, f"{base}.mlp")
     return found
 
 
 def qwen3_next_names(keys: Any, recipe: Recipe) -> Names:
-    """Names of a Qwen3-Next without experts."""
+    """Names of a Qwen3-Next."""
     return _qwen(recipe, _qwen3_next)
 
 
 def qwen35_names(keys: Any, recipe: Recipe) -> Names:
-    """Names of a Qwen3.5 without experts."""
+    """Names of a Qwen3.5, with experts or without."""
     return _qwen(recipe, _qwen35)
 
 
@@ -156,7 +160,7 @@ def kda(part: Kda, ours: str, base: str) -> Names:
 
 
 def kimi_names(keys: Any, recipe: Recipe) -> Names:
-    """Names of a Kimi Linear without latent attention and experts."""
+    """Names of a Kimi Linear."""
     found = ends(recipe, "model.embed_tokens.weight", "model.norm.weight")
     for step, layer in enumerate(recipe.layers):
         ours, base = f"stack.layers.{step}", f"model.layers.{step // 2}"
@@ -165,8 +169,21 @@ def kimi_names(keys: Any, recipe: Recipe) -> Names:
         part, inside = recipe.parts[layer.parts[0]], f"{ours}.parts.0"
         if isinstance(part, Kda):
             found |= kda(part, inside, f"{base}.self_attn")
-        elif isinstance(part, Mlp):
-            found |= mlp(part, inside, f"{base}.mlp")
+        elif isinstance(part, Latent):
+            found |= latent(part, inside, f"{base}.self_attn")
+        elif isinstance(part, Moe):
+            moe = f"{base}.block_sparse_moe"
+            found |= experts(
+                part,
+                inside,
+                moe,
+                router=f"{moe}.gate.weight",
+                up=("w1", "w3"),
+                down="w2",
+                common_up=("gate_proj", "up_proj"),
+                common_down="down_proj",
+            )
         else:
-            raise ConfigError(f"{recipe.name}: weights of a {part.label} are not known by name")
+            assert isinstance(part, Mlp)
+            found |= mlp(part, inside, f"{base}.mlp")
     return found

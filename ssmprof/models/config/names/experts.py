@@ -24,8 +24,16 @@ def experts(
     router: str,
     up: tuple[str, ...] = ("gate_proj", "up_proj"),
     down: str = "down_proj",
+    common: str = "shared_experts",
+    common_up: tuple[str, ...] | None = None,
+    common_down: str | None = None,
+    output: float = 1.0,
 ) -> Names:
-    """Experts that are published one by one, as `base.experts.3.up_proj`, and the shared one."""
+    """Experts that are published one by one, as `base.experts.3.up_proj`, and the shared one.
+
+    `common` is what the shared one is called, `common_up` and `common_down` its matrices where they
+    have other names than those of the rest.
+    """
     every = range(part.experts)
     found = {
         f"{ours}.router.proj.weight": one(router),
@@ -34,17 +42,19 @@ def experts(
             matrices=part.experts,
         ),
         f"{ours}.down": Source(
-            tuple(Piece(f"{base}.experts.{e}.{down}.weight") for e in every),
+            tuple(Piece(f"{base}.experts.{e}.{down}.weight", scale=output) for e in every),
             matrices=part.experts,
         ),
     }
     if part.selection_bias:
         found[f"{ours}.router.selection_bias"] = one(f"{base}.gate.e_score_correction_bias")
     if part.shared_d_ff:
-        shared = f"{base}.shared_experts"
-        pieces = tuple(Piece(f"{shared}.{name}.weight") for name in up)
+        shared = f"{base}.{common}"
+        pieces = tuple(Piece(f"{shared}.{name}.weight") for name in common_up or up)
         found[f"{ours}.shared.up.weight"] = Source(pieces)
-        found[f"{ours}.shared.down.weight"] = one(f"{shared}.{down}.weight")
+        found[f"{ours}.shared.down.weight"] = one(f"{shared}.{common_down or down}.weight", output)
+    if part.shared_gate:
+        found[f"{ours}.shared.gate.weight"] = one(f"{base}.{common}_gate.weight")
     return found
 
 
