@@ -32,3 +32,10 @@ class Adapts(Protocol):
     def add(self, x: Tensor, projected: Tensor) -> None:
         """Add to `projected` (..., width), in place, what is made of its input x (..., d)."""
         ...
+
+
+@dataclass
+class Memory:
+    """What a layer made of the tokens of a call, for later layers of the same call."""
+
+    value: Tensor | None = None

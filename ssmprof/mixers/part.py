@@ -137,6 +137,10 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
         """Widths that adapters add to, side by side; each is the output of one adapter."""
         raise NotImplementedError
 
+    def recalls(self, d_model: int) -> int:
+        """Width of what it reads of an earlier layer, which lives from there on; 0 for nothing."""
+        return 0
+
     def reads(self, d_model: int) -> int:
         """Width of what it reads."""
         return self.d_in or d_model

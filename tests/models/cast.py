@@ -7,6 +7,7 @@ from typing import Any
 import make
 
 from ssmprof.mixers.attention.shape import Attention, RopeScaling
+from ssmprof.mixers.gmu.shape import Gmu
 from ssmprof.mixers.lstm.shape import Gru, Lstm
 from ssmprof.mixers.mamba3.shape import Mamba3
 from ssmprof.mixers.mla.shape import Latent
@@ -76,6 +77,11 @@ DIFFERENCES = [
         heads=8, kv_heads=4, head_dim=8, differential=True, rope_theta=None, kv_from="shared")),
 ]  # fmt: skip
 
+MEMORIES = [
+    cast("memory", "mamba1 mlp attention mlp gmu mlp gmu", gmu=Gmu(memory_width=128)),
+    cast("memory-biased", "mamba1 gmu", gmu=Gmu(memory_width=128, bias=True)),
+]
+
 
 def placed(name: str, norm: Any, merge: Any = "sum", *, sandwich: bool = False) -> Recipe:
     """Layers whose norm stands elsewhere than before the parts."""
@@ -92,4 +98,4 @@ NORMS = [
     placed("norm-of-stream", "stream", "mean"),
     placed("sandwich-mean", "before", "mean", sandwich=True),
 ]
-CAST = [*EXPERTS, *LATENTS, *SCANS, *RECURRENCES, *DIFFERENCES, *NORMS]
+CAST = [*EXPERTS, *LATENTS, *SCANS, *RECURRENCES, *DIFFERENCES, *MEMORIES, *NORMS]

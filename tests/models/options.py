@@ -69,6 +69,7 @@ def _first_shared() -> Recipe:
 OPTIONS = [
     attending("qk-norm-head", qk_norm="head"),
     attending("qk-norm-width", qk_norm="width", rope_theta=None),
+    attending("qk-norm-heads", qk_norm="heads"),
     attending("gate", gate=True, qk_norm="head"),
     attending("sinks", sinks=True),
     attending("sinks-window", sinks=True, window=5, qkv_bias=True),

@@ -5,10 +5,15 @@ from __future__ import annotations
 import make
 import pytest
 import torch
+import torch.nn.functional as F
 
+from ssmprof.errors import ConfigError
 from ssmprof.mixers.delta.shape import Delta, GatedDelta, Kda
+from ssmprof.mixers.gmu.block import GmuBlock
+from ssmprof.mixers.gmu.shape import Gmu
 from ssmprof.mixers.linear_attention.shape import Gla, Lightning, RetNet
 from ssmprof.mixers.lstm.shape import Gru, Lstm
+from ssmprof.mixers.mamba1.block import Mamba1Block
 from ssmprof.mixers.mamba3.shape import Mamba3
 from ssmprof.mixers.mlstm.shape import Mlstm
 from ssmprof.mixers.moe.shape import Moe
@@ -18,6 +23,7 @@ from ssmprof.mixers.rwkv7.shape import Rwkv7, Rwkv7Ffn
 from ssmprof.mixers.short_conv.shape import ShortConv
 from ssmprof.models.build import build, workload
 
+BLOCKS = (Mamba1Block, GmuBlock)
 NARROW: dict[str, Part] = {
     "mamba3": Mamba3(d_inner=16, d_state=8, headdim=8),
     "rglru": RgLru(width=16, heads=2),
@@ -96,3 +102,28 @@ def test_half_precision_is_near_single(kind: str, part: Part):
     expected = exact.prefill(x, exact.new_cache(2, 70)) - x
     error = (found.float() - expected).abs().mean() / expected.abs().mean()
     assert error < (0.2 if kind == "moe" else 0.05)  # near ties send tokens elsewhere
+
+
+@torch.inference_mode()
+def test_a_memory_is_what_the_scan_made_before_its_gate():
+    spec = make.block("memory", layers="mamba1 gmu", gmu=Gmu(memory_width=128))
+    model = build(spec, "cpu", "float32", seed=1)
+    scan, unit = (next(m for m in model.modules() if isinstance(m, kind)) for kind in BLOCKS)
+    x = torch.randn(2, 11, 64, generator=torch.Generator().manual_seed(2))
+    gated, memory = scan(x), scan.memory
+    assert memory is not None
+    assert memory is unit.recalled
+    made = memory.value
+    gate = scan.in_proj(x).chunk(2, dim=-1)[1]
+    torch.testing.assert_close(gated, scan.out_proj(made * F.silu(gate)))
+    expected = unit.out_proj(made * F.silu(unit.in_proj(x)))
+    torch.testing.assert_close(unit(x), expected)
+    scan.memory = None  # its gate is in the scan then
+    torch.testing.assert_close(scan(x), gated, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [64, 128])
+def test_a_memory_that_no_layer_has_is_refused(width: int):
+    spec = make.block("memory", layers="mamba2 gmu", gmu=Gmu(memory_width=width))
+    with pytest.raises(ConfigError, match="no earlier layer has one"):
+        build(spec, "cpu", "float32")

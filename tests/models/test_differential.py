@@ -50,3 +50,18 @@ def test_prompt_and_steps_equal_the_equations():
         step = block.step(x[:, token], cache.layers[0])
         torch.testing.assert_close(step, expected[:, token], rtol=1e-4, atol=1e-5)
         cache.advance()
+
+
+@torch.inference_mode()
+def test_norms_of_heads_have_weights_of_each():
+    part = Attention(heads=2, kv_heads=1, head_dim=4, qk_norm="heads", rope_theta=None)
+    model = build(make.block("attention", layers="attention", attention=part), "cpu", "float32")
+    block = next(module for module in model.modules() if isinstance(module, AttentionBlock))
+    assert block.q_norm is not None
+    block.q_norm.copy_(torch.arange(1.0, 9.0))
+    x = torch.randn(1, 3, 64, generator=torch.Generator().manual_seed(2))
+    raw = block.qkv_proj(x)[..., :8].unflatten(-1, (2, 4))
+    expected = raw / (raw.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    expected = expected * torch.arange(1.0, 9.0).view(2, 4)
+    found, _ = block._project(x, None)
+    torch.testing.assert_close(found[:, :, :2], expected)

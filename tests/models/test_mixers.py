@@ -172,7 +172,6 @@ def test_a_spec_that_cannot_be_built_says_what_is_wrong(changes: dict[str, objec
         ({"score_cap": 50.0}, "score_cap"),
         ({"d_conv": 4}, "d_conv"),
         ({"prefix": 3}, "prefix"),
-        ({"qk_norm": "heads"}, 'qk_norm = "heads"'),
         ({"kv_from": "shared", "window": 5}, "a window on shared keys"),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmprof.errors import ConfigError
@@ -40,7 +41,7 @@ class AttentionBlock(nn.Module):
         self.eps = building.norm_eps
         self.q_norm = self.k_norm = None
         if part.qk_norm != "none":
-            wide = part.qk_norm == "width"
+            wide = part.qk_norm != "head"
             self.q_norm = weights.ones(part.q_width if wide else part.head_dim)
             if not self.shared:
                 self.k_norm = weights.ones(part.kv_width // 2 if wide else part.head_dim)
@@ -145,6 +146,10 @@ class AttentionBlock(nn.Module):
 
     def _normed(self, heads: Tensor, weight: Tensor) -> None:
         """Norm heads (B, L, H, dh) in place, one by one or all of a token together."""
+        if self.part.qk_norm == "heads":  # with weights (H dh)
+            normed = F.rms_norm(heads, heads.shape[-1:], eps=self.eps)
+            heads.copy_(normed.mul_(weight.view(heads.shape[2:])))
+            return
         flat = heads.flatten(2) if self.part.qk_norm == "width" else heads
         heads.copy_(self.norm_op(flat, weight, eps=self.eps).view_as(heads))
 
@@ -232,7 +237,6 @@ def _refuse(part: Attention) -> None:
         "a bound on scores (score_cap)": part.score_cap is not None,
         "a convolution of queries, keys and values (d_conv)": part.d_conv > 0,
         "tokens before the window (prefix)": part.prefix > 0,
-        'weights of each head (qk_norm = "heads")': part.qk_norm == "heads",
         "a window on shared keys": part.kv_from == "shared" and part.window is not None,
     }
     for what, wanted in missing.items():

@@ -5,4 +5,5 @@ from __future__ import annotations
 from ssmprof.mixers.finding import Plain
 from ssmprof.mixers.ops import Candidates
 
-OPS = {"latent_decode": Candidates({"reference": Plain("latent", "latent_decode")})}
+LAST = frozenset({"reference"})
+OPS = {"latent_decode": Candidates({"reference": Plain("latent", "latent_decode")}, last=LAST)}

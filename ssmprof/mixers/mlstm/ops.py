@@ -5,7 +5,8 @@ from __future__ import annotations
 from ssmprof.mixers.finding import Plain
 from ssmprof.mixers.ops import Candidates
 
+LAST = frozenset({"reference"})
 OPS = {
-    "mlstm_scan": Candidates({"reference": Plain("mlstm", "mlstm_scan")}),
-    "mlstm_step": Candidates({"reference": Plain("mlstm", "mlstm_step")}, mutates=0),
+    "mlstm_scan": Candidates({"reference": Plain("mlstm", "mlstm_scan")}, last=LAST),
+    "mlstm_step": Candidates({"reference": Plain("mlstm", "mlstm_step")}, last=LAST, mutates=0),
 }

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ssmprof.errors import ConfigError
 from ssmprof.mixers import registry
-from ssmprof.mixers.building import Building
+from ssmprof.mixers.building import Building, Memory
 from ssmprof.mixers.cache import Cache, LayerCache, Mixer, Position
 from ssmprof.mixers.norm.block import LayerNorm, RMSNorm
 from ssmprof.mixers.part import kind
@@ -150,6 +150,31 @@ class Stream(NamedTuple):
         return Stream(x, None, 1.0, own=True)
 
 
+def remembered(recipe: Recipe, layers: list[LayerBlock]) -> list[Memory]:
+    """Memories that layers read of the nearest earlier layer that has one; both hold it from here.
+
+    Raises ConfigError where there is none, or of another width.
+    """
+    latest: Any = None
+    found: list[Memory] = []
+    for layer in layers:
+        for part in cast("Any", layer.parts):
+            if hasattr(part, "memory"):
+                latest = part
+            if not hasattr(part, "recalled"):
+                continue
+            if latest is None or latest.part.d_inner != part.part.memory_width:
+                raise ConfigError(
+                    f"{recipe.name}: a memory of {part.part.memory_width} features is read, but no "
+                    "earlier layer has one"
+                )
+            if latest.memory is None:
+                latest.memory = Memory()
+                found.append(latest.memory)
+            part.recalled = latest.memory
+    return found
+
+
 class Stack(nn.Module):
     """The layers of a recipe on hidden states (B, L, d) or (B, d)."""
 
@@ -170,6 +195,7 @@ class Stack(nn.Module):
         ]
         self.layers = nn.ModuleList(self._layers)
         self._per_layer = [layer.mixers() for layer in self._layers]
+        self._memories = remembered(recipe, self._layers)
         # A layer that reads an earlier one's keys or values needs them kept, asked for or not.
         self.needs_cache = any(
             getattr(mixer, "shared", False) for mixers in self._per_layer for mixer in mixers
