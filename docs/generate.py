@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 from click.testing import CliRunner
 
@@ -69,6 +70,10 @@ def _commands() -> str:
         lines += [f"## {group}", ""]
         for name in names:
             lines += [f"### ssmprof {name}", "", _help(name)]
+            below = cli.get_command(click.Context(cli), name)
+            if isinstance(below, click.Group):
+                for one in below.list_commands(click.Context(below)):
+                    lines += [f"#### ssmprof {name} {one}", "", _help(name, one)]
     return "\n".join(lines)
 
 
