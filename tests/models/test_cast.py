@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from ssmprof.errors import ConfigError
+from ssmprof.mixers.delta.shape import Delta, GatedDelta, Kda
 from ssmprof.mixers.gmu.block import GmuBlock
 from ssmprof.mixers.gmu.shape import Gmu
+from ssmprof.mixers.linear_attention.shape import Gla, Lightning, RetNet
 from ssmprof.mixers.lstm.shape import Gru, Lstm
 from ssmprof.mixers.mamba1.block import Mamba1Block
 from ssmprof.mixers.mamba3.shape import Mamba3
@@ -17,6 +19,7 @@ from ssmprof.mixers.mlstm.shape import Mlstm
 from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
 from ssmprof.mixers.rglru.shape import RgLru
+from ssmprof.mixers.rwkv7.shape import Rwkv7, Rwkv7Ffn
 from ssmprof.mixers.short_conv.shape import ShortConv
 from ssmprof.models.build import build, workload
 
@@ -28,6 +31,14 @@ NARROW: dict[str, Part] = {
     "short_conv": ShortConv(width=16),
     "lstm": Lstm(hidden=16),
     "gru": Gru(hidden=16),
+    "delta": Delta(heads=2, key_dim=4, value_dim=8),
+    "gated_delta": GatedDelta(heads=2, key_heads=1, key_dim=4, value_dim=8),
+    "kda": Kda(heads=2, key_dim=4, value_dim=8),
+    "gla": Gla(heads=2, key_dim=4, value_dim=8, gate_rank=2),
+    "retnet": RetNet(heads=2, key_dim=4, value_dim=8),
+    "lightning": Lightning(heads=2, key_dim=4, value_dim=8),
+    "rwkv7": Rwkv7(heads=2, head_dim=8, decay_rank=2, step_rank=2, gate_rank=4),
+    "rwkv7_ffn": Rwkv7Ffn(width=16, d_ff=32),
 }
 RANKS: Part = Mamba3(d_inner=16, d_state=8, headdim=8, mimo_rank=4)
 SHARED: Part = Moe(experts=4, experts_per_token=2, d_ff=32, shared_d_ff=32, selection_bias=True)

@@ -199,8 +199,8 @@ def test_keys_that_cannot_be_read_are_refused(owner: Attention | None, message: 
 
 
 def test_a_prefill_of_4096_tokens_takes_seconds_on_a_cpu():
-    for name in ("attention", "mamba1", "mamba2"):
-        model = build(make.block(name), "cpu", "float32")
+    for name in MIXERS:
+        model = build(make.block(name, layers=name), "cpu", "float32")
         work = workload(model, make.point(name, context=4096))
         assert torch.isfinite(work.call()).all()
 
