@@ -60,8 +60,8 @@ def _commands() -> str:
     lines = [
         "# Commands",
         "",
-        "Data goes to stdout, talk to stderr. Where RUN is left out, the newest run below "
-        "`reports/` is read. [Exit codes](topics.md#exit-codes) and "
+        "Data goes to stdout, talk to stderr. Where RUN is left out, the latest run below "
+        "`reports/` or `runs/` is read. [Exit codes](topics.md#exit-codes) and "
         "[settings](topics.md#environment) are the same for all commands.",
         "",
         _help(),
