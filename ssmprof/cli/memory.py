@@ -119,7 +119,7 @@ def _law(
     from ssmprof.models.find import find
     from ssmprof.models.law import PUBLISHED, law_model, longest_context, peak_law
     from ssmprof.report.tables import Table
-    from ssmprof.units import format_bytes
+    from ssmprof.units import format_bytes, format_context
 
     if name is None:
         raise ConfigError("--law needs a model", fix="ssmprof models lists presets")
@@ -152,7 +152,8 @@ def _law(
     published = f"published peaks of {', '.join(PUBLISHED)} (arXiv:2507.12442)"
     say(f"Held against {published}: {_named(recipe)} {held}.")
     if cap is not None:
-        say(f"longest context in {format_bytes(cap)}: {longest_context(model, cap):,} tokens")
+        longest = format_context(longest_context(model, cap))
+        say(f"longest context in {format_bytes(cap)}: {longest} tokens")
 
 
 def _measured(run: str | None, form: str | None, output: str | None) -> None:

@@ -153,9 +153,9 @@ def contexts_type(_ctx: Any, _param: Any, value: str | None) -> tuple[int, ...] 
 
 def batch_type(_ctx: Any, _param: Any, value: str | None) -> tuple[int, ...] | None:
     """Callback of --batch: `1,4`."""
-    from ssmprof.units import parse_contexts
+    from ssmprof.units import parse_batches
 
-    return _parsed(parse_contexts, value)
+    return _parsed(parse_batches, value)
 
 
 def bytes_type(_ctx: Any, _param: Any, value: str | None) -> int | None:
@@ -182,6 +182,13 @@ def duration_type(_ctx: Any, _param: Any, value: str | None) -> float | None:
     from ssmprof.units import parse_duration
 
     return _parsed(parse_duration, value)
+
+
+def tokens_type(_ctx: Any, _param: Any, value: str | None) -> int | None:
+    """Callback of one length: `8K`, `3,000`."""
+    from ssmprof.units import parse_tokens
+
+    return _parsed(parse_tokens, value)
 
 
 def _parsed(parse: Callable[[str], Any], value: str | None) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ssmprof.cli.options import load_run, say, write
+from ssmprof.cli.options import load_run, say, tokens_type, write
 from ssmprof.errors import ConfigError
 
 _CONTEXT = 1024
@@ -17,12 +17,14 @@ _CONTEXT = 1024
 @click.command("trace", short_help="Ops of a model, or a run's kernels as a Chrome trace.")
 @click.argument("what", required=False, metavar="[RUN | MODEL]")
 @click.option("--model", "--block", "block", help="One contender; all by default.")
-@click.option("--context", metavar="TOKENS", help="One context length; all by default.")
+@click.option(
+    "--context", metavar="TOKENS", callback=tokens_type, help="One length; all by default."
+)
 @click.option("--phase", type=click.Choice(["prefill", "decode"]))
 @click.option("--device", type=click.Choice(["any", "cuda", "cpu"]), default="any")
 @click.option("-o", "--output", metavar="FILE", help="By default stdout.")
 def command(
-    what: str | None, block: str | None, context: str | None, phase: Any, device: str,
+    what: str | None, block: str | None, context: int | None, phase: Any, device: str,
     output: str | None,
 ) -> None:  # fmt: skip
     """Time every op of MODEL (a preset, config.json or module:factory), which is left unchanged.
@@ -32,16 +34,11 @@ def command(
     """
     from ssmprof.models.find import is_named
     from ssmprof.report.trace import chrome_trace
-    from ssmprof.units import parse_tokens
 
-    try:
-        tokens = parse_tokens(context) if context else None
-    except ValueError as error:
-        raise ConfigError(f"--context: {error}") from None
     if what is not None and (is_named(what) or not Path(what).is_dir()):
         from ssmprof.cli.tracing import trace_model
 
-        trace_model(what, tokens or _CONTEXT, phase or "prefill", device, output)
+        trace_model(what, context or _CONTEXT, phase or "prefill", device, output)
         return
     loaded = load_run(what)
     found = [
@@ -49,7 +46,7 @@ def command(
         for one in loaded.measurements()
         if one.attribution is not None
         and block in (None, one.point.block)
-        and tokens in (None, one.point.context)
+        and context in (None, one.point.context)
         and phase in (None, one.point.phase)
     ]
     if not found:
