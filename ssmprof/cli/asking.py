@@ -137,6 +137,7 @@ def _of_models(names: tuple[str, ...], shipped: dict[str, Path]) -> Scenario:
 
 
 def _subject(name: str, shipped: dict[str, Path]) -> Subject:
+    from ssmprof.models import code
     from ssmprof.models.find import find, is_named, suggestion
     from ssmprof.models.zoo import zoo
     from ssmprof.spec import ForeignSpec
@@ -145,6 +146,7 @@ def _subject(name: str, shipped: dict[str, Path]) -> Subject:
         return find(name)
     if ":" in name:
         _refuse_unless_typed(name)
+        code.check(name)
         return ForeignSpec(name=name.rpartition(":")[2], factory=name)
     known = {*zoo(), *shipped}
     family = next((kind for kind, words in _FAMILIES.items() if name.lower() in words), None)
