@@ -26,6 +26,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # Without --contexts, models are compared over these lengths.
 _MODEL_CONTEXTS = tuple(2**power for power in range(9, 16))
 
+_FAMILIES = {
+    "transformer": ("transformer", "transformers", "attention", "gpt", "llm", "decoder"),
+    "ssm": ("ssm", "ssms", "state-space", "mamba"),
+    "hybrid": ("hybrid", "hybrids"),
+}
+
 
 def axis_options(command: Function) -> Function:
     """The axes, the budget and the extra passes of a sweep as options."""
@@ -60,8 +66,11 @@ def asked(names: tuple[str, ...], **changes: Any) -> Scenario:
 
     if not names:
         raise click.UsageError("name a scenario or models; ssmprof scenarios lists the former")
-    if len(names) == 1 and _is_scenario(names[0], library.shipped()):
+    written = [name for name in names if _is_scenario(name, library.shipped())]
+    if len(names) == 1 and written:
         found = scenario.load(library.find(names[0]))
+    elif written:
+        raise ConfigError(_two_things(names, written), fix=f"ssmprof sweep {written[0]}")
     else:
         found = _of_models(names, library.shipped())
     return scenario.checked(_changed(found, **changes), "command line")
@@ -104,6 +113,14 @@ def _refuse_unless_typed(name: str) -> None:
     )
 
 
+def _two_things(names: tuple[str, ...], written: list[str]) -> str:
+    """Why scenarios stand alone."""
+    if len(written) == 1:
+        others = ", ".join(name for name in names if name not in written)
+        return f"{written[0]} is a scenario and has its own models; {others} cannot join it"
+    return f"{' and '.join(written)} are scenarios; one command measures one of them"
+
+
 def _is_scenario(name: str, shipped: dict[str, Path]) -> bool:
     return name in shipped or name.endswith(".toml")
 
@@ -120,6 +137,7 @@ def _of_models(names: tuple[str, ...], shipped: dict[str, Path]) -> Scenario:
 
 
 def _subject(name: str, shipped: dict[str, Path]) -> Subject:
+    from ssmprof.models import code
     from ssmprof.models.find import find, is_named, suggestion
     from ssmprof.models.zoo import zoo
     from ssmprof.spec import ForeignSpec
@@ -128,8 +146,14 @@ def _subject(name: str, shipped: dict[str, Path]) -> Subject:
         return find(name)
     if ":" in name:
         _refuse_unless_typed(name)
+        code.check(name)
         return ForeignSpec(name=name.rpartition(":")[2], factory=name)
     known = {*zoo(), *shipped}
+    family = next((kind for kind, words in _FAMILIES.items() if name.lower() in words), None)
+    if family is not None:
+        raise ConfigError(
+            f'"{name}" is a family, not a model', fix=f"ssmprof models --family {family} lists them"
+        )
     raise ConfigError(
         f'"{name}" is neither a scenario nor a model{suggestion(name, known)}',
         fix="ssmprof scenarios and ssmprof models list them; a config.json is named by its path",

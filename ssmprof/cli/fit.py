@@ -8,7 +8,7 @@ import click
 
 from ssmprof import limits
 from ssmprof.cli.asking import asked
-from ssmprof.cli.options import bytes_type, emit, say, stored_options, table_options
+from ssmprof.cli.options import bytes_type, emit, say, stored_options, table_options, tokens_type
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 @click.option("--cap", metavar="SIZE", callback=bytes_type, help="Such as 8GiB; all by default.")
 @click.option("--phase", type=click.Choice(["prefill", "decode"]), default="prefill")
 @click.option("--batch", type=click.IntRange(1, limits.BATCH), default=1, show_default=True)
-@click.option("--most", metavar="TOKENS", default="1M", show_default=True)
-@click.option("--step", metavar="TOKENS", default="1K", show_default=True)
+@click.option("--most", metavar="TOKENS", callback=tokens_type, default="1M", show_default=True)
+@click.option("--step", metavar="TOKENS", callback=tokens_type, default="1K", show_default=True)
 @click.option("--device", type=click.Choice(["any", "cuda", "cpu"]), default="any")
 @stored_options
 @table_options
 def command(
-    what: tuple[str, ...], cap: int | None, phase: str, batch: int, most: str, step: str,
+    what: tuple[str, ...], cap: int | None, phase: str, batch: int, most: int, step: int,
     device: str, form: str | None, output: str | None, **stored: str | None,
 ) -> int:  # fmt: skip
     """The longest context of each contender that runs, each try in a process of its own.
@@ -46,12 +46,8 @@ def command(
     from ssmprof.planning import feasible
     from ssmprof.report.contenders import PIECE, has_slices
     from ssmprof.report.tables import Column, Table
-    from ssmprof.units import format_context, parse_tokens
+    from ssmprof.units import format_context
 
-    try:
-        longest, grain = parse_tokens(most), parse_tokens(step)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
     scenario = asked(what)
     if not any(stored.values()):
         need_torch()
@@ -72,7 +68,7 @@ def command(
             return feasible.peak_bytes(_job(block, at, phase, batch, cap, stored), machine) or 0
 
         if any(stored.values()):
-            guess = predicted_longest(needed, limit, longest)
+            guess = predicted_longest(needed, limit, most)
             rows.append(_row(block, Fit(longest=None, failed=None, predicted=guess, attempts=())))
             continue
         with Client(
@@ -84,8 +80,8 @@ def command(
                     client, _job(block, at, phase, batch, cap, stored), cap
                 ),
                 cap_bytes=limit,
-                most=longest,
-                step=grain,
+                most=most,
+                step=step,
             )
         rows.append(_row(block, found))
     columns = (
