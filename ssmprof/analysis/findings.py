@@ -175,7 +175,7 @@ class EnergyPoint(Finding, frozen=True, kw_only=True):
 
 
 class ClaimCheck(Finding, frozen=True, kw_only=True):
-    """A published claim against this run."""
+    """A published claim against this run, and how: measured here, or recomputed from shapes."""
 
     claim: str
     statement: str
@@ -184,11 +184,19 @@ class ClaimCheck(Finding, frozen=True, kw_only=True):
     here: str
     verdict: Literal["holds", "holds-stronger", "not-here", "not-testable"]
     why: str
+    test: Literal["measured", "recomputed", "none"]
 
 
 class Advice(Finding, frozen=True, kw_only=True):
-    """What could be changed: the finding, the evidence, and at most how much it gains (a ratio)."""
+    """What could be changed: the finding, the evidence, and at most how much it gains (a ratio).
+
+    `group` is what several findings have in common and `where` what they do not; `taken` says that
+    the run's own answer has the gain already.
+    """
 
     finding: str
     evidence: str
     at_most: float | None = None
+    group: str = ""
+    where: str = ""
+    taken: bool = False

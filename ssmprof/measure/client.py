@@ -184,7 +184,7 @@ class Client:
             return self._failure(job, lost, started, clock, predicted)
         if not isinstance(reply, wire.Answer) or reply.outcome.key != job.key:
             self._end_worker(kill=True)
-            lost = LostError("crash", f"answered rubbish: not the outcome of {job.point.label()}")
+            lost = LostError("crash", f"gave no valid answer: not that of {job.point.label()}")
             return self._failure(job, lost, started, clock, predicted)
         if isinstance(reply.outcome, Failure):
             if reply.outcome.reason != "unsupported" or self._stage() == "capture":
@@ -273,7 +273,7 @@ class Client:
         if not isinstance(hello, wire.Hello):
             worker.kill()
             worker.end()
-            raise LostError("crash", "answered rubbish: no greeting")
+            raise LostError("crash", "gave no valid answer: no greeting")
         self._fingerprint = self._meet(hello.environment)
         return worker
 
@@ -339,7 +339,7 @@ class Client:
         except LostError as lost:
             reply = wire.Weighed(key=job.key, missing=f"{lost.reason}: {lost.detail}")
         if not isinstance(reply, wire.Weighed):
-            reply = wire.Weighed(key=job.key, missing="crash: answered rubbish")
+            reply = wire.Weighed(key=job.key, missing="crash: gave no valid answer")
         return structs.replace(reply, wall_s=time.monotonic() - clock)
 
     def _weighing(self, job: Job) -> wire.Reply:

@@ -107,7 +107,7 @@ class Deciding:
             if isinstance(reply, wire.Decided):
                 return reply
             self._end(kill=True)
-            self._problems[name] = f"{question.label()}: answered rubbish"
+            self._problems[name] = f"{question.label()}: gave no valid answer"
             return None
 
     def _note_missing(self, question: Trials, given: Sequence[wire.Decided]) -> None:

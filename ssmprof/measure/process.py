@@ -98,7 +98,7 @@ class Worker:
             except msgspec.DecodeError:
                 self.kill()
                 text = data[:60].decode(errors="replace").strip()
-                raise LostError("crash", self._tell(f"answered rubbish: {text!r}")) from None
+                raise LostError("crash", self._tell(f"gave no valid answer: {text!r}")) from None
             if isinstance(reply, wire.Doing):
                 self.stage = reply.stage
             elif isinstance(reply, wire.Kept):
@@ -113,7 +113,7 @@ class Worker:
             while b"\n" not in self._buffer:
                 if len(self._buffer) > _LONGEST_LINE:
                     self.kill()
-                    raise LostError("crash", self._tell("answered rubbish without an end"))
+                    raise LostError("crash", self._tell("gave no valid answer without an end"))
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise self._overdue(timeout_s)

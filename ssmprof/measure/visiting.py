@@ -158,7 +158,7 @@ class Visiting:
             reply = self._worker.ask(request, deadline_s + _extra_s(sampling, len(jobs)))
             if not isinstance(reply, wire.Paired) or not _answers(reply, jobs):
                 self._worker.kill()
-                raise LostError("crash", "answered rubbish: not the outcomes of the visit")
+                raise LostError("crash", "gave no valid answer: not the outcomes of the visit")
             return reply
         except LostError:
             if self._worker is not None:

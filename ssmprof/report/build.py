@@ -7,10 +7,12 @@ import time
 from ssmprof.analysis import Analysis, analyze
 from ssmprof.records import Run, encode
 from ssmprof.report import embed
+from ssmprof.report.card import decision
 from ssmprof.report.hero import heroes
 from ssmprof.report.page import Page, Section
 from ssmprof.report.redact import plain, redacted
-from ssmprof.report.sections import cost, data, evidence, fits, published, trust, where, why
+from ssmprof.report.sections import cost, data, fits, published, trust, where, why
+from ssmprof.report.verdicts import views_of
 from ssmprof.report.words import published_banner
 
 
@@ -36,6 +38,7 @@ def build(run: Run, *, identifiers: bool = False, analysis: Analysis | None = No
         ),
         banner=published_banner(run),
         heroes=heroes(run, analysis),
+        decision=decision(run, analysis, views_of(run, analysis)),
         sections=tuple(_sections(run, analysis, sha256, identifiers=identifiers)),
         grade=_grade(analysis),
         footer=(
@@ -58,13 +61,10 @@ def _grade(analysis: Analysis) -> str:
 def _sections(run: Run, analysis: Analysis, sha256: str, *, identifiers: bool) -> list[Section]:
     found = [
         where.section(run, analysis),
-        published.section(run),
         why.section(run, analysis),
+        published.section(run),
         fits.section(run, analysis),
         cost.section(run, analysis),
-        evidence.ceilings(run, analysis),
-        evidence.opportunities(analysis),
-        evidence.claims(analysis),
         trust.section(run, analysis, identifiers=identifiers),
         data.section(run, sha256, identifiers=identifiers),
     ]

@@ -1,7 +1,8 @@
 """What all figures share: size, context axis, number formats and labels that do not collide.
 
-Uses matplotlib's Figure API and never pyplot: no global state, no display. Text sizes are points at
-8.8 inches of width and stay at 9.5 or more, so that figures are readable on a phone's scroll box.
+Uses matplotlib's Figure API and never pyplot: no global state, no display. A figure is as wide as a
+phone: 10 points of text are 9.5 pixels there and 15 in one of a desktop's two columns, so that one
+drawing is read on both and nothing is cut off.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from ssmprof.report.names import Name
 
-WIDTH_IN = 8.8
+WIDTH_IN = 5.2
+WIDTH_PT = WIDTH_IN * 72
 TEXT_PT = 10.0
 
 
@@ -33,8 +35,8 @@ def figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
 
 
 def columns(panels: int) -> int:
-    """How many small multiples stand side by side: up to four in one row, else rows of three."""
-    return panels if panels <= 4 else 3
+    """How many small multiples stand side by side: two, or three where they then fill the rows."""
+    return min(panels, 3 if panels in (3, 5, 6) or panels > 8 else 2)
 
 
 def plain(axes: Axes, grid: str = "both") -> Axes:
@@ -63,16 +65,55 @@ def heading(axes: Axes, text: str) -> None:
     note(axes, 0.0, 1.02, text, "muted", transform=axes.transAxes, va="bottom", ha="left")
 
 
-def context_axis(
-    axes: Axes, contexts: Sequence[int], room: float = 1.0, labels: bool = True, most: int = 11
-) -> None:
-    """Log2 axis of context lengths, ticks at powers of two; `room` widens it for labels."""
+def axis_title(axes: Axes, text: str = "context, tokens") -> None:
+    """What the horizontal axis shows, below its middle."""
+    axes.annotate(
+        text, (0.5, 0.0), (0, -20), xycoords="axes fraction",
+        textcoords="offset points", ha="center", va="top", fontsize=TEXT_PT,
+        color=sentinel("muted"), parse_math=False,
+    )  # fmt: skip
+
+
+def value_title(axes: Axes, text: str, left_pt: float = 36) -> None:
+    """What the vertical axis of a small multiple shows, along it."""
+    axes.annotate(
+        text, (0.0, 0.5), (-left_pt, 0), xycoords="axes fraction", textcoords="offset points",
+        ha="center", va="center", rotation=90, fontsize=TEXT_PT, color=sentinel("muted"),
+        parse_math=False,
+    )  # fmt: skip
+
+
+def legend_columns(names: Sequence[str]) -> int:
+    """How many entries of a legend stand side by side."""
+    widest = max((len(name) for name in names), default=1) * 5.2 + 30
+    return max(1, min(len(names), int(WIDTH_PT / widest)))
+
+
+def legend_height(names: Sequence[str]) -> float:
+    """Inches that a legend below the axes takes."""
+    return 0.2 * math.ceil(len(names) / legend_columns(names))
+
+
+def legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """Entries below the axes, in as many rows as they need."""
+    names = [str(handle.get_label()) for handle in handles]
+    made = figure.legend(
+        handles=list(handles), loc="lower left", bbox_to_anchor=(0.06, 0.0),
+        ncols=legend_columns(names), frameon=False, fontsize=9.5, handlelength=1.3,
+        columnspacing=1.2, borderpad=0,
+    )  # fmt: skip
+    for text in made.get_texts():
+        text.set_color(sentinel("fg"))
+
+
+def context_axis(axes: Axes, contexts: Sequence[int], labels: bool = True, most: int = 7) -> None:
+    """Log2 axis of context lengths, ticks at powers of two."""
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
     low, high = min(contexts), max(contexts)
     pad = max((high / low) ** 0.02, 1.06)
     axes.set_xscale("log", base=2)
-    axes.set_xlim(low / pad, high * pad * room)
+    axes.set_xlim(low / pad, high * pad)
     first, last = math.ceil(math.log2(low) - 1e-9), math.floor(math.log2(high) + 1e-9)
     ticks = [2.0**power for power in range(first, last + 1)] or [float(low)]
     step = math.ceil(len(ticks) / most)

@@ -37,7 +37,7 @@ class Contender(Struct, frozen=True, kw_only=True):
 
 
 class Limit(Struct, frozen=True, kw_only=True):
-    """One fact that limits an answer, and what mends it."""
+    """One fact that limits an answer, and how to improve it."""
 
     kind: str
     text: str

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ssmprof.analysis import Analysis
+from ssmprof.analysis.compare.answer import Answer
 from ssmprof.analysis.compare.conditions import device_of
+from ssmprof.analysis.decide.question import comparison
 from ssmprof.records import Conditions, Run
 from ssmprof.report import words
 from ssmprof.report.canvas import style_of
@@ -16,7 +18,7 @@ from ssmprof.report.rows import times
 from ssmprof.report.svg import to_svg
 from ssmprof.report.verdict import Verdict, dominance
 from ssmprof.report.verdicts import verdicts_of, views_of
-from ssmprof.report.words import ratio_with_interval, time_with_interval
+from ssmprof.report.words import gain_with_interval, time_with_interval
 from ssmprof.units import format_context, format_zone
 
 Used = dict[tuple[str, str], dict[tuple[tuple[str, str], ...], dict[str, str]]]
@@ -70,7 +72,7 @@ def hero(run: Run, view: View, said: Verdict, key: str, used: Used, *, linear: b
         if linear
         else "",
         reading=reading,
-        cards=tuple(_cards(view, said)),
+        cards=tuple(_cards(run, view, said)),
         series=tuple(_series(view)),
         contexts=tuple(answer.tried),
         table=times(view, phase if phase == "prefill" else "token"),
@@ -112,8 +114,8 @@ def _conditions(run: Run, conditions: Conditions, said: Verdict, used: Used) -> 
     return [*found, *([chosen] if chosen else []), *said.notes]
 
 
-def _cards(view: View, said: Verdict) -> list[Card]:
-    """At most six numbers: where the winner changes, the lead, what does not fit, the grade."""
+def _cards(run: Run, view: View, said: Verdict) -> list[Card]:
+    """At most six numbers: where the winner changes, the one comparison, what fits, the grade."""
     answer = view.answer
     cards: list[Card] = []
     for one in answer.crossings if not said.withheld else ():
@@ -122,9 +124,12 @@ def _cards(view: View, said: Verdict) -> list[Card]:
             number = format_zone(one.low_tokens, one.high_tokens, one.context_tokens)
             why = "" if one.why == "clean" else f" ({one.why})"
             cards.append(Card(number, f"tokens: {label}{why}"))
-    lead = _lead(view)
-    if lead and not said.withheld:
-        cards.append(lead)
+    found = comparison(answer, run.scenario.blocks)
+    for one in found.gains if found and not said.withheld else ():
+        assert found is not None
+        base, block = (view.names[name].label for name in (found.base, found.block))
+        label = f"{block} at {format_context(one.context)} tokens, times as fast as {base}"
+        cards.append(Card(gain_with_interval(one), label))
     gone = {name for one in answer.standings for name in one.absent}
     gone |= {line.name.block for line in view.lines if line.failures and not line.points}
     for line in view.lines:
@@ -133,23 +138,17 @@ def _cards(view: View, said: Verdict) -> list[Card]:
             label = f"tokens: the most {line.name.label} fits, of the lengths measured"
             cards.append(Card(last, label, "warn"))
     state = {"A": "ok", "B": "ok", "C": "warn", "D": "bad"}[answer.grade]
-    why = answer.limits[0].text.rstrip(".") if answer.limits else "all checks pass"
-    return [*cards[:5], Card(f"Trust {answer.grade}", why, state)]
+    return [*cards[:5], Card(f"Trust {answer.grade}", _limited(answer), state)]
 
 
-def _lead(view: View) -> Card | None:
-    """The best contender over the runner-up at the longest length two of them reach."""
-    found = [one for one in view.answer.standings if one.lead is not None]
-    if not found:
-        return None
-    last = found[-1]
-    assert last.lead is not None
-    best = view.here(last.context)[0].name.label
-    runner_up = view.names[last.runner_up or best].label
-    return Card(
-        ratio_with_interval(last.lead),
-        f"{best} over {runner_up} at {format_context(last.context)}",
-    )
+def _limited(answer: Answer) -> str:
+    """That slices do not rank as models do, wherever one looks; else how many facts there are."""
+    cut = next((one.text for one in answer.limits if one.kind == "unequal-slices"), None)
+    if cut:
+        return cut.rstrip(".")
+    count = len(answer.limits)
+    many = f"{count} {'fact limits' if count == 1 else 'facts limit'} it"
+    return many if count else "all checks pass"
 
 
 def _series(view: View) -> list[Series]:

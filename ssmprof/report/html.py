@@ -10,13 +10,15 @@ import base64
 import gzip
 import hashlib
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from itertools import groupby
 from typing import Any
 
 from ssmprof.bounded import inflate
 from ssmprof.report import theme
-from ssmprof.report.page import Hero, Page
+from ssmprof.report.page import Hero, Page, Part, Picture
 
 _RIGHT = 20  # columns that can be told to stand to the right
 
@@ -29,6 +31,7 @@ def render(page: Page, version: str) -> str:
     environment = Environment(autoescape=True, trim_blocks=False, keep_trailing_newline=True)
     # The only markup let through unescaped is SVG that ElementTree has written.
     environment.filters["safe_svg"] = Markup
+    environment.filters["side_by_side"] = _side_by_side
     script = _dense("report.js")
     payloads = {f"{hero.key}-log": hero.svg.encode() for hero in page.heroes[1:]}
     payloads |= {f"{one.key}-linear": one.linear.encode() for one in page.heroes if one.linear}
@@ -42,6 +45,14 @@ def render(page: Page, version: str) -> str:
         views=[_view(hero) for hero in page.heroes],
         payloads={key: pack(data) for key, data in payloads.items()},
     )
+
+
+def _side_by_side(parts: Sequence[Part]) -> list[tuple[bool, list[Part]]]:
+    """Runs of pictures, which stand beside each other, and of everything else."""
+    return [
+        (pictures, list(found))
+        for pictures, found in groupby(parts, lambda part: isinstance(part, Picture))
+    ]
 
 
 def pack(data: bytes) -> str:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from ssmprof.analysis.compare.conditions import device_of
+from ssmprof.analysis.compare.logs import geometric_mean
 from ssmprof.records import Conditions, KernelTime, Measurement, Run, median
 from ssmprof.report.rows import number
 from ssmprof.report.tables import Column, Table
@@ -30,7 +31,7 @@ def _within_layer(scope: str) -> str:
 def rows_of(measured: list[Measurement], top: int | None = None) -> list[dict[str, Any]]:
     """Kernels of one point over its rounds, heaviest first; the rest summed up as "other kernels".
 
-    Times are medians over the rounds; the share is of the un-instrumented whole.
+    Times are geometric means over the rounds; the share is of the un-instrumented whole.
     """
     times_s: dict[tuple[str, str, str, str], list[float]] = {}
     calls: dict[tuple[str, str, str, str], int] = {}
@@ -49,7 +50,7 @@ def rows_of(measured: list[Measurement], top: int | None = None) -> list[dict[st
             calls[key] = count
     if not wholes:
         return []
-    whole_s = median(wholes)
+    whole_s = geometric_mean(wholes)
     rows = [
         {
             "family": family,
@@ -57,8 +58,8 @@ def rows_of(measured: list[Measurement], top: int | None = None) -> list[dict[st
             "kernel": kernel,
             "provider": provider or None,
             "calls": calls[family, where, kernel, provider],
-            "time_s": median(found),
-            "share": median(found) / whole_s,
+            "time_s": geometric_mean(found),
+            "share": geometric_mean(found) / whole_s,
         }
         for (family, where, kernel, provider), found in times_s.items()
     ]

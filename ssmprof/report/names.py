@@ -1,4 +1,4 @@
-"""How contenders are called: a phrase in a sentence, a label on a line, a letter in a cell."""
+"""How contenders are called: a phrase in a sentence, a label on a line and in a cell."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from ssmprof.models.slicing import piece
 from ssmprof.scalars import Architecture
 from ssmprof.spec import Subject
 
-_LETTERS: dict[Architecture, str] = {"transformer": "T", "ssm": "M", "hybrid": "H"}
-
 
 @dataclass(frozen=True)
 class Name:
-    """How a contender is called: `the hybrid` in a sentence, `hybrid` on a label, `H` in a cell.
+    """How a contender is called: `the hybrid` in a sentence, `hybrid` on a label.
 
     A slice of a model has its own name in sentences, too, and says of how many layers in `piece`.
     """
@@ -23,7 +21,6 @@ class Name:
     block: str
     phrase: str
     label: str
-    letter: str
     architecture: Architecture
     nth: int
     piece: str | None = None
@@ -50,12 +47,9 @@ def name_contenders(blocks: Iterable[Subject]) -> Names:
         of = piece(subject) if isinstance(subject, Recipe) else None
         alone = words.count(word) == 1 and of is None
         nth = sum(kinds[index] == kind for index in range(len(names)))
-        letter = _LETTERS[kind]
-        if kinds.count(kind) > 1:
-            letter += str(nth + 1)
         the = "the " if kind != "ssm" else ""
         phrase = the + word if alone else subject.name
-        names[subject.name] = Name(subject.name, phrase, subject.name, letter, kind, nth, of)
+        names[subject.name] = Name(subject.name, phrase, subject.name, kind, nth, of)
     return names
 
 

@@ -42,11 +42,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Listing:
-    """A table of findings; long ones are folded."""
+    """A table of findings; long ones are folded, and words are stacked where a page is narrow."""
 
     table: Table
     folded: bool = False
     reading: str = ""
+    stacked: bool = False
     kind: str = "listing"
 
 
@@ -57,6 +58,23 @@ class Prose:
     text: str
     weight: str = "plain"
     kind: str = "prose"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A heading inside a section: one question of several."""
+
+    text: str
+    kind: str = "head"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Several parts behind one line: an appendix, left out on paper."""
+
+    title: str
+    parts: tuple[Part, ...]
+    kind: str = "fold"
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,7 @@ class Downloads:
     kind: str = "downloads"
 
 
-Part = Picture | Grid | Listing | Prose | Facts | Code | Downloads
+Part = Picture | Grid | Listing | Prose | Head | Fold | Facts | Code | Downloads
 
 
 @dataclass(frozen=True)
@@ -104,6 +122,26 @@ class Card:
     number: str
     label: str
     state: str = ""
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What one phase or metric says, side by side with the others: its name and a line each."""
+
+    name: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The first page besides the picture: all that a decision needs, from the run's data."""
+
+    machine: str
+    contenders: tuple[str, ...]
+    rulings: tuple[Ruling, ...]
+    turns: tuple[str, ...]
+    limits: tuple[str, ...]
+    command: str
 
 
 @dataclass(frozen=True)
@@ -149,6 +187,7 @@ class Page:
     meta: tuple[str, ...]
     banner: str
     heroes: tuple[Hero, ...]
+    decision: Decision
     sections: tuple[Section, ...]
     grade: str
     footer: str

@@ -289,6 +289,7 @@ def claims(analysis: Analysis) -> Table:
             "here": one.here,
             "verdict": one.verdict,
             "why": one.why,
+            "test": one.test,
         }
         for one in analysis.claims
     )

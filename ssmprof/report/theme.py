@@ -35,11 +35,13 @@ TOKENS: dict[str, Token] = {
     "k-gemm": Token("#818285", "#A2A4A6"),
     "k-conv": Token("#113D36", "#07F6FA"),
     "k-norm": Token("#574213", "#F1DD36"),
+    "k-elem": Token("#00A569", "#78695A"),
     "k-copy": Token("#961180", "#BB0B8A"),
     "k-moe": Token("#280F39", "#DEF2D6"),
     "on-fill": Token("#FFFFFF", "#0D0F11"),
     "on-gemm": Token("#0D0F11", "#0D0F11"),
     "on-copy": Token("#FFFFFF", "#FFFFFF"),
+    "on-elem": Token("#0D0F11", "#FFFFFF"),
     "ok": Token("#0B5D3B", "#6FE0A8"),
     "ok-bg": Token("#E7F6EE", "#12261C"),
     "warn": Token("#7A4B00", "#F6C66A"),
@@ -49,7 +51,7 @@ TOKENS: dict[str, Token] = {
 }
 
 SERIES = ("attn", "scan", "hyb", "oth")
-FILLS = ("attn", "scan", "k-gemm", "k-conv", "k-norm", "k-copy", "k-moe")
+FILLS = ("attn", "scan", "k-gemm", "k-conv", "k-norm", "k-elem", "k-copy", "k-moe")
 PILLS = ("ok", "warn", "bad")
 MARKS = {"ok": "✓", "warn": "!", "error": "✗"}
 
@@ -98,16 +100,19 @@ class Band(NamedTuple):
     text: str = "on-fill"
 
 
-# Norm, element-wise and rope are drawn as one band, other and embedding too; tables list all.
+# No two families share a fill: those that are rarely more than a line have a hatch.
 BANDS: tuple[Band, ...] = (
     Band("attention", ("attention",), "attn"),
     Band("scan", ("scan",), "scan"),
     Band("conv", ("conv",), "k-conv"),
     Band("gemm", ("gemm",), "k-gemm", text="on-gemm"),
-    Band("norm, elementwise, rope", ("norm", "elementwise", "rope"), "k-norm"),
+    Band("norm", ("norm",), "k-norm"),
+    Band("elementwise", ("elementwise",), "k-elem", text="on-elem"),
+    Band("rope", ("rope",), None, "---", "fg"),
     Band("copy", ("copy",), "k-copy", text="on-copy"),
     Band("moe", ("moe",), "k-moe"),
-    Band("other", ("other", "embedding"), None, "..", "fg"),
+    Band("embedding", ("embedding",), None, "++", "fg"),
+    Band("other", ("other",), None, "..", "fg"),
     Band("launch gap", ("launch-gap",), None, "////", "fg"),
 )
 UNATTRIBUTED = Band("unattributed", (), None, "xx", "fg")

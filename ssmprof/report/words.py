@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ssmprof.analysis.compare.answer import RatioPoint
+from ssmprof.analysis.decide.question import Gain
 from ssmprof.analysis.findings import Estimate
 from ssmprof.records import Conditions, Environment, Run
 from ssmprof.scalars import Phase
@@ -59,6 +60,12 @@ def time_with_interval(found: Estimate) -> str:
 
 def ratio_with_interval(found: RatioPoint) -> str:
     """`6.8x [6.7, 6.9]`: the interval is the one that decides the sign."""
+    low, high = (format_ratio(bound)[:-1] for bound in found.interval)
+    return f"{format_ratio(found.ratio)} [{low}, {high}]"
+
+
+def gain_with_interval(found: Gain) -> str:
+    """`6.8x [6.7, 6.9]` of the one comparison."""
     low, high = (format_ratio(bound)[:-1] for bound in found.interval)
     return f"{format_ratio(found.ratio)} [{low}, {high}]"
 

@@ -167,11 +167,12 @@ def test_shorter_lengths_are_shown_without_a_winner(run: Run) -> None:
     assert section is not None
     (grid,) = section.parts
     assert isinstance(grid, Grid)
-    least = grid.heads.index("4K")
-    for _, cells in grid.rows:
-        assert not [c for c in cells[:least] if c.css.startswith(("win-", "pair-"))]
+    least = [length for length, _ in grid.rows].index("4K")
+    for _, cells in grid.rows[:least]:
+        assert not [c for c in cells if c.css.startswith(("win-", "pair-"))]
     # One profile per length: 3 to 19 % are no more than processes may differ.
-    assert [cell.text for cell in grid.rows[0][1][least:]] == ["? M2 M1"] * 4
+    assert len(grid.rows[least:]) == 4
+    assert {cells[0].text for _, cells in grid.rows[least:]} == {"mamba2-130m or mamba-130m"}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ssmprof.records import Conditions
 
 CrossingKind = Literal["zone", "capacity", "unresolved"]
 Why = Literal["clean", "jagged", "slow", "noisy", "budget", "capacity", "provider"]
-# What may limit an answer; `decide.trust` says when, with which grade, and what mends it.
+# What may limit an answer; `decide.trust` says when, with which grade, and how to improve it.
 LimitKind = Literal[
     "never-examined", "examination-error", "examination-warning", "process-noise", "throttled",
     "power-cap", "noisy", "few-processes", "two-modes", "depends-on-clocks", "clocks-unknown",
@@ -160,7 +160,7 @@ class Standing(Finding, frozen=True, kw_only=True):
 
 
 class Limit(Finding, frozen=True, kw_only=True):
-    """One fact that limits an answer, in one sentence, with what mends it."""
+    """One fact that limits an answer, in one sentence, with how to improve it."""
 
     kind: LimitKind
     grade: Grade

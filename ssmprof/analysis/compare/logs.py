@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from ssmprof import limits
 
@@ -12,6 +13,14 @@ _MOST = 700.0  # e to 710 is no float
 def number_of(log: float) -> float:
     """e to a logarithm, as far as a float goes."""
     return math.exp(min(log, _MOST))
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """The one average over processes on a page; 0 where one of them is below what can be timed."""
+    found = list(values)
+    if min(found) <= 0:
+        return 0.0
+    return number_of(math.fsum(math.log(value) for value in found) / len(found))
 
 
 def ratio_of(log: float) -> float:

@@ -44,6 +44,9 @@ def _graphs(launches: Sequence[Launch]) -> Iterable[Advice]:
             evidence=f"at {format_context(worst.context)} {format_time(worst.eager_s)} eager, "
             f"{format_time(worst.graph_s)} as a graph",
             at_most=worst.eager_s / worst.graph_s,
+            group="CUDA graphs instead of launches",
+            where=f"{block} {phase}, batch {batch}",
+            taken=True,  # both were timed, and an answer takes the graph first
         )
 
 
@@ -69,6 +72,8 @@ def _slow_ops(roofline: Sequence[RooflinePoint]) -> Iterable[Advice]:
             evidence=f"{format_time(point.time_s)} of {format_time(whole)}; at the ceiling "
             f"{format_time(point.floor_s)} (rates: {point.source})",
             at_most=gain,
+            group=f"{point.scope.rsplit('.', 1)[-1]} is below its {point.bound} ceiling",
+            where=f"{point.block} {point.conditions.phase} at {format_context(point.context)}",
         )
         key = (point.block, point.conditions.phase)
         if key not in best or (point.context, gain) > best[key][:2]:
@@ -96,6 +101,8 @@ def _capacity(answers: Sequence[Answer]) -> Iterable[Advice]:
             finding=f"{block} does not fit at {format_context(shortest)} "
             f"({phase}, batch {batch}): use {' or '.join(sorted(others))}",
             evidence="measured there, or predicted from the memory law where it was not tried",
+            group=f"use {' or '.join(sorted(others))}, which fits",
+            where=f"{block} does not fit at {format_context(shortest)} ({phase}, batch {batch})",
         )
 
 

@@ -1,4 +1,4 @@
-"""The kinds of facts that limit an answer: grade, when each holds, and what mends it.
+"""The kinds of facts that limit an answer: grade, when each holds, and how to improve it.
 
 Among facts of one grade the order of `RULES` says which are told first.
 """
@@ -16,7 +16,7 @@ _MAKES_CLOCKS_FREE = "lock the clocks: ssmprof doctor prints the command"
 
 
 class Rule(NamedTuple):
-    """Grade of a kind of fact, when it holds (for the documents), and what mends it."""
+    """Grade of a kind of fact, when it holds (for the documents), and how to improve it."""
 
     grade: Grade
     when: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from ssmprof.analysis.compare.logs import geometric_mean
 from ssmprof.analysis.explain.dominance import family_times
 from ssmprof.analysis.explain.pairing import Cell, cells
 from ssmprof.analysis.findings import Launch
@@ -27,8 +28,8 @@ def launches(
 def _launch(cell: Cell) -> Launch | None:
     if cell.eager_conditions is None:
         return None
-    eager_s = median(one.time_s for one in cell.eager.values())
-    graph_s = median(one.time_s for one in cell.graph.values()) if cell.graph else None
+    eager_s = geometric_mean(one.time_s for one in cell.eager.values())
+    graph_s = geometric_mean(one.time_s for one in cell.graph.values()) if cell.graph else None
     device_s = _device_s([*cell.graph.values(), *cell.eager.values()])
     reference = graph_s if graph_s is not None else device_s
     if reference is None or eager_s <= 0:  # below what can be timed
@@ -58,4 +59,4 @@ def _device_s(measurements: Sequence[Measurement]) -> float | None:
         for one in measurements
         if one.attribution is not None and one.attribution.route != "wall-clock"
     ]
-    return median(sums) if sums else None
+    return geometric_mean(sums) if sums else None

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from ssmprof.analysis.compare.logs import geometric_mean
 from ssmprof.analysis.findings import RooflinePoint
 from ssmprof.chips import chips, find_chip
 from ssmprof.models.recipe import Recipe
@@ -121,16 +122,16 @@ def _timed(
     from ssmprof.work import total
 
     work = _work(subject, point, known)
-    found = [("whole", total(work.values()), median(one.time_s for one in group))]
+    found = [("whole", total(work.values()), geometric_mean(one.time_s for one in group))]
     by_scope: dict[str, list[float]] = {}
     for one in group:
         if one.attribution is not None:
             for scope, time_s in _scope_times(one).items():
                 by_scope.setdefault(scope, []).append(time_s)
     found.extend(
-        (scope, work[scope], median(times))
+        (scope, work[scope], time_s)
         for scope, times in by_scope.items()
-        if scope in work and median(times) > 0
+        if scope in work and (time_s := geometric_mean(times)) > 0
     )
     return found
 

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LEFT = 0.082
-_LONGEST_LABEL = 22
+_LEFT = 0.115
+_LONGEST_LABEL = 16
+_GAIN = 6  # characters of a gain behind a label
+_MOST_MARGIN = 0.36  # share of the figure that labels may take
 _CHARACTER_PT = 5.6  # mean width of a character of the heading
 _SLICE = re.compile(r"@\d{1,5}$")
-_ROW = 0.06  # height of a line of text, as a share of the axes
+_ROW = 0.08  # height of a line of text, as a share of the axes
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,19 @@ class Drawing:
 
 def draw_pair(drawing: Drawing) -> Figure:
     """Value above, speed-up over the reference below, one context axis."""
-    figure = canvas.figure(5.3)
-    right = _right_edge(drawing.view)
-    upper = figure.add_axes((_LEFT, 0.415, right - _LEFT, 0.51))
-    lower = figure.add_axes((_LEFT, 0.07, right - _LEFT, 0.285))
+    figure = canvas.figure(4.15)
+    right = _right_edge(drawing.view, _GAIN)
+    upper = figure.add_axes((_LEFT, 0.475, right - _LEFT, 0.42))
+    lower = figure.add_axes((_LEFT, 0.135, right - _LEFT, 0.245))
     draw_values(upper, drawing, labels=False)
     draw_ratio(lower, drawing)
     return figure
 
 
-def draw_single(drawing: Drawing, height_in: float = 3.6) -> Figure:
+def draw_single(drawing: Drawing, height_in: float = 3.3) -> Figure:
     """Only the values."""
     figure = canvas.figure(height_in)
-    axes = figure.add_axes((_LEFT, 0.1, _right_edge(drawing.view) - _LEFT, 0.785))
+    axes = figure.add_axes((_LEFT, 0.165, _right_edge(drawing.view) - _LEFT, 0.7))
     draw_values(axes, drawing)
     return figure
 
@@ -89,10 +91,10 @@ def short(label: str) -> str:
     return f"{label[: _LONGEST_LABEL - 1 - len(tail)]}…{tail}"
 
 
-def _right_edge(view: View) -> float:
+def _right_edge(view: View, more: int = 0) -> float:
     """Leaves room for the longest label and, in the lower panel, the gain behind it."""
-    longest = max((len(short(line.name.label)) for line in view.lines), default=8)
-    return 0.955 - min(0.26, 0.0102 * longest + 0.045)
+    longest = max((len(short(line.name.label)) for line in view.lines), default=8) + more
+    return 0.97 - min(_MOST_MARGIN, (_CHARACTER_PT * longest + 8) / canvas.WIDTH_PT)
 
 
 def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
@@ -100,6 +102,8 @@ def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
     view = drawing.view
     canvas.plain(axes)
     canvas.context_axis(axes, view.answer.tried or [512, 1024], labels=labels)
+    if labels:
+        canvas.axis_title(axes)
     canvas.heading(axes, drawing.heading)
     lines = view.measured
     shown = [
@@ -130,7 +134,7 @@ def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
         _mark_zone(axes, crossing, heading=drawing.heading)
     if drawing.capacity:
         _capacity(axes, drawing)
-    canvas.label_ends(axes, [_end(line, drawing) for line in lines], 0.062)
+    canvas.label_ends(axes, [_end(line, drawing) for line in lines], 0.085)
 
 
 def _line(axes: Axes, line: Line, drawing: Drawing) -> None:
@@ -205,7 +209,7 @@ def _mark_zone(axes: Axes, crossing: Crossing, heading: str = "") -> None:
 def _label_switch(axes: Axes, at: float, text: str, heading: str) -> None:
     """Above the axes; on a second line where the heading stands in the way."""
     share = float((axes.transData + axes.transAxes.inverted()).transform((at, 1.0))[0])
-    width_pt = axes.get_position().width * canvas.WIDTH_IN * 72
+    width_pt = axes.get_position().width * canvas.WIDTH_PT
     crowded = share * width_pt < _CHARACTER_PT * (len(heading) + len(text) / 2 + 1)
     axes.annotate(
         text, (at, 1.0), (0, 17 if crowded else 4), xycoords=axes.get_xaxis_transform(),
@@ -243,6 +247,7 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
     view = drawing.view
     canvas.plain(axes)
     canvas.context_axis(axes, view.answer.tried or [512, 1024])
+    canvas.axis_title(axes)
     base = next((one for one in view.lines if one.name.block == drawing.reference), None)
     if base is None or not base.points:
         axes.set_yticks([])
@@ -292,7 +297,7 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
         (float(at[-1]), values[-1], _gain(line, values[-1]), canvas.style_of(line.name).token)
         for line, at, values in ends_of
     ]
-    canvas.label_ends(axes, ends, 0.13)
+    canvas.label_ends(axes, ends, 0.15)
 
 
 def gains(view: View, base: str, block: str) -> dict[int, tuple[float, float, float]]:
@@ -310,4 +315,4 @@ def _gains(one: RatioPoint, over: bool) -> tuple[float, float, float]:
 
 def _gain(line: Line, value: float) -> str:
     label = short(line.name.label)
-    return f"{label if len(label) <= 16 else line.name.letter} {format_ratio(value)}"
+    return f"{label} {format_ratio(value)}"

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 OWNERS: dict[str, tuple[str | None, str | None]] = {
     "weights": ("k-gemm", None),
     "KV cache": ("attn", None),
-    "state": ("scan", None),
+    "SSM state": ("scan", None),
+    "convolution window": ("k-conv", None),
     "logits": ("k-copy", None),
     "activations": ("k-norm", None),
     "other": (None, ".."),
@@ -60,37 +61,44 @@ def draw(panels: list[Panel], capacity_bytes: int | None) -> Figure:
     panels = [_thinned(panel) for panel in panels]
     columns = canvas.columns(len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = canvas.figure(2.35 * rows + 0.55)
-    height = figure.get_figheight()
-    left, top, bottom, gap_x, gap_y = 0.06, 0.34 / height, 0.62 / height, 0.03, 0.62 / height
-    wide = (0.975 - left - gap_x * (columns - 1)) / columns
-    tall = (1 - top - bottom - gap_y * (rows - 1)) / rows
     largest = max(sum(parts.values()) for panel in panels for parts in panel.parts.values())
     unit, name = unit_of(largest)
-    every = [at for panel in panels for at in (*panel.parts, *panel.misfits)]
     shows_capacity = capacity_bytes is not None and capacity_bytes < 3 * largest
     ceiling = max(largest, capacity_bytes if shows_capacity and capacity_bytes else 0) * 1.08 / unit
+    least = ceiling * unit * _LEAST
+    shown = [owner for owner in OWNERS if any(_shows(panel, owner, least) for panel in panels)]
+    names = [*shown, *(["does not fit"] if any(panel.misfits for panel in panels) else [])]
+    below = canvas.legend_height(names)
+    figure = canvas.figure(1.75 * rows + 0.3 + below)
+    height = figure.get_figheight()
+    left, top, bottom, gap_x, gap_y = (
+        0.125, 0.3 / height, (0.52 + below) / height, 0.04, 0.55 / height
+    )  # fmt: skip
+    wide = (0.975 - left - gap_x * (columns - 1)) / columns
+    tall = (1 - top - bottom - gap_y * (rows - 1)) / rows
+    every = [at for panel in panels for at in (*panel.parts, *panel.misfits)]
     for index, panel in enumerate(panels):
         row, column = divmod(index, columns)
         low = 1 - top - (row + 1) * tall - row * gap_y
         axes = figure.add_axes((left + column * (wide + gap_x), low, wide, tall))
         canvas.plain(axes, grid="y")
-        canvas.context_axis(axes, every, most=5)
+        canvas.context_axis(axes, every, most=3)
+        if index + columns >= len(panels):
+            canvas.axis_title(axes)
         axes.set_xlim(min(every) * 0.72, max(every) * 1.39)
         axes.set_ylim(0, ceiling)
         if column:
             axes.tick_params(labelleft=False)
-        heading = f"{panel.title}, {name}" if column == 0 else panel.title
+        else:
+            canvas.value_title(axes, name)
         canvas.note(
-            axes, 0.0, 1.04, heading, "fg", transform=axes.transAxes, va="bottom",
+            axes, 0.0, 1.04, panel.title, "fg", transform=axes.transAxes, va="bottom",
             fontweight="bold", fontsize=11,
         )  # fmt: skip
         _stack(axes, panel, unit, ceiling * _LEAST)
         if shows_capacity and capacity_bytes:
             axes.axhline(capacity_bytes / unit, color=sentinel("bad"), linewidth=1.2)
-    least = ceiling * unit * _LEAST
-    shown = [owner for owner in OWNERS if any(_shows(panel, owner, least) for panel in panels)]
-    _legend(figure, shown, misfits=any(panel.misfits for panel in panels))
+    _legend(figure, shown, misfits="does not fit" in names)
     return figure
 
 
@@ -146,9 +154,4 @@ def _legend(figure: Figure, owners: list[str], misfits: bool) -> None:
         handles.append(
             Line2D([], [], marker="x", linestyle="none", color=colour, label="does not fit")
         )
-    legend = figure.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0.05, 0.0), ncols=len(handles),
-        frameon=False, fontsize=9.5, handlelength=1.3, columnspacing=1.4, borderpad=0,
-    )  # fmt: skip
-    for text in legend.get_texts():
-        text.set_color(sentinel("fg"))
+    canvas.legend(figure, handles)

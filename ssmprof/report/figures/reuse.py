@@ -12,10 +12,11 @@ from ssmprof.units import format_bytes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Keys alone in the hue of attention; what needs states in that of the scan, or of both.
+# A colour per policy: keys alone in the hue of attention, what needs states in others.
 _STYLES = (
     ("attn", "o", "-"), ("scan", "s", (0, (5, 2))), ("hyb", "^", (0, (6, 2, 1.5, 2))),
-    ("scan", "D", (0, (1.5, 1.5))), ("oth", "X", (0, (8, 2, 1.5, 2))), ("hyb", "v", (0, (2, 1.2))),
+    ("k-copy", "D", (0, (1.5, 1.5))), ("oth", "X", (0, (8, 2, 1.5, 2))),
+    ("k-norm", "v", (0, (2, 1.2))),
 )  # fmt: skip
 
 
@@ -31,10 +32,11 @@ def draw(series: list[Series]) -> Figure:
     """Shares in percent over sizes on a log axis, labelled at the ends of the lines."""
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-    figure = canvas.figure(4.2)
-    axes = figure.add_axes((0.06, 0.1, 0.80, 0.8))
+    figure = canvas.figure(3.6)
+    axes = figure.add_axes((0.115, 0.15, 0.6, 0.76))
     canvas.plain(axes)
-    canvas.heading(axes, "prompt tokens reused, %, over the size of the cache")
+    canvas.heading(axes, "prompt tokens reused, %")
+    canvas.axis_title(axes, "size of the cache")
     sizes = sorted({size for one in series for size in one.shares})
     axes.set_xscale("log", base=2)
     axes.set_xlim(sizes[0] / 1.1, sizes[-1] * 1.1)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Mark:
     """One op of one contender at one context. FLOP per byte, FLOP/s, share of its time."""
 
-    letter: str
+    block: str
     label: str
     family: str
     intensity: float
@@ -35,9 +35,9 @@ class Ceilings:
 
 
 def draw(marks: list[Mark], ceilings: Ceilings) -> Figure:
-    """Log-log, one letter per contender in the colour of the family; size is the share of time."""
+    """Log-log, a named mark per part in the colour of its family; size is the share of time."""
     figure = canvas.figure(3.9)
-    axes = figure.add_axes((0.075, 0.115, 0.885, 0.8))
+    axes = figure.add_axes((0.115, 0.14, 0.86, 0.77))
     canvas.plain(axes)
     ridge = ceilings.flops / ceilings.bytes_per_s
     left = min(min(mark.intensity for mark in marks) / 2, ridge / 8)
@@ -49,7 +49,8 @@ def draw(marks: list[Mark], ceilings: Ceilings) -> Figure:
     canvas.log_axis(axes, bottom / 1e12, top / 1e12)
     axes.xaxis.set_major_formatter(lambda value, _: canvas.plain_number(value))
     axes.xaxis.minorticks_off()
-    canvas.heading(axes, f"TFLOP/s over FLOP per byte of minimal traffic ({ceilings.source})")
+    canvas.heading(axes, f"TFLOP/s (ceilings: {ceilings.source})")
+    canvas.axis_title(axes, "FLOP per byte of minimal traffic")
     roof = [
         min(ceilings.flops, x * ceilings.bytes_per_s) / 1e12 for x in (left, ridge, right)
     ]  # fmt: skip
@@ -75,14 +76,14 @@ def draw(marks: list[Mark], ceilings: Ceilings) -> Figure:
             color=sentinel(tokens.get(mark.family) or "muted"), zorder=3, linewidth=0,
         )  # fmt: skip
         # Towards the middle, so that no label leaves the figure.
-        side = -1 if x > 0.75 else 1
+        side = -1 if x > 0.5 else 1
         reach = float(x) + 0.03 * side
         axes.plot(
             [x + 0.008 * side, reach - 0.004 * side], [y, height], transform=axes.transAxes,
             linewidth=0.6, color=sentinel("muted"),
         )  # fmt: skip
         canvas.note(
-            axes, reach, height, f"{mark.letter} {mark.label}", "fg", transform=axes.transAxes,
+            axes, reach, height, f"{mark.block} {mark.label}", "fg", transform=axes.transAxes,
             va="center", ha="left" if side > 0 else "right", fontsize=9.5,
         )  # fmt: skip
     return figure

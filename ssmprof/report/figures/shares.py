@@ -57,20 +57,24 @@ def draw(panels: list[Panel]) -> Figure:
     """Small multiples with one legend below them."""
     columns = canvas.columns(len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = canvas.figure(2.35 * rows + 0.55)
+    panels = [_thinned(panel) for panel in panels]
+    used = {band.name for panel in panels for band, _ in bands(panel)}
+    shown = [band for band in (*BANDS, UNATTRIBUTED) if band.name in used]
+    below = canvas.legend_height([band.name for band in shown])
+    figure = canvas.figure(1.75 * rows + 0.3 + below)
     height = figure.get_figheight()
-    left, right, top, bottom = 0.062, 0.975, 0.33 / height, 0.62 / height
-    gap_x, gap_y = 0.046, 0.62 / height
+    left, right, top, bottom = 0.125, 0.975, 0.3 / height, (0.52 + below) / height
+    gap_x, gap_y = 0.046, 0.55 / height
     wide = (right - left - gap_x * (columns - 1)) / columns
     tall = (1 - top - bottom - gap_y * (rows - 1)) / rows
-    used: dict[str, Band] = {}
-    for index, panel in enumerate(map(_thinned, panels)):
+    for index, panel in enumerate(panels):
         row, column = divmod(index, columns)
         low = 1 - top - (row + 1) * tall - row * gap_y
         axes = figure.add_axes((left + column * (wide + gap_x), low, wide, tall))
         _panel(axes, panel, index, first=column == 0)
-        used |= {band.name: band for band, _ in bands(panel)}
-    _legend(figure, [band for band in (*BANDS, UNATTRIBUTED) if band.name in used])
+        if index + columns >= len(panels):
+            canvas.axis_title(axes)
+    _legend(figure, shown)
     return figure
 
 
@@ -79,7 +83,7 @@ def _panel(axes: Axes, panel: Panel, index: int, first: bool) -> None:
 
     canvas.plain(axes, grid="x")
     contexts = sorted(panel.shares)
-    canvas.context_axis(axes, contexts, most=5)
+    canvas.context_axis(axes, contexts, most=3)
     canvas.note(
         axes, 0.0, 1.04, panel.title, "fg", transform=axes.transAxes, va="bottom",
         fontweight="bold", fontsize=11,
@@ -92,6 +96,8 @@ def _panel(axes: Axes, panel: Panel, index: int, first: bool) -> None:
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_locator(FixedLocator([0, 0.5, 1]))
     axes.yaxis.set_major_formatter(FixedFormatter(["0", "50 %", "100 %"] if first else [""] * 3))
+    if first:
+        canvas.value_title(axes, "share of time", 40)
     below = [0.0] * len(contexts)
     for band, values in bands(panel):
         above = [low + value for low, value in zip(below, values, strict=True)]
@@ -173,9 +179,4 @@ def _legend(figure: Figure, used: list[Band]) -> None:
         )
         for band in used
     ]  # fmt: skip
-    legend = figure.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0.045, 0.0), ncols=len(handles),
-        frameon=False, fontsize=9.5, handlelength=1.3, columnspacing=1.2, borderpad=0,
-    )  # fmt: skip
-    for text in legend.get_texts():
-        text.set_color(sentinel("fg"))
+    canvas.legend(figure, handles)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-_MOST_POINTS = 400
+_MOST_POINTS = 200
 _Read = Callable[[TelemetrySample], float | None]
 STRIPS: tuple[tuple[str, _Read], ...] = (
     ("compute clock, MHz", lambda s: s.sm_hz / 1e6 if s.sm_hz is not None else None),
@@ -37,12 +37,12 @@ def draw(samples: tuple[TelemetrySample, ...]) -> Figure:
     """Minutes from the start; spans in which the device throttled itself are shaded."""
     strips = available(samples)
     samples = samples[:: max(1, len(samples) // _MOST_POINTS)]
-    figure = canvas.figure(0.95 * len(strips) + 0.35)
+    figure = canvas.figure(0.95 * len(strips) + 0.5)
     height = figure.get_figheight()
     start = samples[0].unix_s
     for index, (name, read) in enumerate(strips):
-        low = (0.32 + 0.95 * (len(strips) - 1 - index)) / height
-        axes = figure.add_axes((0.06, low, 0.93, 0.62 / height))
+        low = (0.47 + 0.95 * (len(strips) - 1 - index)) / height
+        axes = figure.add_axes((0.115, low, 0.87, 0.62 / height))
         canvas.plain(axes, grid="y")
         canvas.heading(axes, name)
         kept = [((s.unix_s - start) / 60, read(s)) for s in samples]
@@ -52,6 +52,8 @@ def draw(samples: tuple[TelemetrySample, ...]) -> Figure:
         axes.yaxis.set_major_locator(_few())
         if index < len(strips) - 1:
             axes.tick_params(labelbottom=False)
+        else:
+            canvas.axis_title(axes, "minutes from the start")
         _shade(axes, [((a - start) / 60, (b - start) / 60) for a, b in throttled(samples)])
     return figure
 

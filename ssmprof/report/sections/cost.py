@@ -31,7 +31,7 @@ def section(run: Run, analysis: Analysis) -> Section | None:
         prefill = _matching(analysis, decode)
         if prefill is not None:
             table = _answers(views[prefill.key], views[decode.key])
-            parts.append(Listing(table, reading="TTFT + N × TPOT, from the two measured times."))
+            parts.append(Listing(table, True, "TTFT + N × TPOT, from the two measured times."))
     parts.extend(_energy(run, analysis))
     return Section("cost", "Cost", "What does it cost?", tuple(parts)) if parts else None
 
@@ -89,7 +89,6 @@ def _few(contexts: list[int]) -> list[int]:
 
 
 def _energy(run: Run, analysis: Analysis) -> list[Part]:
-    asked = run.scenario.passes.energy
     views = views_of(run, analysis)
     for answer in analysis.answers:
         if answer.metric != "energy" or not answer.curves:
@@ -111,5 +110,4 @@ def _energy(run: Run, analysis: Analysis) -> list[Part]:
         )
         table = times(view, "token", per_token=True)
         return [Picture("energy", svg, reading, table, "Energy per token")]
-    reason = "this device gives no energy reading" if asked else "the scenario did not ask for it"
-    return [Prose(f"Energy: n/a, {reason}.", "note")]
+    return []  # the first page says why

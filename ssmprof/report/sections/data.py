@@ -7,17 +7,30 @@ from ssmprof.report import embed
 from ssmprof.report.contenders import slices
 from ssmprof.report.page import Code, Downloads, Facts, Listing, Part, Prose, Section
 from ssmprof.report.redact import redact
+from ssmprof.report.tables import Column, Table
 from ssmprof.units import format_context, format_duration
 
 METHOD = (
-    "The process is the unit of replication: every round measures each contender in a new worker, "
-    "in an order that is reversed from round to round; a value is the geometric mean over rounds "
-    "of the median of the samples, its 95 % interval Student t on their logarithms. Ratios are "
-    "taken within a process or a round. A zone runs from the longest length certain for the one "
-    "contender to the shortest certain for the other: 2.5 % of error over all lengths, noise "
-    "between processes pooled where alike. Nothing is interpolated. Latency comes from a pass in "
-    "which nobody listens; times per kernel and memory come from passes of their own. Speed says "
-    "nothing about the quality of a model's answers, which was not measured."
+    "Every round measures each contender in a new process, in an order that is reversed from round "
+    "to round. A value is the geometric mean over rounds of the median of a round's samples; its "
+    "95 % interval is Student's, on logarithms. A ratio is taken within a process or a round. A "
+    "zone runs from the longest length certain for one contender to the shortest certain for the "
+    "other, with 2.5 % of error over all lengths. Nothing is interpolated. Latency has a pass of "
+    "its own, without any profiler; times per kernel and memory have theirs. Quality of a model's "
+    "answers was not measured."
+)
+GLOSSARY = (
+    ("closure", "how far the parts of a call miss its whole, as a share"),
+    ("cold", "with a cache that holds nothing of the call before"),
+    ("conditions", "device, phase, batch, dtype, launch and logits: what a comparison holds fixed"),
+    ("contender", "a model, a slice or a block that is compared"),
+    ("parts", "times per kernel of one call"),
+    ("provider", "the implementation that runs an op"),
+    ("round", "one measurement of every point, each contender in a new process"),
+    ("tie", "a difference too small to matter; by default 2 %"),
+    ("TTFT, TPOT", "time to the first token, and time per token after it"),
+    ("visit", "a new process at lengths near a crossing, to make its zone smaller"),
+    ("zone", "the lengths between the last certain for one and the first certain for another"),
 )
 
 
@@ -43,6 +56,7 @@ def section(run: Run, sha256: str, *, identifiers: bool) -> Section:
     if run.command:
         parts.append(Prose("To repeat it:", "note"))
         parts.append(Code(run.command if identifiers else redact(run.command)))
+    parts.append(Listing(_glossary(), folded=True, stacked=True))
     abridged = embed.left_out(run)
     if abridged:
         parts.append(Prose(abridged, "warning"))
@@ -56,3 +70,9 @@ def section(run: Run, sha256: str, *, identifiers: bool) -> Section:
         )
     )
     return Section("data", "Data", "Method and data", tuple(parts))
+
+
+def _glossary() -> Table:
+    rows = tuple({"term": term, "means": means} for term, means in GLOSSARY)
+    columns = (Column("term", "term"), Column("means", "means"))
+    return Table("Words of this page", columns, rows)

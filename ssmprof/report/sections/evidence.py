@@ -1,44 +1,51 @@
-"""Ceilings, opportunities and published claims: how good what was measured is."""
+"""Ceilings, opportunities and published claims: parts of the sections that ask for them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ssmprof.analysis import Analysis
 from ssmprof.analysis.explain import roofline
-from ssmprof.analysis.findings import RooflinePoint
+from ssmprof.analysis.findings import Advice, RooflinePoint
 from ssmprof.records import Conditions, Run
 from ssmprof.report import kernels, rows
+from ssmprof.report.figures import curves
 from ssmprof.report.figures import roofline as chart
 from ssmprof.report.names import name_contenders
-from ssmprof.report.page import Listing, Part, Picture, Section
+from ssmprof.report.page import Head, Listing, Part, Picture, Prose
 from ssmprof.report.svg import to_svg
 from ssmprof.report.tables import Column, Table
 from ssmprof.report.words import percent
-from ssmprof.units import format_context, format_time
+from ssmprof.units import format_context, format_ratio, format_time
 
 _MOST_ROWS = 40
 _MOST_MARKS = 14
 _SHOWN = 0.08  # share of the time below which a part is left to the table
 _WHOLE = "whole"
-_MOST_ADVICE = 8
+_TESTS = ("measured", "recomputed", "none")
+_CLAIM = (
+    Column("statement", "claim"), Column("claimed", "claimed"), Column("here", "here"),
+    Column("verdict", "verdict"), Column("why", "how"),
+)  # fmt: skip
+_UNTESTED = (Column("statement", "claim"), Column("why", "why not"))
 
 
-def ceilings(run: Run, analysis: Analysis) -> Section | None:
+def ceilings(run: Run, analysis: Analysis) -> list[Part]:
     """Roofline of the default conditions at its longest context, and the table of all parts."""
     points = [point for point in analysis.roofline if point.time_s > 0]
     if not points:
-        return None
+        return []
     conditions = next(
         conditions
         for conditions in analysis.conditions
         if any(p.conditions == conditions for p in points)
     )
     here = [point for point in points if point.conditions == conditions]
-    parts: list[Part] = []
     picture = _picture(run, conditions, here)
-    if picture:
-        parts.append(picture)
-    parts.append(Listing(_table(here), folded=True))
-    return Section("ceilings", "Ceilings", "How near the ceilings?", tuple(parts))
+    table = _table(here)
+    if picture is None:
+        return [Listing(table, folded=True)]
+    return [replace(picture, table=table)]
 
 
 def _picture(run: Run, conditions: Conditions, points: list[RooflinePoint]) -> Picture | None:
@@ -57,8 +64,8 @@ def _picture(run: Run, conditions: Conditions, points: list[RooflinePoint]) -> P
     families = _families(run)
     marks = [
         chart.Mark(
-            names[p.block].letter,
-            p.scope,
+            curves.short(names[p.block].label),
+            p.scope.rsplit(".", 1)[-1],
             families.get((p.block, p.scope), "other"),
             p.intensity,
             p.achieved,
@@ -68,8 +75,7 @@ def _picture(run: Run, conditions: Conditions, points: list[RooflinePoint]) -> P
     ]
     text = (
         f"Parts of a {conditions.phase} at {format_context(at)} tokens against the ceilings; the "
-        f"size of a mark is its share of the time, letters name contenders. Ceilings: "
-        f"{found.source}."
+        f"size of a mark is its share of the time."
     )
     limits = chart.Ceilings(found.bytes_per_s, found.flops, found.source)
     svg = to_svg(chart.draw(marks, limits), "roofline", "Roofline", text)
@@ -117,31 +123,61 @@ def _table(points: list[RooflinePoint]) -> Table:
     return Table("Time against the ceiling of each part", columns, found)
 
 
-def opportunities(analysis: Analysis) -> Section | None:
-    """What could be changed; None without any finding."""
-    table = rows.advice(analysis)
-    if not table.rows:
-        return None
-    unique = tuple({row["finding"]: row for row in table.rows}.values())
-    parts = [Listing(Table(table.caption, table.columns, unique[:_MOST_ADVICE]))]
-    if len(unique) > _MOST_ADVICE:
-        rest = unique[_MOST_ADVICE:]
-        parts.append(Listing(Table(f"{len(rest)} more", table.columns, rest), folded=True))
-    return Section("do", "Opportunities", "What could be changed?", tuple(parts))
+def opportunities(analysis: Analysis) -> list[Part]:
+    """What could be changed, grouped by what it is; then, in a line, what the answer has already.
 
-
-def claims(analysis: Analysis) -> Section | None:
-    """The ledger of published claims against this run; testable ones first."""
-    table = rows.claims(analysis)
-    tested = tuple(row for row in table.rows if row["verdict"] != "not-testable")
-    rest = tuple(row for row in table.rows if row["verdict"] == "not-testable")
-    if not table.rows:
-        return None
+    How far a contender is predicted to fit stands with the memory.
+    """
+    groups: dict[str, list[Advice]] = {}
+    for one in analysis.advice:
+        if one.group and not one.taken:
+            groups.setdefault(one.group, []).append(one)
+    found = tuple(
+        {
+            "group": group,
+            "where": "; ".join(_gain(one) for one in mine),
+            "evidence": f"{mine[0].where}: {mine[0].evidence}" if mine[0].at_most else None,
+        }
+        for group, mine in groups.items()
+    )
+    columns = (
+        Column("group", "what"),
+        Column("where", "where, and at most how much faster"),
+        Column("evidence", "evidence for the largest"),
+    )
     parts: list[Part] = []
-    if tested:
-        parts.append(Listing(Table(table.caption, table.columns, tested)))
-    if rest:
-        caption = f"{len(rest)} claims this run cannot test, and why"
-        told = tuple(one for one in table.columns if one.key in ("statement", "claimed", "why"))
-        parts.append(Listing(Table(caption, told, rest), folded=True))
-    return Section("claims", "Claims", "Do published claims hold here?", tuple(parts))
+    if found:
+        parts.append(Head("What could be changed?"))
+        table = Table("Upper bounds, computed from this run", columns, found)
+        parts.append(Listing(table, stacked=True))
+    if taken := [one for one in analysis.advice if one.taken]:
+        best = max(taken, key=lambda one: one.at_most or 0.0)
+        parts.append(
+            Prose(f"{best.group}: up to {_gain(best)}, is in the times above already.", "note")
+        )
+    return parts
+
+
+def _gain(one: Advice) -> str:
+    gain = f" {format_ratio(one.at_most)}" if one.at_most else ""
+    return f"{one.where}{gain}"
+
+
+def claims(analysis: Analysis) -> list[Part]:
+    """Published claims: those measured here, then recomputed ones, then one line for the rest."""
+    table = rows.claims(analysis)
+    if not table.rows:
+        return []
+    known = {one: [row for row in table.rows if row["test"] == one] for one in _TESTS}
+    parts: list[Part] = [Head("Do published claims hold here?")]
+    if mine := known["measured"]:
+        tested = Table("Published claims that this run tests", _CLAIM, tuple(mine))
+        parts.append(Listing(tested, stacked=True))
+    for test, columns, caption in (
+        ("recomputed", _CLAIM[:-1], "claims follow from shapes alone and were recomputed"),
+        ("none", _UNTESTED, "claims cannot be tested by this run"),
+    ):
+        if mine := known[test]:
+            table = Table(f"{len(mine)} {caption}", columns, tuple(mine))
+            parts.append(Listing(table, folded=True, stacked=True))
+    return parts

@@ -19,8 +19,8 @@ from ssmprof.units import format_bytes, format_context
 _OWNERS = {
     "weights": "weights",
     "kv": "KV cache",
-    "conv_state": "state",
-    "ssm_state": "state",
+    "conv_state": "convolution window",
+    "ssm_state": "SSM state",
     "logits": "logits",
     "activation": "activations",
     "activations": "activations",
@@ -35,7 +35,7 @@ def section(run: Run, analysis: Analysis) -> Section | None:
         parts.extend(_pictures(run, analysis, conditions))
     laws = rows.memory_laws(analysis)
     if laws.rows:
-        parts.append(Listing(laws, folded=len(laws.rows) > 12))
+        parts.append(Listing(laws, folded=True))
     return Section("fits", "Fits", "Does it fit?", tuple(parts)) if parts else None
 
 
@@ -84,14 +84,14 @@ def _pictures(run: Run, analysis: Analysis, conditions: Conditions) -> list[Part
         if (panel := _panel(by_block.get(block.name, []), block.name))
     ]
     if panels:
-        text = _most(panels)
+        text = _most(panels, conditions.phase)
         stack = to_svg(chart.draw(panels, capacity), f"{key}-parts", f"{title}, by owner", text)
         fills = f"What fills it, {conditions.phase}"
         found.append(Picture(f"{key}-parts", stack, text, _owners(panels, conditions.phase), fills))
     return found
 
 
-def _most(panels: list[chart.Panel]) -> str:
+def _most(panels: list[chart.Panel], phase: str) -> str:
     """What holds most of each contender's peak at its longest length."""
     said = []
     for panel in panels:
@@ -99,7 +99,7 @@ def _most(panels: list[chart.Panel]) -> str:
         owner, count = max(panel.parts[at].items(), key=lambda item: item[1])
         share = percent(count / sum(panel.parts[at].values()))
         said.append(f"{panel.title} at {format_context(at)} {owner} {share}")
-    return f"The largest owner: {', '.join(said)}."
+    return f"The largest owner in a {phase}: {', '.join(said)}."
 
 
 def _owners(panels: list[chart.Panel], phase: str) -> Table:

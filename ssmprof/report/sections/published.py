@@ -17,7 +17,7 @@ def section(run: Run) -> Section | None:
         return None
     parts: tuple[Part, ...] = (
         Prose(
-            "Published by others, not measured by ssmprof. Times are device time of one forward, "
+            "Times are device time of one forward, "
             "summed by a profiler on a board whose clocks were not pinned; the host column is time "
             "inside operators under that profiler and no latency. Below "
             f"{format_context(COMPARABLE_FROM)} tokens the board waited for its host and its "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from ssmprof.analysis import Analysis
-from ssmprof.analysis.compare.answer import Answer
+from ssmprof.analysis.compare.answer import Answer, LimitKind
 from ssmprof.analysis.decide.rules import RULES
 from ssmprof.records import Check, Environment, Run, TelemetrySample
 from ssmprof.report.decided import chosen
 from ssmprof.report.figures import telemetry
-from ssmprof.report.page import Facts, Listing, Part, Picture, Prose, Section
+from ssmprof.report.names import listed
+from ssmprof.report.page import Facts, Head, Listing, Part, Picture, Prose, Section
 from ssmprof.report.redact import redact
+from ssmprof.report.sections import evidence
 from ssmprof.report.svg import to_svg
 from ssmprof.report.tables import Column, Table
 from ssmprof.report.theme import MARKS
@@ -24,13 +28,14 @@ _SHOWN = (
 
 def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
     """Always there: a number without its conditions means nothing."""
-    grades = ", ".join(f"{_where(one)} {one.grade}" for one in analysis.latencies)
     weight = "warning" if analysis.grade in "CD" else "plain"
-    parts: list[Part] = [Prose(f"Trust: {grades or 'nothing was measured'}.", weight)]
+    parts: list[Part] = [Prose(_grades(analysis.latencies), weight)]
     found = _found(analysis)
     if found.rows:
-        parts.append(Listing(found))
-    parts.append(Listing(_rules(), folded=True))
+        parts.append(Listing(found, stacked=True))
+    parts.append(Listing(_rules({row["found"] for row in found.rows}), folded=True))
+    parts += evidence.claims(analysis)
+    parts.append(Head("Where it was measured"))
     for number, machine in enumerate(run.environments.values(), start=1):
         name = "the machine" if len(run.environments) == 1 else f"machine {number}"
         parts.append(_environment(machine, identifiers=identifiers))
@@ -51,40 +56,65 @@ def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
     return Section("trust", "Trust", "How far can this be believed?", tuple(parts))
 
 
+def _grades(answers: Sequence[Answer]) -> str:
+    """The grade of every answer, those of one grade together."""
+    known: dict[str, list[str]] = {}
+    for one in answers:
+        known.setdefault(one.grade, []).append(_where(one))
+    if len(known) == 1 and len(answers) > 1:
+        return f"Trust: {answers[0].grade} for every answer."
+    found = (f"{grade} for {listed(where)}" for grade, where in known.items())
+    return f"Trust: {'; '.join(found) or 'nothing was measured'}."
+
+
 def _where(one: Answer) -> str:
     conditions = one.conditions
     return f"{conditions.phase} b{conditions.batch} {conditions.execution}"
 
 
 def _found(analysis: Analysis) -> Table:
-    """Every fact that limits an answer, once, with the answers it limits and what mends it."""
-    said: dict[tuple[str, str | None, str], list[str]] = {}
+    """Every kind of fact that limits an answer, once, with the answers it limits and their points.
+
+    What was found, in words, stands on the first page for the answer of the heading.
+    """
+    said: dict[tuple[str, LimitKind], list[str]] = {}
+    fixes: dict[LimitKind, str | None] = {}
     for one in analysis.latencies:
         for limit in one.limits:
-            said.setdefault((limit.grade, limit.fix, limit.text), []).append(_where(one))
+            points = f" ({limit.points:,})" if limit.points else ""
+            said.setdefault((limit.grade, limit.kind), []).append(f"{_where(one)}{points}")
+            fixes[limit.kind] = limit.fix
     every = len(analysis.latencies)
     rows = tuple(
         {
             "grade": grade,
-            "found": text,
-            "where": "all" if len(where) == every else ", ".join(where),
-            "fix": fix,
+            "found": RULES[kind].when,
+            "where": _all(where, every),
+            "fix": fixes[kind],
         }
-        for (grade, fix, text), where in sorted(said.items(), key=lambda item: -ord(item[0][0]))
+        for (grade, kind), where in sorted(said.items(), key=lambda item: -ord(item[0][0]))
     )
     columns = (
         Column("grade", "grade"),
         Column("found", "found in this run"),
-        Column("where", "limits"),
+        Column("where", "limits (points)"),
         Column("fix", "how to improve it"),
     )
     return Table("What the grades are made of", columns, rows)
 
 
-def _rules() -> Table:
-    rows = tuple({"grade": rule.grade, "when": rule.when} for rule in RULES.values())
+def _all(where: Sequence[str], every: int) -> str:
+    plain = len(where) == every and not any("(" in one for one in where)
+    return "all" if plain else ", ".join(where)
+
+
+def _rules(met: Collection[str]) -> Table:
+    """The rules that nothing here met."""
+    rows = tuple(
+        {"grade": rule.grade, "when": rule.when} for rule in RULES.values() if rule.when not in met
+    )
     return Table(
-        "The rules of the grades: D withholds the verdict, C widens or moves zones, B is noted",
+        "The other rules: D withholds the verdict, C widens or moves zones, B is noted",
         (Column("grade", "grade"), Column("when", "when")), rows,
     )  # fmt: skip
 
@@ -134,9 +164,9 @@ def _checks(checks: tuple[Check, ...], name: str) -> Listing:
         Column("state", "state"),
         Column("check", "check"),
         Column("found", "found"),
-        Column("fix", "mend"),
+        Column("fix", "how to improve it"),
     )
-    return Listing(Table(f"Checks of {name}", columns, rows))
+    return Listing(Table(f"Checks of {name}", columns, rows), folded=True, stacked=True)
 
 
 def _missing(missing: dict[str, str], name: str) -> Listing:

@@ -1,4 +1,4 @@
-"""Where does each one win? A map of all facets over context."""
+"""Where does each one win? A map of lengths and conditions that names the winner."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from dataclasses import replace
 from ssmprof.analysis import Analysis
 from ssmprof.records import Run
 from ssmprof.report import rows
+from ssmprof.report.figures.curves import short
+from ssmprof.report.figures.thinning import spaced
 from ssmprof.report.lines import View
 from ssmprof.report.page import Cell, Grid, Listing, Part, Section
 from ssmprof.report.tables import Table
 from ssmprof.report.theme import WINNER_EDGES
 from ssmprof.report.verdicts import views_of
-from ssmprof.units import format_context, format_ratio
+from ssmprof.units import format_context, format_ratio, format_time
 
 _MOST_FOLDED = 12
+_MOST_LENGTHS = 24
 
 
 def section(run: Run, analysis: Analysis) -> Section | None:
@@ -35,19 +38,20 @@ def section(run: Run, analysis: Analysis) -> Section | None:
         caption += "; measured, but not to be relied on (see Trust)"
     elif least:
         caption += f"; below {format_context(least)} without colour, since times do not compare"
+    lengths = spaced(contexts, _MOST_LENGTHS)
+    if len(lengths) < len(contexts):
+        caption += f"; {len(lengths)} of {len(contexts)} lengths, the numbers hold all"
+    pale = [(one, one.answer.withheld is not None) for one in views]
     grid = Grid(
         caption,
-        "batch and phase",
-        tuple(format_context(at) for at in contexts),
+        "context",
+        tuple(_head(one, several, mixed) for one in views),
         tuple(
             (
-                _row(one, several, mixed),
-                tuple(
-                    _pale(_cell(one, at), one.answer.withheld is not None or at < least)
-                    for at in contexts
-                ),
+                format_context(at),
+                tuple(_pale(_cell(one, at), withheld or at < least) for one, withheld in pale),
             )
-            for one in views
+            for at in lengths
         ),
         _legend(views),
     )
@@ -55,7 +59,11 @@ def section(run: Run, analysis: Analysis) -> Section | None:
     every = rows.pairs(analysis.latencies)
     crossing = replace(every, rows=tuple(row for row in every.rows if row["kind"] != "none"))
     tables = [_of_latency(one) for one in (rows.crossings(analysis.latencies), crossing)]
-    parts += [Listing(one, folded=len(one.rows) > _MOST_FOLDED) for one in tables if one.rows]
+    parts += [
+        Listing(one, folded=index > 0 or len(one.rows) > _MOST_FOLDED)
+        for index, one in enumerate(tables)
+        if one.rows
+    ]
     return Section("where", "Where", "Where does each one win?", tuple(parts))
 
 
@@ -75,7 +83,7 @@ def _pale(cell: Cell, withheld: bool) -> Cell:
     return replace(cell, css="tie") if withheld and filled else cell
 
 
-def _row(one: View, several: bool, mixed: bool) -> str:
+def _head(one: View, several: bool, mixed: bool) -> str:
     conditions = one.answer.conditions
     where = f"{conditions.device}: " if several else ""
     dtype = f" {conditions.dtype}" if mixed else ""
@@ -83,9 +91,9 @@ def _row(one: View, several: bool, mixed: bool) -> str:
 
 
 def _legend(views: list[View]) -> str:
-    names = {line.name.letter: line.name.label for one in views for line in one.lines}
-    letters = ", ".join(f"{letter} {label}" for letter, label in names.items())
-    return f"{letters}; = equal, ? not resolved, · not measured."
+    batches = {one.answer.conditions.batch for one in views}
+    least = min(batch or 1 for batch in batches)
+    return f"b{least} is a batch of {least}; a number is the lead over the runner-up."
 
 
 def _cell(one: View, at: int) -> Cell:
@@ -99,21 +107,27 @@ def _cell(one: View, at: int) -> Cell:
         name = here[0].name
         gone = standing.absent if standing else ()
         if len(one.lines) > 1 and len(gone) == len(one.lines) - 1:
-            return Cell(
-                f"{name.letter} only", f"win-{name.architecture}", f"only {name.label} fits"
-            )
-        return Cell(f"{name.letter} ·", "void", f"only {name.label} was measured")
-    title = "; ".join(f"{line.name.label} {line.at(at):.4g} s" for line in here)
+            return Cell(f"only {short(name.label)} fits", f"win-{name.architecture}")
+        return Cell(f"{short(name.label)} alone", "void", f"only {name.label} was measured")
+    title = "; ".join(f"{line.name.label} {format_time(line.at(at))}" for line in here)
     winners = standing.winners if standing else ()
     if len(winners) != 1 or standing is None or standing.lead is None:
-        letters = " ".join(one.names[block].letter for block in winners)
-        everyone = len(winners) == len(here) > 2
-        sign = "=" if standing is not None and standing.equal else "?"
-        return Cell(f"{sign} {'all' if everyone else letters}".strip(), "tie", title)
+        labels = [short(one.names[block].label) for block in winners]
+        equal = standing is not None and standing.equal
+        return Cell(_undecided(labels, equal), "tie", title)
     winner, lead = one.names[winners[0]], standing.lead.ratio
     fill = f"win-{winner.architecture}"
     kinds = [line.name.architecture for line in one.lines]
     if sorted(kinds) == ["ssm", "transformer"]:
         signed = math.log2(lead) * (1 if winner.architecture == "ssm" else -1)
         fill = f"pair-{bisect_right(WINNER_EDGES, signed)}"
-    return Cell(f"{winner.letter} {format_ratio(lead)}", fill, title)
+    return Cell(f"{short(winner.label)} {format_ratio(lead)}", fill, title)
+
+
+def _undecided(labels: list[str], equal: bool) -> str:
+    """`a = b`, `a or b`; of more only how many."""
+    if not labels:
+        return "not resolved"
+    if len(labels) == 2:
+        return (" = " if equal else " or ").join(labels)
+    return f"{len(labels)} equal" if equal else f"one of {len(labels)}"

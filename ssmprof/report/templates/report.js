@@ -250,7 +250,6 @@
   }
 
   addEventListener("beforeprint", () => {
-    for (const node of document.querySelectorAll("details")) node.open = true;
     const hidden = [...state.off];
     state.off.clear();
     hidden.forEach(show);
