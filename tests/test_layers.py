@@ -34,7 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "planning": ("models", "analysis"),
     "measure": ("devices", "mixers", "mixers-run", "models", "models-run"),
     "report": ("analysis", "models", "store"),
-    "sweep": ("planning", "store"),
+    "session": ("analysis", "devices", "measure", "models", "planning", "report", "store"),
     "cli": ("*",),
     "__init__": ("*",),
     "__main__": ("cli",),
@@ -55,7 +55,7 @@ NEVER: dict[str, tuple[str, ...]] = {
     "report": ("torch", "triton"),
     "devices": ("torch", "triton", "pandas", "scipy", "matplotlib"),
     "measure": ("pandas", "scipy", "matplotlib"),
-    "sweep": HEAVY,
+    "session": HEAVY,
 }
 
 

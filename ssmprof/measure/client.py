@@ -21,7 +21,7 @@ from ssmprof.errors import SsmprofError
 from ssmprof.measure import environment, wire
 from ssmprof.measure.board import suspected
 from ssmprof.measure.decisions import Decided, Deciding
-from ssmprof.measure.limits import Limits, Spared
+from ssmprof.measure.limits import DisabledPasses, Limits
 from ssmprof.measure.pool import Pool, living
 from ssmprof.measure.process import LostError, Watch, Worker
 from ssmprof.measure.retry import Remains, persistently
@@ -29,6 +29,7 @@ from ssmprof.measure.visiting import Host, Visiting
 from ssmprof.measure.worker import BROKEN
 from ssmprof.records import (
     Decision,
+    DisabledPass,
     Environment,
     Failure,
     Job,
@@ -59,7 +60,8 @@ class Client:
     """Measures jobs on this machine's device. Use as a context manager, call it with jobs.
 
     `known` are outcomes of earlier sessions (what did not fit then is not tried again), `decisions`
-    say who runs which op (`decide` adds to them; every worker obeys),
+    say who runs which op (`decide` adds to them; every worker obeys), `disabled` passes are not
+    asked for and `on_disabled` is told when one more killed its worker,
     `on_environment` is told every new environment before the first outcome that refers to it,
     `watch` looks at the host while a worker runs, `room` says how many bytes a new worker may take
     where CPU and GPU share a memory (what is predicted to need more is not tried), `first_call_s`
@@ -74,6 +76,8 @@ class Client:
         *,
         known: Iterable[Outcome] = (),
         decisions: Iterable[Decision] = (),
+        disabled: Iterable[DisabledPass] = (),
+        on_disabled: Callable[[DisabledPass], object] = lambda _: None,
         on_environment: Callable[[Environment], object] | None = None,
         watch: Watch | None = None,
         room: Callable[[], int | None] | None = None,
@@ -104,7 +108,7 @@ class Client:
         self._fingerprint: str | None = None
         self._weighed: dict[str, wire.Weighed] = {}
         self._decisions = tuple(decisions)
-        self._spared = Spared()
+        self._disabled = DisabledPasses(disabled, on_disabled)
 
     def __enter__(self) -> Client:
         return self
@@ -199,7 +203,7 @@ class Client:
         first = job.point.block_digest not in self._called
         try:
             worker = self._serving(job)  # it tells the device, on which the providers depend
-            asked = self._spared.of(job)
+            asked = self._disabled.of(job, self._fingerprint or "")
             request = wire.Measure(job=asked, chosen=self._chosen(job), folder=self._folder)
             return worker.ask(request, self._deadline_s(job))
         except LostError as lost:
@@ -258,7 +262,8 @@ class Client:
         Where several attempts died, each in another pass, no pass is to blame.
         """
         if len(set(stages)) == 1:
-            self._spared.blame(stages[0], job)
+            where = self._fingerprint or kept.environment
+            self._disabled.blame(stages[0], job, where, lost.detail)
         note = Note(kind=BROKEN, text=f"{lost.reason} in pass {stages[-1]}: {lost.detail}")
         return self._with_memory(structs.replace(kept, notes=(*kept.notes, note)), job)
 

@@ -7,17 +7,27 @@ death was an accident, and what lies beyond is skipped with the prediction that 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import get_args
 
 from msgspec import structs
 
-from ssmprof.records import Failure, FailureReason, Job, Outcome, Point
+from ssmprof.records import (
+    DisabledPass,
+    Failure,
+    FailureReason,
+    Job,
+    Outcome,
+    PassName,
+    Point,
+)
 from ssmprof.units import format_bytes
 
 # Both grow with the context; a crash or an unsupported shape says nothing about a longer one.
 _GROWING: tuple[FailureReason, ...] = ("out-of-memory", "timeout")
 _WORDS = {"out-of-memory": "ran out of memory", "timeout": "ran past the time limit"}
 _ENOUGH = 2
+_PASSES: dict[str, PassName] = {name: name for name in get_args(PassName)}
 
 Curve = tuple[object, ...]
 
@@ -60,32 +70,45 @@ class Limits:
         return None
 
 
-class Spared:
-    """Passes that have killed a worker in this sweep, and are not asked for again.
+class DisabledPasses:
+    """Passes that have killed a worker of a machine in this run, and are not asked for there again.
 
     A profiler that crashes takes the process along, but the latency was kept before. In the pass
-    over the parts the profiler is blamed first, since the parts can do without it.
+    over the parts the profiler is blamed first, since the parts can do without it. `known` are
+    those of earlier sessions, `on_found` is told each new one.
     """
 
-    def __init__(self) -> None:
-        self._fatal: set[str] = set()
+    def __init__(
+        self,
+        known: Iterable[DisabledPass] = (),
+        on_found: Callable[[DisabledPass], object] = lambda _: None,
+    ) -> None:
+        self._names: dict[str, set[PassName]] = defaultdict(set)
+        for one in known:
+            self._names[one.environment].add(one.name)
+        self._on_found = on_found
 
-    def blame(self, stage: str, job: Job) -> None:
-        """Note that a worker died in this pass of this job."""
-        profiled = stage == "parts" and job.passes.cupti and "cupti" not in self._fatal
-        self._fatal.add("cupti" if profiled else stage)
+    def blame(self, stage: str, job: Job, environment: str, detail: str) -> None:
+        """Note that a worker of that machine died in this pass of this job."""
+        here = self._names[environment]
+        profiled = stage == "parts" and job.passes.cupti and "cupti" not in here
+        name = _PASSES.get("cupti" if profiled else stage)
+        if name is not None and name not in here:
+            here.add(name)
+            self._on_found(DisabledPass(name=name, environment=environment, detail=detail))
 
-    def of(self, job: Job) -> Job:
-        """The job without the passes that are spared."""
-        if not self._fatal:
+    def of(self, job: Job, environment: str) -> Job:
+        """The job without the passes that are disabled on that machine."""
+        gone = self._names.get(environment)
+        if not gone:
             return job
         asked = job.passes
         passes = structs.replace(
             asked,
-            parts=asked.parts and "parts" not in self._fatal,
-            cupti=asked.cupti and "cupti" not in self._fatal,
-            energy=asked.energy and "energy" not in self._fatal,
-            host=asked.host and "host" not in self._fatal,
-            memory="off" if "memory" in self._fatal and asked.memory == "block" else asked.memory,
+            parts=asked.parts and "parts" not in gone,
+            cupti=asked.cupti and "cupti" not in gone,
+            energy=asked.energy and "energy" not in gone,
+            host=asked.host and "host" not in gone,
+            memory="off" if "memory" in gone and asked.memory == "block" else asked.memory,
         )
         return structs.replace(job, passes=passes)

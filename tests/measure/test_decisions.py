@@ -10,7 +10,7 @@ import make
 import pytest
 from msgspec import structs
 
-from ssmprof.cli.sweep import decided_text
+from ssmprof.cli.progress import decided_text
 from ssmprof.measure import wire
 from ssmprof.measure.decisions import merged, spans
 from ssmprof.planning.deciding import lengths, questions

@@ -1,4 +1,4 @@
-"""The whole story on one page: what is to be measured, measured, kept, and looked at again.
+"""The loop of every sweep: what is to be measured, measured, kept, and looked at again.
 
 `measure` is a parameter: a worker on this machine, a fleet, or a formula in a test. Every outcome
 is on the disk before the next point begins, so nothing that was measured is lost, however a sweep
@@ -35,7 +35,7 @@ class Journal(Protocol):
     def append(self, outcome: Outcome) -> None: ...
 
 
-def sweep(
+def measure_all(
     scenario: Scenario,
     journal: Journal,
     measure: Measure,
