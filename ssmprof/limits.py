@@ -64,12 +64,21 @@ FOLDER_DEPTH = 8  # a run folder has one level of folders
 
 TOML_DOTS = 1_000  # in one line of TOML: a key has a handful of parts
 
+TRACE_BYTES = 1024 * MIB  # of a trace of requests: those published unpack to 30 MB
+
+# Requests that nobody sent.
+SESSIONS = 1_000_000  # of a generated trace, its turns and its shared prompts
+GENERATED_TOKENS = 2**24  # of one piece of a prompt: ten times the longest context in use
+TRACE_BLOCKS = 20_000_000  # of all prompts: seventy times the longest published trace
+
 # A question.
 CONTEXT_TOKENS = 2**30  # a hundred times the longest context that a model claims
 CONTEXTS = 10_000  # lengths of one sweep: more than pixels of a curve
 BATCH = 2**20  # sequences of one call
 BLOCKS = 256  # contenders of one run
 LAYERS = 10_000  # sub-layers of one model, one after the other
+RANKS = 4_096  # of a tensor-parallel group: more than any server holds
+DRAFTS = 1_024  # tokens speculated ahead: those published draft up to a dozen
 TAPS = 64  # of a short convolution: those published have 2 to 4
 WIDTH = 2**24  # features, heads, states, vocabulary: sixty times the widest model published
 POINTS = 1_000_000  # points times rounds of one sweep: ten times what a report is built for

@@ -12,10 +12,21 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.delta.shape import Delta, GatedDelta, Kda
+from ssmprof.mixers.linear_attention.shape import Gla, Lightning, RetNet
+from ssmprof.mixers.lstm.shape import Gru, Lstm
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mamba3.shape import Mamba3
+from ssmprof.mixers.mla.shape import Latent
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.mlstm.shape import Mlstm
+from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
+from ssmprof.mixers.plamo2.shape import Plamo2
+from ssmprof.mixers.rglru.shape import RgLru
+from ssmprof.mixers.rwkv7.shape import Rwkv7, Rwkv7Ffn
+from ssmprof.mixers.short_conv.shape import ShortConv
 from ssmprof.models.recipe import Recipe
 from ssmprof.models.written import recipe
 from ssmprof.records import (
@@ -56,7 +67,24 @@ PARTS: dict[str, Part] = {
     "attention": Attention(heads=4, kv_heads=2, head_dim=16),
     "mamba1": Mamba1(d_inner=128, d_state=16, dt_rank=4),
     "mamba2": Mamba2(d_inner=128, d_state=16, headdim=32),
+    "mamba3": Mamba3(d_inner=128, d_state=16, headdim=32),
+    "mla": Latent(heads=4, kv_lora_rank=24, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=12),
     "mlp": Mlp(d_ff=128),
+    "delta": Delta(heads=4, key_dim=16, value_dim=32),
+    "gated_delta": GatedDelta(heads=4, key_heads=2, key_dim=16, value_dim=32),
+    "kda": Kda(heads=4, key_dim=16, value_dim=16, rank=8),
+    "gla": Gla(heads=4, key_dim=16, value_dim=32),
+    "retnet": RetNet(heads=4, key_dim=16, value_dim=32),
+    "lightning": Lightning(heads=4, key_dim=16, value_dim=16),
+    "rwkv7": Rwkv7(heads=4, head_dim=16, decay_rank=8, step_rank=6, gate_rank=10),
+    "rwkv7_ffn": Rwkv7Ffn(width=64, d_ff=96),
+    "short_conv": ShortConv(width=80),
+    "rglru": RgLru(width=96, heads=4),
+    "mlstm": Mlstm(heads=4, key_dim=16, value_dim=24),
+    "lstm": Lstm(hidden=64),
+    "gru": Gru(hidden=64),
+    "plamo2": Plamo2(d_inner=128, d_state=16, headdim=32, dt_rank=8),
+    "moe": Moe(experts=8, experts_per_token=3, d_ff=32),
 }
 QUICK = Budget(rounds=3, min_samples=3, min_time_s=0.0, max_noise=0.5, point_s=0.5, timeout_s=30.0)
 LATENCY_ONLY = Passes(parts=False, memory="off", energy=False, host=False, cupti=False)

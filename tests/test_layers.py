@@ -30,6 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "models-run": ("mixers", "mixers-run", "models"),
     "store": ("models",),
     "analysis": ("mixers", "models"),
+    "serving": ("mixers", "models", "analysis"),
     "devices": (),
     "planning": ("models", "analysis"),
     "measure": ("devices", "mixers", "mixers-run", "models", "models-run"),
@@ -56,6 +57,7 @@ NEVER: dict[str, tuple[str, ...]] = {
     "devices": ("torch", "triton", "pandas", "scipy", "matplotlib"),
     "measure": ("pandas", "scipy", "matplotlib"),
     "session": HEAVY,
+    "serving": HEAVY,
 }
 
 
@@ -207,7 +209,9 @@ def test_help_loads_no_heavy_library() -> None:
     assert not found & {*HEAVY, "jinja2", "msgspec"}
 
 
-@pytest.mark.parametrize("part", ["costs", "store", "planning", "devices", "analysis", "report"])
+@pytest.mark.parametrize(
+    "part", ["costs", "store", "planning", "devices", "analysis", "report", "serving"]
+)
 def test_importing_a_part_that_needs_no_torch_loads_none(part: str) -> None:
     names = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)

@@ -63,6 +63,9 @@ COMMANDS: dict[str, dict[str, str]] = {
         "project": "project",
         "compare": "compare",
     },
+    "Serve": {
+        "serving": "serving",
+    },
     "Exchange": {
         "export": "export",
         "import": "import_",

@@ -16,12 +16,23 @@ def command(run: str | None, form: str | None, output: str | None) -> None:
 
     Example: ssmprof advise RUN
     """
-    from ssmprof.report import rows
+    from msgspec.structs import replace
 
-    _, analysis = analysed(run, "answers", "advice")
+    from ssmprof.analysis.decide.cautions import cautions
+    from ssmprof.report import rows
+    from ssmprof.serving import padding
+
+    loaded, analysis = analysed(run, "answers", "advice")
+    analysis = replace(analysis, advice=(*analysis.advice, *padding.advice(loaded)))
     emit(rows.advice(analysis), form, output)
     said = dict.fromkeys(
         (limit.text, limit.fix) for one in analysis.latencies for limit in one.limits
     )
     for text, fix in said:
         say(f"! {text}" + (f" (try: {fix})" if fix else ""))
+    told = cautions(loaded.scenario.blocks)
+    if told:
+        say("Published, and not measured here:")
+    for one in told:
+        source = ", ".join(one.source).replace("secondary", "secondary text, no paper named")
+        say(f"  {one.when}: {one.statement} ({source})")

@@ -40,13 +40,26 @@ side; sizes stand under the name of each sub-layer, mamba2 = { d_inner = 2048, d
 A model is a preset, a config.json, a folder with one, or an id of the Hugging Face hub; ssmprof
 models tells what it weighs. NAME@8 is a slice, the first eight layers of a model: not the model,
 and named so wherever it stands.""",
+    "serving": """\
+ssmprof serving capacity: how many sequences fit into a pool by the rules of vLLM and SGLang, as
+read from their releases (--engine NAME@VERSION); "own pools" is what a pool for each cache holds.
+ssmprof serving reuse: prompts of a trace, one after the other, through a cache of prefixes.
+Policies: kv-only, last-block (a state at the end of every prompt), junctions (and where prompts
+part), periodic (and every --interval tokens), every-block, marconi (keeps what saves most).
+ssmprof serving replay: the same trace at a server with the step times of a run, or of a table of
+model,phase,batch,context_tokens,time_s; it prints what it assumes.
+Requests: lines of JSON with timestamp (ms), input_length, output_length and hash_ids (one per
+block, equal ids for equal prefixes), or a table of TIMESTAMP,ContextTokens,GeneratedTokens; both
+also packed with gzip. Or parameters of a trace to be made, such as sessions=200,turns=6,seed=1:
+sessions, turns, systems, system_tokens, user_tokens, output_tokens, spread, branch,
+sessions_per_s, think_s, block_tokens, seed. ssmprof serving trace tells what a trace is like.""",
 }
 
 
-@click.command("help", short_help="Exit codes, environment, formats, scenarios.")
+@click.command("help", short_help="Exit codes, environment, formats, scenarios, serving.")
 @click.argument("topic", required=False)
 def command(topic: str | None) -> None:
-    """Explain TOPIC: exit-codes, environment, formats or scenarios."""
+    """Explain TOPIC: exit-codes, environment, formats, scenarios or serving."""
     if topic is None:
         click.echo("".join(f"ssmprof help {name}\n" for name in TOPICS), nl=False)
         return

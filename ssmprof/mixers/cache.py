@@ -39,12 +39,14 @@ class Position:
 
     `tokens` is a plain int, so that slices of a captured graph are fixed; `lengths(rows)` is the
     same on the device: rows of a KV cache of `rows` rows that one step sees, its own included.
-    `tables` are made once per cache, under a name that says how (`Attention.turns`).
+    `tables` are made once per cache, under a name that says how (`Attention.turns`). `passed` is
+    what a layer hands to later ones; it is empty between calls.
     """
 
     def __init__(self, batch: int, device: torch.device) -> None:
         self.tokens = 0
         self.tables: dict[str, tuple[Tensor, Tensor]] = {}
+        self.passed: dict[str, Tensor] = {}
         self._batch = batch
         self._device = device
         self._lengths: dict[int, Tensor] = {}
@@ -70,8 +72,9 @@ class Position:
 class KVCache:
     """Keys and values of one attention layer: (B, rows, Hk, dh) each.
 
-    Static size. With a window the rows are a ring: token t lies in row t % rows. Attention does not
-    depend on the order of the rows, since keys are stored rotated.
+    Where values are a part of the keys (latent attention), `v` is empty. Static size. With a window
+    the rows are a ring: token t lies in row t % rows. Attention does not depend on the order of the
+    rows, since keys are stored rotated.
     """
 
     k: Tensor
@@ -102,7 +105,8 @@ class StateCache:
     """Fixed state of one state-space layer.
 
     `conv` (B, channels, d_conv) holds the last inputs of the short convolution, the newest last;
-    `ssm` is the recurrent state, (B, D, N) for Mamba-1 and (B, H, P, N) for Mamba-2.
+    `ssm` is the recurrent state, (B, D, N) for Mamba-1 and (B, H, P, N) for Mamba-2. A mixer that
+    has no convolution, or no other state, has an empty tensor there.
     """
 
     conv: Tensor

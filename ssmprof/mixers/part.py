@@ -50,6 +50,41 @@ class Held(NamedTuple):
     dtype: StoredDtype | None = None
 
 
+class Keys(NamedTuple):
+    """What a serving engine keeps per token for a sub-layer, in elements.
+
+    Ranks of a tensor-parallel group share out the `heads` of `width` elements each (key and value);
+    the one row of a `latent` is on every rank. Beyond `window` tokens nothing is kept, and `prefix`
+    learned tokens are kept beside them.
+    """
+
+    heads: int
+    width: int
+    window: int | None = None
+    latent: bool = False
+    prefix: int = 0
+
+
+class State(NamedTuple):
+    """What a serving engine keeps per sequence for a sub-layer, in elements of all ranks.
+
+    Ranks share out `heads`, and with them the `recurrent` state and the `channels` of the
+    convolution. Of each of the `groups` another `group_channels` are convolved. `columns` tokens of
+    every channel are kept, one more per drafted token where the rule can take tokens back
+    (`drafts`). `rule` is the kind of sub-layer.
+    """
+
+    rule: str
+    heads: int
+    recurrent: int
+    dtype: StoredDtype = "float32"
+    channels: int = 0
+    columns: int = 0
+    groups: int = 1
+    group_channels: int = 0
+    drafts: bool = False
+
+
 class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
     """Base of all sub-layers; the tag `kind` is the name that models and scenarios use.
 
@@ -81,9 +116,18 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
         """What one layer keeps between tokens."""
         return []
 
+    def kept(self) -> list[Keys | State]:
+        """What a serving engine keeps of one layer, in its own layout: a window of a convolution
+        one column shorter than the one `held` counts, which has the present token, too."""
+        return []
+
     def peak(self, d_model: int, point: Point) -> int:
         """Bytes of the widest set of tensors alive at once, rounded as allocated."""
         raise NotImplementedError
+
+    def passed(self) -> int:
+        """Features of a token that it hands to later layers, kept until the call ends."""
+        return 0
 
     def table(self) -> tuple[object, int] | None:
         """Which tables over positions it reads (rotary), and their width; equal ones are shared."""
@@ -92,6 +136,10 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
     def adapted(self, d_model: int) -> tuple[int, ...]:
         """Widths that adapters add to, side by side; each is the output of one adapter."""
         raise NotImplementedError
+
+    def recalls(self, d_model: int) -> int:
+        """Width of what it reads of an earlier layer, which lives from there on; 0 for nothing."""
+        return 0
 
     def reads(self, d_model: int) -> int:
         """Width of what it reads."""

@@ -101,19 +101,43 @@ def _head_peak(recipe: Recipe, point: Point) -> int:
     return stream + allocated(logit_rows(point) * d * b)
 
 
+def _recalled(recipe: Recipe, point: Point) -> list[int]:
+    """Bytes of a memory of earlier layers that lives during each layer."""
+    d, b = recipe.d_model, DTYPE_BYTES[point.dtype]
+    found = [0] * len(recipe.layers)
+    widths = [max(recipe.parts[name].recalls(d) for name in layer.parts) for layer in recipe.layers]
+    if not any(widths):
+        return found
+    first = next(place for place, width in enumerate(widths) if width)
+    fixed = [
+        any(recipe.parts[name].memory == "fixed" for name in layer.parts)
+        for layer in recipe.layers[:first]
+    ]
+    source = max((place for place, scans in enumerate(fixed) if scans), default=0)
+    memory = allocated(call_tokens(point) * max(widths) * b)
+    return [memory if place > source else 0 for place in range(len(recipe.layers))]
+
+
 def _layer_peak(recipe: Recipe, point: Point) -> int:
     """Residual stream, the norm of it, and the widest moment of any sub-layer."""
     d, b, tokens = recipe.d_model, DTYPE_BYTES[point.dtype], call_tokens(point)
     stream = allocated(tokens * d * b)
     widest = 0
-    for layer in set(recipe.layers):
+    # What later layers recall lives beside everything that comes after it.
+    kept = _recalled(recipe, point)
+    for layer, beside in {*zip(recipe.layers, kept, strict=True)}:
+        # Parts read the stream itself where their result is normed. Where it goes on normed, what
+        # the first layer read still lives.
+        normed = 0 if layer.norm == "after" else stream
+        widest = max(widest, 2 * stream)  # the norm of what joins the stream
         for index, name in enumerate(layer.parts):
             before = stream if index else 0  # the sum of the sub-layers before, side by side
-            widest = max(widest, stream + before + recipe.parts[name].peak(d, point))
+            widest = max(widest, beside + normed + before + recipe.parts[name].peak(d, point))
         for name in layer.shared.parts if layer.shared else ():
             part = recipe.parts[name]
             read = allocated(tokens * part.reads(d) * b)
             widest = max(widest, read + max(read, part.peak(d, point)))
     # Shared blocks read the embedding beside the stream.
     embedded = stream if any(layer.shared for layer in recipe.layers) else 0
-    return stream + embedded + widest
+    passed = max(part.passed() for _, part in recipe.used())
+    return stream + embedded + allocated(tokens * passed * b) + widest

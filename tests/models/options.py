@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import make
+from models.matrix_states import MATRIX_STATES
 
 from ssmprof.mixers.attention.shape import Attention, RopeScaling
 from ssmprof.mixers.mamba1.shape import Mamba1
@@ -68,6 +69,7 @@ def _first_shared() -> Recipe:
 OPTIONS = [
     attending("qk-norm-head", qk_norm="head"),
     attending("qk-norm-width", qk_norm="width", rope_theta=None),
+    attending("qk-norm-heads", qk_norm="heads"),
     attending("gate", gate=True, qk_norm="head"),
     attending("sinks", sinks=True),
     attending("sinks-window", sinks=True, window=5, qkv_bias=True),
@@ -105,5 +107,6 @@ OPTIONS = [
     _sandwiched(),
     shared_block("shared-block"),
     shared_block("shared-blocks", copies=2),
+    *MATRIX_STATES,
 ]  # fmt: skip
 LAYERS_ALONE = [_first_shared()]

@@ -9,6 +9,7 @@ import make
 import msgspec
 import pytest
 import torch
+from models.cast import CAST
 from models.options import LAYERS_ALONE, OPTIONS
 from torch import Tensor
 
@@ -51,6 +52,7 @@ BLOCKS = [
     spec("interleaved", "mamba2 mlp attention mlp"),
     spec("side-by-side", "[attention mamba2] mlp"),
     spec("three-abreast", "[mamba1 attention mamba2]", tie_embeddings=False),
+    *CAST,
     *OPTIONS,
 ]  # fmt: skip
 each = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
@@ -168,10 +170,8 @@ def test_a_spec_that_cannot_be_built_says_what_is_wrong(changes: dict[str, objec
     [
         ({"v_head_dim": 16}, "v_head_dim"),
         ({"score_cap": 50.0}, "score_cap"),
-        ({"differential": True}, "differential"),
         ({"d_conv": 4}, "d_conv"),
         ({"prefix": 3}, "prefix"),
-        ({"qk_norm": "heads"}, 'qk_norm = "heads"'),
         ({"kv_from": "shared", "window": 5}, "a window on shared keys"),
     ],
 )
@@ -199,8 +199,8 @@ def test_keys_that_cannot_be_read_are_refused(owner: Attention | None, message: 
 
 
 def test_a_prefill_of_4096_tokens_takes_seconds_on_a_cpu():
-    for name in ("attention", "mamba1", "mamba2"):
-        model = build(make.block(name), "cpu", "float32")
+    for name in MIXERS:
+        model = build(make.block(name, layers=name), "cpu", "float32")
         work = workload(model, make.point(name, context=4096))
         assert torch.isfinite(work.call()).all()
 

@@ -13,6 +13,7 @@ from typing import Any
 import make
 import pytest
 import torch
+from models.cast import CAST
 from models.options import LAYERS_ALONE, OPTIONS, shared_block
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,7 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mamba3.shape import Mamba3
+from ssmprof.mixers.mla.shape import Latent
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import allocated
 from ssmprof.models.build import build, workload
 from ssmprof.models.footprint import WORKSPACE_HOPPER, footprint
@@ -43,6 +47,20 @@ SPECS = [
     make.block("attention", **(WIDE | {"mlp": Mlp(d_ff=768, act="relu2")})),
     make.block("mamba2", **(WIDE | {"mamba2": Mamba2(
         d_inner=512, d_state=32, ngroups=4, gated_norm=False)})),
+    *(make.block("experts", layers="moe", **(WIDE | {"moe": part})) for part in (
+        Moe(experts=8, experts_per_token=2, d_ff=512),
+        Moe(experts=8, experts_per_token=2, d_ff=128, bias=True, clamp=7.0),
+        Moe(experts=8, experts_per_token=2, d_ff=512, latent=64, act="relu2"),
+        Moe(experts=8, experts_per_token=2, d_ff=64, shared_d_ff=1024, shared_gate=True),
+    )),
+    *(make.block("mamba3", layers="mamba3", **(WIDE | {"mamba3": part})) for part in (
+        Mamba3(d_inner=512, d_state=64), Mamba3(d_inner=512, d_state=32, out_norm=True),
+        Mamba3(d_inner=512, d_state=32, mimo_rank=4),
+    )),
+    *(make.block("latent", layers="mla", **(WIDE | {"mla": part})) for part in (
+        Latent(heads=8, kv_lora_rank=64, qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=32),
+        Latent(heads=2, kv_lora_rank=512, q_lora_rank=128, v_head_dim=64, rope_theta=None),
+    )),
     *(make.block("attention", layers="attention", depth=3, attention=Attention(
         heads=8, kv_heads=4, head_dim=32, **options)) for options in (
             {"gate": True}, {"gate": True, "window": 64}, {"gate": True, "rope_theta": None},
@@ -51,6 +69,7 @@ SPECS = [
         heads=4, kv_heads=2, head_dim=16, kv_from="shared", gate=True)),
     shared_block("wide-shared-mlp", mlp=Mlp(d_ff=2048, act="geglu", adapter_rank=5)),
     shared_block("wide-scan", mamba2=Mamba2(d_inner=2048, d_state=12, headdim=32)),
+    *CAST,
     *OPTIONS,
     *LAYERS_ALONE,
 ]  # fmt: skip
@@ -100,13 +119,33 @@ def _add_norm(x: Tensor, *_: Any, in_place: bool, **__: Any) -> tuple[Tensor, Te
     return x if in_place else torch.empty(x.shape), torch.empty(x.shape)
 
 
-def _attention(q: Tensor, *_: Any, **__: Any) -> Tensor:
-    out, _rows = torch.empty(q.shape), torch.empty(q.shape[:-1])
+def _attention(q: Tensor, _: Any, v: Tensor, *__: Any, **___: Any) -> Tensor:
+    out, _rows = torch.empty(*q.shape[:-1], v.shape[-1]), torch.empty(q.shape[:-1])
     return out
 
 
 def _scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, *_: Any, **__: Any) -> Any:
     return torch.empty(x.shape), torch.empty(x.shape[0], *x.shape[2:], B.shape[-1])
+
+
+def _matrix_state(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> Any:
+    heads, key = max(q.shape[2], v.shape[2]), q.shape[3]
+    state = torch.empty(v.shape[0], heads, key, v.shape[3])
+    return torch.empty(*v.shape[:2], heads, v.shape[3]), state
+
+
+def _mamba3(q: Tensor, k: Tensor, v: Tensor, *_: Any, weights: Any, **__: Any) -> Any:
+    heads, rank, states = weights.q_bias.shape
+    size = heads * (v.shape[-1] * states + rank * states + v.shape[-1])
+    apart = rank if weights.mimo_out is None and rank > 1 else 1
+    made = torch.empty(*v.shape[:2], apart, *v.shape[2:])
+    return made.squeeze(2), torch.empty(v.shape[0], size)
+
+
+def _mlstm(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> Any:
+    key, value = k.shape[-1], v.shape[-1]
+    size = k.shape[2] * (key * value + key + 1)
+    return torch.empty(v.shape), torch.empty(len(v), size)
 
 
 def _rotary(qkv: Tensor, cos: Tensor | None, _: Any, k_cache: Tensor, *__: Any) -> Tensor:
@@ -122,7 +161,18 @@ ALLOCATES: dict[str, Callable[..., Any]] = {
     "attention_prefill": _attention,
     "ssd_scan": _scan,
     "selective_scan": _scan,
+    "delta_rule": _matrix_state,
+    "gated_delta_rule": _matrix_state,
+    "kda": _matrix_state,
+    "retention": _matrix_state,
+    "gla": _matrix_state,
+    "rwkv7": lambda r, w, k, v, *_, **__: _matrix_state(r, k, v),
+    "sigmoid_gated_rmsnorm": _norm,
+    "mamba3_scan": _mamba3,
+    "mlstm_scan": _mlstm,
+    "rglru_scan": lambda x, *_, **__: (torch.empty(x.shape), torch.empty(len(x), *x.shape[2:])),
     "rotary": _rotary,
+    "grouped_mm": lambda rows, weight, _: torch.empty(len(rows), weight.shape[1]),
     "swiglu": lambda hidden: torch.empty(*hidden.shape[:-1], hidden.shape[-1] // 2),
 }
 

@@ -54,6 +54,26 @@ _ZAMBA2: Config = {
     "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid", "hybrid", "mamba"],
     "num_mem_blocks": 2,
 }  # fmt: skip
+_DELTAS: Config = _DENSE | {
+    "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 12,
+    "linear_value_head_dim": 20, "linear_conv_kernel_dim": 4,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+}  # fmt: skip
+_EXPERTS: Config = {
+    "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 32,
+}  # fmt: skip
+_KIMI: Config = _DENSE | {
+    "linear_num_heads": 4, "linear_head_dim": 12, "moe_intermediate_size": 16, "num_experts": 6,
+    "num_local_experts": 6, "num_experts_per_tok": 2, "num_key_value_heads": 6, "kv_lora_rank": 20,
+    "qk_nope_head_dim": 8, "qk_rope_head_dim": 6, "v_head_dim": 10, "n_group": 1, "topk_group": 1,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "mlp_layer_types": ["sparse", "dense", "sparse"],
+}  # fmt: skip
+_MINIMAX: Config = _DENSE | {
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8,
+}  # fmt: skip
 _HYBRID = _DENSE | _SCAN
 _GRANITE = _HYBRID | {
     "num_local_experts": 0, "shared_intermediate_size": 80, "num_hidden_layers": 4,
@@ -196,6 +216,43 @@ MODELS: dict[str, dict[str, Config]] = {
             "use_shared_attention_adapter": True, "num_mem_blocks": 1, "rms_norm_eps": 1e-5,
             "mamba_d_conv": 3, "mamba_ngroups": 1,
             "time_step_min": 0.2,
+        },
+    },
+    "qwen3_5_text": {
+        "plain": _DELTAS | {"head_dim": 16},
+        "grouped": _DELTAS | {
+            "head_dim": 8, "linear_num_key_heads": 1, "linear_conv_kernel_dim": 3,
+            "attention_bias": True, "tie_word_embeddings": True,
+        },
+    },
+    "qwen3_next": {
+        "plain": _DELTAS | {"head_dim": 16, "num_experts": 0},
+        "experts": _DELTAS | _EXPERTS | {"head_dim": 16, "mlp_only_layers": [1]},
+        "grouped": _DELTAS | {
+            "head_dim": 8, "linear_num_key_heads": 4, "linear_conv_kernel_dim": 3,
+            "mlp_only_layers": [0, 1, 2], "num_key_value_heads": 6, "tie_word_embeddings": True,
+        },
+    },
+    "olmo_hybrid": {
+        "plain": _DELTAS | {"linear_num_key_heads": 4},
+        "positive": _DELTAS | {
+            "linear_num_key_heads": 4, "linear_allow_neg_eigval": False, "attention_bias": True,
+            "linear_conv_kernel_dim": 3, "num_key_value_heads": 6,
+        },
+    },
+    "qwen3_5_moe_text": {"experts": _DELTAS | _EXPERTS | {"head_dim": 16}},
+    "kimi_linear": {
+        "plain": _KIMI,
+        "narrow": _KIMI | {
+            "linear_conv_kernel_dim": 3, "q_lora_rank": 18, "n_group": 3, "topk_group": 2,
+            "num_shared_experts": 2,
+        },
+    },
+    "minimax": {
+        "plain": _MINIMAX,
+        "scaled": _MINIMAX | {
+            "rms_norm_eps": 1e-6, "full_attn_alpha_factor": 1.5, "linear_attn_beta_factor": 0.7,
+            "mlp_alpha_factor": 0.8, "num_key_value_heads": 6, "tie_word_embeddings": True,
         },
     },
 }  # fmt: skip

@@ -1,8 +1,9 @@
 """Every shipped scenario explains itself, loads, and expands to jobs; comparisons are fair."""
 
 import pytest
+from msgspec.structs import replace
 
-from ssmprof.models.cost import parameters
+from ssmprof.models.cost import active_parameters, parameters
 from ssmprof.models.recipe import kinds
 from ssmprof.planning import expand, library
 from ssmprof.planning.scenario import load, parse
@@ -10,7 +11,8 @@ from ssmprof.planning.scenario import load, parse
 SHIPPED = library.shipped()
 EXPECTED = {
     "quickstart", "smoke", "crossover", "kernel-dominance", "decode", "hybrid-ratio",
-    "parallel-heads", "edge", "edge-memory", "providers", "paper-57k",
+    "parallel-heads", "edge", "edge-memory", "providers", "paper-57k", "zoo", "experts",
+    "whole-models",
 }  # fmt: skip
 
 
@@ -69,3 +71,27 @@ def test_the_starter_is_a_scenario_and_names_every_key():
     for table in (scenario.sweep, scenario.budget, scenario.passes):
         for key in table.__struct_fields__:
             assert f"{key} = " in text or f"[sweep.{key}]" in text, key
+
+
+def test_the_zoo_holds_every_system_at_one_size_and_each_recurrence_on_plain_torch():
+    blocks = {block.name: block for block in load(SHIPPED["zoo"]).blocks}
+    systems = {
+        "transformer", "mla", "mamba1", "mamba2", "mamba3", "rwkv7", "gla", "retnet", "lightning",
+        "delta", "gated-delta", "kda", "lstm", "gru",
+    }  # fmt: skip
+    plain = systems - {"transformer", "mla", "lstm", "gru"}
+    assert set(blocks) == systems | {f"{name}-plain" for name in plain}
+    sizes = [parameters(block) for block in blocks.values()]
+    assert max(sizes) <= min(sizes) * 1.005
+    for name in plain:
+        alike = replace(blocks[f"{name}-plain"], name=name, providers={})
+        assert alike == blocks[name]
+        assert set(blocks[f"{name}-plain"].providers.values()) == {"reference"}
+
+
+def test_experts_are_as_active_as_the_dense_blocks_beside_them():
+    blocks = {block.name: block for block in load(SHIPPED["experts"]).blocks}
+    for name in ("transformer", "mamba2"):
+        dense, sparse = (active_parameters(blocks[f"{name}{end}"]) for end in ("", "-experts"))
+        assert sparse == pytest.approx(dense, rel=0.01)
+    assert parameters(blocks["mamba2-experts"]) > 3 * parameters(blocks["mamba2"])

@@ -11,7 +11,12 @@ from ssmprof_kernels.reference.conv import (
     causal_conv1d_update,
     causal_conv1d_update_sequential,
 )
+from ssmprof_kernels.reference.experts import grouped_mm, moe_sequential
+from ssmprof_kernels.reference.latent import latent_attention_sequential, latent_decode
+from ssmprof_kernels.reference.mamba3 import mamba3_scan, mamba3_sequential, mamba3_step
+from ssmprof_kernels.reference.mlstm import mlstm_scan, mlstm_sequential, mlstm_step
 from ssmprof_kernels.reference.norm import gated_rmsnorm, gated_rmsnorm_sequential
+from ssmprof_kernels.reference.rglru import rglru_scan, rglru_sequential, rglru_step
 from ssmprof_kernels.reference.selective_scan import selective_scan, selective_scan_sequential
 from ssmprof_kernels.reference.ssd import ssd_scan, ssd_scan_sequential
 from ssmprof_kernels.reference.state_update import (
@@ -28,6 +33,19 @@ __all__ = [
     "causal_conv1d_update_sequential",
     "gated_rmsnorm",
     "gated_rmsnorm_sequential",
+    "grouped_mm",
+    "latent_attention_sequential",
+    "latent_decode",
+    "mamba3_scan",
+    "mamba3_sequential",
+    "mamba3_step",
+    "mlstm_scan",
+    "mlstm_sequential",
+    "mlstm_step",
+    "moe_sequential",
+    "rglru_scan",
+    "rglru_sequential",
+    "rglru_step",
     "selective_scan",
     "selective_scan_sequential",
     "selective_state_update",

@@ -64,3 +64,12 @@ def gated_rmsnorm(
     if gate is not None and norm_before_gate:
         value = value * gate
     return value.to(x.dtype)
+
+
+def sigmoid_gated_rmsnorm(
+    x: torch.Tensor, weight: torch.Tensor, *, z: torch.Tensor, eps: float = 1e-5
+) -> torch.Tensor:
+    """norm(x) * sigmoid(z) over the last axis (arXiv:2510.26692, section 4), x and z (..., D)."""
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    value = F.rms_norm(x.to(wide), (x.shape[-1],), weight.to(wide), eps)
+    return (value * z.to(wide).sigmoid()).to(x.dtype)

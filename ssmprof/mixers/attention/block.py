@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmprof.errors import ConfigError
 from ssmprof.mixers.attention import rope
+from ssmprof.mixers.attention.differential import Difference
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.building import Adapts, Building
 from ssmprof.mixers.cache import KVCache, LayerCache, Position
@@ -39,7 +41,7 @@ class AttentionBlock(nn.Module):
         self.eps = building.norm_eps
         self.q_norm = self.k_norm = None
         if part.qk_norm != "none":
-            wide = part.qk_norm == "width"
+            wide = part.qk_norm != "head"
             self.q_norm = weights.ones(part.q_width if wide else part.head_dim)
             if not self.shared:
                 self.k_norm = weights.ones(part.kv_width // 2 if wide else part.head_dim)
@@ -48,6 +50,7 @@ class AttentionBlock(nn.Module):
         if part.sinks:
             self.sinks = weights.zeros(part.heads)
             self.options["sinks"] = self.sinks
+        self.difference = Difference(part, building) if part.differential else None
         self.turns = repr(part.table())
         self.rotary_op = ops["rotary"]
         self.prefill_op = ops["attention_prefill"]
@@ -75,8 +78,7 @@ class AttentionBlock(nn.Module):
             q = self._rotary(qkv, cache, start, start)
             k, v = cache.k[:, :end], cache.v[:, :end]
         del qkv  # a name held is memory held: each tensor dies at its last use
-        with scope("attention", "attention"):
-            out = self.prefill_op(q, k, v, window=part.window, **self.options).flatten(2)
+        out = self._attend(q, k, v)
         del q, k, v
         if gate is not None:
             self._gate(out, gate)
@@ -92,15 +94,35 @@ class AttentionBlock(nn.Module):
             q = self._turned(qkv, cache, tokens)
         else:
             q = self._rotary(qkv, cache, tokens, tokens % cache.rows)
-        with scope("attention", "attention"):
-            lengths = cache.position.lengths(cache.rows)
-            visible = min(tokens + 1, cache.rows)
-            out = self.decode_op(q.squeeze(1), cache.k, cache.v, lengths, visible, **self.options)
-            out = out.flatten(1)
+        out = self._look_back(q.squeeze(1), cache)
         if gate is not None:
             self._gate(out, gate.squeeze(1))
         with scope("out_proj"):
             return self.out_proj(out)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Tokens of a prompt, (B, L, H, dh) each -> (B, L, Hq dh)."""
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return self.prefill_op(q, k, v, window=self.part.window, **self.options)
+
+        if self.difference is not None:
+            return self.difference(attend, q, k, v)
+        with scope("attention", "attention"):
+            return attend(q, k, v).flatten(2)
+
+    def _look_back(self, q: Tensor, cache: KVCache) -> Tensor:
+        """One token (B, Hq, dh) against the cache -> (B, Hq dh)."""
+        lengths = cache.position.lengths(cache.rows)
+        visible = min(cache.position.tokens + 1, cache.rows)
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return self.decode_op(q, k, v, lengths, visible, **self.options)
+
+        if self.difference is not None:
+            return self.difference(attend, q, cache.k, cache.v)
+        with scope("attention", "attention"):
+            return attend(q, cache.k, cache.v).flatten(1)
 
     def _project(self, x: Tensor, adapter: Adapts | None) -> tuple[Tensor, Tensor | None]:
         """Queries, keys and values (B, L, Hq + 2 Hk, dh), normed, and the gate (B, L, Hq dh)."""
@@ -124,6 +146,10 @@ class AttentionBlock(nn.Module):
 
     def _normed(self, heads: Tensor, weight: Tensor) -> None:
         """Norm heads (B, L, H, dh) in place, one by one or all of a token together."""
+        if self.part.qk_norm == "heads":  # with weights (H dh)
+            normed = F.rms_norm(heads, heads.shape[-1:], eps=self.eps)
+            heads.copy_(normed.mul_(weight.view(heads.shape[2:])))
+            return
         flat = heads.flatten(2) if self.part.qk_norm == "width" else heads
         heads.copy_(self.norm_op(flat, weight, eps=self.eps).view_as(heads))
 
@@ -209,10 +235,8 @@ def _refuse(part: Attention) -> None:
     missing = {
         "values of another width than keys (v_head_dim)": part.v_dim != part.head_dim,
         "a bound on scores (score_cap)": part.score_cap is not None,
-        "the difference of two maps (differential)": part.differential,
         "a convolution of queries, keys and values (d_conv)": part.d_conv > 0,
         "tokens before the window (prefix)": part.prefix > 0,
-        'weights of each head (qk_norm = "heads")': part.qk_norm == "heads",
         "a window on shared keys": part.kv_from == "shared" and part.window is not None,
     }
     for what, wanted in missing.items():

@@ -134,6 +134,11 @@ def _sdpa(
     **options: Any,
 ) -> Tensor:
     """Token-major in and out; SDPA itself is head-major (views, no copies)."""
+    width = v.shape[-1]
+    if width < q.shape[-1] and backend in (None, SDPBackend.FLASH_ATTENTION):
+        # Neither takes values narrower than keys; torch would fall back to L^2 memory.
+        v = F.pad(v, (0, q.shape[-1] - width))
+        return _sdpa(q, k, v, backend, sinks, **options)[..., :width]
     grouped = q.shape[2] != k.shape[2]
     if grouped and (backend in (None, SDPBackend.EFFICIENT_ATTENTION) or sinks is not None):
         # Neither has grouped queries of its own; torch would fall back to L^2 memory.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Conv, Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.scalars import DTYPE_BYTES, Size, Tokens, Value
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, held_tokens, matmul, total, work
 
@@ -109,6 +109,8 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         """Heads divide, and pairs are pairs."""
         if self.heads % self.kv_heads:
             return "kv_heads", f"{self.kv_heads} does not divide {self.heads} heads"
+        if self.differential and self.kv_heads % 2:
+            return "kv_heads", f"{self.kv_heads} is odd; the difference is one of two heads"
         if self.rotated % 2 or (self.rotated and self.head_dim % 2):
             key = "rope_dim" if self.rotated % 2 and self.rope_dim else "head_dim"
             odd = self.rotated if self.rotated % 2 else self.head_dim
@@ -156,6 +158,17 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         rows = self.rows(point) * self.kv_heads
         return [Held("kv", rows * self.head_dim), Held("kv", rows * self.v_dim), *conv]
 
+    def kept(self) -> list[Keys | State]:
+        """Keys and values, and the window of a convolution."""
+        found: list[Keys | State] = []
+        if self.kv_from == "own":
+            width = self.head_dim + self.v_dim
+            found.append(Keys(self.kv_heads, width, self.window, prefix=self.prefix))
+        if self.d_conv:
+            columns, channels = self.d_conv - 1, self.qkv_width
+            found.append(State("attention", self.kv_heads, 0, channels=channels, columns=columns))
+        return found
+
     def table(self) -> tuple[object, int] | None:
         """Cosine and sine of half a head, whatever of it is turned."""
         if self.rope_theta is None:
@@ -188,6 +201,8 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
                 read=tokens * window * b,
                 written=tokens * window * b,
             )
+        if self.differential:  # of two maps, and its norm
+            parts["difference"] = elementwise(tokens * self.heads * self.v_dim, b, reads=2, flops=7)
         if self.gate:
             parts["gate"] = elementwise(
                 tokens * self.heads * self.v_dim, b, reads=2, flops=1, exps=1
@@ -199,12 +214,14 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         looked = self.rows(point) if decode else pairs(point.context, self.window)
         looked = point.batch * (looked + (0 if decode else self.prefix * point.context))
         tokens = call_tokens(point)
+        # Each of two maps weighs the values of both heads.
+        values = self.v_dim * (2 if self.differential else 1)
         # Rows of keys and values that are read.
         seen = looked if decode else tokens + point.batch * self.prefix
         return work(
-            flops=2 * looked * self.heads * (self.head_dim + self.v_dim),
+            flops=2 * looked * self.heads * (self.head_dim + values),
             read=(seen * self.kv_width + tokens * self.q_width) * b,
-            written=tokens * self.heads * self.v_dim * b,
+            written=tokens * self.heads * values * b,
             exps=self.heads * looked * (2 if self.score_cap else 1),
         )
 
@@ -212,7 +229,9 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         """The widest of: projection with what is turned, scores, gate, and output."""
         b = DTYPE_BYTES[point.dtype]
         q, out = self.q_width, self.heads * self.v_dim
-        lse = self.heads * 4 / b  # log-sum-exp of every row, float32
+        made = (out, self.heads * 4 / b)  # with the log-sum-exp of every row, float32
+        if self.differential:  # one map, and both halves of the other
+            made = (out, out / 2, out / 2, out)
         turned = q if self.rope_theta is not None else 0
         last = alive(point, (out, d_model))
         if self.gate:  # a view of the projection, which lives as long, and its sigmoid
@@ -220,12 +239,12 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
         if self.window is not None and point.phase == "prefill":
             # A ring cannot be attended to in place: keys are rotated beside it.
             turned = turned and q + self.kv_heads * self.head_dim
-            return max(alive(point, (self.qkv_width, turned, out, lse)), last)
+            return max(alive(point, (self.qkv_width, turned, *made)), last)
         # Queries that are not rotated are a view of the projection.
         held = self.qkv_width if self.gate or not turned else 0
         convolved = self.qkv_width if self.d_conv else 0
         first = alive(point, (self.qkv_width, convolved or turned))
-        return max(first, alive(point, (held, turned, out, lse)), last)
+        return max(first, alive(point, (held, turned, *made)), last)
 
 
 def pairs(context: int, window: int | None) -> int:

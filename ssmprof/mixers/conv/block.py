@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,22 @@ from ssmprof.scopes import scope
 
 
 class ShortConv(nn.Module):
-    """Depthwise causal convolution of width W with SiLU over `channels`, with a bias or without."""
+    """Depthwise causal convolution of width W over `channels`, with a bias or without.
 
-    def __init__(self, channels: int, width: int, building: Building, *, bias: bool = True) -> None:
+    SiLU follows it unless `activation` is None.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        building: Building,
+        *,
+        bias: bool = True,
+        activation: Literal["silu"] | None = "silu",
+    ) -> None:
         super().__init__()
+        self.activation = activation
         weights, ops = building.weights, building.ops
         bound = 1.0 / math.sqrt(width)
         self.weight = frozen(weights.uniform(channels, width, low=-bound, high=bound))
@@ -36,7 +49,7 @@ class ShortConv(nn.Module):
             before = cache.conv[..., 1:].clone()
         with scope("conv", "conv"):
             out = self.prefill_op(
-                x, self.weight, self.bias, activation="silu", initial_state=before
+                x, self.weight, self.bias, activation=self.activation, initial_state=before
             )
         if cache is not None:
             with scope("cache"):
@@ -53,4 +66,4 @@ class ShortConv(nn.Module):
     def step(self, x: Tensor, cache: StateCache) -> Tensor:
         """(B, channels) -> (B, channels); shifts the window by one."""
         with scope("conv", "conv"):
-            return self.update_op(x, cache.conv, self.weight, self.bias, activation="silu")
+            return self.update_op(x, cache.conv, self.weight, self.bias, activation=self.activation)

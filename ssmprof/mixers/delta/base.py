@@ -9,9 +9,11 @@ of its keys, 2 K V.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
+from msgspec import Meta
+
+from ssmprof.mixers.part import Conv, Held, Keys, Memory, Part, State, Weight, alive, kind
 from ssmprof.mixers.recurrence import (
     chunk_of,
     conv_weights,
@@ -24,7 +26,7 @@ from ssmprof.mixers.recurrence import (
     through_state,
 )
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
-from ssmprof.work import Cost, Parts, call_tokens, matmul
+from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul
 
 if TYPE_CHECKING:
     from ssmprof.records import Point
@@ -35,7 +37,8 @@ class DeltaRule(Part, frozen=True, kw_only=True):
 
     `key_dim` and `value_dim` are of one head; `d_conv` convolves queries, keys and values (0 for
     none). `negative_eigenvalues` doubles the rule's step size (arXiv:2411.12537), which costs
-    nothing. `state_dtype` is the dtype of the state kept between tokens.
+    nothing. `norm_eps` None is the model's epsilon. `state_dtype` is the dtype of the state kept
+    between tokens.
     """
 
     memory: ClassVar[Memory] = "fixed"
@@ -48,6 +51,7 @@ class DeltaRule(Part, frozen=True, kw_only=True):
     conv_bias: bool = False
     gate: bool = True
     negative_eigenvalues: bool = False
+    norm_eps: Annotated[float, Meta(gt=0, le=1.0)] | None = None
     state_dtype: Dtype = "float32"
 
     @property
@@ -80,6 +84,13 @@ class DeltaRule(Part, frozen=True, kw_only=True):
             return "key_heads", f"{self.key_heads} does not divide {self.heads} heads"
         return None
 
+    def fused(self) -> tuple[int, ...]:
+        """Outputs of the first projection: queries with keys and values, gate, inputs of the rule.
+
+        A gate that is projected otherwise has width 0.
+        """
+        return (self.channels, self.value_width if self.gate else 0, self.heads)
+
     def projections(self, d_model: int) -> list[Weight]:
         """Of queries, keys, values, step size and output; taps; the norm of a head."""
         reads = self.reads(d_model)
@@ -96,16 +107,33 @@ class DeltaRule(Part, frozen=True, kw_only=True):
         state = Held("ssm_state", self._state, self.state_dtype)
         return [*([Held("conv_state", self.channels * self.d_conv)] if self.d_conv else []), state]
 
-    def projected(self, d_model: int, point: Point, width: int) -> Parts:
-        """Work of a projection to `width`, the convolution, the norm and the output."""
+    def kept(self) -> list[Keys | State]:
+        """State and window; ranks share out the heads of keys, and those of values with them."""
+        columns = max(self.d_conv - 1, 0)
+        return [
+            State(
+                kind(self),
+                self.key_heads_or_all,
+                self._state,
+                self.state_dtype,
+                channels=self.channels,
+                columns=columns,
+                drafts=True,
+            )
+        ]
+
+    def projected(self, d_model: int, point: Point) -> Parts:
+        """Work of the first projection, the convolution, the norm and the output."""
         b, tokens = DTYPE_BYTES[point.dtype], call_tokens(point)
         parts = {
-            "in_proj": matmul(tokens, self.reads(d_model), width, b),
+            "in_proj": matmul(tokens, self.reads(d_model), sum(self.fused()), b),
             "norm": head_norm(point, self.heads, self.value_dim, gate=self.gate),
             "out_proj": matmul(tokens, self.value_width, d_model, b),
         }
         if self.d_conv:
             parts["conv"] = short_conv(point, self.channels, self.d_conv)
+        else:
+            parts["act"] = elementwise(tokens * self.channels, b, reads=1, flops=2, exps=2)
         return parts
 
     def rule(self, point: Point, *, decays: int, exps: float) -> Cost:
@@ -133,12 +161,11 @@ class DeltaRule(Part, frozen=True, kw_only=True):
         )
 
     def peak(self, d_model: int, point: Point) -> int:
-        """The widest of: convolution, recurrence, norm and output."""
-        gate = self.value_width if self.gate else 0
-        convolved = self.channels if self.d_conv else 0
+        """The widest of: recurrence with its inputs, norm, output."""
         new = new_state(point, state_bytes(self._state, self.state_dtype))
+        projected, value = sum(self.fused()), self.value_width
         return max(
-            new + alive(point, (self.channels + gate, convolved, self.value_width)),
-            alive(point, (gate, self.value_width, self.value_width)),
-            alive(point, (self.value_width, d_model)),
+            new + alive(point, (projected, self.channels, value)),
+            alive(point, (projected if self.gate else 0, value, value)),
+            alive(point, (value, d_model)),
         )

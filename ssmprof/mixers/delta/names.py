@@ -9,5 +9,8 @@ if TYPE_CHECKING:
 
 OPS: dict[Family, str] = {}
 KERNELS: dict[Family, str] = {
-    "scan": r"chunk_kda recompute_w_u prepare_wy solve_tril gated_delta",
+    "scan": (
+        r"chunk_kda recompute_w_u prepare_wy solve_tril gated_delta (kda|gdn)_gate beta_sigmoid "
+        r"scaled_dot_kkt merge_16x16 transform_qk intra_chunk_attn"
+    ),
 }

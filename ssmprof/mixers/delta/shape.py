@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ssmprof.mixers.delta.base import DeltaRule
-from ssmprof.mixers.part import Rank, Weight
-from ssmprof.mixers.recurrence import chunk_of
+from ssmprof.mixers.part import Rank, Weight, alive
+from ssmprof.mixers.recurrence import chunk_of, new_state, state_bytes
 from ssmprof.scalars import DTYPE_BYTES
 from ssmprof.work import Parts, call_tokens, matmul, total
 
@@ -32,9 +32,8 @@ class Delta(DeltaRule, frozen=True, kw_only=True, tag="delta"):
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, convolution, rule, norm."""
-        width = self.channels + self.heads + (self.value_width if self.gate else 0)
         return {
-            **self.projected(d_model, point, width),
+            **self.projected(d_model, point),
             "scan": self.rule(point, decays=0, exps=0),
         }
 
@@ -43,6 +42,10 @@ class GatedDelta(DeltaRule, frozen=True, kw_only=True, tag="gated_delta"):
     """Gated DeltaNet (arXiv:2412.06464): one decay per head, as Mamba-2 has it."""
 
     label: ClassVar[str] = "gated DeltaNet"
+
+    def fused(self) -> tuple[int, ...]:
+        """Beside the rest one decay per head."""
+        return (*super().fused(), self.heads)
 
     def weights(self, d_model: int) -> list[Weight]:
         """Projections, taps, norm; projection, rate and bias of the decay."""
@@ -56,11 +59,10 @@ class GatedDelta(DeltaRule, frozen=True, kw_only=True, tag="gated_delta"):
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, convolution, rule, gated norm."""
-        width = self.channels + 2 * self.heads + (self.value_width if self.gate else 0)
         # Softplus and exponential of a decay; in a chunk the decays between its pairs of tokens.
         pairs = 0 if point.phase == "decode" else chunk_of(point) / 2
         rule = self.rule(point, decays=self.heads, exps=self.heads * (3 + pairs))
-        return {**self.projected(d_model, point, width), "scan": rule}
+        return {**self.projected(d_model, point), "scan": rule}
 
 
 class Kda(DeltaRule, frozen=True, kw_only=True, tag="kda"):
@@ -76,12 +78,17 @@ class Kda(DeltaRule, frozen=True, kw_only=True, tag="kda"):
     gate_bias: bool = False
 
     @property
-    def _rank(self) -> int:
+    def low_rank(self) -> int:
+        """Rank of decay and gate."""
         return self.rank or self.value_dim
+
+    def fused(self) -> tuple[int, ...]:
+        """The gate has projections of its own."""
+        return (self.channels, 0, self.heads)
 
     def weights(self, d_model: int) -> list[Weight]:
         """Projections, taps, norm; factors, bias and rate of the decay; factors of the gate."""
-        reads, rank = self.reads(d_model), self._rank
+        reads, rank = self.reads(d_model), self.low_rank
         decays = self.heads * self.key_dim
         found = [
             *self.projections(d_model),
@@ -99,15 +106,23 @@ class Kda(DeltaRule, frozen=True, kw_only=True, tag="kda"):
         """Projections, convolution, decay, gate, rule, gated norm."""
         b, tokens, reads = DTYPE_BYTES[point.dtype], call_tokens(point), self.reads(d_model)
         decays = self.heads * self.key_dim
-        low = matmul(tokens, reads, self._rank, b)
+        low = matmul(tokens, reads, self.low_rank, b)
         # Softplus and exponential; in a chunk queries and keys are scaled by their decays so far.
         exps = decays * (3 if point.phase == "decode" else 4)
         parts = {
-            **self.projected(d_model, point, self.channels + self.heads),
-            "decay": total((low, matmul(tokens, self._rank, decays, b))),
+            **self.projected(d_model, point),
+            "decay_proj": total((low, matmul(tokens, self.low_rank, decays, b))),
             "scan": self.rule(point, decays=decays, exps=exps),
         }
         if self.gate:
-            high = matmul(tokens, self._rank, self.value_width, b, bias=self.gate_bias)
-            parts["gate"] = total((low, high))
+            high = matmul(tokens, self.low_rank, self.value_width, b, bias=self.gate_bias)
+            parts["gate_proj"] = total((low, high))
         return parts
+
+    def peak(self, d_model: int, point: Point) -> int:
+        """The widest of: recurrence with its inputs and decays, gate, norm, output."""
+        new = new_state(point, state_bytes(self._state, self.state_dtype))
+        decays, value = self.heads * self.key_dim, self.value_width
+        ruled = (sum(self.fused()), self.channels, decays, value)
+        gated = (value, value, max(value, self.low_rank)) if self.gate else (value, value)
+        return max(new + alive(point, ruled), alive(point, gated), alive(point, (value, d_model)))

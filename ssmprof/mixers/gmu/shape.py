@@ -40,7 +40,10 @@ class Gmu(Part, frozen=True, kw_only=True, tag="gmu"):
             "out_proj": matmul(tokens, width, d_model, b, bias=self.bias),
         }
 
+    def recalls(self, d_model: int) -> int:
+        """The memory."""
+        return self.memory_width
+
     def peak(self, d_model: int, point: Point) -> int:
-        """The memory, the gate and their product; the output."""
-        width = self.memory_width
-        return max(alive(point, (width, width, width)), alive(point, (width, width, d_model)))
+        """The gate, overwritten by its product, and the output; the memory lives beside them."""
+        return alive(point, (self.memory_width, d_model))

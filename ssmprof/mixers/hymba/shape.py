@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.mamba1.shape import Mamba1
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.scalars import DTYPE_BYTES
 from ssmprof.work import Parts, call_tokens, elementwise, rms_norm, total
 
@@ -54,6 +54,10 @@ class Hymba(Part, frozen=True, kw_only=True, tag="hymba"):
     def held(self, point: Point) -> list[Held]:
         """Keys and values, window and state."""
         return [*self.attention.held(point), *self.mamba.held(point)]
+
+    def kept(self) -> list[Keys | State]:
+        """Keys and values, state and window."""
+        return [*self.attention.kept(), *self.mamba.kept()]
 
     def table(self) -> tuple[object, int] | None:
         """The attention's."""

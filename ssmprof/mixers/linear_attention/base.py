@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Conv, Held, Keys, Memory, Part, State, Weight, alive, kind
 from ssmprof.mixers.recurrence import (
     chunk_of,
     conv_weights,
@@ -90,6 +90,12 @@ class LinearAttention(Part, frozen=True, kw_only=True):
         state = Held("ssm_state", self._state, self.state_dtype)
         return [*([Held("conv_state", self.channels * self.d_conv)] if self.d_conv else []), state]
 
+    def kept(self) -> list[Keys | State]:
+        """State and window; ranks share out the heads of keys."""
+        heads, columns = self.kv_heads_or_all, max(self.d_conv - 1, 0)
+        channels = self.channels
+        return [State(kind(self), heads, self._state, self.state_dtype, channels, columns)]
+
     def projected(self, d_model: int, point: Point) -> Parts:
         """Work of the projections and the convolution."""
         b, tokens = DTYPE_BYTES[point.dtype], call_tokens(point)
@@ -118,14 +124,19 @@ class LinearAttention(Part, frozen=True, kw_only=True):
             state=state_bytes(self._state, self.state_dtype),
         )
 
+    def made(self) -> int:
+        """Features made for the recurrence beside queries, keys and values as projected."""
+        raise NotImplementedError
+
     def peak(self, d_model: int, point: Point) -> int:
-        """The widest of: convolution, recurrence, norm and output."""
-        gate = self.value_width if self.gate else 0
-        inputs = self.channels + gate
-        convolved = self.channels if self.d_conv else 0
+        """The widest of: convolution, recurrence with its inputs, norm, output."""
         new = new_state(point, state_bytes(self._state, self.state_dtype))
+        projected, value = self.channels + (self.value_width if self.gate else 0), self.value_width
+        convolved = self.channels if self.d_conv else 0
+        kept = projected if self.gate or not convolved else 0
         return max(
-            new + alive(point, (inputs, convolved, self.value_width)),
-            alive(point, (gate, self.value_width, self.value_width)),
-            alive(point, (self.value_width, d_model)),
+            alive(point, (projected, convolved)),
+            new + alive(point, (kept, convolved, self.made(), value)),
+            alive(point, (projected if self.gate else 0, value, value)),
+            alive(point, (value, d_model)),
         )

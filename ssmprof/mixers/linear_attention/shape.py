@@ -13,8 +13,8 @@ from msgspec import Meta
 
 from ssmprof import limits
 from ssmprof.mixers.linear_attention.base import LinearAttention
-from ssmprof.mixers.part import Rank, Weight
-from ssmprof.mixers.recurrence import head_norm
+from ssmprof.mixers.part import Rank, Weight, alive
+from ssmprof.mixers.recurrence import head_norm, new_state, state_bytes
 from ssmprof.scalars import DTYPE_BYTES
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, gated_norm, matmul, total
 
@@ -52,6 +52,10 @@ class Gla(LinearAttention, frozen=True, kw_only=True, tag="gla"):
             Weight(self.value_dim),
         ]
 
+    def made(self) -> int:
+        """Logits of the gates."""
+        return self.key_width
+
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, decay, recurrence, gated norm."""
         b, tokens, reads = DTYPE_BYTES[point.dtype], call_tokens(point), self.reads(d_model)
@@ -62,7 +66,7 @@ class Gla(LinearAttention, frozen=True, kw_only=True, tag="gla"):
         scaled = self.heads * self.key_dim * (1 if point.phase == "decode" else 2)
         return {
             **self.projected(d_model, point),
-            "decay": total((low, high)),
+            "decay_proj": total((low, high)),
             "scan": self.scan(point, exps=decay + scaled, extra=self.key_width),
             "norm": head_norm(point, self.heads, self.value_dim, gate=self.gate),
         }
@@ -93,10 +97,14 @@ class RetNet(LinearAttention, frozen=True, kw_only=True, tag="retnet"):
         """Projections, convolution, norm of a head."""
         return [*self.projections(d_model), Weight(self.value_dim)]
 
+    def made(self) -> int:
+        """Queries and keys, turned."""
+        return self.heads * self.key_dim + self.key_width
+
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, rotary embedding, recurrence, gated norm."""
         b, tokens = DTYPE_BYTES[point.dtype], call_tokens(point)
-        turned = tokens * (self.heads * self.key_dim + self.key_width)
+        turned = tokens * self.made()
         return {
             **self.projected(d_model, point),
             "rope": elementwise(turned, b, reads=1, flops=3),
@@ -109,10 +117,12 @@ class Lightning(LinearAttention, frozen=True, kw_only=True, tag="lightning"):
     """Lightning attention (arXiv:2401.04658, section 3; MiniMax-01: arXiv:2501.08313).
 
     A constant decay per head and layer; SiLU of queries, keys and values; the norm is over all
-    heads together, and the gate is a sigmoid.
+    heads together, and the gate is a sigmoid. `norm_eps` None is the model's epsilon.
     """
 
     label: ClassVar[str] = "lightning attention"
+
+    norm_eps: Annotated[float, Meta(gt=0, le=1.0)] | None = None
 
     def weights(self, d_model: int) -> list[Weight]:
         """Projections and the norm over all heads."""
@@ -128,6 +138,24 @@ class Lightning(LinearAttention, frozen=True, kw_only=True, tag="lightning"):
             "scan": self.scan(point, exps=0),
             "norm": self._normed(tokens, b),
         }
+
+    def made(self) -> int:
+        """Queries, keys and values with their activation."""
+        return self.channels
+
+    def peak(self, d_model: int, point: Point) -> int:
+        """The widest of: activation, recurrence, norm, output."""
+        new = new_state(point, state_bytes(self._state, self.state_dtype))
+        projected, value = self.channels + (self.value_width if self.gate else 0), self.value_width
+        convolved = self.channels if self.d_conv else 0
+        kept = projected if self.gate else 0
+        return max(
+            alive(point, (projected, convolved)),
+            alive(point, (kept, convolved or projected - kept, self.channels)),
+            new + alive(point, (kept, self.channels, value)),
+            alive(point, (kept, value, value)),
+            alive(point, (value, d_model)),
+        )
 
     def _normed(self, tokens: int, b: int) -> Cost:
         if self.gate:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.mixers.recurrence import new_state, state_bytes
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
-from ssmprof.work import Parts, call_tokens, matmul, work
+from ssmprof.work import Parts, call_tokens, matmul, total, work
 
 if TYPE_CHECKING:
     from ssmprof.records import Point
@@ -39,8 +39,12 @@ class Lstm(Part, frozen=True, kw_only=True, tag="lstm"):
         """Hidden vector and cell."""
         return [Held("ssm_state", 2 * self.hidden, self.state_dtype)]
 
+    def kept(self) -> list[Keys | State]:
+        """Hidden vector and cell."""
+        return [State("lstm", self.hidden, 2 * self.hidden, self.state_dtype)]
+
     def cost(self, d_model: int, point: Point) -> Parts:
-        """Products with inputs, the recurrence, and the projection."""
+        """Products with inputs and the recurrence, as one; and the projection."""
         return gates_cost(self, d_model, point, 4, LSTM_POINTWISE, 2)
 
     def peak(self, d_model: int, point: Point) -> int:
@@ -66,8 +70,12 @@ class Gru(Part, frozen=True, kw_only=True, tag="gru"):
         """The hidden vector."""
         return [Held("ssm_state", self.hidden, self.state_dtype)]
 
+    def kept(self) -> list[Keys | State]:
+        """The hidden vector."""
+        return [State("gru", self.hidden, self.hidden, self.state_dtype)]
+
     def cost(self, d_model: int, point: Point) -> Parts:
-        """Products with inputs, the recurrence, and the projection."""
+        """Products with inputs and the recurrence, as one; and the projection."""
         return gates_cost(self, d_model, point, 3, GRU_POINTWISE, 1)
 
     def peak(self, d_model: int, point: Point) -> int:
@@ -90,16 +98,15 @@ def gates_cost(
     b, tokens, hidden = DTYPE_BYTES[point.dtype], call_tokens(point), part.hidden
     wide, (flops, exps) = gates * hidden, each
     held = point.batch * kept * state_bytes(hidden, part.state_dtype)
-    parts = {
-        "in_proj": matmul(tokens, part.reads(d_model), wide, b, bias=part.bias),
-        "scan": work(
-            flops=tokens * (2 * hidden * wide + flops * hidden),
-            read=(hidden * wide + (wide if part.bias else 0) + tokens * wide) * b
-            + (held if point.phase == "decode" else 0),
-            written=tokens * hidden * b + held,
-            exps=tokens * exps * hidden,
-        ),
-    }
+    inputs = matmul(tokens, part.reads(d_model), wide, b, bias=part.bias)
+    steps = work(
+        flops=tokens * (2 * hidden * wide + flops * hidden),
+        read=(hidden * wide + (wide if part.bias else 0) + tokens * wide) * b
+        + (held if point.phase == "decode" else 0),
+        written=tokens * hidden * b + held,
+        exps=tokens * exps * hidden,
+    )
+    parts = {"scan": total((inputs, steps))}  # one call of torch does both
     if hidden != d_model:
         parts["out_proj"] = matmul(tokens, hidden, d_model, b)
     return parts

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssmprof.mixers.building import Building
+from ssmprof.mixers.building import Building, Memory
 from ssmprof.mixers.cache import Position, StateCache
 from ssmprof.mixers.conv.block import ShortConv
 from ssmprof.mixers.mamba1.shape import Mamba1
@@ -18,7 +18,10 @@ from ssmprof.scopes import scope
 
 
 class Mamba1Block(nn.Module):
-    """(B, L, d) -> (B, L, d) with a state of (D, N) per sequence; the gate is inside the scan."""
+    """(B, L, d) -> (B, L, d) with a state of (D, N) per sequence; the gate is inside the scan.
+
+    Where later layers read what the scan made before its gate (`memory`), it is applied behind it.
+    """
 
     def __init__(self, part: Mamba1, building: Building) -> None:
         super().__init__()
@@ -42,6 +45,7 @@ class Mamba1Block(nn.Module):
         if part.inner_norms == "weighted":
             self.dt_norm = weights.ones(self.rank)
             self.B_norm, self.C_norm = weights.ones(states), weights.ones(states)
+        self.memory: Memory | None = None
         self.scan_op = ops["selective_scan"]
         self.update_op = ops["selective_state_update"]
 
@@ -60,15 +64,17 @@ class Mamba1Block(nn.Module):
                 B,
                 C,
                 D=self.D,
-                z=z,
+                z=z if self.memory is None else None,
                 dt_bias=self.dt_bias,
                 dt_softplus=True,
                 initial_state=state,
                 return_final_state=False if cache is None else self.state_dtype,
             )
-        del u, z, dt, B, C  # a name held is memory held: each tensor dies at its last use
+        del u, dt, B, C  # a name held is memory held: each tensor dies at its last use
         if cache is not None:
             y, cache.ssm = y
+        y = self._kept(y, z)
+        del z
         with scope("out_proj"):
             return self.out_proj(y)
 
@@ -87,12 +93,21 @@ class Mamba1Block(nn.Module):
                 B,
                 C,
                 D=self.D,
-                z=z,
+                z=z if self.memory is None else None,
                 dt_bias=self.dt_bias,
                 dt_softplus=True,
             )
+        y = self._kept(y, z)
         with scope("out_proj"):
             return self.out_proj(y)
+
+    def _kept(self, y: Tensor, z: Tensor) -> Tensor:
+        """y (..., D); with a memory it is left there and gated here, else the scan has done so."""
+        if self.memory is None:
+            return y
+        self.memory.value = y
+        with scope("gate"):
+            return F.silu(z).mul_(y)
 
     def _select(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., D) -> dt (..., D), B and C (..., N): what makes the scan selective."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive, allocated
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive, allocated
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Parts, call_tokens, causal_conv, conv_update, elementwise, matmul, work
 
@@ -68,6 +68,12 @@ class Mamba1(Part, frozen=True, kw_only=True, tag="mamba1"):
         """The window of the convolution and the state."""
         state = Held("ssm_state", self.d_inner * self.d_state, self.state_dtype)
         return [Held("conv_state", self.d_inner * self.d_conv), state]
+
+    def kept(self) -> list[Keys | State]:
+        """State and window; ranks share out the inner width."""
+        inner, columns = self.d_inner, self.d_conv - 1
+        state = inner * self.d_state
+        return [State("mamba1", inner, state, self.state_dtype, channels=inner, columns=columns)]
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, convolution, selection and selective scan."""

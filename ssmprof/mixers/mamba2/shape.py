@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive, allocated
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive, allocated
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import (
     Cost,
@@ -105,6 +105,22 @@ class Mamba2(Part, frozen=True, kw_only=True, tag="mamba2"):
         """The window of the convolution and the state."""
         state = Held("ssm_state", self.d_inner * self.d_state, self.state_dtype)
         return [Held("conv_state", self.channels * self.d_conv), state]
+
+    def kept(self) -> list[Keys | State]:
+        """State and window; B and C of a group are wherever its heads are."""
+        return [
+            State(
+                "mamba2",
+                self.nheads,
+                self.d_inner * self.d_state,
+                self.state_dtype,
+                channels=self.d_inner,
+                columns=self.d_conv - 1,
+                groups=self.ngroups,
+                group_channels=2 * self.d_state,
+                drafts=True,
+            )
+        ]
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, convolution, SSD scan and gated norm."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.mixers.recurrence import (
     CHUNK,
     chunk_of,
@@ -100,6 +100,10 @@ class Mamba3(Part, frozen=True, kw_only=True, tag="mamba3"):
         """State, keys and value as one."""
         return [Held("ssm_state", self._state, self.state_dtype)]
 
+    def kept(self) -> list[Keys | State]:
+        """State, keys and value as one."""
+        return [State("mamba3", self.nheads, self._state, self.state_dtype)]
+
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, norms of B and C, scan, output."""
         b, tokens, rank = DTYPE_BYTES[point.dtype], call_tokens(point), self.mimo_rank
@@ -147,5 +151,6 @@ class Mamba3(Part, frozen=True, kw_only=True, tag="mamba3"):
         made = inner * (rank if self.out_norm else 1)
         normed = 2 * self.d_state * self.ngroups * rank
         scan = new + alive(point, (self.projected, normed, made))
-        norm = alive(point, (self.projected, made, made)) if self.out_norm else 0
+        summed = (made, inner) if rank > 1 else ()
+        norm = alive(point, (self.projected, made, made, *summed)) if self.out_norm else 0
         return max(scan, norm, alive(point, (inner, d_model)))

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from ssmprof import limits
 from ssmprof.mixers.attention.shape import RopeScaling, pairs
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.scalars import DTYPE_BYTES, Size
 from ssmprof.work import (
     Cost,
@@ -39,7 +39,8 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
 
     `qk_rope_head_dim` features of queries and of the one shared key are turned with the base
     `rope_theta`, or left as they are where it is None (Kimi-Linear). `bias` is one of the
-    projections to the latents and of the output.
+    projections to the latents and of the output. `norm_eps` is that of the latents' norms, and
+    None the model's.
     """
 
     label: ClassVar[str] = "MLA"
@@ -52,6 +53,7 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
     qk_rope_head_dim: Size = 64
     v_head_dim: Size = 128
     bias: bool = False
+    norm_eps: Annotated[float, Meta(gt=0, le=1.0)] | None = None
     rope_theta: Base | None = 10_000.0
     rope_interleaved: bool = False
     rope_scaling: RopeScaling | None = None
@@ -101,6 +103,10 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
     def held(self, point: Point) -> list[Held]:
         """One latent and one shared key per token."""
         return [Held("kv", held_tokens(point) * self.row)]
+
+    def kept(self) -> list[Keys | State]:
+        """The latent and the shared key, on every rank."""
+        return [Keys(1, self.row, latent=True)]
 
     def table(self) -> tuple[object, int] | None:
         """Cosine and sine of half the turned features."""

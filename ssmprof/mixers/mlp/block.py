@@ -6,8 +6,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmprof.mixers.building import Adapts, Building
-from ssmprof.mixers.mlp.shape import GATED, Mlp
+from ssmprof.mixers.mlp.shape import GATED, Activation, Mlp
+from ssmprof.mixers.ops import Ops
 from ssmprof.scopes import scope
+
+
+class Activate:
+    """(..., up) -> (..., f): what stands between the two products, gates before values."""
+
+    def __init__(self, act: Activation, ops: Ops) -> None:
+        self.gated = act in GATED
+        self.approximate = "tanh" if act.endswith("_tanh") else "none"
+        self.relu2 = act == "relu2"
+        self.swiglu_op = ops["swiglu"] if act == "swiglu" else None
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        if self.swiglu_op is not None:
+            return self.swiglu_op(hidden)
+        if self.gated:
+            gate, value = hidden.chunk(2, dim=-1)
+            return F.gelu(gate, approximate=self.approximate).mul_(value)
+        if self.relu2:
+            return F.relu(hidden).square_()
+        return F.gelu(hidden, approximate=self.approximate)
 
 
 class MlpBlock(nn.Module):
@@ -16,10 +37,7 @@ class MlpBlock(nn.Module):
     def __init__(self, part: Mlp, building: Building) -> None:
         super().__init__()
         weights, d_model = building.weights, building.d_model
-        self.gated = part.act in GATED
-        self.approximate = "tanh" if part.act.endswith("_tanh") else "none"
-        self.relu2 = part.act == "relu2"
-        self.swiglu_op = building.ops["swiglu"] if part.act == "swiglu" else None
+        self.act = Activate(part.act, building.ops)
         self.up = weights.linear(part.reads(d_model), part.up_width, bias=part.bias)
         self.down = weights.linear(part.d_ff, d_model, bias=part.bias, scale=weights.branch)
 
@@ -30,19 +48,9 @@ class MlpBlock(nn.Module):
             if adapter is not None:
                 adapter.add(x, hidden)
         with scope("act"):
-            hidden = self._activate(hidden)
+            hidden = self.act(hidden)
         with scope("down"):
             return self.down(hidden)
-
-    def _activate(self, hidden: Tensor) -> Tensor:
-        if self.swiglu_op is not None:
-            return self.swiglu_op(hidden)
-        if self.gated:
-            gate, value = hidden.chunk(2, dim=-1)
-            return F.gelu(gate, approximate=self.approximate).mul_(value)
-        if self.relu2:
-            return F.relu(hidden).square_()
-        return F.gelu(hidden, approximate=self.approximate)
 
 
 BLOCKS = {"mlp": MlpBlock}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.mixers.recurrence import (
     chunk_of,
     inside_chunk,
@@ -80,6 +80,10 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
         """Matrix, normaliser and maximum of every head."""
         return [Held("ssm_state", self._state, self.state_dtype)]
 
+    def kept(self) -> list[Keys | State]:
+        """Matrix, normaliser and maximum of every head."""
+        return [State("mlstm", self.heads, self._state, self.state_dtype)]
+
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, recurrence, gated norm, output."""
         b, tokens, reads = DTYPE_BYTES[point.dtype], call_tokens(point), self.reads(d_model)
@@ -119,7 +123,7 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
         new = new_state(point, state_bytes(self._state, self.state_dtype))
         width = self.value_width
         return max(
-            new + alive(point, (self.projected, width)),
-            alive(point, (width, width, width)),
+            new + alive(point, (self.projected, 2 * self.heads, width)),
+            alive(point, (self.projected, width, width, width)),
             alive(point, (width, d_model)),
         )

@@ -178,18 +178,22 @@ class Moe(Part, frozen=True, kw_only=True, tag="moe"):
     def peak(self, d_model: int, point: Point) -> int:
         """The widest of: rows sorted by expert with their products, their sum, the shared expert.
 
-        Router scores, float32, live until the sum; the shared expert's output beside it.
+        Where each row belongs lives until the sum; the shared expert's output beside it.
         """
         k, up = self.experts_per_token, self.up_width(self.d_ff)
         inside, outside = self.latent or self.reads(d_model), self.latent or d_model
-        scores = self.experts * 4 / DTYPE_BYTES[point.dtype]
-        before = (scores, self.latent) if self.latent else (scores,)
-        widest = [
-            (*before, k * inside, k * up),
-            (*before, k * up, k * self.d_ff),
-            (*before, k * self.d_ff, k * outside),
-            (*before, k * outside, outside, d_model if self.latent else 0),
+        # Three indices of 8 bytes and a weight.
+        sent = k * (24 / DTYPE_BYTES[point.dtype] + 1)
+        bias, clamped = (1 if self.bias else 0), (1 if self.clamp else 0)
+        widest: list[tuple[float, ...]] = [
+            (sent, self.latent or 0, k * inside),
+            (sent, k * inside, k * up),
+            (sent, k * up, max(bias * k * up, (1 + clamped) * k * self.d_ff)),
+            (sent, k * self.d_ff, k * outside),
+            (sent, k * outside, max(bias * k * outside, outside)),
         ]
+        if self.latent:
+            widest.append((outside, d_model))
         if self.shared_d_ff:
             wide = self.up_width(self.shared_d_ff)
             widest.append((d_model, wide, self.shared_d_ff))

@@ -1,6 +1,8 @@
-"""RMSNorm, LayerNorm, and the gated RMSNorm over groups of the last axis."""
+"""RMSNorm, LayerNorm, and those of an output that a gate multiplies."""
 
 from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -87,3 +89,35 @@ class GatedRMSNorm(nn.Module):
                 x, self.weight, z=z, group_size=self.group_size,
                 norm_before_gate=self.before_gate, eps=self.eps,
             )  # fmt: skip
+
+
+class HeadNorm(nn.Module):
+    """norm(x), times `act` of a gate where there is one, over the last axis: of one head or of all.
+
+    `act` None is no gate; `eps` None is the model's.
+    """
+
+    OPS: ClassVar[dict[str, str]] = {"silu": "gated_rmsnorm", "sigmoid": "sigmoid_gated_rmsnorm"}
+
+    def __init__(
+        self,
+        size: int,
+        building: Building,
+        *,
+        act: Literal["silu", "sigmoid"] | None,
+        eps: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = building.weights.ones(size)
+        self.eps = eps or building.norm_eps
+        self.op: Op = building.ops["rms_norm" if act is None else self.OPS[act]]
+        self.options: dict[str, Any] = {}
+        if act == "silu":
+            self.options = {"group_size": size, "norm_before_gate": True}
+
+    def forward(self, x: Tensor, gate: Tensor | None) -> Tensor:
+        """x and gate (..., V) -> (..., V)."""
+        with scope("norm", "norm"):
+            if gate is None:
+                return self.op(x, self.weight, eps=self.eps)
+            return self.op(x, self.weight, z=gate, eps=self.eps, **self.options)

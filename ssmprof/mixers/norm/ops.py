@@ -1,4 +1,4 @@
-"""Who runs the norms: our kernels, torch, the gated norm of mamba_ssm."""
+"""Who runs the norms: our kernels, torch, the gated norms of mamba_ssm and fla."""
 
 from __future__ import annotations
 
@@ -28,12 +28,25 @@ def _gated_norm(call: Callable[..., Any], x: Tensor, weight: Tensor, **options: 
     return call(x, weight, None, **options)
 
 
+def _sigmoid_gated(
+    call: Callable[..., Any], x: Tensor, weight: Tensor, *, z: Tensor, eps: float
+) -> Tensor:
+    return call(x, z, weight, None, activation="sigmoid", eps=eps)
+
+
 OPS = {
     "gated_rmsnorm": Candidates(
         {
             "ssmprof": Ours("gated_norm", "gated_rmsnorm"),
             "mamba_ssm": Package("mamba_ssm.ops.triton.layernorm_gated", "rmsnorm_fn", _gated_norm),
             "reference": Plain("norm", "gated_rmsnorm"),
+        },
+        last=frozenset({"reference"}),
+    ),
+    "sigmoid_gated_rmsnorm": Candidates(
+        {
+            "fla": Package("fla.modules.fused_norm_gate", "rms_norm_gated", _sigmoid_gated),
+            "reference": Plain("norm", "sigmoid_gated_rmsnorm"),
         },
         last=frozenset({"reference"}),
     ),

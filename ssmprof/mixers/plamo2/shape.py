@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from ssmprof import limits
 from ssmprof.mixers.mamba2.shape import Mamba2
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.mixers.recurrence import new_state, short_conv, state_bytes
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Parts, call_tokens, elementwise, matmul
@@ -77,6 +77,14 @@ class Plamo2(Part, frozen=True, kw_only=True, tag="plamo2"):
         state = Held("ssm_state", self.d_inner * self.d_state, self.state_dtype)
         return [Held("conv_state", self.d_inner * self.d_conv), state]
 
+    def kept(self) -> list[Keys | State]:
+        """State and window."""
+        inner, columns = self.d_inner, self.d_conv - 1
+        state = inner * self.d_state
+        return [
+            State("plamo2", self.nheads, state, self.state_dtype, channels=inner, columns=columns)
+        ]
+
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, convolution, selection, scan."""
         b, tokens, inner = DTYPE_BYTES[point.dtype], call_tokens(point), self.d_inner
@@ -94,4 +102,5 @@ class Plamo2(Part, frozen=True, kw_only=True, tag="plamo2"):
         """The scan, its new state beside the one it replaces."""
         inner = self.d_inner
         new = new_state(point, state_bytes(inner * self.d_state, self.state_dtype))
-        return new + alive(point, (2 * inner, inner, self.selected, self.nheads, inner))
+        selected = (self.d_state, self.d_state, self.nheads)
+        return new + alive(point, (2 * inner, inner, *selected, inner))

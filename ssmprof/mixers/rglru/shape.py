@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Conv, Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.mixers.recurrence import new_state, recurrence, state_bytes
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul, total, work
@@ -56,6 +56,11 @@ class RgLru(Part, frozen=True, kw_only=True, tag="rglru"):
         """The window of the convolution and the state."""
         state = Held("ssm_state", self.width, self.state_dtype)
         return [Held("conv_state", self.width * self.d_conv), state]
+
+    def kept(self) -> list[Keys | State]:
+        """State and window; ranks share out the blocks of the gates."""
+        width, columns = self.width, self.d_conv - 1
+        return [State("rglru", self.heads, width, self.state_dtype, width, columns)]
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, convolution, gates, recurrence, product with the other branch."""

@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 OPS: dict[Family, str] = {}
 KERNELS: dict[Family, str] = {
-    "scan": r"wkv chunk_(dplr|rwkv)",
+    "scan": r"wkv chunk_(dplr|rwkv) wu_fwd",
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Held, Memory, Part, Rank, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, Rank, State, Weight, alive
 from ssmprof.mixers.recurrence import chunk_of, new_state, recurrence, state_bytes
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul, total, work
@@ -19,6 +19,8 @@ from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul, total, w
 if TYPE_CHECKING:
     from ssmprof.records import Point
 
+# The lowest log decay: -exp(-1/2) times a sigmoid.
+LOWEST = -0.6065306597126334
 MIXED = 6  # inputs that the time mix shifts by a weight of their own: r, w, k, v, a, g
 
 
@@ -65,7 +67,7 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
     def weights(self, d_model: int) -> list[Weight]:
         """Shifts, four projections, low-rank projections, vectors of keys, norm of heads."""
         reads, width = self.reads(d_model), self.width
-        found = [Weight(reads)] * MIXED + [Weight(reads * width)] * 3 + [Weight(width * d_model)]
+        found = [Weight(MIXED * reads)] + [Weight(reads * width)] * 3 + [Weight(width * d_model)]
         for rank, bias in self._ranks:
             found += [Weight(reads * rank), Weight(rank * width)]
             found += [Weight(width)] if bias else []
@@ -76,6 +78,10 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
         """The token before, and the state."""
         state = Held("ssm_state", self._state, self.state_dtype)
         return [Held("conv_state", self.width), state]
+
+    def kept(self) -> list[Keys | State]:
+        """The token before, and the state."""
+        return [State("rwkv7", self.heads, self._state, self.state_dtype, self.width, columns=1)]
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Shift, projections, rule, norm with bonus and gate, output."""
@@ -131,13 +137,24 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
             exps=tokens * (self.width + self.heads),
         )
 
+    def passed(self) -> int:
+        """Values of the first layer are kept for the later ones."""
+        return 0 if self.value_rank else self.width
+
     def peak(self, d_model: int, point: Point) -> int:
-        """The widest of: shifted inputs, the rule with its inputs, norm, output."""
+        """The widest of: shifted inputs, projections of them, the rule with its inputs, output.
+
+        Values that are handed on are not its own.
+        """
         new = new_state(point, state_bytes(self._state, self.state_dtype))
-        width = self.width
-        shifted = alive(point, [self.reads(d_model)] * (MIXED + 1))
-        ruled = alive(point, [width] * 8)
-        return max(shifted, new + ruled, alive(point, (width, width, d_model)))
+        width, inputs = self.width, MIXED * self.reads(d_model)
+        own = [width] * (1 if self.value_rank else 0)
+        return max(
+            alive(point, (self.reads(d_model), inputs)),
+            alive(point, (inputs, *own, *[width] * 5, self.gate_rank)),
+            new + alive(point, (*own, *[width] * 7)),
+            alive(point, (width, d_model)),
+        )
 
 
 class Rwkv7Ffn(Part, frozen=True, kw_only=True, tag="rwkv7_ffn"):
@@ -167,6 +184,10 @@ class Rwkv7Ffn(Part, frozen=True, kw_only=True, tag="rwkv7_ffn"):
         """The token before."""
         return [Held("conv_state", self.width)]
 
+    def kept(self) -> list[Keys | State]:
+        """The token before."""
+        return [State("rwkv7_ffn", self.width, 0, channels=self.width, columns=1)]
+
     def cost(self, d_model: int, point: Point) -> Parts:
         """Shift, both products, the squared rectifier between them."""
         b, tokens = DTYPE_BYTES[point.dtype], call_tokens(point)
@@ -178,9 +199,12 @@ class Rwkv7Ffn(Part, frozen=True, kw_only=True, tag="rwkv7_ffn"):
         }
 
     def peak(self, d_model: int, point: Point) -> int:
-        """Before and after the activation."""
-        first = alive(point, (self.width, self.d_ff, self.d_ff))
-        return max(first, alive(point, (self.d_ff, d_model)))
+        """The widest of: the shift, both products."""
+        return max(
+            alive(point, (self.width, self.width)),
+            alive(point, (self.width, self.d_ff)),
+            alive(point, (self.d_ff, d_model)),
+        )
 
 
 def shift(point: Point, width: int, outputs: int) -> Cost:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.part import Held, Memory, Part, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.mixers.recurrence import conv_weights
 from ssmprof.scalars import DTYPE_BYTES, Size
 from ssmprof.work import Parts, call_tokens, elementwise, matmul, work
@@ -45,6 +45,11 @@ class ShortConv(Part, frozen=True, kw_only=True, tag="short_conv"):
     def held(self, point: Point) -> list[Held]:
         """The window of the convolution."""
         return [Held("conv_state", self.width * self.d_conv)]
+
+    def kept(self) -> list[Keys | State]:
+        """The window alone; ranks share out its width."""
+        width, columns = self.width, self.d_conv - 1
+        return [State("short_conv", width, 0, channels=width, columns=columns)]
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, convolution, both products."""

@@ -13,13 +13,14 @@ from ssmprof.models.config.names import Piece, Source, spelled
 
 @torch.no_grad()
 def load(model: nn.Module, tensors: Mapping[str, Tensor], names: Mapping[str, Source]) -> list[str]:
-    """Overwrite every parameter of `model` with what `names` says it is made of.
+    """Overwrite every parameter of `model`, and buffers, with what `names` says they are made of.
 
     Returns the names of tensors that nothing was made of (a tied head that was written twice).
     Raises ConfigError where a parameter has no source, a source no parameter, a tensor is missing
     or a shape does not fit; parameters before the one named are overwritten by then.
     """
-    parameters = dict(model.named_parameters())
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in names}
+    parameters = dict(model.named_parameters()) | buffers
     for name in names:
         if name not in parameters:
             raise ConfigError(f"weights: {name} has a source, but the model has no such parameter")
@@ -46,8 +47,18 @@ def assembled(source: Source, published: Mapping[str, Tensor]) -> Tensor:
         shapes = " and ".join(str(tuple(piece.shape)) for piece in pieces)
         raise ConfigError(f"{shapes} cannot stand one below the other")
     whole = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+    if source.matrices:
+        if len(whole) % source.matrices:
+            raise ConfigError(f"{len(whole)} rows are no {source.matrices} equal parts")
+        whole = whole.unflatten(0, (source.matrices, -1))
     if source.transform == "neg_exp":
         return -whole.float().exp()
+    if source.transform == "flatten":
+        return whole.flatten()
+    if source.transform.startswith("halves"):
+        whole = torch.cat((whole[..., ::2], whole[..., 1::2]), -1)
+    if source.transform.endswith("transpose"):
+        return whole.transpose(-1, -2)
     return whole.squeeze(1) if source.transform == "squeeze" else whole
 
 

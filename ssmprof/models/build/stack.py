@@ -1,4 +1,4 @@
-"""The layers of a recipe: pre-norm, residual, one after the other or side by side.
+"""The layers of a recipe: norm, parts, residual, one after the other or side by side.
 
 Several parts of one layer read the same normed input; their outputs are summed or averaged
 (arXiv:2411.13676 puts attention and Mamba heads side by side). Scopes are opened here:
@@ -8,6 +8,7 @@ Several parts of one layer read the same normed input; their outputs are summed 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ssmprof.errors import ConfigError
 from ssmprof.mixers import registry
-from ssmprof.mixers.building import Building
+from ssmprof.mixers.building import Building, Memory
 from ssmprof.mixers.cache import Cache, LayerCache, Mixer, Position
 from ssmprof.mixers.norm.block import LayerNorm, RMSNorm
 from ssmprof.mixers.part import kind
@@ -57,14 +58,13 @@ class LayerBlock(nn.Module):
         self, index: int, layer: Layer, recipe: Recipe, building: Building, shared: SharedWeights
     ) -> None:
         super().__init__()
-        if layer.norm != "before":
-            raise ConfigError(
-                f'{recipe.name}: layer {index}: norm = "{layer.norm}" cannot be run yet, only '
-                "counted and planned"
-            )
         self.name = f"layers.{index}"
         self.names = layer.parts
-        self.scale = 1.0 / len(layer.parts) if layer.merge == "mean" else 1.0
+        self.place = layer.norm
+        mean = 1.0 / len(layer.parts) if layer.merge == "mean" else 1.0
+        # A norm behind the parts is one of their mean; without it, the next sum takes the mean.
+        behind = layer.sandwich or layer.norm == "after"
+        self.inner, self.scale = (mean, 1.0) if behind else (1.0, mean)
         self.norm = norm_of(recipe, building)
         self.after = norm_of(recipe, building) if layer.sandwich else None
         self.parts = nn.ModuleList(sublayer(recipe, name, building) for name in layer.parts)
@@ -78,8 +78,19 @@ class LayerBlock(nn.Module):
         own = [part for part, mixes in zip(self.parts, self.mixes, strict=True) if mixes]
         return (self.shared.mixers() if self.shared else []) + own
 
+    def read(self, stream: Stream) -> tuple[Stream, Tensor]:
+        """The stream with its sum taken, and what the parts read of it."""
+        if self.place == "after":
+            own = stream.own or stream.update is not None
+            stream = Stream(stream.summed(), None, 1.0, own)
+            return stream, stream.x
+        stream, normed = stream.normed(self.norm)
+        if self.place == "stream":
+            stream = Stream(normed, None, 1.0, own=True)
+        return stream, normed
+
     def mix(self, normed: Tensor, caches: list[LayerCache] | None, *, step: bool) -> Tensor:
-        """The sum of what the parts make of their common input."""
+        """The sum of what the parts make of their common input, normed where norms stand behind."""
         total: Tensor | None = None
         waiting = iter(caches or ())
         for name, part, mixes in zip(self.names, self.parts, self.mixes, strict=True):
@@ -96,7 +107,11 @@ class LayerBlock(nn.Module):
                 with scope("mean"):
                     total += out
         assert total is not None
-        return total if self.after is None else self.after(total)
+        if self.inner != 1.0:
+            with scope("mean"):
+                total.mul_(self.inner)
+        behind = self.norm if self.place == "after" else self.after
+        return total if behind is None else behind(total)
 
 
 class Stream(NamedTuple):
@@ -135,6 +150,31 @@ class Stream(NamedTuple):
         return Stream(x, None, 1.0, own=True)
 
 
+def remembered(recipe: Recipe, layers: list[LayerBlock]) -> list[Memory]:
+    """Memories that layers read of the nearest earlier layer that has one; both hold it from here.
+
+    Raises ConfigError where there is none, or of another width.
+    """
+    latest: Any = None
+    found: list[Memory] = []
+    for layer in layers:
+        for part in cast("Any", layer.parts):
+            if hasattr(part, "memory"):
+                latest = part
+            if not hasattr(part, "recalled"):
+                continue
+            if latest is None or latest.part.d_inner != part.part.memory_width:
+                raise ConfigError(
+                    f"{recipe.name}: a memory of {part.part.memory_width} features is read, but no "
+                    "earlier layer has one"
+                )
+            if latest.memory is None:
+                latest.memory = Memory()
+                found.append(latest.memory)
+            part.recalled = latest.memory
+    return found
+
+
 class Stack(nn.Module):
     """The layers of a recipe on hidden states (B, L, d) or (B, d)."""
 
@@ -142,13 +182,21 @@ class Stack(nn.Module):
         super().__init__()
         self.recipe = recipe
         self.shared = SharedWeights(recipe, building)
+        layers = recipe.slice.whole if recipe.slice else recipe.layer_count
         self._layers = [
-            LayerBlock(index, layer, recipe, building, self.shared)
+            LayerBlock(
+                index,
+                layer,
+                recipe,
+                replace(building, layer=index // recipe.per_layer, layers=layers),
+                self.shared,
+            )
             for index, layer in enumerate(recipe.layers)
         ]
         self.layers = nn.ModuleList(self._layers)
         self._per_layer = [layer.mixers() for layer in self._layers]
-        # A layer that reads an earlier one's keys needs them kept, also where nobody asked.
+        self._memories = remembered(recipe, self._layers)
+        # A layer that reads an earlier one's keys or values needs them kept, asked for or not.
         self.needs_cache = any(
             getattr(mixer, "shared", False) for mixers in self._per_layer for mixer in mixers
         )
@@ -166,7 +214,7 @@ class Stack(nn.Module):
             first += len(mixers)
             with scope(layer.name):
                 if layer.shared is None:
-                    stream, normed = stream.normed(layer.norm)
+                    stream, normed = layer.read(stream)
                 else:
                     assert embedded is not None
                     own = stream.own or stream.update is not None
@@ -178,6 +226,8 @@ class Stack(nn.Module):
                 update = layer.mix(normed, caches, step=step)
             stream = stream._replace(update=update, scale=layer.scale)
             del normed, update
+        if cache is not None:
+            cache.position.passed.clear()
         return stream
 
     def new_cache(

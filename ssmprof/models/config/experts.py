@@ -18,6 +18,9 @@ Indices = Annotated[
     tuple[Annotated[int, Meta(ge=0, le=limits.LAYERS)], ...], Meta(max_length=limits.LAYERS)
 ]
 
+# Norms of latents keep their own epsilon, whatever the file says of the others.
+LATENT_EPS = 1e-6
+
 
 def pairs_of(mixers: Iterable[str], afters: Iterable[str]) -> tuple[Layer, ...]:
     """Layers of a mixer and, in a step of its own, what comes after it: a name for each."""

@@ -10,6 +10,7 @@ from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
 from ssmprof.models.config.common import gated
 from ssmprof.models.config.experts import (
+    LATENT_EPS,
     DeepseekExperts,
     deepseek_afters,
     one_of,
@@ -17,6 +18,7 @@ from ssmprof.models.config.experts import (
     without_bias,
 )
 from ssmprof.models.config.keys import Epsilon, KeyProblem, agree, must_be, shown
+from ssmprof.models.config.names.experts import deepseek_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.config.rotary import turn
 from ssmprof.models.recipe import Recipe
@@ -61,6 +63,7 @@ def _latent(keys: Deepseek) -> Latent:
         qk_rope_head_dim=keys.qk_rope_head_dim,
         v_head_dim=keys.v_head_dim,
         bias=keys.attention_bias,
+        norm_eps=LATENT_EPS,
         rope_theta=turned.theta,
         rope_interleaved=keys.rope_interleave,
         rope_scaling=turned.scaling,
@@ -140,4 +143,7 @@ def _given(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
-FAMILIES = {"deepseek_v3": Family(Deepseek, _v3), "deepseek_v2": Family(Deepseek, _v2)}
+FAMILIES = {
+    "deepseek_v3": Family(Deepseek, _v3, deepseek_names),
+    "deepseek_v2": Family(Deepseek, _v2, deepseek_names),
+}

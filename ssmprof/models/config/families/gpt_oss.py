@@ -20,6 +20,7 @@ from ssmprof.models.config.keys import (
     kinds,
     must_be,
 )
+from ssmprof.models.config.names.experts import gpt_oss_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.config.rotary import turn
 from ssmprof.models.recipe import Recipe
@@ -103,4 +104,4 @@ def _gpt_oss(keys: GptOss, name: str) -> Recipe:
     )
 
 
-FAMILIES = {"gpt_oss": Family(GptOss, _gpt_oss)}
+FAMILIES = {"gpt_oss": Family(GptOss, _gpt_oss, gpt_oss_names)}

@@ -20,6 +20,7 @@ from ssmprof.models.config.keys import (
     kinds,
     must_be,
 )
+from ssmprof.models.config.names.hybrids import jamba_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.recipe import Recipe
 from ssmprof.models.written import recipe
@@ -114,4 +115,4 @@ def _jamba(keys: Jamba, name: str) -> Recipe:
     )
 
 
-FAMILIES = {"jamba": Family(Jamba, _jamba)}
+FAMILIES = {"jamba": Family(Jamba, _jamba, jamba_names)}

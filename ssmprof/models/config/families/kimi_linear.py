@@ -12,7 +12,7 @@ from ssmprof.mixers.mlp.shape import Mlp
 from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.part import Part
 from ssmprof.models.config.common import Attending, gated
-from ssmprof.models.config.experts import Indices, deepseek_afters, one_of, pairs_of
+from ssmprof.models.config.experts import LATENT_EPS, Indices, deepseek_afters, one_of, pairs_of
 from ssmprof.models.config.keys import (
     Count,
     Epsilon,
@@ -27,6 +27,7 @@ from ssmprof.models.config.keys import (
     kinds,
     must_be,
 )
+from ssmprof.models.config.names.deltas import kimi_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.recipe import Recipe
 from ssmprof.models.written import recipe
@@ -127,6 +128,7 @@ def _latent(keys: KimiLinear) -> Latent:
         qk_rope_head_dim=keys.qk_rope_head_dim,
         v_head_dim=keys.v_head_dim,
         bias=keys.attention_bias,
+        norm_eps=LATENT_EPS,
         rope_theta=None,
     )
 
@@ -198,4 +200,4 @@ def _kimi(keys: KimiLinear, name: str) -> Recipe:
     )
 
 
-FAMILIES = {"kimi_linear": Family(KimiLinear, _kimi)}
+FAMILIES = {"kimi_linear": Family(KimiLinear, _kimi, kimi_names)}

@@ -18,6 +18,7 @@ from ssmprof.models.config.keys import (
     kinds,
     must_be,
 )
+from ssmprof.models.config.names.recurrent import lfm2_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.config.rotary import turn
 from ssmprof.models.recipe import Recipe
@@ -109,4 +110,4 @@ def _lfm2(keys: Lfm2, name: str) -> Recipe:
     )
 
 
-FAMILIES = {"lfm2": Family(Lfm2, _lfm2)}
+FAMILIES = {"lfm2": Family(Lfm2, _lfm2, lfm2_names)}

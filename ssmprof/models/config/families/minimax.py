@@ -25,6 +25,7 @@ from ssmprof.models.config.keys import (
     kinds,
     must_be,
 )
+from ssmprof.models.config.names.minimax import minimax_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.config.rotary import turn
 from ssmprof.models.recipe import Recipe
@@ -101,7 +102,9 @@ def _minimax(keys: MiniMax, name: str) -> Recipe:
         turned = turned._replace(dim=keys.rotary_dim)
     heads = keys.num_attention_heads
     parts: dict[str, Part] = {
-        "lightning": Lightning(heads=heads, key_dim=keys.width, value_dim=keys.width),
+        "lightning": Lightning(
+            heads=heads, key_dim=keys.width, value_dim=keys.width, norm_eps=1e-6
+        ),
         "attention": attention(keys, turned),
         "moe": Moe(
             experts=one_of(
@@ -127,6 +130,6 @@ def _minimax(keys: MiniMax, name: str) -> Recipe:
 
 
 FAMILIES = {
-    "minimax": Family(MiniMax, _minimax),
-    "minimax_text_01": Family(MiniMax, _minimax),
+    "minimax": Family(MiniMax, _minimax, minimax_names),
+    "minimax_text_01": Family(MiniMax, _minimax, minimax_names),
 }

@@ -6,6 +6,7 @@ from ssmprof.mixers.moe.shape import Moe
 from ssmprof.models.config.common import Attending, attention, each_with, gated
 from ssmprof.models.config.experts import one_of
 from ssmprof.models.config.keys import Count, Epsilon, Text
+from ssmprof.models.config.names.experts import mixtral_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.config.rotary import turn
 from ssmprof.models.recipe import Recipe
@@ -49,4 +50,4 @@ def _mixtral(keys: Mixtral, name: str) -> Recipe:
     )
 
 
-FAMILIES = {"mixtral": Family(Mixtral, _mixtral)}
+FAMILIES = {"mixtral": Family(Mixtral, _mixtral, mixtral_names)}

@@ -22,6 +22,7 @@ from ssmprof.models.config.keys import (
     kinds,
     must_be,
 )
+from ssmprof.models.config.names.deltas import olmo_hybrid_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.config.rotary import THETA, Turn, turn
 from ssmprof.models.recipe import Layer, Recipe
@@ -77,6 +78,7 @@ def _delta(keys: OlmoHybrid) -> GatedDelta:
         value_dim=keys.linear_value_head_dim or 2 * key,
         d_conv=keys.linear_conv_kernel_dim,
         negative_eigenvalues=keys.linear_allow_neg_eigval,
+        norm_eps=1e-5,
     )
 
 
@@ -111,4 +113,4 @@ def _olmo_hybrid(keys: OlmoHybrid, name: str) -> Recipe:
     )
 
 
-FAMILIES = {"olmo_hybrid": Family(OlmoHybrid, _olmo_hybrid)}
+FAMILIES = {"olmo_hybrid": Family(OlmoHybrid, _olmo_hybrid, olmo_hybrid_names)}

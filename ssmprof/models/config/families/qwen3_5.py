@@ -11,6 +11,7 @@ from ssmprof.models.config.common import attention, each_with, gated
 from ssmprof.models.config.deltas import GatedDeltas, gated_delta, mixers_of
 from ssmprof.models.config.experts import Indices
 from ssmprof.models.config.keys import Count, Epsilon, Text, Whole, must_be
+from ssmprof.models.config.names.deltas import qwen35_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.config.rotary import turn
 from ssmprof.models.recipe import Recipe
@@ -95,8 +96,8 @@ def _sparse(keys: Sparse, name: str) -> Recipe:
 
 
 FAMILIES = {
-    "qwen3_5": Family(Dense, _dense),
-    "qwen3_5_text": Family(Dense, _dense),
-    "qwen3_5_moe": Family(Sparse, _sparse),
-    "qwen3_5_moe_text": Family(Sparse, _sparse),
+    "qwen3_5": Family(Dense, _dense, qwen35_names),
+    "qwen3_5_text": Family(Dense, _dense, qwen35_names),
+    "qwen3_5_moe": Family(Sparse, _sparse, qwen35_names),
+    "qwen3_5_moe_text": Family(Sparse, _sparse, qwen35_names),
 }

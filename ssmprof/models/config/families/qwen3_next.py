@@ -9,6 +9,7 @@ from ssmprof.models.config.common import attention, gated
 from ssmprof.models.config.deltas import GatedDeltas, gated_delta, mixers_of
 from ssmprof.models.config.experts import Indices, pairs_of, qwen_afters
 from ssmprof.models.config.keys import Count, Epsilon, Text, Whole, must_be
+from ssmprof.models.config.names.deltas import qwen3_next_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.config.rotary import turn
 from ssmprof.models.recipe import Recipe
@@ -68,4 +69,4 @@ def _qwen3_next(keys: Qwen3Next, name: str) -> Recipe:
     )
 
 
-FAMILIES = {"qwen3_next": Family(Qwen3Next, _qwen3_next)}
+FAMILIES = {"qwen3_next": Family(Qwen3Next, _qwen3_next, qwen3_next_names)}

@@ -19,6 +19,7 @@ from ssmprof.models.config.keys import (
     kinds,
     must_be,
 )
+from ssmprof.models.config.names.recurrent import recurrent_gemma_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.config.rotary import turn
 from ssmprof.models.recipe import Recipe
@@ -91,9 +92,15 @@ def _recurrent_gemma(keys: RecurrentGemma, name: str) -> Recipe:
         vocab=keys.vocab_size,
         tie_embeddings=keys.tie_word_embeddings,
         norm_eps=keys.rms_norm_eps,
-        embedding_scale=math.sqrt(keys.hidden_size) if keys.embeddings_scale_by_sqrt_dim else 1.0,
+        embedding_scale=_rounded(keys.hidden_size) if keys.embeddings_scale_by_sqrt_dim else 1.0,
         logits_cap=keys.logits_soft_cap,
     )
 
 
-FAMILIES = {"recurrent_gemma": Family(RecurrentGemma, _recurrent_gemma)}
+def _rounded(size: int) -> float:
+    """The root of the width in bfloat16, as published code multiplies with it in any dtype."""
+    mantissa, exponent = math.frexp(math.sqrt(size))
+    return math.ldexp(round(mantissa * 256) / 256, exponent)
+
+
+FAMILIES = {"recurrent_gemma": Family(RecurrentGemma, _recurrent_gemma, recurrent_gemma_names)}

@@ -19,6 +19,7 @@ from ssmprof.models.config.keys import (
     agree,
     must_be,
 )
+from ssmprof.models.config.names.recurrent import xlstm_names
 from ssmprof.models.config.reader import Family
 from ssmprof.models.recipe import Recipe
 from ssmprof.models.written import recipe
@@ -105,4 +106,4 @@ def _xlstm(keys: Xlstm, name: str) -> Recipe:
     )
 
 
-FAMILIES = {"xlstm": Family(Xlstm, _xlstm)}
+FAMILIES = {"xlstm": Family(Xlstm, _xlstm, xlstm_names)}

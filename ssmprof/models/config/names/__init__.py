@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Literal, NamedTuple
 
-Transform = Literal["none", "neg_exp", "squeeze"]
+Transform = Literal[
+    "none", "neg_exp", "squeeze", "flatten", "transpose", "halves", "halves_transpose"
+]
 
 
 class Piece(NamedTuple):
@@ -27,12 +29,16 @@ class Piece(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A parameter: its pieces one below the other; then `neg_exp` is -exp of them, in float32,
-    and `squeeze` drops the middle dimension of a (channels, 1, width).
+    """A parameter: its pieces one below the other, as `matrices` of equal height where above 0.
+
+    Then `neg_exp` is -exp of them, in float32, `squeeze` drops the middle dimension of a (channels,
+    1, width), `flatten` all dimensions but one, `halves` puts the even features of the last
+    dimension before the odd ones, and `transpose` swaps the last two dimensions, after that.
     """
 
     pieces: tuple[Piece, ...]
     transform: Transform = "none"
+    matrices: int = 0
 
 
 # What stands before a name in some files: text models below models that see, saved anew.
@@ -44,10 +50,18 @@ PREFIXES = (
 )
 
 
+# What stands inside a name in some files: Olmo Hybrid as published, a Kimi Linear saved anew.
+INSIDE = (
+    (".input_layernorm.", ".attention_layer_norm."),
+    (".post_attention_layernorm.", ".feedforward_layer_norm."),
+    (".mlp.", ".block_sparse_moe."),
+)
+
+
 def spellings(name: str) -> tuple[str, ...]:
     """The names under which a published tensor is found, the usual one first."""
     others = (f"{new}{name[len(old) :]}" for old, new in PREFIXES if name.startswith(old))
-    return (name, *others)
+    return (name, *others, *(name.replace(old, new) for old, new in INSIDE if old in name))
 
 
 def spelled(name: str, published: Container[str]) -> str:

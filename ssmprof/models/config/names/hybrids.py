@@ -1,15 +1,17 @@
-"""Names of hybrids of attention and Mamba-2."""
+"""Names of hybrids of attention and Mamba."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ssmprof.errors import ConfigError
 from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.moe.shape import Moe
 from ssmprof.models.config.names import one
-from ssmprof.models.config.names.parts import Names, attention, ends, mamba2, mlp
+from ssmprof.models.config.names.experts import experts
+from ssmprof.models.config.names.parts import Names, attention, ends, mamba1, mamba2, mlp
 from ssmprof.models.recipe import Recipe
 
 
@@ -65,7 +67,7 @@ def falcon_h1_names(keys: Any, recipe: Recipe) -> Names:
 
 
 def granite_names(keys: Any, recipe: Recipe) -> Names:
-    """Names of a dense Granite 4, whose residual multiplier scales what sub-layers write."""
+    """Names of a Granite 4, whose residual multiplier scales what sub-layers write."""
     found = ends(recipe, "model.embed_tokens.weight", "model.norm.weight")
     residual = keys.residual_multiplier
     for step, layer in enumerate(recipe.layers):
@@ -86,12 +88,13 @@ def granite_names(keys: Any, recipe: Recipe) -> Names:
                 up=("input_linear",), down="output_linear", output=residual,
             )  # fmt: skip
         else:
-            raise _no_names(recipe, part.label)
+            assert isinstance(part, Moe)
+            found |= _granite_experts(part, f"{ours}.parts.0", base, residual)
     return found
 
 
 def nemotron_names(keys: Any, recipe: Recipe) -> Names:
-    """Names of a dense Nemotron-H: every layer is one mixer."""
+    """Names of Nemotron-H, dense or with experts: every layer is one mixer."""
     found = ends(recipe, "backbone.embeddings.weight", "backbone.norm_f.weight")
     for step, layer in enumerate(recipe.layers):
         ours, base = f"stack.layers.{step}", f"backbone.layers.{step}"
@@ -104,9 +107,47 @@ def nemotron_names(keys: Any, recipe: Recipe) -> Names:
         elif isinstance(part, Mlp):
             found |= mlp(part, f"{ours}.parts.0", f"{base}.mixer")
         else:
-            raise _no_names(recipe, part.label)
+            assert isinstance(part, Moe)
+            found |= _nemotron_experts(part, f"{ours}.parts.0", f"{base}.mixer")
     return found
 
 
-def _no_names(recipe: Recipe, label: str) -> ConfigError:
-    return ConfigError(f"{recipe.name}: weights of a {label} are not known by name")
+def _granite_experts(part: Moe, ours: str, base: str, residual: float) -> Names:
+    """Granite's experts, each projection of all of them one tensor, beside its feed-forward."""
+    routed, shared = f"{base}.block_sparse_moe", f"{base}.shared_mlp"
+    return {
+        f"{ours}.router.proj.weight": one(f"{routed}.router.layer.weight"),
+        f"{ours}.up": one(f"{routed}.input_linear.weight"),
+        f"{ours}.down": one(f"{routed}.output_linear.weight", residual),
+        f"{ours}.shared.up.weight": one(f"{shared}.input_linear.weight"),
+        f"{ours}.shared.down.weight": one(f"{shared}.output_linear.weight", residual),
+    }
+
+
+def _nemotron_experts(part: Moe, ours: str, base: str) -> Names:
+    """Nemotron-3's experts, which may read and write a latent."""
+    found = experts(part, ours, base, router=f"{base}.gate.weight", up=("up_proj",))
+    if part.latent:
+        found[f"{ours}.latent_in.weight"] = one(f"{base}.fc1_latent_proj.weight")
+        found[f"{ours}.latent_out.weight"] = one(f"{base}.fc2_latent_proj.weight")
+    return found
+
+
+def jamba_names(keys: Any, recipe: Recipe) -> Names:
+    """Names of Jamba."""
+    found = ends(recipe, "model.embed_tokens.weight", "model.final_layernorm.weight")
+    for step, layer in enumerate(recipe.layers):
+        ours, base = f"stack.layers.{step}", f"model.layers.{step // 2}"
+        norm = "pre_ff_layernorm" if step % 2 else "input_layernorm"
+        found[f"{ours}.norm.weight"] = one(f"{base}.{norm}.weight")
+        part, after = recipe.parts[layer.parts[0]], f"{base}.feed_forward"
+        if isinstance(part, Attention):
+            found |= attention(part, f"{ours}.parts.0", f"{base}.self_attn")
+        elif isinstance(part, Mamba1):
+            found |= mamba1(part, f"{ours}.parts.0", f"{base}.mamba")
+        elif isinstance(part, Mlp):
+            found |= mlp(part, f"{ours}.parts.0", after)
+        else:
+            assert isinstance(part, Moe)
+            found |= experts(part, f"{ours}.parts.0", after, router=f"{after}.router.weight")
+    return found

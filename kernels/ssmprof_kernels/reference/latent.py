@@ -1,0 +1,50 @@
+"""Multi-head latent attention in plain torch (arXiv:2405.04434, section 2.1): step and oracle.
+
+Promises: `latent_decode` looks at latents as keys and values of all heads, softmax in fp32;
+`latent_attention_sequential` expands every key and value and goes token by token and head by head:
+`k_t = [W_k c_t; r_t]`, `v_t = W_v c_t` (equations 9 to 13, 16 to 18), with c_t and r_t as given.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def latent_decode(q: Tensor, latents: Tensor, rows: int, *, rank: int, scale: float) -> Tensor:
+    """One token against the first `rows` rows of a cache.
+
+    q (B, H, r + dr): queries absorbed into the latent, and what is turned; latents (B, Lmax, r +
+    dr), whose first `rank` features are the values. Returns (B, H, r).
+    """
+    seen = latents[:, :rows]
+    scores = torch.bmm(q, seen.transpose(1, 2))
+    weights = scores.float().mul_(scale).softmax(-1).to(q.dtype)
+    return torch.bmm(weights, seen[..., :rank])
+
+
+def latent_attention_sequential(
+    q: Tensor,
+    latents: Tensor,
+    shared: Tensor,
+    up_keys: Tensor,
+    up_values: Tensor,
+    *,
+    compute_dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """q (B, L, H, dn + dr), turned; latents (B, L, r), normed; shared (B, L, dr), turned; up_keys
+    (H, dn, r), up_values (H, dv, r). Returns (B, L, H, dv) in `compute_dtype`.
+    """
+    q, latents, shared, up_keys, up_values = (
+        t.to(compute_dtype) for t in (q, latents, shared, up_keys, up_values)
+    )
+    batch, length, heads, width = q.shape
+    out = q.new_zeros(batch, length, heads, up_values.shape[1])
+    for b in range(batch):
+        for h in range(heads):
+            keys = torch.cat([latents[b] @ up_keys[h].t(), shared[b]], dim=1)
+            values = latents[b] @ up_values[h].t()
+            for t in range(length):
+                odds = torch.exp(keys[: t + 1] @ q[b, t, h] / width**0.5)
+                out[b, t, h] = (odds / odds.sum()) @ values[: t + 1]
+    return out

@@ -1,0 +1,157 @@
+"""Linear attention with decay in plain torch: the oracle of the tests, the provider on a CPU.
+
+Promises: `*_sequential` follow the recurrence token by token in the dtype asked for; the others
+give the same within fp32 rounding by the chunked form. Recurrence, for every head, the state
+(K, V): `S_t = D_t S_{t-1} + k_t v_t^T`, `o_t = scale S_t^T q_t`. D_t is a constant of the head
+(retention: arXiv:2307.08621, equation 6; lightning attention: arXiv:2401.04658, equation 9) or a
+diagonal of gates (GLA: arXiv:2312.06635, equation 3).
+
+The gates of GLA are the sigmoid of `a` to the power 1 / 16 (section 4.4).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssmprof_kernels.reference import chunks
+
+GATE_ROOT = 16.0
+
+
+def log_gate(a: Tensor) -> Tensor:
+    """Log decay of gates a: log sigmoid(a) / 16."""
+    return F.logsigmoid(a) / GATE_ROOT
+
+
+def retention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    decay: Tensor,
+    *,
+    scale: float,
+    initial_state: Tensor | None = None,
+    return_final_state: bool | torch.dtype = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """q (B, L, H, K), k (B, L, Hk, K), v (B, L, Hk, V), log decay (H); state (B, H, K, V).
+
+    y (B, L, H, V) in v's dtype.
+    """
+    return _chunked(q, k, v, decay, None, scale, initial_state, return_final_state)
+
+
+def gla(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    *,
+    scale: float,
+    initial_state: Tensor | None = None,
+    return_final_state: bool | torch.dtype = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """As `retention`, with gates a (B, L, Hk, K) of each key feature."""
+    return _chunked(q, k, v, None, a, scale, initial_state, return_final_state)
+
+
+def _chunked(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    decay: Tensor | None,
+    gates: Tensor | None,
+    scale: float,
+    initial_state: Tensor | None,
+    wanted: bool | torch.dtype,
+) -> Tensor | tuple[Tensor, Tensor]:
+    batch, length, heads, key = q.shape
+    state = chunks.first_state(initial_state, v, heads, key)
+    wide = state.dtype
+    y = torch.empty(batch, length, heads, v.shape[-1], dtype=v.dtype, device=v.device)
+    for span in chunks.spans(length):
+        tokens = span.stop - span.start
+        if gates is None:
+            assert decay is not None
+            g = decay.to(wide).expand(batch, tokens, heads)
+        else:
+            g = log_gate(gates[:, span].to(wide))
+        out, state = _span(
+            chunks.split(q[:, span], wide, heads) * scale,
+            chunks.split(k[:, span], wide, heads),
+            chunks.split(v[:, span], wide, heads),
+            chunks.split(chunks.floor(g), wide, heads),
+            state,
+        )
+        y[:, span] = chunks.merge(out, tokens)
+    return chunks.finish(y, state, wanted)
+
+
+def _span(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Chunks (B, H, n, C, ...) of one span: outputs, and the state after it."""
+    steps = g if g.dim() == k.dim() else g[..., None]
+    so_far = chunks.until(steps).exp_()
+    return chunks.walk(
+        state,
+        queries=q * so_far,
+        mixed=chunks.scores(q, k, g),
+        values=v,
+        known=None,
+        keys=k * chunks.after(steps).exp_(),
+        kept=so_far[..., -1, :, None],
+    )
+
+
+def retention_step(
+    state: Tensor, q: Tensor, k: Tensor, v: Tensor, decay: Tensor, *, scale: float
+) -> Tensor:
+    """One token: q (B, H, K), k and v (B, Hk, ...). `state` (B, H, K, V) is overwritten."""
+    return _step(state, q, k, v, decay[:, None, None], scale)
+
+
+def gla_step(state: Tensor, q: Tensor, k: Tensor, v: Tensor, a: Tensor, *, scale: float) -> Tensor:
+    """As `retention_step`, with gates a (B, Hk, K)."""
+    g = log_gate(a.to(torch.promote_types(state.dtype, torch.float32)))
+    return _step(state, q, k, v, g.repeat_interleave(q.shape[1] // g.shape[1], 1)[..., None], scale)
+
+
+def _step(state: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor, scale: float) -> Tensor:
+    wide = torch.promote_types(state.dtype, torch.float32)
+    per_key = q.shape[1] // k.shape[1]
+    k, v = (x.to(wide).repeat_interleave(per_key, dim=1) for x in (k, v))
+    new = torch.addcmul(state.to(wide) * g.to(wide).exp(), k[..., None], v[..., None, :])
+    state.copy_(new)
+    return torch.einsum("bhk,bhkv->bhv", q.to(wide) * scale, new).to(q.dtype)
+
+
+def linear_attention_sequential(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    decay: Tensor | None = None,
+    gates: Tensor | None = None,
+    scale: float,
+    initial_state: Tensor | None = None,
+    compute_dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Tensor]:
+    """One token after the other, by `decay` (H) or by `gates`; y and state in `compute_dtype`."""
+    per_key = q.shape[2] // k.shape[2]
+    q, k, v = (x.to(compute_dtype) for x in (q, k, v))
+    k, v = (x.repeat_interleave(per_key, dim=2) for x in (k, v))
+    batch, length, heads, key = q.shape
+    state = v.new_zeros(batch, heads, key, v.shape[-1])
+    if initial_state is not None:
+        state = initial_state.to(compute_dtype)
+    y = torch.empty_like(v)
+    for t in range(length):
+        if gates is not None:
+            gate = gates[:, t].to(compute_dtype).sigmoid() ** (1.0 / GATE_ROOT)
+            kept = gate.repeat_interleave(per_key, dim=1)[..., None]
+        else:
+            assert decay is not None
+            kept = decay.to(compute_dtype).exp()[:, None, None]
+        state = kept * state + k[:, t, :, :, None] * v[:, t, :, None, :]
+        y[:, t] = scale * (state.transpose(-1, -2) @ q[:, t, :, :, None])[..., 0]
+    return y, state

@@ -1,0 +1,146 @@
+"""Multi-head latent attention (arXiv:2405.04434, section 2.1).
+
+Shape letters: B batch, L tokens, d width, H heads, r rank of the latent, dr width of the key that
+all heads share and that is turned, dn width of the rest of a key, dv width of a value. The cache
+holds a latent and a shared key per token. A prompt expands them to keys and values of every head;
+a step does not: the expansion is absorbed into its queries and its output (section 2.1.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ssmprof.mixers.attention import rope
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.building import Building
+from ssmprof.mixers.cache import KVCache, Position
+from ssmprof.mixers.mla.shape import Latent
+from ssmprof.mixers.norm.block import RMSNorm
+from ssmprof.scopes import scope
+
+
+class LatentBlock(nn.Module):
+    """(B, L, d) -> (B, L, d); rows of the cache are (r + dr): latent, then shared key."""
+
+    def __init__(self, part: Latent, building: Building) -> None:
+        super().__init__()
+        self.part = part
+        weights, d_model = building.weights, building.d_model
+        reads, rank = part.reads(d_model), part.q_lora_rank
+        inner = replace(building, norm_eps=part.norm_eps or building.norm_eps)
+        self.q_down = self.q_norm = None
+        if rank:
+            self.q_down = weights.linear(reads, rank, bias=part.bias)
+            self.q_norm = RMSNorm(rank, inner)
+        self.q_proj = weights.linear(rank or reads, part.q_width)
+        self.kv_down = weights.linear(reads, part.row, bias=part.bias)
+        self.kv_norm = RMSNorm(part.kv_lora_rank, inner)
+        # Of every head the rows of its key, then those of its value.
+        self.kv_up = weights.linear(part.kv_lora_rank, part.expanded)
+        self.out_proj = weights.linear(
+            part.heads * part.v_head_dim, d_model, bias=part.bias, scale=weights.branch
+        )
+        self.scale = part.head_dim**-0.5
+        self.turned = None
+        if part.rope_theta is not None:
+            self.turned = Attention(
+                heads=1, kv_heads=1, head_dim=part.qk_rope_head_dim, rope_theta=part.rope_theta,
+                rope_dim=part.qk_rope_head_dim, rope_scaling=part.rope_scaling,
+            )  # fmt: skip
+        self.turns = repr(part.table())
+        self.prefill_op = building.ops["attention_prefill"]
+        self.decode_op = building.ops["latent_decode"]
+
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(B, L, d) -> (B, L, d); latents and shared keys of the L tokens stay in the cache."""
+        part = self.part
+        first = 0 if cache is None else cache.position.tokens
+        q, row = self._project(x, cache, first)
+        if cache is not None:
+            with scope("cache"):
+                cache.k[:, first : first + x.shape[1], 0].copy_(row)
+            if first:
+                row = cache.k[:, : first + x.shape[1], 0]
+        latent, shared = row.split((part.kv_lora_rank, part.qk_rope_head_dim), dim=-1)
+        with scope("kv_up"):
+            # As a matrix: a strided (B, L, r) would become a batched product.
+            expanded = self.kv_up(latent.flatten(0, 1)).view(*latent.shape[:2], part.heads, -1)
+            own, values = expanded.split((part.qk_nope_head_dim, part.v_head_dim), dim=-1)
+            keys = torch.cat([own, shared[:, :, None].expand(-1, -1, part.heads, -1)], dim=-1)
+        del row, latent, shared, expanded, own  # a name held is memory held
+        with scope("attention", "attention"):
+            out = self.prefill_op(q, keys, values, window=None)
+        del q, keys, values
+        with scope("out_proj"):
+            return self.out_proj(out.flatten(2))
+
+    def step(self, x: Tensor, cache: KVCache) -> Tensor:
+        """(B, d) -> (B, d); the token's latent and shared key are left in the cache."""
+        part, tokens = self.part, cache.position.tokens
+        q, row = self._project(x[:, None], cache, tokens)
+        with scope("cache"):
+            cache.k[:, tokens, 0].copy_(row[:, 0])
+        del row
+        up = self.kv_up.weight.unflatten(0, (part.heads, -1))
+        up_keys, up_values = up.split((part.qk_nope_head_dim, part.v_head_dim), dim=1)
+        own, turned = q[:, 0].split((part.qk_nope_head_dim, part.qk_rope_head_dim), dim=-1)
+        with scope("kv_up"):
+            absorbed = torch.bmm(own.transpose(0, 1), up_keys).transpose(0, 1)
+            absorbed = torch.cat([absorbed, turned], dim=-1)
+        del q, own, turned
+        with scope("attention", "attention"):
+            seen = self.decode_op(
+                absorbed, cache.k[:, :, 0], tokens + 1, rank=part.kv_lora_rank, scale=self.scale
+            )
+        del absorbed
+        with scope("kv_up"):
+            out = torch.bmm(seen.transpose(0, 1), up_values.transpose(1, 2)).transpose(0, 1)
+        with scope("out_proj"):
+            return self.out_proj(out.flatten(1))
+
+    def _project(self, x: Tensor, cache: KVCache | None, first: int) -> tuple[Tensor, Tensor]:
+        """Queries (B, L, H, dn + dr) and rows of the cache (B, L, r + dr), normed and turned."""
+        part = self.part
+        with scope("q_proj"):
+            if self.q_down is not None and self.q_norm is not None:
+                q = self.q_proj(self.q_norm(self.q_down(x)))
+            else:
+                q = self.q_proj(x)
+            q = q.unflatten(-1, (part.heads, part.head_dim))
+        with scope("kv_down"):
+            row = self.kv_down(x)
+            latent, shared = row.split((part.kv_lora_rank, part.qk_rope_head_dim), dim=-1)
+            latent.copy_(self.kv_norm(latent))
+        if self.turned is not None:
+            cos, sin = self._angles(self.turned, cache, first, x)
+            with scope("rope", "rope"):
+                for heads in (q[..., part.qk_nope_head_dim :], shared[:, :, None]):
+                    heads.copy_(rope.rotate(heads, cos, sin))
+        return q, row
+
+    def _angles(
+        self, turned: Attention, cache: KVCache | None, first: int, x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the tokens' positions, (L, dr / 2) each."""
+        last = first + x.shape[1]
+        known = None if cache is None else cache.position.tables.get(self.turns)
+        if known is None:
+            known = rope.tables(turned, last, x.device, x.dtype)
+        cos, sin = known
+        return cos[first:last], sin[first:last]
+
+    def new_cache(
+        self, batch: int, max_context: int, dtype: torch.dtype, position: Position
+    ) -> KVCache:
+        """Empty rows for `max_context` tokens, one head wide; values are part of them."""
+        device = self.out_proj.weight.device
+        if self.turned is not None and self.turns not in position.tables:
+            position.tables[self.turns] = rope.tables(self.turned, max_context, device, dtype)
+        rows = torch.zeros(batch, max_context, 1, self.part.row, dtype=dtype, device=device)
+        return KVCache(rows, rows[..., :0], position)
+
+
+BLOCKS = {"mla": LatentBlock}
