@@ -21,7 +21,7 @@ def show(kind: str, name: str, *, as_json: bool, output: str | None, folder: str
         raise NoDeviceError(
             "accuracy is held against a CUDA device", fix="ssmprof doctor examines this machine"
         )
-    from ssmprof.measure import accuracy
+    from ssmprof.doctor import accuracy
     from ssmprof.models.recipe import Recipe
     from ssmprof.planning import library, scenario
     from ssmprof.report.tables import Column, Table

@@ -30,7 +30,7 @@ def command(
     Exits 1 if a check found an error. Example: ssmprof doctor
     """
     from ssmprof.devices import detect
-    from ssmprof.measure import doctor
+    from ssmprof.doctor import examination as doctor
 
     opened = detect(device)  # type: ignore[arg-type]
     kind, name = opened.kind, opened.name

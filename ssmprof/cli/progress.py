@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from ssmprof.analysis.compare.answer import Answer
-    from ssmprof.measure.decisions import Decided
+    from ssmprof.measure.workers.decisions import Decided
     from ssmprof.records import Calibration
 
 QUIET_S = 10.0

@@ -18,7 +18,7 @@ def trace_model(name: str, tokens: int, phase: Any, device: Any, output: str | N
     Raises ConfigError where the call could not be measured or its ops not be timed.
     """
     from ssmprof.devices import detect
-    from ssmprof.measure.client import Client
+    from ssmprof.measure.workers.client import Client
     from ssmprof.models.recipe import Recipe
     from ssmprof.records import WORKLOADS, Job, Measurement, Point
     from ssmprof.scalars import digest

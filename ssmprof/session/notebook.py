@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from ssmprof.measure.decisions import Decided
+from ssmprof.measure.workers.decisions import Decided
 from ssmprof.records import Calibration, Failure, Outcome
 from ssmprof.session.progress import Asked, Planned, Progress
 from ssmprof.units import format_duration

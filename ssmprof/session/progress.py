@@ -14,7 +14,7 @@ from ssmprof.records import Job, Outcome, Visit
 
 if TYPE_CHECKING:
     from ssmprof.analysis.compare.answer import Answer
-    from ssmprof.measure.decisions import Decided
+    from ssmprof.measure.workers.decisions import Decided
     from ssmprof.records import Calibration
 
 Asked = TypeVar("Asked", bound=Job | Visit)

@@ -15,8 +15,8 @@ import make
 from ledger import Ledger, check_equal, check_kept, check_nothing_left, check_once, loaded, timed
 from msgspec import structs
 
-from ssmprof.measure import control, pool, process
-from ssmprof.measure.client import Client, living_workers
+from ssmprof.measure.workers import control, pool, process
+from ssmprof.measure.workers.client import Client, living_workers
 from ssmprof.records import Failure, Job, Outcome
 from ssmprof.session.loop import measure_all
 from ssmprof.store import folder

@@ -17,7 +17,7 @@ import pytest
 from msgspec import structs
 
 from ssmprof.errors import SsmprofError
-from ssmprof.measure import control, process, scratch
+from ssmprof.measure.workers import control, process, scratch
 from ssmprof.records import Failure, Measurement
 from ssmprof.spec import Passes
 
@@ -337,7 +337,9 @@ def test_a_death_by_a_signal_without_a_name_is_told_by_its_number(tmp_path):
 def test_scratch_goes_with_the_run_and_that_of_a_dead_one_with_the_next(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    code = "from ssmprof.measure.scratch import Scratch; import os; s = Scratch(); os._exit(9)"
+    code = (
+        "from ssmprof.measure.workers.scratch import Scratch; import os; s = Scratch(); os._exit(9)"
+    )
     subprocess.run([sys.executable, "-c", code], env={**os.environ, **fakes.ENVIRON})
     (abandoned,) = tmp_path.iterdir()
     with fakes.client() as client:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 import ssmprof
 from ssmprof.errors import StoreError
-from ssmprof.measure.client import Client
+from ssmprof.measure.workers.client import Client
 from ssmprof.records import DisabledPass, Measurement
 from ssmprof.session.executors import Local, Virtual
 from ssmprof.spec import Passes

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from msgspec.structs import replace
 
 from ssmprof.devices import Device, Wanted, detect
-from ssmprof.measure import doctor
-from ssmprof.measure.client import Client
-from ssmprof.measure.telemetry import Telemetry
+from ssmprof.doctor import examination as doctor
+from ssmprof.measure.passes.telemetry import Telemetry
+from ssmprof.measure.workers.client import Client
 from ssmprof.session.executors.protocol import Desk, Kind
 
 # A reading a second shows throttling and drift; faster ones would be seen in the measurement.

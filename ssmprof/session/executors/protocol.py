@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from ssmprof.measure.decisions import Decided
+from ssmprof.measure.workers.decisions import Decided
 from ssmprof.records import (
     Calibration,
     Decision,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
-from ssmprof.measure.decisions import Decided
+from ssmprof.measure.workers.decisions import Decided
 from ssmprof.records import Environment, Job, Measurement, Outcome, Trials, Visit
 from ssmprof.session.executors.protocol import Desk, Kind
 
