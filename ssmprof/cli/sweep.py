@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     "--min-trust", type=click.Choice(["A", "B", "C", "D"]), default="C", show_default=True,
     help="Exit 5 if the run is graded lower.",
 )  # fmt: skip
+@click.option(
+    "--fleet", metavar="ADDRESS", help="Measure on the workers of a Dask scheduler, of one kind."
+)
 @axis_options
 @click.pass_context
 def command(
@@ -47,17 +50,19 @@ def command(
     pack: bool,
     dry_run: bool,
     min_trust: str,
+    fleet: str | None,
     **axes: Any,
 ) -> int:
     """Measure a SCENARIO, or compare MODELs, and keep every outcome in a run folder.
 
-    With --resume, name again the models that are code of your own: only then it runs.
+    With --resume, name again the models that are code of your own: only then it runs. --device all
+    measures on every GPU of this host at once.
     Ctrl-C finishes the point and saves; twice stops now. Example: ssmprof sweep quickstart
     """
     from ssmprof.cli.progress import Reporter
     from ssmprof.report.redact import recorded_scenario
     from ssmprof.session.asking import agree, decided
-    from ssmprof.session.executors import Local
+    from ssmprof.session.executors import executor_for
     from ssmprof.session.run import conduct, new_folder
     from ssmprof.store import files
     from ssmprof.store import folder as store
@@ -78,7 +83,7 @@ def command(
             raise click.UsageError(f"{option} goes with --resume RUN")
     if until_decided:
         scenario = decided(scenario)
-    executor = Local(scenario.device)
+    executor = executor_for(scenario.device, every=axes["device"] == "all", fleet=fleet)
     opened: RunFolder | None = None
     try:
         if resume:

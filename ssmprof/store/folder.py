@@ -28,6 +28,7 @@ from ssmprof.records import (
     Decision,
     DisabledPass,
     Environment,
+    Failure,
     Measurement,
     Outcome,
     Point,
@@ -315,13 +316,24 @@ def write(path: Path, run: Run) -> None:
 
 
 def _union(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
-    """One outcome per environment and job, in the order of their first appearance."""
+    """One outcome per environment and job, in the order of their first appearance.
+
+    A failure in passing says nothing of its machine: a measurement of any takes its place.
+    """
     kept: dict[tuple[str, Point, int], Outcome] = {}
     for outcome in outcomes:
         key = (outcome.environment, outcome.point, outcome.round)
         if isinstance(outcome, Measurement) or not isinstance(kept.get(key), Measurement):
             kept[key] = outcome
-    return tuple(kept.values())
+    passing = {key[1:] for key, one in kept.items() if isinstance(one, Failure) and one.transient}
+    if not passing:
+        return tuple(kept.values())
+    passing &= {key[1:] for key, one in kept.items() if isinstance(one, Measurement)}
+    return tuple(
+        one
+        for key, one in kept.items()
+        if not (isinstance(one, Failure) and one.transient and key[1:] in passing)
+    )
 
 
 def _indented(record: msgspec.Struct) -> bytes:
