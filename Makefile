@@ -1,17 +1,22 @@
-# `make sweep` and `make test` set up everything they need in .venv: Python, make and a compiler
+# `make sweep` and `make test` set up what each of them needs in .venv: Python, make and a compiler
 # are enough. PYTHON chooses the interpreter (3.10 or later).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV := $(VENV)/.dev
 
-.PHONY: sweep test lint simulate faults fuzz scale static-all test-gpu bench clean
+.PHONY: sweep test lint docs html install simulate faults fuzz scale static-all test-gpu bench clean
 
+# What a sweep and its page need. torch by name: the extra leaves it out where boards have their own.
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt setuptools wheel torch
-	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install -q -c constraints.txt torch -e ".[torch]"
 	touch $(READY)
+
+$(DEV): $(READY)
+	$(BIN)/pip install -q -c constraints.txt -e ".[torch,dev,docs]"
+	touch $(DEV)
 
 # Question, contenders and budget: scenarios/quickstart.toml. The report opens offline. A verdict
 # withheld on a busy machine is a result, not a failure of make.
@@ -19,36 +24,49 @@ sweep: $(READY)
 	$(BIN)/ssmprof --exit-zero sweep quickstart
 	$(BIN)/ssmprof --exit-zero report
 
-test: $(READY)
+test: $(DEV)
 	$(BIN)/python -m pytest -q -m "not gpu and not jetson"
 
-lint: $(READY)
+lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
+# Writes into the documents what the code says and prints today; a test holds them together.
+docs: $(DEV)
+	$(BIN)/python docs/generate.py
+	PYTHONPATH=.:kernels:tests $(BIN)/python -m transcripts
+
+# The documents as HTML: a warning is an error.
+html: $(DEV)
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+
+# The built wheel in fresh environments, from a folder of wheels: pip, pipx, uvx, every Python here.
+install: $(DEV)
+	$(BIN)/python tests/install.py
+
 # Hundreds of deaths and errors, injected into real sweeps: about two minutes on two cores.
-faults: $(READY)
+faults: $(DEV)
 	PYTHONPATH=.:kernels:tests $(BIN)/python tests/faults/run.py --output reports/faults/faults.json
 
 # Ten thousand mutated inputs through every door (ten minutes): reports/faults/fuzz.json.
-fuzz: $(READY)
+fuzz: $(DEV)
 	PYTHONPATH=.:kernels:tests $(BIN)/python -m fuzz.run
 
 # What report, crossover and export take for runs of 1,000 to 100,000 outcomes, as a table.
-scale: $(READY)
+scale: $(DEV)
 	PYTHONPATH=.:kernels:tests $(BIN)/python -m scale --output reports/scale
 
 # Every dtype and option of every kernel, any three together, compiled for GPUs that need not be
 # here; `make test` compiles any two together.
 STATIC_ARCHS ?= sm_87 sm_90
-static-all: $(READY)
+static-all: $(DEV)
 	for arch in $(STATIC_ARCHS); do \
 	  PYTHONPATH=kernels $(BIN)/python -m ssmprof_kernels.static --forms all --jobs 2 --arch $$arch || exit 1; \
 	done
 
 # How often answers are right: planted curves through the whole analysis (a minute or two).
-simulate: $(READY)
+simulate: $(DEV)
 	PYTHONPATH=.:tests $(BIN)/python -m simulations
 
 # On a machine with a CUDA device, with the Python that holds its torch: make test-gpu GPU_PYTHON=...

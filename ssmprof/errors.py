@@ -86,10 +86,22 @@ def reason(error: OSError) -> str:
     return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
 
 
+_MOST_NAMED = 16  # names of one message; a list of a hundred helps nobody
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean "x"?` for the known name closest to `name`, else the known names."""
+    """`; did you mean "x"?` for the known name closest to `name`, or for all that it begins.
+
+    Without one the names that contain it, or else all of them where they are few.
+    """
     names = sorted(known)
+    begun = [one for one in names if len(name) > 3 and one.startswith(name.lower())]
+    like = begun or [one for one in names if len(name) > 2 and name.lower() in one.lower()]
     close = get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
+    if close and len(begun) < 2:
         return f'; did you mean "{close[0]}"?'
-    return f"; known: {', '.join(names)}" if names else ""
+    if len(like) == 1:
+        return f'; did you mean "{like[0]}"?'
+    if 1 < len(like) <= _MOST_NAMED:
+        return f"; did you mean one of {', '.join(like)}?"
+    return f"; known: {', '.join(names)}" if 0 < len(names) <= _MOST_NAMED else ""

@@ -11,10 +11,16 @@ from collections.abc import Sequence
 
 from ssmprof import limits
 
+_THOUSANDS = r"[0-9]{1,3}(?:,[0-9]{3})+"
+# Digits that are one length: groups of three that begin with 0, or a lone digit and its group.
+_JOINED = re.compile(
+    r"(?<![0-9.])[1-9][0-9]{0,2}(?:,0[0-9]{2})+(?![0-9.KkMm])"
+    r"|(?<![0-9.,])[1-9],[0-9]{3}(?![0-9.,KkMm])"
+)
 _TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTE_UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 _BYTE_SUFFIXES = {
-    "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
 _DURATION_SUFFIXES = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -87,11 +93,11 @@ def format_ratio(ratio: float) -> str:
 
 
 def parse_tokens(text: str) -> int:
-    """`8K` -> 8192, `1.5K` -> 1536, `512` -> 512. Raises ValueError with the text."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKmM]?)\s*", text)
+    """`8K` -> 8192, `1.5K` -> 1536, `3,000` -> 3000. Raises ValueError with the text."""
+    match = re.fullmatch(rf"\s*({_THOUSANDS}|[0-9]+(?:\.[0-9]+)?)\s*([kKmM]?)\s*", text)
     if not match:
-        raise ValueError(f"{_quoted(text)} is not a number of tokens (512, 8K, 1M)")
-    tokens = float(match[1]) * {"": 1, "k": 2**10, "m": 2**20}[match[2].lower()]
+        raise ValueError(f"{_quoted(text)} is not a number of tokens; write 512, 3,000, 8K or 1M")
+    tokens = float(match[1].replace(",", "")) * {"": 1, "k": 2**10, "m": 2**20}[match[2].lower()]
     if tokens > limits.CONTEXT_TOKENS:
         raise ValueError(f"{_quoted(text)}: more than {limits.CONTEXT_TOKENS:,} tokens")
     if tokens != int(tokens) or tokens < 1:
@@ -103,15 +109,22 @@ def parse_contexts(text: str) -> tuple[int, ...]:
     """Parse `512-128K*2` (factor), `1K-9K+2K` (step) and `512,1K,4K`, in any combination.
 
     Returns ascending, distinct context lengths in tokens. Raises ValueError with the part at fault.
+    A comma joins the digits of one length where it hardly parts two: `3,000`, `24,000` and `9,300`
+    are one, `64,128` are two.
     """
     found: set[int] = set()
-    for part in text.split(","):
+    for part in _JOINED.sub(lambda found: found[0].replace(",", ""), text).split(","):
         match = re.fullmatch(r"\s*([^-*+]+)-([^-*+]+)([*+])([^-*+]+)\s*", part)
         lengths = _range(part, *match.groups()) if match else (parse_tokens(part),)
         found.update(lengths)
         if len(found) > limits.CONTEXTS:
             raise ValueError(f"more than {limits.CONTEXTS:,} lengths")
     return tuple(sorted(found))
+
+
+def parse_batches(text: str) -> tuple[int, ...]:
+    """`1,4` and what else `parse_contexts` takes, where a comma always parts two."""
+    return parse_contexts(text.replace(",", ", "))
 
 
 def _range(part: str, first: str, last: str, sign: str, by: str) -> Sequence[int]:
@@ -134,8 +147,11 @@ def _range(part: str, first: str, last: str, sign: str, by: str) -> Sequence[int
 def parse_bytes(text: str) -> int:
     """`8GiB` -> 8589934592, `8GB` -> 8000000000. Raises ValueError with the text."""
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", text)
+    if match and not match[2]:
+        told = f"write {match[1][:12]}GiB or {match[1][:12]}MiB"
+        raise ValueError(f"{_quoted(text)} is not a size, it lacks a unit; {told}")
     if not match or match[2].lower() not in _BYTE_SUFFIXES:
-        raise ValueError(f"{_quoted(text)} is not a size (8GiB, 500MB)")
+        raise ValueError(f"{_quoted(text)} is not a size; write 8GiB or 500MB")
     count = float(match[1]) * _BYTE_SUFFIXES[match[2].lower()]
     if not 1 <= count <= limits.BYTES:
         raise ValueError(f"{_quoted(text)}: a size is between 1 byte and 1 EiB")
@@ -144,9 +160,12 @@ def parse_bytes(text: str) -> int:
 
 def parse_duration(text: str) -> float:
     """`20m` -> 1200.0, `500ms` -> 0.5, `1h` -> 3600.0, in seconds. Raises ValueError."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|min|h)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|min|h)?\s*", text)
+    if match and not match[2]:
+        told = f"write {match[1][:12]}s, {match[1][:12]}m or {match[1][:12]}ms"
+        raise ValueError(f"{_quoted(text)} is not a duration, it lacks a unit; {told}")
     if not match:
-        raise ValueError(f"{_quoted(text)} is not a duration (90s, 20m, 500ms)")
+        raise ValueError(f"{_quoted(text)} is not a duration; write 90s, 20m or 500ms")
     seconds = float(match[1]) * _DURATION_SUFFIXES[match[2]]
     if not 0 < seconds <= limits.SECONDS:
         raise ValueError(f"{_quoted(text)}: a duration is above 0 and at most {limits.SECONDS:g} s")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Cost(Value, frozen=True, kw_only=True):
-    """Algorithmic work of one call, from arithmetic on shapes, not from a counter.
+    """Algorithmic work of one call, by arithmetic on shapes (docs/how-it-works/attribution.md).
 
     `exps` counts results of the special-function unit (exp, rsqrt, tanh): softmax and gates are
     bound by it long before they are bound by FLOPs.

@@ -1,23 +1,26 @@
-"""What is documented exists, and what exists is documented."""
+"""What is documented exists, prints what it is said to print, and what exists is documented."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
+import json
+import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
+import transcripts
 from click.testing import CliRunner
+from transcripts import PAGES, ROOT
 
-from ssmprof.analysis import analyze
 from ssmprof.cli import MODULES, LazyGroup, cli
 from ssmprof.planning import library, scenario
 from ssmprof.planning.expand import expand
-from ssmprof.report.text import summary
-from ssmprof.store.folder import load
 
-ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-RUN = ROOT / "reports" / "2026-11-22-crossover-h100-80gb-hbm3"  # which the README shows
+_TARGETS = re.compile(r"^([a-z-]+):", re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
@@ -33,38 +36,136 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
         assert option.name
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_every_command_has_a_line_in_the_readme(name: str) -> None:
-    if not README.is_file():
-        pytest.skip("no README in this installation")
-    assert f"ssmprof {name}" in README.read_text(encoding="utf-8")
+def _page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
-def _transcript() -> dict[str, list[str]]:
-    """Command line -> what the README says it prints."""
-    text = README.read_text(encoding="utf-8") if README.is_file() else ""
-    found: dict[str, list[str]] = {}
-    for part in text.partition("```\n$ ")[2].partition("```")[0].split("\n$ "):
-        line, *printed = part.splitlines()
-        found[line] = [one for one in printed if one]
-    return found
+@pytest.mark.parametrize("page", PAGES, ids=_page_id)
+def test_console_blocks_print_what_they_show(page: Path) -> None:
+    with transcripts.folder():
+        for body in transcripts.blocks(page, "console"):
+            for command, shown in transcripts.commands(body):
+                shown = "\n".join(shown).rstrip().splitlines()
+                said = transcripts.printed(command)
+                assert transcripts.agrees(said, shown), f"{command}\n" + "\n".join(said)
 
 
-@pytest.mark.parametrize("command", ["plan", "sweep", "crossover", "kernels", "report"])
-def test_the_readme_shows_what_its_run_and_commands_print(command: str, tmp_path: Path) -> None:
-    if not README.is_file():
-        pytest.skip("no README in this installation")
-    (line,) = (one for one in _transcript() if one.startswith(f"ssmprof {command}"))
-    words = line.split()[1:]
-    if command == "sweep":
-        run = load(RUN)
-        printed = summary(run, analyze(run))
-    else:
-        words[1:1] = [str(RUN)] * (command != "plan")
-        words += ["-o", str(tmp_path / "page.html")] * (command == "report")
-        printed = CliRunner().invoke(cli, words).output
-    missing = [one for one in _transcript()[line] if one not in printed.splitlines()]
-    assert missing == ([f"{RUN.relative_to(ROOT)}/report.html"] if command == "report" else [])
+@pytest.mark.parametrize("page", PAGES, ids=_page_id)
+def test_python_blocks_run(page: Path) -> None:
+    with transcripts.folder():
+        for body in transcripts.blocks(page, "python"):
+            exec(compile(body, str(page), "exec"), {"__name__": "block"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_page_id)
+def test_toml_blocks_are_scenarios_or_settings(page: Path, tmp_path: Path) -> None:
+    for body in transcripts.blocks(page, "toml"):
+        if "[[blocks]]" in body:
+            found = scenario.parse(body, "block.toml")
+            assert expand(found, device="cuda")
+            continue
+        file = tmp_path / "ssmprof.toml"
+        file.write_text(body, encoding="utf-8")
+        result = CliRunner().invoke(cli, ["--config", str(file), "config", "show"])
+        assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_page_id)
+def test_shell_blocks_name_what_exists(page: Path) -> None:
+    targets = _TARGETS.findall((ROOT / "Makefile").read_text(encoding="utf-8"))
+    for body in transcripts.blocks(page, "sh"):
+        for line in body.splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["make"]:
+                assert words[1] in targets, line
+            elif words[:1] == ["uvx"]:
+                words = words[words.index("ssmprof", 1) :]
+            if words[:1] == ["ssmprof"]:
+                _parses(words[1:])
+
+
+def _parses(words: list[str]) -> None:
+    """A command line's words and options exist, without running it."""
+    with click.Context(cli, info_name="ssmprof") as top:
+        words = [word for word in words if word not in ("--exit-zero", "-q")]
+        command = cli.get_command(top, words[0])
+        assert command is not None, words
+        command.make_context(words[0], words[1:], parent=top).close()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_page_id)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in _LINK.findall(text):
+        target, _, anchor = link.partition("#")
+        if link.startswith(("http:", "https:")):
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), link
+        if anchor:
+            assert anchor in _anchors(file), link
+
+
+def _anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub and Sphinx make them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_docstrings_cite_pages_that_are_there() -> None:
+    cited = {
+        name
+        for path in (ROOT / "ssmprof").rglob("*.py")
+        for name in re.findall(r"docs/[\w/-]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert cited
+    assert [name for name in cited if not (ROOT / name).is_file()] == []
+
+
+def test_generated_pages_are_what_the_code_says_today() -> None:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    stale = [
+        name
+        for name, text in generate.pages().items()
+        if (generate.FOLDER / name).read_text(encoding="utf-8") != text
+    ]
+    assert not stale, "make docs"
+
+
+def test_the_documents_state_the_install_sizes_that_were_measured() -> None:
+    found = json.loads((ROOT / "reports/install/install.json").read_text(encoding="utf-8"))
+    text = (ROOT / "docs/guide/install.md").read_text(encoding="utf-8")
+    assert f"{found['without_torch_mb']} MB" in text
+    assert f"{found['with_cpu_torch_mb'] / 1000:.1f} GB" in text
+
+
+def _near(value: float) -> str:
+    """A pattern that finds a number, or its per cent, as a person rounds it."""
+    shown = [f"{value:.2f} of", f"{value:.1f} ", f"{value:.2f} "]
+    shown += [f"{value:.{digits}%}".replace("%", " %") for digits in (1, 2)]
+    return "|".join(rf"(?<![\d.]){re.escape(one)}" for one in shown)
+
+
+def test_the_page_of_accuracy_holds_what_was_measured() -> None:
+    text = (ROOT / "docs/how-it-works/accuracy.md").read_text(encoding="utf-8")
+    reports = ROOT / "reports"
+    found = json.loads((reports / "accuracy-h100-80gb-hbm3/accuracy.json").read_text("utf-8"))
+    for quantity in found["quantities"]:
+        if quantity["name"] != "sampler overhead":  # what it says is in its pairs
+            assert re.search(_near(quantity["value"]), text), quantity["name"]
+    for total in json.loads(
+        (reports / "kernels-nvidia-h100-80gb-hbm3/totals.json").read_text("utf-8")
+    ):
+        if not total["where"] and f"`{total['op']}`" in text:
+            assert re.search(_near(total["reached"]), text), total
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
 @pytest.mark.parametrize("name", sorted(library.shipped()))

@@ -18,6 +18,13 @@ from ssmprof import units
         ("4K, 512-1K*2", (512, 1024, 4096)),
         ("512-2K*1.4142135", (512, 724, 1024, 1448, 2048)),
         ("8191", (8191,)),
+        ("3,000", (3000,)),
+        ("9,300", (9300,)),
+        ("512, 3,000, 24,000", (512, 3000, 24000)),
+        ("512,3,000,24,000", (512, 3000, 24000)),
+        ("4,352-4,480+64", (4352, 4416, 4480)),
+        ("64,128", (64, 128)),
+        ("1,128,256", (1, 128, 256)),
     ],
 )
 def test_context_ranges_are_read_as_written(text: str, contexts: tuple[int, ...]) -> None:
@@ -83,7 +90,7 @@ def test_contexts_are_written_as_the_field_writes_them(tokens: int, text: str) -
 
 @given(st.integers(1, 2**30))
 def test_a_written_context_is_read_again_as_the_same(tokens: int) -> None:
-    assert units.parse_tokens(units.format_context(tokens).replace(",", "")) == tokens
+    assert units.parse_tokens(units.format_context(tokens)) == tokens
 
 
 def test_a_zone_is_written_with_both_ends_or_as_its_one_number() -> None:
@@ -94,10 +101,20 @@ def test_a_zone_is_written_with_both_ends_or_as_its_one_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("8GiB", 8 * 2**30), ("500MB", 500_000_000), ("7", 7), ("1.5 KiB", 1536)]
+    ("text", "size"), [("8GiB", 8 * 2**30), ("500MB", 500_000_000), ("7B", 7), ("1.5 KiB", 1536)]
 )
 def test_sizes(text: str, size: int) -> None:
     assert units.parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("parse", [units.parse_bytes, units.parse_duration])
+def test_a_number_without_a_unit_is_refused_with_what_to_write(parse) -> None:
+    with pytest.raises(ValueError, match=r"lacks a unit; write 8(GiB|s)"):
+        parse("8")
+
+
+def test_batches_are_always_parted_by_a_comma() -> None:
+    assert units.parse_batches("1,128") == (1, 128)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("20m", 1200.0), ("500ms", 0.5), ("1.5h", 5400.0)])

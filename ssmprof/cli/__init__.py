@@ -14,12 +14,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from ssmprof.cli import streams
+from ssmprof.cli import streams, wrong
+from ssmprof.cli.meant import command_meant
 from ssmprof.errors import (
     EXIT_DONE,
     EXIT_INTERNAL,
@@ -27,6 +28,7 @@ from ssmprof.errors import (
     EXIT_NO_DEVICE,
     EXIT_NOT_KEPT,
     EXIT_USAGE,
+    ConfigError,
     SsmprofError,
     is_of_the_medium,
     nearest,
@@ -121,7 +123,7 @@ class LazyGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in MODULES and not args[0].startswith("-"):
-            ctx.fail(f'no command is named "{args[0]}"{nearest(args[0], MODULES)}')
+            raise _no_command(args[0])
         return super().resolve_command(ctx, args)
 
 
@@ -165,19 +167,28 @@ def cli(
     ctx.default_map = defaults(config)
 
 
+def _no_command(word: str) -> ConfigError:
+    """What is wrong with a word that is no command, and which command it means."""
+    what = f'no command is named "{word[:60]}"'
+    meant = command_meant(word)
+    if meant is not None:
+        return ConfigError(what, fix=f"ssmprof {meant}")
+    close = nearest(word, MODULES)
+    return ConfigError(what + close if "did you mean" in close else what)
+
+
 def main(args: list[str] | None = None) -> None:
     """Entry point of `ssmprof`: runs a command and exits with its code (help exit-codes)."""
     arguments = sys.argv[1:] if args is None else args
     debug = "--debug" in arguments
+    typed = wrong.command_typed(arguments, list(MODULES))
     try:
         with _ended_as_by_ctrl_c():
             code = cli.main(args=arguments, prog_name="ssmprof", standalone_mode=False)
     except SsmprofError as error:
-        code = _fail(f"error: {error}", error.exit_code, debug)
+        code = _fail(wrong.text_of(error, typed), error.exit_code, debug)
     except click.ClickException as error:
-        with suppress(OSError, ValueError):
-            error.show()
-        code = error.exit_code
+        code = _fail(wrong.text_of(wrong.of_click(error), typed), error.exit_code, debug)
     except (KeyboardInterrupt, click.Abort):
         code = _fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:

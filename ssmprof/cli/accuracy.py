@@ -17,10 +17,13 @@ def show(kind: str, name: str, *, as_json: bool, output: str | None, folder: str
     """Measure, print the table (or JSON), and say whether any quantity misses its bar."""
     import msgspec
 
+    from ssmprof.doctor.host import need_torch
+
     if kind != "cuda":
         raise NoDeviceError(
             "accuracy is held against a CUDA device", fix="ssmprof doctor examines this machine"
         )
+    need_torch()
     from ssmprof.doctor import accuracy
     from ssmprof.models.recipe import Recipe
     from ssmprof.planning import library, scenario

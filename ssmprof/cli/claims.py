@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ssmprof.cli.findings import analysed
-from ssmprof.cli.options import emit, run_argument, say, table_options
+from ssmprof.cli.options import answer, emit, run_argument, table_options
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING
 
 
@@ -26,8 +26,10 @@ def command(run: str | None, fail_on_refuted: bool, form: str | None, output: st
     for one in analysis.claims:
         count[one.verdict] += 1
     held = count["holds"] + count["holds-stronger"]
-    say(
+    answer(
         f"{held} hold, {count['not-here']} not, {count['not-testable']} not testable here. "
-        "Sizes, kernels and device may differ from the source: no refutation elsewhere."
+        "Sizes, kernels and device may differ from the source: no refutation elsewhere.",
+        form,
+        output,
     )
     return EXIT_FINDING if fail_on_refuted and count["not-here"] else EXIT_DONE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ssmprof.cli.options import emit, load_run, say, table_options
+from ssmprof.cli.options import answer, emit, load_run, say, table_options
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
 
 
@@ -15,15 +15,21 @@ from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
 @click.option(
     "--metric", type=click.Choice(["latency", "hot-latency", "energy", "memory"]), default="latency"
 )
+@click.option(
+    "--allow-ambiguous",
+    is_flag=True,
+    help="Exit 0 where points could be slower and none surely is.",
+)
 @click.option("--all", "everything", is_flag=True, help="List unchanged points, too.")
 @table_options
 def command(
-    before: str, after: str, gate: str, metric: str, everything: bool, form: str | None,
-    output: str | None,
+    before: str, after: str, gate: str, metric: str, allow_ambiguous: bool, everything: bool,
+    form: str | None, output: str | None,
 ) -> int:  # fmt: skip
     """What became slower, faster, or cannot be told, from the first RUN to the second.
 
-    Exits 1 if a point is slower than the gate allows. Example: ssmprof compare main pr --gate 5%
+    Exits 1 if a point is slower than the gate allows, or may be: what cannot be told does not pass.
+    Example: ssmprof compare main pr --gate 5%
     """
     from ssmprof.analysis import analyze
     from ssmprof.analysis.decide.changes import compare
@@ -31,8 +37,9 @@ def command(
     from ssmprof.report.verdicts import verdicts_of
     from ssmprof.units import format_context, format_time
 
+    allowed = _share(gate)
     runs = load_run(before), load_run(after)
-    found = compare(*runs, gate=_share(gate), metric=metric)  # type: ignore[arg-type]
+    found = compare(*runs, gate=allowed, metric=metric)  # type: ignore[arg-type]
     rows = tuple(
         {
             "verdict": one.verdict,
@@ -70,18 +77,28 @@ def command(
     verdicts = ("slower", "faster", "unchanged", "ambiguous")
     counts = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in verdicts)  # type: ignore[arg-type]
     floor = f" (A/A noise floor {found.noise_floor:.1%})" if found.noise_floor is not None else ""
-    say(f"{len(found.changes)} points: {counts}{floor}")
+    answer(f"{len(found.changes)} points: {counts}{floor}", form, output)
+    unclear = found.count("ambiguous")
+    missing = len(found.only_before)
+    if unclear or missing:
+        answer(
+            f"The gate could not see {unclear + missing} points: {unclear} ambiguous, "
+            f"{missing} missing in the second run.",
+            form,
+            output,
+        )
     said = [verdicts_of(run, analyze(run)) for run in runs]
     for key in (key for key in said[0] if key in said[1]):
         was, now = (one[key].sentence for one in said)
         if key[1] == metric and was != now:
-            say(f"{key[0].label()}: was: {was} Is now: {now}")
+            answer(f"{key[0].label()}: was: {was} Is now: {now}", form, output)
     if not found.same_stack:
         say("! the runs differ in device or software; a difference may be theirs")
-    for name, missing in (("first", found.only_before), ("second", found.only_after)):
-        if missing:
-            say(f"! only in the {name} run: {', '.join(missing[:5])}{' ...' * (len(missing) > 5)}")
-    return EXIT_FINDING if found.count("slower") else EXIT_DONE
+    for name, only in (("first", found.only_before), ("second", found.only_after)):
+        if only:
+            say(f"! only in the {name} run: {', '.join(only[:5])}{' ...' * (len(only) > 5)}")
+    failed = found.count("slower") or (unclear and not allow_ambiguous)
+    return EXIT_FINDING if failed else EXIT_DONE
 
 
 def _change(ratio: float, interval: tuple[float, float] | None) -> str:

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssmprof.cli.options import say, write
+from ssmprof.cli.options import room, say, write
 from ssmprof.cli.streams import mute
 from ssmprof.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_WITHHELD
 from ssmprof.harmless import terminal
@@ -39,7 +39,7 @@ def conclude(path: Path, end: End, min_trust: str, scenario: Scenario) -> int:
     if transient := sum(failure.transient for failure in run.failures()):
         say(f"! processes of {transient} points were killed. Measure them again: {resume}")
     analysis = analyze(run)
-    _print(terminal(summary(run, analysis)))
+    _print(terminal(summary(run, analysis, room())))
     say(f"Next: ssmprof report {path}")
     if analysis.withheld or analysis.grade > min_trust:
         return EXIT_WITHHELD

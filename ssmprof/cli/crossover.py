@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssmprof.cli.findings import facet_options, matches
-from ssmprof.cli.options import emit, load_run, run_argument, table_options, write
+from ssmprof.cli.options import emit, load_run, refuse, room, run_argument, table_options, write
 from ssmprof.errors import EXIT_DONE, EXIT_WITHHELD, ConfigError
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ def command(
     from ssmprof.report.text import told
     from ssmprof.report.verdicts import VERDICT_METRICS, verdicts_of, views_of
 
+    if form == "json":
+        refuse(("pairs", "dominance"), "chooses tables; --json has everything", "--json alone")
     loaded = load_run(run)
+    width = room() if output is None else None
     # A verdict on latency says where energy disagrees; shares are those of device time.
     metrics: list[Metric] = [
         one for one in METRICS if metric in ("all", one) or one in VERDICT_METRICS
@@ -77,8 +80,10 @@ def command(
     else:
         said, views = verdicts_of(loaded, analysis), views_of(loaded, analysis)
         cut = slices(loaded.scenario.blocks)
-        parts = [f"{cut.caption}\n{render(cut, 'text')}".rstrip()] if cut else []
-        parts += [told(views[one.key], said[one.key]) for one in answers]
-        parts += [f"{one.caption}\n{render(one, 'text')}".rstrip() for one in tables if one.rows]
+        parts = [f"{cut.caption}\n{render(cut, 'text', width)}".rstrip()] if cut else []
+        parts += [told(views[one.key], said[one.key], width) for one in answers]
+        parts += [
+            f"{one.caption}\n{render(one, 'text', width)}".rstrip() for one in tables if one.rows
+        ]
         write("\n\n".join(parts) + "\n", output)
     return EXIT_WITHHELD if withheld else EXIT_DONE

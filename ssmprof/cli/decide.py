@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ssmprof.cli.findings import chosen, facet_options
 from ssmprof.cli.options import (
+    answer,
     bytes_type,
     duration_type,
     emit,
@@ -15,6 +18,9 @@ from ssmprof.cli.options import (
     table_options,
 )
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
+
+if TYPE_CHECKING:
+    from ssmprof.analysis.decide.decision import Decision
 
 
 @click.command("decide", short_help="A choice for a mix of contexts within limits.")
@@ -37,15 +43,17 @@ def command(
     from ssmprof.report.tables import Column, Table
     from ssmprof.report.words import time_with_interval
 
+    wanted = _mix(mix)
     loaded = load_run(run)
     conditions = chosen(loaded, phase, batch, execution)
-    found = decide(loaded, conditions, _mix(mix), Limits(time_s=limit_s, memory_bytes=limit_bytes))
+    found = decide(loaded, conditions, wanted, Limits(time_s=limit_s, memory_bytes=limit_bytes))
     rows = tuple(
         {
             "block": one.block,
             "expected_s": one.expected_s.value if one.expected_s else None,
             "shown": time_with_interval(one.expected_s) if one.expected_s else None,
             "out": one.out,
+            "verdict": _verdict(found, one.block),
         }
         for one in found.candidates
     )
@@ -59,18 +67,28 @@ def command(
         say(f"! {warning}")
     if found.note:
         say(f"! {found.note}")
+    answer(_told(found, loaded.scenario.budget.tie), form, output)
+    return EXIT_DONE if found.choice else EXIT_FINDING
+
+
+def _told(found: Decision, tie: float) -> str:
     if found.choice:
-        say(f"Choice: {found.choice}.")
-        return EXIT_DONE
+        return f"Choice: {found.choice}."
     if found.equal:
-        tie = loaded.scenario.budget.tie
-        say(f"Either: {' and '.join(found.equal)} are equal (within {tie:.0%}).")
-    elif found.unresolved:
+        return f"Either: {' and '.join(found.equal)} are equal (within {tie:.0%})."
+    if found.unresolved:
         after = f" Measure next: {found.next_point}." if found.next_point else ""
-        say(f"Not resolved: {' and '.join(found.unresolved)}.{after}")
-    else:
-        say("None: no contender meets the limits.")
-    return EXIT_FINDING
+        return f"Not resolved: {' and '.join(found.unresolved)}.{after}"
+    return "None: no contender meets the limits."
+
+
+def _verdict(found: Decision, block: str) -> str:
+    """What the decision says of one contender, for programs."""
+    if block == found.choice:
+        return "choice"
+    if block in found.equal:
+        return "equal"
+    return "unresolved" if block in found.unresolved else "out"
 
 
 def _mix(text: str) -> dict[int, float]:
@@ -85,6 +103,13 @@ def _mix(text: str) -> dict[int, float]:
             mix[parse_tokens(context)] = share
         except ValueError as error:
             raise ConfigError(f"--mix: {error}", fix="--mix 4K:70%,32K:30%") from None
-        if share <= 0:
-            raise ConfigError(f'--mix: "{part.strip()}" has no positive weight')
+        if not 0 < share < float("inf"):
+            raise ConfigError(
+                f'--mix: "{part.strip()}" has no positive weight', fix="--mix 4K:70%,32K:30%"
+            )
+    whole = sum(mix.values())
+    if "%" in text and abs(whole - 100) > 0.5:
+        raise ConfigError(
+            f"--mix: the shares add up to {whole:g} %, not to 100 %", fix="--mix 4K:70%,32K:30%"
+        )
     return mix

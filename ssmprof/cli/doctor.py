@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssmprof.cli.options import say, write
+from ssmprof.cli.options import refuse, say, write
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def command(
     from ssmprof.devices import detect
     from ssmprof.doctor import examination as doctor
 
+    if not accuracy:
+        refuse(("folder",), "goes with --accuracy", "ssmprof doctor --accuracy")
     opened = detect(device)  # type: ignore[arg-type]
     kind, name = opened.kind, opened.name
     opened.close()

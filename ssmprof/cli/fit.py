@@ -8,7 +8,7 @@ import click
 
 from ssmprof import limits
 from ssmprof.cli.asking import asked
-from ssmprof.cli.options import bytes_type, emit, say, stored_options, table_options
+from ssmprof.cli.options import bytes_type, emit, say, stored_options, table_options, tokens_type
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 @click.option("--cap", metavar="SIZE", callback=bytes_type, help="Such as 8GiB; all by default.")
 @click.option("--phase", type=click.Choice(["prefill", "decode"]), default="prefill")
 @click.option("--batch", type=click.IntRange(1, limits.BATCH), default=1, show_default=True)
-@click.option("--most", metavar="TOKENS", default="1M", show_default=True)
-@click.option("--step", metavar="TOKENS", default="1K", show_default=True)
+@click.option("--most", metavar="TOKENS", callback=tokens_type, default="1M", show_default=True)
+@click.option("--step", metavar="TOKENS", callback=tokens_type, default="1K", show_default=True)
 @click.option("--device", type=click.Choice(["any", "cuda", "cpu"]), default="any")
 @stored_options
 @table_options
 def command(
-    what: tuple[str, ...], cap: int | None, phase: str, batch: int, most: str, step: str,
+    what: tuple[str, ...], cap: int | None, phase: str, batch: int, most: int, step: int,
     device: str, form: str | None, output: str | None, **stored: str | None,
 ) -> int:  # fmt: skip
     """The longest context of each contender that runs, each try in a process of its own.
@@ -39,19 +39,18 @@ def command(
     Example: ssmprof fit llama-3.2-1b mamba2-780m --cap 8GiB
     """
     from ssmprof.devices import detect
+    from ssmprof.doctor.host import need_torch
     from ssmprof.measure.fit import Fit, fit, predicted_longest
     from ssmprof.measure.workers.client import Client
     from ssmprof.models.recipe import Recipe
     from ssmprof.planning import feasible
     from ssmprof.report.contenders import PIECE, has_slices
     from ssmprof.report.tables import Column, Table
-    from ssmprof.units import format_context, parse_tokens
+    from ssmprof.units import format_context
 
-    try:
-        longest, grain = parse_tokens(most), parse_tokens(step)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
     scenario = asked(what)
+    if not any(stored.values()):
+        need_torch()
     opened = detect(device)  # type: ignore[arg-type]
     machine = feasible.Machine.of_device(opened.name, opened.kind, opened.memory_bytes())
     # On a board the memory is shared: what is left of it counts, and a watch keeps the rest alive.
@@ -69,7 +68,7 @@ def command(
             return feasible.peak_bytes(_job(block, at, phase, batch, cap, stored), machine) or 0
 
         if any(stored.values()):
-            guess = predicted_longest(needed, limit, longest)
+            guess = predicted_longest(needed, limit, most)
             rows.append(_row(block, Fit(longest=None, failed=None, predicted=guess, attempts=())))
             continue
         with Client(
@@ -81,8 +80,8 @@ def command(
                     client, _job(block, at, phase, batch, cap, stored), cap
                 ),
                 cap_bytes=limit,
-                most=longest,
-                step=grain,
+                most=most,
+                step=step,
             )
         rows.append(_row(block, found))
     columns = (

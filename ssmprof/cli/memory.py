@@ -8,10 +8,12 @@ import click
 
 from ssmprof import limits
 from ssmprof.cli.options import (
+    answer,
     bytes_type,
     contexts_type,
     emit,
     load_run,
+    refuse,
     say,
     stored_options,
     table_options,
@@ -45,10 +47,17 @@ def command(
     from ssmprof.models.find import is_named
 
     if law:
+        refuse(
+            ("batch", "phase", "logits", *stored), "does not go with --law, a rule for one prefill"
+        )
         _law(what, contexts or _CONTEXTS, cap, form, output)
     elif what is not None and is_named(what):
         _predicted(what, contexts or _CONTEXTS, batch, phase, logits, stored, cap, form, output)
     else:
+        ours = ("contexts", "batch", "phase", "logits", "cap", *stored)
+        refuse(
+            ours, "goes with a MODEL; a RUN has what was measured", "ssmprof models lists presets"
+        )
         _measured(what, form, output)
 
 
@@ -119,7 +128,7 @@ def _law(
     from ssmprof.models.find import find
     from ssmprof.models.law import PUBLISHED, law_model, longest_context, peak_law
     from ssmprof.report.tables import Table
-    from ssmprof.units import format_bytes
+    from ssmprof.units import format_bytes, format_context
 
     if name is None:
         raise ConfigError("--law needs a model", fix="ssmprof models lists presets")
@@ -152,7 +161,8 @@ def _law(
     published = f"published peaks of {', '.join(PUBLISHED)} (arXiv:2507.12442)"
     say(f"Held against {published}: {_named(recipe)} {held}.")
     if cap is not None:
-        say(f"longest context in {format_bytes(cap)}: {longest_context(model, cap):,} tokens")
+        longest = format_context(longest_context(model, cap))
+        answer(f"longest context in {format_bytes(cap)}: {longest} tokens", form, output)
 
 
 def _measured(run: str | None, form: str | None, output: str | None) -> None:
@@ -194,8 +204,10 @@ def _measured(run: str | None, form: str | None, output: str | None) -> None:
         Column("fits", "fits"),
     )
     emit(Table("Measured memory", columns, rows), form, output)
-    for law in analysis.memory_laws:
-        say(
-            f"{law.block} {law.conditions.label()}: {format_bytes(law.fixed_bytes)} + "
-            f"{law.bytes_per_token:,.0f} bytes/token"
-        )
+    laws = [
+        f"{law.block} {law.conditions.label()}: {format_bytes(law.fixed_bytes)} + "
+        f"{law.bytes_per_token:,.0f} bytes/token"
+        for law in analysis.memory_laws
+    ]
+    if laws:
+        answer("\n".join(laws), form, output)

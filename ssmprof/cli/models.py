@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssmprof.cli.options import emit, say, table_options
+from ssmprof.cli.options import emit, refuse, say, table_options
 from ssmprof.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def command(
     from ssmprof.models.find import find
 
     if not what:
+        refuse(("device",), "says where named models would run", "ssmprof models mamba2-780m")
         named = [(entry.recipe, entry) for entry in map(zoo.entry, zoo.names(family))]  # type: ignore[arg-type]
         rows = [_row(recipe) | _source(entry) for recipe, entry in named]
         _show(rows, form, output)

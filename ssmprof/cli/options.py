@@ -5,12 +5,14 @@ Data goes to stdout (or `-o FILE`), everything else to stderr.
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ssmprof.cli.streams import tell
 from ssmprof.errors import ConfigError, cannot_write
@@ -108,16 +110,60 @@ def table_options(command: Function) -> Function:
         ("json", "A JSON array, raw numbers in SI units."),
     ):
         command = click.option(f"--{form}", "form", flag_value=form, help=f"Write {text}")(command)
-    return click.option("-o", "--output", metavar="FILE", help="Write there, not to stdout.")(
-        command
-    )
+    return click.option(
+        "-o", "--output", metavar="FILE", callback=_file_type, help="Write there, not to stdout."
+    )(command)
+
+
+def _file_type(_ctx: Any, _param: Any, value: str | None) -> str | None:
+    """Callback of --output: a file that cannot be there is refused before anything is loaded."""
+    if value not in (None, "-"):
+        folder = Path(value).parent
+        if not folder.is_dir():
+            raise ConfigError(
+                f"{value}: cannot be written: no such folder", fix=f"mkdir -p {folder}"
+            )
+        if Path(value).is_dir():
+            raise ConfigError(
+                f"{value}: cannot be written: it is a folder", fix=f"-o {Path(value) / 'table.txt'}"
+            )
+    return value
+
+
+def refuse(names: Iterable[str], why: str, fix: str | None = None) -> None:
+    """Refuse options that were typed and would do nothing here. Raises ConfigError."""
+    context = click.get_current_context()
+    for one in context.command.params:
+        typed = context.get_parameter_source(one.name or "") is ParameterSource.COMMANDLINE
+        if one.name in names and typed:
+            form = f"--{context.params['form']}" if one.name == "form" else ""
+            raise ConfigError(f"{form or max(one.opts, key=len)} {why}", fix=fix)
 
 
 def emit(table: Table, form: str | None, output: str | None) -> None:
     """Write a table to stdout or a file in the format asked for."""
     from ssmprof.report.tables import render
 
-    write(render(table, form or "text"), output)  # type: ignore[arg-type]
+    width = room() if output is None else None
+    write(render(table, form or "text", width), output)  # type: ignore[arg-type]
+
+
+def room() -> int | None:
+    """Columns of the screen that stdout is; None where it is none."""
+    if not sys.stdout.isatty():
+        return None
+    return max(20, shutil.get_terminal_size().columns)
+
+
+def answer(text: str, form: str | None, output: str | None) -> None:
+    """What was asked for, in words: on stdout beside a table for people, else on stderr."""
+    if form is not None or output not in (None, "-"):
+        say(text)
+        return
+    from ssmprof.report.terminal import wrapped
+
+    width = room()
+    write(f"{text}\n" if width is None else wrapped(text, width), None)
 
 
 def write(text: str, output: str | None) -> None:
@@ -153,9 +199,9 @@ def contexts_type(_ctx: Any, _param: Any, value: str | None) -> tuple[int, ...] 
 
 def batch_type(_ctx: Any, _param: Any, value: str | None) -> tuple[int, ...] | None:
     """Callback of --batch: `1,4`."""
-    from ssmprof.units import parse_contexts
+    from ssmprof.units import parse_batches
 
-    return _parsed(parse_contexts, value)
+    return _parsed(parse_batches, value)
 
 
 def bytes_type(_ctx: Any, _param: Any, value: str | None) -> int | None:
@@ -182,6 +228,13 @@ def duration_type(_ctx: Any, _param: Any, value: str | None) -> float | None:
     from ssmprof.units import parse_duration
 
     return _parsed(parse_duration, value)
+
+
+def tokens_type(_ctx: Any, _param: Any, value: str | None) -> int | None:
+    """Callback of one length: `8K`, `3,000`."""
+    from ssmprof.units import parse_tokens
+
+    return _parsed(parse_tokens, value)
 
 
 def _parsed(parse: Callable[[str], Any], value: str | None) -> Any:

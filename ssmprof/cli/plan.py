@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssmprof.cli.asking import asked, axis_options
-from ssmprof.cli.options import emit, say, table_options
+from ssmprof.cli.options import emit, refuse, say, table_options
 from ssmprof.errors import EXIT_DONE, ConfigError, NoDeviceError
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def command(
 
     Example: ssmprof plan crossover --on h100
     """
+    if chip is not None:
+        refuse(("device",), "and --on both say where; leave one of them out")
     return show(asked(what, **axes), form, output, chip)
 
 

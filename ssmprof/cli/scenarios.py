@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ssmprof.cli.options import emit, table_options
+from ssmprof.cli.options import emit, refuse, table_options
 
 
 @click.command("scenarios", short_help="List the shipped scenarios, or print one.")
@@ -21,6 +21,7 @@ def command(name: str | None, form: str | None, output: str | None) -> None:
     from ssmprof.units import format_context
 
     if name is not None:
+        refuse(("form",), "goes with the list; one scenario is printed as it is, in TOML")
         write(library.find(name).read_text(encoding="utf-8"), output)
         return
     rows = []

@@ -11,7 +11,7 @@ import click
 
 from ssmprof.cli.asking import asked, axis_options, refuse_untyped
 from ssmprof.cli.concluding import conclude, resume_command
-from ssmprof.cli.options import say
+from ssmprof.cli.options import refuse, say
 from ssmprof.errors import EXIT_INTERRUPTED
 from ssmprof.private import without_own
 
@@ -68,8 +68,10 @@ def command(
     from ssmprof.store import folder as store
 
     if resume:
+        refuse((*axes, "output"), "does not go with --resume: a run keeps what it was asked")
         scenario = store.read_header(Path(resume)).scenario
     else:
+        refuse(("rerun_noisy", "until_decided"), "goes with --resume RUN", "--resume RUN")
         scenario = recorded_scenario(asked(what, **axes))
     if dry_run:
         from ssmprof.cli.plan import show
@@ -78,9 +80,6 @@ def command(
     if resume:
         refuse_untyped(what)
         agree(scenario, what, resume)
-    for given, option in ((rerun_noisy, "--rerun-noisy"), (until_decided, "--until-decided")):
-        if given and not resume:
-            raise click.UsageError(f"{option} goes with --resume RUN")
     if until_decided:
         scenario = decided(scenario)
     executor = executor_for(scenario.device, every=axes["device"] == "all", fleet=fleet)

@@ -12,19 +12,33 @@ if TYPE_CHECKING:
     from ssmprof.records import Attribution
 
 
-def trace_model(name: str, tokens: int, phase: Any, device: Any, output: str | None) -> None:
+def trace_model(
+    name: str, tokens: int, phase: Any, device: Any, shape: str | None, form: str | None,
+    output: str | None,
+) -> None:  # fmt: skip
     """Measure one call of the model in a process of its own and print its ops.
 
     Raises ConfigError where the call could not be measured or its ops not be timed.
     """
+    from msgspec import structs
+
     from ssmprof.devices import detect
+    from ssmprof.doctor.host import need_torch
     from ssmprof.measure.workers.client import Client
     from ssmprof.models.recipe import Recipe
     from ssmprof.records import WORKLOADS, Job, Measurement, Point
     from ssmprof.scalars import digest
-    from ssmprof.spec import Budget, Passes
+    from ssmprof.spec import Budget, ForeignSpec, Passes
 
     subject = asked((name,)).blocks[0]
+    if shape is not None:
+        if not isinstance(subject, ForeignSpec):
+            raise ConfigError(
+                "--input goes with module:factory; models of ours take token ids",
+                fix=f"ssmprof trace {name}",
+            )
+        subject = structs.replace(subject, input=shape)
+    need_torch()
     opened = detect(device)
     kind = opened.kind
     opened.close()
@@ -42,16 +56,18 @@ def trace_model(name: str, tokens: int, phase: Any, device: Any, output: str | N
     with Client(kind) as client:
         outcome = next(iter(client([job])))
     if not isinstance(outcome, Measurement):
-        raise ConfigError(f"{name}: {outcome.reason}: {outcome.detail}")
+        what, _, fix = outcome.detail.partition(" try: ")
+        told = what.removeprefix(f"{name}: ")
+        raise ConfigError(f"{name}: {outcome.reason}: {told}", fix=fix.strip() or None)
     if outcome.attribution is None:
         reason = next((note.text for note in outcome.notes), "no timing route works here")
         raise ConfigError(f"{name}: its ops could not be timed", cause=reason)
-    _show(outcome.attribution, output)
+    _show(outcome.attribution, form, output)
     for note in outcome.notes:
         say(f"! {note.text}")
 
 
-def _show(found: Attribution, output: str | None) -> None:
+def _show(found: Attribution, form: str | None, output: str | None) -> None:
     from ssmprof.records import median
     from ssmprof.report.tables import Column, Table
     from ssmprof.units import format_time
@@ -80,7 +96,7 @@ def _show(found: Attribution, output: str | None) -> None:
         Column("share", "share", lambda share: f"{share:.1%}", numeric=True),
         Column("cupti_s", "CUPTI", format_time, numeric=True),
     )
-    emit(Table("Ops of one call", columns, rows), None, output)
+    emit(Table("Ops of one call", columns, rows), form, output)
     say(
         f"{found.route}: whole {format_time(found.whole_s)}, parts miss it by {found.closure:.1%}"
         f", {found.marks} marks of {format_time(found.mark_cost_s)} taken off"

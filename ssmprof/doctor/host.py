@@ -9,6 +9,7 @@ from pathlib import Path
 from time import get_clock_info, perf_counter
 
 from ssmprof.devices.base import Device
+from ssmprof.errors import NoDeviceError
 from ssmprof.measure.passes import py_spy
 from ssmprof.records import Check, Level, median
 
@@ -241,7 +242,13 @@ def torch_build(machine: str | None = None) -> Check:
     except metadata.PackageNotFoundError:
         index = "https://pypi.jetson-ai-lab.io/jp6/cu126"
         fix = f"pip install torch triton --index-url {index}" if machine == "aarch64" else None
-        return Check(
-            name="torch", level="error", text="not installed", fix=fix or "pip install torch"
-        )
+        fix = fix or 'pip install "ssmprof[torch]"'
+        return Check(name="torch", level="error", text="not installed", fix=fix)
     return Check(name="torch", level="ok", text=f"{version}, Python {sys.version.split()[0]}")
+
+
+def need_torch() -> None:
+    """Raises NoDeviceError, in one line, where nothing can be measured for want of torch."""
+    found = torch_build()
+    if found.level == "error":
+        raise NoDeviceError(f"measuring needs torch, which is {found.text}: {found.fix}")

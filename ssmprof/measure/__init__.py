@@ -1,1 +1,1 @@
-"""One point, measured in a process of its own."""
+"""One point, measured in a process of its own (docs/how-it-works/timing.md)."""

@@ -5,7 +5,8 @@ call where there are no graphs), in turn with the incumbent: the first of the re
 the call. The challenger wins where the block is faster by more than its error and half a per cent.
 The op with the largest share of the block's time comes first; passes are repeated until one changes
 nothing, two at most. Why so: an op that wins its own race by a few per cent, hot and alone, may
-lose in the block, and a tie decided by noise moves a crossover by an octave.
+lose in the block, and a tie decided by noise moves a crossover by an octave
+(docs/how-it-works/providers.md).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Check(Record, frozen=True, kw_only=True):
 
 
 class Calibration(Record, frozen=True, kw_only=True):
-    """The machine's own error bars, measured by `doctor`."""
+    """The machine's own error bars, measured by `doctor` (docs/how-it-works/trust.md)."""
 
     empty_pair_graph_s: float | None = None
     empty_pair_stream_s: float | None = None

@@ -104,7 +104,7 @@ class Attribution(Record, frozen=True, kw_only=True):
 
 
 class Memory(Record, frozen=True, kw_only=True):
-    """Memory of one call, by owner. Bytes.
+    """Memory of one call, by owner (docs/how-it-works/memory-and-energy.md). Bytes.
 
     `allocator_peak_bytes` is the deployment number: the peak of live tensors. `activation` is what
     the peak holds beyond weights, cache, states and logits. `fresh` says that the worker had run

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from ssmprof.records.base import Record
 from ssmprof.scalars import Dtype, Execution, Logits, Phase, StoredDtype, digest_of
+from ssmprof.units import format_context
 
 Axis = Literal["context", "batch"]
 Tokens = Annotated[int, Meta(ge=1)]
@@ -56,7 +57,7 @@ class Conditions(Record, frozen=True, kw_only=True):
         """`prefill, batch 1, bfloat16, graph`; what is unusual is named behind."""
         head = "" if self.logits == "none" else f", {self.logits} logits"
         batch = "" if self.batch is None else f", batch {self.batch}"
-        context = "" if self.context is None else f", {self.context} tokens"
+        context = "" if self.context is None else f", {format_context(self.context)} tokens"
         fixed = f"{batch}{context}, {self.dtype}, {self.execution}{head}"
         return f"{self.phase}{fixed}{self._stored()}"
 
@@ -140,5 +141,6 @@ class Point(Record, frozen=True, kw_only=True, gc=True, dict=True):
         )
 
     def label(self) -> str:
-        """`mamba2 prefill 8192 b1 graph`, for progress lines and messages."""
-        return f"{self.block} {self.phase} {self.context} b{self.batch} {self.execution}"
+        """`mamba2 prefill 8K b1 graph`, for progress lines and messages."""
+        at = format_context(self.context)
+        return f"{self.block} {self.phase} {at} b{self.batch} {self.execution}"

@@ -71,8 +71,12 @@ def width(text: str) -> int:
     )
 
 
-def render(table: Table, form: Format) -> str:
-    """The table in a format, with a line break at its end."""
+def render(table: Table, form: Format, width: int | None = None) -> str:
+    """The table in a format, with a line break at its end; text for a screen of `width` columns."""
+    if form == "text" and width is not None:
+        from ssmprof.report.terminal import laid_out
+
+        return laid_out(table, width)
     return RENDERERS[form](table)
 
 

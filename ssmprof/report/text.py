@@ -11,6 +11,7 @@ from ssmprof.report import rows
 from ssmprof.report.contenders import slices
 from ssmprof.report.lines import View
 from ssmprof.report.tables import Column, Table, render
+from ssmprof.report.terminal import wrapped
 from ssmprof.report.verdict import Verdict, dominance
 from ssmprof.report.verdicts import verdicts_of, views_of
 from ssmprof.units import format_context, format_time
@@ -18,19 +19,28 @@ from ssmprof.units import format_context, format_time
 _MOST_COLUMNS = 9
 
 
-def summary(run: Run, analysis: Analysis) -> str:
-    """Times over context and the verdict, for every set of conditions; first who is a slice."""
+def summary(run: Run, analysis: Analysis, width: int | None = None) -> str:
+    """Times over context and the verdict, for every set of conditions; first who is a slice.
+
+    `width` is that of the screen it is for, if it is for one.
+    """
     said, views = verdicts_of(run, analysis), views_of(run, analysis)
     cut = slices(run.scenario.blocks)
-    parts = [f"{cut.caption}\n{render(cut, 'text')}"] if cut else []
+    parts = [f"{cut.caption}\n{render(cut, 'text', width)}"] if cut else []
     for one in analysis.latencies:
         table = _times(views[one.key])
         head = f"{one.conditions.label()} on {one.conditions.device}"
-        parts.append(f"{head}\n{render(table, 'text')}{said[one.key].text}\n{trust(one)}\n")
+        below = _fitted(f"{said[one.key].text}\n{trust(one)}", width)
+        parts.append(f"{_fitted(head, width)}{render(table, 'text', width)}{below}")
     return "\n".join(parts)
 
 
-def told(view: View, said: Verdict) -> str:
+def _fitted(text: str, width: int | None) -> str:
+    """Whole lines, for the screen if it is for one."""
+    return f"{text}\n" if width is None else wrapped(text, width)
+
+
+def told(view: View, said: Verdict, width: int | None = None) -> str:
     """One answer in a few lines: the sentence, its notes, dominance and trust."""
     answer = view.answer
     lines = [f"{answer.conditions.label()} on {answer.conditions.device}: {said.sentence}"]
@@ -38,7 +48,7 @@ def told(view: View, said: Verdict) -> str:
     if owns := dominance(answer.dominance, view.names):
         lines.append(f"  {owns}")
     lines.append(f"  {trust(answer)}")
-    return "\n".join(lines)
+    return _fitted("\n".join(lines), width).rstrip()
 
 
 def trust(answer: Answer) -> str:

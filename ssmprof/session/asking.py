@@ -25,6 +25,11 @@ from ssmprof.units import parse_bytes, parse_contexts, parse_duration
 # Without contexts, models are compared over these lengths.
 _MODEL_CONTEXTS = tuple(2**power for power in range(9, 16))
 _PHASES = ("prefill", "decode")
+_FAMILIES = {
+    "transformer": ("transformer", "transformers", "attention", "gpt", "llm", "decoder"),
+    "ssm": ("ssm", "ssms", "state-space", "mamba"),
+    "hybrid": ("hybrid", "hybrids"),
+}
 Parsed = TypeVar("Parsed")
 What = str | Path | Scenario | Subject | Sequence[str | Subject]
 
@@ -90,11 +95,14 @@ def _named(what: What) -> Scenario:
     shipped = library.shipped()
     if isinstance(what, Path):
         what = str(what)
-    if isinstance(what, str) and (what in shipped or what.endswith(".toml")):
-        return scenario.load(library.find(what))
     models = [what] if isinstance(what, str | Recipe | ForeignSpec) else list(what)
     if not models:
         raise ConfigError("no model is named", fix="ssmprof models lists them")
+    written = [one for one in models if isinstance(one, str) and _is_scenario(one, shipped)]
+    if len(models) == 1 and written:
+        return scenario.load(library.find(written[0]))
+    if written:
+        raise ConfigError(_two_things(models, written), fix=f"ssmprof sweep {written[0]}")
     blocks = tuple(_subject(one, shipped) for one in models)
     names = [one if isinstance(one, str) else one.name for one in models]
     return Scenario(
@@ -105,7 +113,21 @@ def _named(what: What) -> Scenario:
     )
 
 
+def _is_scenario(name: str, shipped: dict[str, Path]) -> bool:
+    return name in shipped or name.endswith(".toml")
+
+
+def _two_things(names: Sequence[str | Subject], written: Sequence[str]) -> str:
+    """Why scenarios stand alone."""
+    if len(written) == 1:
+        every = (one if isinstance(one, str) else one.name for one in names)
+        others = ", ".join(name for name in every if name not in written)
+        return f"{written[0]} is a scenario and has its own models; {others} cannot join it"
+    return f"{' and '.join(written)} are scenarios; one command measures one of them"
+
+
 def _subject(name: str | Subject, shipped: dict[str, Path]) -> Subject:
+    from ssmprof.models import code
     from ssmprof.models.find import find, is_named, suggestion
     from ssmprof.models.zoo import zoo
 
@@ -114,7 +136,13 @@ def _subject(name: str | Subject, shipped: dict[str, Path]) -> Subject:
     if ":" not in name and is_named(name):
         return find(name)
     if ":" in name:
+        code.check(name)
         return ForeignSpec(name=name.rpartition(":")[2], factory=name)
+    family = next((kind for kind, words in _FAMILIES.items() if name.lower() in words), None)
+    if family is not None:
+        raise ConfigError(
+            f'"{name}" is a family, not a model', fix=f"ssmprof models --family {family} lists them"
+        )
     known = {*zoo(), *shipped}
     raise ConfigError(
         f'"{name}" is neither a scenario nor a model{suggestion(name, known)}',

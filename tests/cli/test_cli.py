@@ -14,13 +14,12 @@ from typing import NamedTuple
 import make
 import pytest
 from msgspec.structs import replace
+from runs import virtual
 
 from ssmprof.cli import main
-from ssmprof.records import Calibration, Run
 from ssmprof.store import folder, schema
 
 ROOT = Path(__file__).parents[2]
-CHECKED = make.environment(calibration=Calibration(repeat_noise=0.004))
 
 
 class Said(NamedTuple):
@@ -43,24 +42,6 @@ def ssmprof(
         return Said(int(end.value.code or 0), *capsys.readouterr())
 
     return run  # type: ignore[return-value]
-
-
-def virtual(rounds: int = 3, **changes: object) -> Run:
-    """Attention against Mamba-2, crossing near 8,800 tokens, with parts and memory."""
-    contexts = tuple(2**power for power in range(9, 16))
-    asked = make.scenario(
-        "attention", "mamba2", contexts=contexts, budget=replace(make.QUICK, rounds=rounds)
-    )
-    laws = make.power_law(between=0.004, attention=(1, 2.0), mamba2=(8800, 1.0))
-    outcomes = [
-        replace(
-            one, environment=CHECKED.fingerprint, attribution=make.attribution(one.time_s),
-            memory=make.memory(one.point.context),
-        )
-        for one in laws(make.jobs(asked))
-    ]  # fmt: skip
-    values = {"asked": asked, "environments": {CHECKED.fingerprint: CHECKED}} | changes
-    return make.run(*outcomes, **values)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -190,9 +171,43 @@ def test_compare_gates(ssmprof, run: Path, tmp_path: Path) -> None:
     )
     folder.write(tmp_path / "slow", replace(slow, outcomes=slower))
     assert ssmprof("compare", run, run).code == 0
+    assert "0 slower" in ssmprof("compare", run, run).out
     said = ssmprof("compare", run, tmp_path / "slow", "--gate", "5%", "--json")
     assert said.code == 1
     assert {row["verdict"] for row in json.loads(said.out)} == {"slower"}
+
+
+def test_a_gate_fails_on_what_it_cannot_see_unless_it_is_told_otherwise(
+    ssmprof, run: Path, tmp_path: Path
+) -> None:
+    folder.write(tmp_path / "once", virtual(rounds=1))
+    said = ssmprof("compare", run, tmp_path / "once")
+    assert "could not see 14 points: 14 ambiguous, 0 missing" in said.out
+    assert said.code == 1
+    assert ssmprof("compare", run, tmp_path / "once", "--allow-ambiguous").code == 0
+    short = virtual()
+    kept = tuple(one for one in short.outcomes if one.point.context < 16384)
+    folder.write(tmp_path / "short", replace(short, outcomes=kept))
+    assert "0 ambiguous, 4 missing in the second run" in ssmprof(
+        "compare", run, tmp_path / "short"
+    ).out  # fmt: skip
+
+
+def test_kernels_take_the_nearest_length_and_say_so(ssmprof, run: Path) -> None:
+    said = ssmprof("kernels", run, "--context", "3,000", "--json")
+    assert said.code == 0
+    assert json.loads(said.out)
+    assert "no times per kernel at 3,000 tokens; the nearest is taken, 4K" in said.err
+    assert "Kernels of attention at 4K tokens" in ssmprof("kernels", run, "--context", "3K").out
+
+
+def test_a_choice_is_an_answer_on_stdout_and_in_json(ssmprof, run: Path) -> None:
+    said = ssmprof("decide", run, "--mix", "1K:70%,4K:30%")
+    assert "Choice: attention." in said.out
+    rows = json.loads(ssmprof("decide", run, "--mix", "1K:70%,4K:30%", "--json").out)
+    assert {row["block"]: row["verdict"] for row in rows} == {
+        "attention": "choice", "mamba2": "out",
+    }  # fmt: skip
 
 
 def test_sweep_dry_run_and_plan_measure_nothing(ssmprof) -> None:
@@ -205,52 +220,10 @@ def test_sweep_dry_run_and_plan_measure_nothing(ssmprof) -> None:
     assert not Path("reports").exists()
 
 
-WRONG: dict[str, tuple[list[str], str]] = {
-    "unknown command": (["swep"], 'did you mean "sweep"?'),
-    "unknown scenario": (["sweep", "crosover"], 'did you mean "crossover"?'),
-    "unknown model": (["plan", "mamba2-13m", "llama-3.2-1b"], 'did you mean "mamba2-130m"?'),
-    "missing file": (["sweep", "nowhere.toml"], "nowhere.toml"),
-    "negative length": (["plan", "quickstart", "--contexts", "-5"], "-5"),
-    "backward range": (["plan", "quickstart", "--contexts", "8K-1K*2"], "backwards"),
-    "bad duration": (["sweep", "quickstart", "--time-budget", "soon"], '"soon"'),
-    "bad phase": (["plan", "quickstart", "--phase", "prefil"], 'did you mean "prefill"?'),
-    "unknown run": (["report", "no/such/run"], "no/such/run"),
-    "no run at all": (["crossover"], "ssmprof sweep quickstart"),
-    "unknown export": (["export", "RUN", "--to", "cvs"], 'did you mean "csv"?'),
-    "unknown contender": (["kernels", "RUN", "--model", "mamba3"], 'did you mean "mamba2"?'),
-    "unmeasured context": (["kernels", "RUN", "--context", "3K"], "one of 512"),
-    "mix beyond range": (["decide", "RUN", "--mix", "1M"], "1M tokens were not measured"),
-    "bad mix": (["decide", "RUN", "--mix", "4K:lots"], "--mix"),
-    "bad gate": (["compare", "RUN", "RUN", "--gate", "much"], "--gate"),
-    "unknown record": (["schema", "measurment"], 'did you mean "measurement"?'),
-    "unknown topic": (["help", "exit-code"], 'did you mean "exit-codes"?'),
-    "unknown chip": (["plan", "crossover", "--on", "h1000"], "--on"),
-    "not a page": (["report", "page.html"], "page.html"),
-    "both resume and name": (["sweep", "quickstart", "--resume", "RUN"], "--resume"),
-    "file in the way": (["new", "there.toml"], "--force"),
-    "unwritable output": (["crossover", "RUN", "-o", "/no/such/folder/x"], "cannot be written"),
-    "wrong key": (["plan", "wrong.toml"], "wrong.toml: sweep.contxts: unknown key"),
-    "negative in file": (["plan", "negative.toml"], "negative.toml: sweep.contexts"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_wrong_use_is_one_message_and_exit_2_without_a_traceback(
-    ssmprof, run: Path, case: str
-) -> None:
-    Path("page.html").write_text("<p>no data</p>")
-    Path("there.toml").write_text("")
-    block = '[[blocks]]\npreset = "mamba2-130m"\n'
-    Path("wrong.toml").write_text(f'[sweep]\ncontxts = "512"\n{block}')
-    Path("negative.toml").write_text(f"[sweep]\ncontexts = [-512]\n{block}")
-    arguments, expected = WRONG[case]
-    if case == "no run at all":
-        (run / "run.json").unlink()
-    said = ssmprof(*[str(run) if word == "RUN" else word for word in arguments])
-    assert said.code == 2, said.err
-    assert expected in said.err
-    assert "Traceback" not in said.err
-    assert said.out == ""
+def test_without_any_run_it_says_how_to_make_one(ssmprof) -> None:
+    said = ssmprof("crossover")
+    assert said.code == 2
+    assert "ssmprof sweep quickstart" in said.err
 
 
 def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:

@@ -12,10 +12,17 @@ import torch
 from torch import Tensor
 
 from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.lstm.shape import Gru, Lstm
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mamba3.shape import Mamba3
+from ssmprof.mixers.mla.shape import Latent
 from ssmprof.mixers.mlp.shape import Mlp
+from ssmprof.mixers.mlstm.shape import Mlstm
+from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.ops import table
+from ssmprof.mixers.rglru.shape import RgLru
+from ssmprof.mixers.short_conv.shape import ShortConv
 from ssmprof.models.build import build, workload
 from ssmprof.models.footprint import footprint
 from ssmprof.models.recipe import Recipe
@@ -31,7 +38,21 @@ SIZES = {
     "mamba2": Mamba2(d_inner=2048, d_state=64),
     "mlp": Mlp(d_ff=2816),
 }
-SPECS = [make.block(name, **SIZES) for name in make.LAYERS]
+CAST = {
+    "mla": Latent(heads=16, kv_lora_rank=256, q_lora_rank=384),
+    "mamba3": Mamba3(d_inner=2048, d_state=64),
+    "moe": Moe(experts=16, experts_per_token=2, d_ff=1408, shared_d_ff=1408),
+    "mlstm": Mlstm(heads=4, key_dim=128, value_dim=256),
+    "rglru": RgLru(width=1024, heads=8),
+    "short_conv": ShortConv(width=1024),
+    "lstm": Lstm(hidden=1024),
+    "gru": Gru(hidden=1024),
+}
+SPECS = [
+    *(make.block(name, **SIZES) for name in make.LAYERS),
+    *(make.block(name, layers="attention moe" if name == "moe" else name, **SIZES | CAST)
+      for name in CAST),
+]  # fmt: skip
 # Other packages' kernels compile and tune for seconds, and are not what is tested here.
 OURS = ("ssmprof", "reference", "torch", "sdpa")
 

@@ -187,9 +187,12 @@ def test_a_board_without_torch_is_told_where_its_build_is(monkeypatch):
 
     monkeypatch.setattr(metadata, "version", missing)
     assert "jetson" in (doctor_host.torch_build("aarch64").fix or "")
-    assert doctor_host.torch_build("x86_64").fix == "pip install torch"
-    with pytest.raises(NoDeviceError, match="not installed"):
-        doctor.examine("cpu")
+    assert doctor_host.torch_build("x86_64").fix == 'pip install "ssmprof[torch]"'
+    with pytest.raises(NoDeviceError) as raised:
+        doctor_host.need_torch()
+    (line,) = str(raised.value).splitlines()
+    assert "pip install" in line
+    assert doctor.examine("cpu").checks[0].name == "torch"
 
 
 def test_variation_of_medians_and_its_limits():

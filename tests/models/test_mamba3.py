@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels.reference import mamba3_scan, mamba3_sequential, mamba3_step
+from ssmprof_kernels.reference import mamba3, mamba3_scan, mamba3_sequential, mamba3_step
 from ssmprof_kernels.reference.mamba3 import Weights
 from torch import Tensor
 
@@ -75,3 +75,10 @@ def test_many_segments_equal_one_after_the_other():
     )
     torch.testing.assert_close(torch.cat([head, tail], 1), whole, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(end, last, rtol=1e-3, atol=1e-3)
+
+
+def test_how_many_chunks_are_computed_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    tokens, options = inputs(150, 3, 2, True)
+    whole = mamba3_scan(*tokens, **options)
+    monkeypatch.setattr(mamba3, "CPU_CHUNKS", mamba3.CHUNKS)
+    torch.testing.assert_close(mamba3_scan(*tokens, **options), whole, rtol=1e-4, atol=1e-5)

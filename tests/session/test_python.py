@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from ssmprof.session.progress import Planned, Progress
 from ssmprof.spec import ForeignSpec, Scenario
 from ssmprof.store import folder
 
-ROOT = Path(__file__).parents[2]
 LAWS = make.power_law(attention=(1.0, 2.0), mamba2=(8000.0, 1.0))
 ASKED = make.scenario(contexts=(512, 4096, 32_768), device="cuda")
 
@@ -278,21 +277,6 @@ def test_a_run_without_a_place_gets_one_with_its_date(
     names = [swept(None).folder, swept(None).folder]  # type: ignore[arg-type]
     assert [str(name).rpartition("-")[2] for name in names] == ["gpu", "2"]
     assert all(name is not None and name.parent == Path("reports") for name in names)
-
-
-def examples() -> Iterable[str]:
-    page = ROOT / "docs" / "python.md"
-    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-
-
-def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    for example in examples():
-        exec(example, names)
-    assert names["longest"] == 256
-    assert names["page"].is_file()
-    assert names["made_up"].folder == Path("runs/made-up")
 
 
 def test_public_functions_and_classes_are_documented() -> None:

@@ -1,6 +1,6 @@
 """Multi-head latent attention in plain torch (arXiv:2405.04434, section 2.1): step and oracle.
 
-Promises: `latent_decode` looks at latents as keys and values of all heads, softmax in fp32;
+Promises: `latent_decode` looks at latents as keys and values of all heads;
 `latent_attention_sequential` expands every key and value and goes token by token and head by head:
 `k_t = [W_k c_t; r_t]`, `v_t = W_v c_t` (equations 9 to 13, 16 to 18), with c_t and r_t as given.
 """
@@ -18,9 +18,8 @@ def latent_decode(q: Tensor, latents: Tensor, rows: int, *, rank: int, scale: fl
     dr), whose first `rank` features are the values. Returns (B, H, r).
     """
     seen = latents[:, :rows]
-    scores = torch.bmm(q, seen.transpose(1, 2))
-    weights = scores.float().mul_(scale).softmax(-1).to(q.dtype)
-    return torch.bmm(weights, seen[..., :rank])
+    scores = torch.baddbmm(q.new_zeros(1, 1, 1), q, seen.transpose(1, 2), beta=0, alpha=scale)
+    return torch.bmm(torch.softmax(scores, -1), seen[..., :rank])
 
 
 def latent_attention_sequential(

@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 64
-# Chunks that are computed at once: memory grows with them, and not with the prompt.
-CHUNKS = 32
+# Chunks that are computed at once, on a CPU and elsewhere: memory grows with them, and not with the
+# prompt, and it should be little where it is measured.
+CPU_CHUNKS, CHUNKS = 32, 4
 A_FLOOR = 1e-4
 
 
@@ -130,8 +131,9 @@ def mamba3_scan(
     turns = F.softplus(dt.to(compute) + weights.dt_bias)
     chunk = max(CHUNK // rank, 1)
     k_end = h.new_zeros(batch, heads, rank, states)
-    for lo in range(0, length, chunk * CHUNKS):
-        span = slice(lo, min(lo + chunk * CHUNKS, length))
+    size = chunk * (CPU_CHUNKS if v.device.type == "cpu" else CHUNKS)
+    for lo in range(0, length, size):
+        span = slice(lo, min(lo + size, length))
         angle = math.pi * torch.tanh(angles[:, span].to(compute))[:, None]
         angle = angle * turns[:, span].transpose(1, 2)[..., None]
         # Many turns of a small angle: summed in double.

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 64
-# Chunks that are computed at once: memory grows with them, and not with the prompt.
-CHUNKS = 32
+# Chunks that are computed at once, on a CPU and elsewhere: memory grows with them, and not with the
+# prompt, and it should be little where it is measured.
+CPU_CHUNKS, CHUNKS = 32, 4
 EPS = 1e-6
 
 
@@ -55,8 +56,9 @@ def mlstm_scan(
         state = initial_state.to(compute)
     C, n, m = parts(state, heads, key, value)
     C = torch.cat([C, n[..., None]], -1)  # the normaliser is one more value, of ones
-    for lo in range(0, length, CHUNK * CHUNKS):
-        span = slice(lo, min(lo + CHUNK * CHUNKS, length))
+    size = CHUNK * (CPU_CHUNKS if v.device.type == "cpu" else CHUNKS)
+    for lo in range(0, length, size):
+        span = slice(lo, min(lo + size, length))
         qs, ks, vs = (t[:, span].to(compute).transpose(1, 2) for t in (q, k, v))
         i, f = (
             _capped(t[:, span].to(compute), cap).transpose(1, 2) for t in (input_gate, forget_gate)

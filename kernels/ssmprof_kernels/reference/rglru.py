@@ -16,7 +16,7 @@ from torch import Tensor
 # How much the gate can shorten the memory.
 POWER = 8.0
 # Tokens that are scanned at once: memory grows with them, and not with the prompt.
-CHUNK = 4096
+CHUNK = 256
 
 
 def _terms(

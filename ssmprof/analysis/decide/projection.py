@@ -19,6 +19,7 @@ from ssmprof.analysis.compare.curve import between, contenders
 from ssmprof.analysis.compare.logs import ratio_of
 from ssmprof.analysis.findings import Interval
 from ssmprof.records import Conditions, Measurement, Run
+from ssmprof.units import format_context
 
 LEAST_POINTS = 6
 HELD_OUT = 2
@@ -163,7 +164,7 @@ def _scaled(
         if ours is not None and theirs is not None:
             ratios.append(theirs / ours)
     if not ratios:
-        why = f"no block was measured on both devices around {context} tokens"
+        why = f"no block was measured on both devices around {format_context(context)} tokens"
         return _refused(there.device, conditions, block, context, why)
     scale = ratio_of(math.fsum(math.log(ratio) for ratio in ratios) / len(ratios))
     return Projection(

@@ -2,7 +2,8 @@
 
 Grades: A nothing to note · B noted, without measurable effect · C effects that widen the zones or
 move them · D verdict withheld. `rules` says which fact has which grade and what mends it; a fact is
-found once per set of conditions, and the same for page, terminal and JSON.
+found once per set of conditions, and the same for page, terminal and JSON
+(docs/how-it-works/trust.md).
 """
 
 from __future__ import annotations

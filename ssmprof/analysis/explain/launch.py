@@ -1,7 +1,7 @@
 """Whether the device waits for the host: launch-bound, mixed or device-bound, per point.
 
-From eager wall, graph wall and the sum of kernel times. A launch-bound
-point says "use graphs" before it says anything about kernels.
+From eager wall, graph wall and the sum of kernel times (docs/how-it-works/attribution.md). A
+launch-bound point says "use graphs" before it says anything about kernels.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Floors from algorithmic minima (Williams et al., CACM 52, 2009): bytes over bandwidth, FLOPs over
 the matmul rate, special-function results over their rate; the largest is the ceiling that binds.
-Rates are those `doctor` measured on this machine; those of a data sheet stand in, and are named.
+Rates are those `doctor` measured on this machine; those of a data sheet stand in, and are named
+(docs/how-it-works/attribution.md).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ssmprof import limits
-from ssmprof.cli.options import bytes_type, stored_options
+from ssmprof.cli.options import bytes_type, refuse, stored_options
 from ssmprof.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def asked_of(recipe: Recipe, longest: int, options: dict[str, Any]) -> Asked:
     pool, memory = options["pool"], options["memory"]
     if (pool is None) == (memory is None):
         raise ConfigError("give one of --pool and --memory", fix="--pool 40GiB")
+    if memory is None:
+        refuse(("utilization",), "is a share of --memory", "--memory 80GiB")
     if pool is None:
         usable = int(memory * options["utilization"])
         pool = pool_of(recipe, usable, options["tp"], options["weights_dtype"] or "bfloat16")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssmprof import limits
-from ssmprof.cli.options import emit, load_run, say, table_options
+from ssmprof.cli.options import emit, load_run, refuse, say, table_options
 from ssmprof.cli.serving.asked import asked_of, pool_options
 from ssmprof.cli.serving.requests import request_options, requests_of
 from ssmprof.errors import ConfigError
@@ -118,6 +118,7 @@ def _pool(
 ) -> Asked | None:
     """The pool that the options give a model; None where they give none."""
     if options["pool"] is None and options["memory"] is None:
+        refuse((*options, "engine"), "needs a pool", "--pool 40GiB, or --memory 80GiB")
         return None
     longest = max(one.prompt_tokens + one.output_tokens for one in trace.requests)
     return asked_of(recipes(name), longest, options)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssmprof import limits
-from ssmprof.cli.options import emit, say, table_options, write
+from ssmprof.cli.options import emit, refuse, say, table_options, write
 from ssmprof.cli.serving.asked import asked_of, pool_options
 from ssmprof.cli.serving.requests import request_options, requests_of
 from ssmprof.serving.policies import POLICIES, Policy
@@ -50,13 +50,16 @@ def reuse(
     from ssmprof.serving.reuse import default_pools, replay
     from ssmprof.units import format_bytes
 
+    if policies and "periodic" not in policies:
+        refuse(("interval",), "goes with the policy periodic", "--policy periodic")
+    wanted = _sizes(sizes)
     recipe = find(model)
     trace = requests_of(requests, block_tokens, skip_bad)
     longest = max(one.prompt_tokens for one in trace.requests)
     asked = asked_of(recipe, longest, options)
     seen = _model(recipe, trace, asked, granularity)
     figure = output is not None and output.endswith(".svg")
-    pools = _sizes(sizes) or (default_pools(asked.pool_bytes) if figure else [asked.pool_bytes])
+    pools = wanted or (default_pools(asked.pool_bytes) if figure else [asked.pool_bytes])
     chosen: list[Policy] = [
         one for one in POLICIES if not policies or one in policies or one == "kv-only"
     ]

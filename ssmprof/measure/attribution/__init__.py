@@ -6,7 +6,8 @@
     prefix-replay   graphs of the first k ops; an arbiter, only when asked for
     wall-clock      ops of a CPU model, timed as they run
 
-Whatever a route cannot do is a stated reason (`Attribution.fallback`), and the next one is tried.
+Whatever a route cannot do is a stated reason (`Attribution.fallback`), and the next one is tried
+(docs/how-it-works/attribution.md).
 """
 
 from __future__ import annotations

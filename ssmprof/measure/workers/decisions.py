@@ -18,6 +18,7 @@ from ssmprof.measure.workers import wire
 from ssmprof.measure.workers.process import LostError, Worker
 from ssmprof.records import Conditions, Decision, Environment, OpChoice, Span, Trials
 from ssmprof.scalars import digest
+from ssmprof.units import format_context
 
 PROCESSES = 2
 # A provider that kills its worker is left out from then on; so many may be before it is given up.
@@ -113,7 +114,7 @@ class Deciding:
         missing = {context: why for reply in given for context, why in reply.missing.items()}
         if missing:
             context = min(missing)
-            text = f"{question.label()}: nothing decided from {context:,} tokens on"
+            text = f"{question.label()}: nothing decided from {format_context(context)} tokens on"
             self._problems[f"{question.key} missing"] = f"{text}: {missing[context]}"
 
     def _end(self, kill: bool = False) -> None:

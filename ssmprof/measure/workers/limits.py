@@ -21,7 +21,7 @@ from ssmprof.records import (
     PassName,
     Point,
 )
-from ssmprof.units import format_bytes
+from ssmprof.units import format_bytes, format_context
 
 # Both grow with the context; a crash or an unsupported shape says nothing about a longer one.
 _GROWING: tuple[FailureReason, ...] = ("out-of-memory", "timeout")
@@ -59,9 +59,10 @@ class Limits:
             failed = self._failed.get((_curve(point), reason), [])
             shorter = sorted({context for context in failed if context < point.context})
             if len(shorter) >= _ENOUGH:
-                text = f"{shorter[0]:,} and {shorter[1]:,} tokens {_WORDS[reason]}"
+                listed = " and ".join(map(format_context, shorter[:2]))
+                text = f"{listed} tokens {_WORDS[reason]}"
             elif failed.count(point.context) >= _ENOUGH:
-                text = f"{point.context:,} tokens {_WORDS[reason]} in two rounds"
+                text = f"{format_context(point.context)} tokens {_WORDS[reason]} in two rounds"
             else:
                 continue
             if predicted_bytes is not None:

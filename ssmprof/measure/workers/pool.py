@@ -24,6 +24,7 @@ from ssmprof.measure.workers.control import Control
 from ssmprof.measure.workers.kin import kill_session
 from ssmprof.measure.workers.process import FAREWELL_S, LostError, Watch, Worker, signal_name
 from ssmprof.measure.workers.scratch import Scratch
+from ssmprof.models.code import HOME
 
 IMPORT_S = 180.0  # importing torch from a cold disk on a small board
 KILLED_S = 10.0  # until a killed process is gone; one inside a driver may never be
@@ -159,6 +160,7 @@ def _environ(more: Mapping[str, str], scratch: Path) -> dict[str, str]:
     environ = {**os.environ, "PYTHONSAFEPATH": "1", **more}
     environ.setdefault("TORCHINDUCTOR_CACHE_DIR", _inductor_cache())
     environ["TMPDIR"] = str(scratch)
+    environ[HOME] = os.getcwd()
     try:
         metadata.distribution("ssmprof")
     except metadata.PackageNotFoundError:

@@ -165,11 +165,15 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
         )
 
     def peak(self, d_model: int, point: Point) -> int:
-        """The widest of: expanded keys and values with queries and scores, and the output."""
+        """The widest of: expanded keys and values with queries, scores, and the output."""
         out, lse = self.heads * self.v_head_dim, self.heads * 4 / DTYPE_BYTES[point.dtype]
         if point.phase == "decode":
             absorbed, latents = self.heads * self.row, self.heads * self.kv_lora_rank
-            widest = [(self.q_width, self.row, absorbed), (absorbed, latents, lse), (latents, out)]
+            scores = self.heads * held_tokens(point)
+            widest = [
+                (self.q_width, self.row, absorbed), (absorbed, scores, scores),
+                (absorbed, scores, latents), (latents, out),
+            ]  # fmt: skip
         else:
             keys = self.heads * self.head_dim
             widest = [

@@ -1,9 +1,9 @@
 """Models that are not ours: a user's `module:function`, or a Hugging Face config, random weights.
 
 `module:function` and `/path.py:function` call the function without arguments; it returns an
-`nn.Module` that takes token ids (B, L), or a pair of a module and `example(batch, context)` that
-makes its input (a tensor, or a tuple or dict of arguments). `hf:FOLDER/config.json` builds
-`AutoModelForCausalLM` from the config. Building runs the code that was named.
+`nn.Module` that takes token ids (B, L) or, where the spec gives a shape, numbers, or a pair of a
+module and `example(batch, context)` that makes its input (a tensor, a tuple or dict of arguments).
+`hf:FOLDER/config.json` builds `AutoModelForCausalLM` from the config. Building runs the code named.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from ssmprof.errors import ConfigError
 from ssmprof.mixers.cache import tensor_bytes
+from ssmprof.models.build.inputs import Example, example_of
+from ssmprof.models.code import file_named, started_in
 from ssmprof.records import Point
 from ssmprof.scalars import Logits
 from ssmprof.spec import ForeignSpec
-
-Example = Callable[[int, int], Any]
 
 
 @dataclass
@@ -83,7 +83,7 @@ def build(
         module=module,
         device=device,
         dtype=dtype,
-        example=example or _token_ids(spec, module, device, seed),
+        example=example or example_of(spec, module, device, dtype, seed),
         hugging_face=hasattr(module, "config") and "transformers" in sys.modules,
         logits=logits,
     )
@@ -91,9 +91,11 @@ def build(
 
 def _function(spec: ForeignSpec) -> Callable[[], Any]:
     where, _, name = spec.factory.rpartition(":")
+    if started_in() not in sys.path:
+        sys.path.insert(0, started_in())  # torch and ours are imported: it can stand for neither
     try:
         module = (
-            _from_file(Path(where).expanduser())
+            _from_file(file_named(where))
             if where.endswith(".py")
             else importlib.import_module(where)
         )
@@ -136,22 +138,6 @@ def _hugging_face(spec: ForeignSpec, path: Path, dtype: torch.dtype) -> nn.Modul
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ConfigError(f"{spec.factory}: cannot be built", cause=str(error)[:300]) from error
-
-
-def _token_ids(spec: ForeignSpec, module: nn.Module, device: torch.device, seed: int) -> Example:
-    """Random ids below the size of the module's first embedding."""
-    tables = [m.num_embeddings for m in module.modules() if isinstance(m, nn.Embedding)]
-    if not tables:
-        raise ConfigError(
-            f"{spec.factory}: takes no token ids (it has no embedding)",
-            fix="return (module, example) with example(batch, context) -> input",
-        )
-
-    def example(batch: int, context: int) -> Tensor:
-        generator = torch.Generator(device).manual_seed(seed)
-        return torch.randint(tables[0], (batch, context), device=device, generator=generator)
-
-    return example
 
 
 @dataclass

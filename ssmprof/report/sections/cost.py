@@ -73,7 +73,10 @@ def _answers(prefill: View, decode: View) -> Table:
         Column("context_tokens", "context", format_context, numeric=True),
         Column("ttft_s", "TTFT", format_time, numeric=True),
         Column("tpot_s", "TPOT", format_time, numeric=True),
-        *(Column(f"answer_{n}_s", f"{n:,} tokens", format_time, numeric=True) for n in ANSWERS),
+        *(
+            Column(f"answer_{n}_s", f"{format_context(n)} tokens", format_time, numeric=True)
+            for n in ANSWERS
+        ),
     )
     return Table("Time to a whole answer", columns, tuple(rows))
 

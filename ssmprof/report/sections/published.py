@@ -20,8 +20,8 @@ def section(run: Run) -> Section | None:
             "Published by others, not measured by ssmprof. Times are device time of one forward, "
             "summed by a profiler on a board whose clocks were not pinned; the host column is time "
             "inside operators under that profiler and no latency. Below "
-            f"{COMPARABLE_FROM:,} tokens the board waited for its host and its clocks fell: the "
-            "heading is drawn from longer contexts only.",
+            f"{format_context(COMPARABLE_FROM)} tokens the board waited for its host and its "
+            "clocks fell: the heading is drawn from longer contexts only.",
             "warning",
         ),
         Listing(

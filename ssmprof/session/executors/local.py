@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from ssmprof.devices import Device, Wanted, detect
 from ssmprof.doctor import examination as doctor
+from ssmprof.doctor.host import need_torch
 from ssmprof.measure.passes.telemetry import Telemetry
 from ssmprof.measure.workers.client import Client
 from ssmprof.session.executors.protocol import Desk, Kind
@@ -18,9 +19,10 @@ TELEMETRY_HZ = 1.0
 
 
 class Local:
-    """The first device of the wanted kind. Raises NoDeviceError where there is none."""
+    """The first device of the wanted kind. Raises NoDeviceError where it or torch is missing."""
 
     def __init__(self, wanted: Wanted = "any") -> None:
+        need_torch()
         self._device: Device = detect(wanted)
 
     @property
