@@ -154,7 +154,7 @@ def _said(thing: object) -> str:
     parts = text.split("\n\n")
     return "\n\n".join(
         _text(part).rstrip()
-        if re.search(r"^Args:|^\S+ {3,}\S", part, re.M)
+        if re.search(r"^(?:Args|Raises|Example):|^\S+ {3,}\S", part, re.M)
         else " ".join(part.split())
         for part in parts
     )
@@ -255,21 +255,21 @@ def _python() -> str:
         "# Python",
         "",
         "```python",
-        "from pathlib import Path",
-        "",
         "import ssmprof",
         "",
-        'run = ssmprof.load(Path("reports/2026-11-22-crossover-h100-80gb-hbm3"))',
-        "answer = ssmprof.analyze(run).answers[0]",
-        "for one in answer.crossings:",
+        'run = ssmprof.load("reports/2026-11-22-crossover-h100-80gb-hbm3")',
+        "for one in run.answer.crossings:",
         "    print(one.before, one.after, one.low_tokens, one.high_tokens, one.why)",
         "```",
         "",
         "What else the package holds is its own affair and changes without notice.",
         "",
     ]
-    for name in ssmprof.__all__[1:]:
+    for name in (one for one in ssmprof.__all__ if one != "__version__"):
         found = getattr(ssmprof, name)
+        if isinstance(found, type):
+            lines += [f"## ssmprof.{name}", "", _said(found), "", *_members(found), ""]
+            continue
         bare = [
             one.replace(
                 annotation=one.empty,
@@ -280,6 +280,16 @@ def _python() -> str:
         lines += [f"## ssmprof.{name}", "", f"`{name}{inspect.Signature(bare)}`", ""]
         lines += [_said(found), ""]
     return "\n".join(lines)
+
+
+def _members(found: type) -> list[str]:
+    """A row per public member that the class itself adds, with the first line of what it says."""
+    rows = [
+        f"| `{name}` | {inspect.getdoc(member).splitlines()[0]} |"
+        for name, member in vars(found).items()
+        if not name.startswith("_") and inspect.getdoc(member)
+    ]
+    return ["| | |", "|---|---|", *rows]
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _nothing_leaks() -> object:
     """No test leaves a worker process or an open scope behind."""
     yield
-    client = sys.modules.get("ssmprof.measure.client")
+    client = sys.modules.get("ssmprof.measure.workers.client")
     scopes = sys.modules.get("ssmprof.scopes")
     workers = client.living_workers() if client else ()
     assert not workers, f"workers left behind: {workers}"

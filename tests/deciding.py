@@ -17,8 +17,9 @@ from planted import Scatter, Truth
 
 from ssmprof.planning.strategies import STRATEGIES
 from ssmprof.records import Job, Outcome, Visit
+from ssmprof.session.executors.virtual import in_turn
+from ssmprof.session.loop import measure_all
 from ssmprof.spec import Passes, Scenario
-from ssmprof.sweep import sweep
 
 QUIET = Scatter(level=0.003, slope=0.002, residual=0.0015, sample=0.003, slow=0.1)
 # On an H200: what a process takes to start, a contender to be made ready at a length; a cold call
@@ -106,7 +107,7 @@ class Virtual:
         measured = make.measurement(
             point=point, round=job.round, times_s=tuple(np.exp(samples).tolist())
         )
-        return measured if visit is None else make.in_turn(measured, visit)
+        return measured if visit is None else in_turn(measured, visit)
 
     def _random(self, *words: Any) -> np.random.Generator:
         return np.random.default_rng([self.seed, *" ".join(map(str, words)).encode()])
@@ -144,7 +145,7 @@ def swept(
     journal = journal or MemoryJournal()
     plan = STRATEGIES[asked.sweep.strategy]
     before = list(journal.outcomes)
-    end = sweep(
+    end = measure_all(
         asked,
         journal,
         device,

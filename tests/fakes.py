@@ -24,9 +24,9 @@ from typing import Any
 import make
 from msgspec import structs
 
-from ssmprof.measure import wire
-from ssmprof.measure.client import Client
-from ssmprof.measure.worker import Stage, failure_of
+from ssmprof.measure.workers import wire
+from ssmprof.measure.workers.client import Client
+from ssmprof.measure.workers.worker import Stage, failure_of
 from ssmprof.records import (
     Environment,
     Job,
@@ -240,7 +240,7 @@ def _forking(fork: Callable[[], int]) -> Callable[[], int]:
     return faulty
 
 
-if os.environ.get(FAULTS_FILE) and "ssmprof.measure.launcher" in sys.orig_argv:
+if os.environ.get(FAULTS_FILE) and "ssmprof.measure.workers.launcher" in sys.orig_argv:
     suffer("import")
     os.fork = _forking(os.fork)
 

@@ -11,8 +11,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from msgspec import structs
-
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.delta.shape import Delta, GatedDelta, Kda
 from ssmprof.mixers.linear_attention.shape import Gla, Lightning, RetNet
@@ -53,6 +51,7 @@ from ssmprof.records import (
     Visit,
 )
 from ssmprof.scalars import digest
+from ssmprof.session.executors.virtual import in_turn
 from ssmprof.spec import Budget, Passes, Scenario, Sweep
 
 Measure = Callable[[Iterable[Job | Visit]], Iterator[Outcome]]
@@ -381,13 +380,6 @@ def power_law(
                 yield measured if isinstance(asked, Job) else in_turn(measured, asked)
 
     return measure
-
-
-def in_turn(measured: Measurement, visit: Visit) -> Measurement:
-    """The measurement as a visit gives it: beside the other contenders, in the visit's mode."""
-    names = [subject.name for subject in visit.subjects]
-    others = ", ".join(name for name in names if name != measured.point.block)
-    return structs.replace(measured, beside=others, mode=visit.sampling.mode)
 
 
 def measured_by(formula: Callable[[Job], Outcome]) -> Measure:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ssmprof.analysis import analyze
 from ssmprof.analysis.compare.curve import contenders, samples
 from ssmprof.cli import main
-from ssmprof.measure.sampling import below_timer_notes
+from ssmprof.measure.timing.sampling import below_timer_notes
 from ssmprof.records import Note, Run, median
 from ssmprof.store import folder
 
@@ -96,7 +96,7 @@ def test_a_pass_beside_a_time_of_zero_repeats_its_call_and_does_not_divide_by_it
 
     from ssmprof.devices import NullDevice
     from ssmprof.measure.attribution import Untraceable, attribute
-    from ssmprof.measure.passes import PASSES, Scene
+    from ssmprof.measure.passes.beside import PASSES, Scene
 
     one = torch.ones(4, 4)
     call = lambda: one @ one  # noqa: E731

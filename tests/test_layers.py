@@ -35,7 +35,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "planning": ("models", "analysis"),
     "measure": ("devices", "mixers", "mixers-run", "models", "models-run"),
     "report": ("analysis", "models", "store"),
-    "sweep": ("planning", "store"),
+    "doctor": ("devices", "measure", "mixers", "mixers-run", "models", "models-run"),
+    "session": (
+        "analysis",
+        "devices",
+        "doctor",
+        "measure",
+        "models",
+        "planning",
+        "report",
+        "store",
+    ),
     "cli": ("*",),
     "__init__": ("*",),
     "__main__": ("cli",),
@@ -44,6 +54,7 @@ HEAVY = ("torch", "triton", "pandas", "scipy", "matplotlib", "numpy")
 # Third-party packages that a part may import, and where: at the top of a file or inside functions.
 TOP: dict[str, tuple[str, ...]] = {
     "measure": ("torch", "triton"),
+    "doctor": ("torch", "triton"),
     "mixers-run": ("torch", "triton"),
     "models-run": ("torch", "triton"),
 }
@@ -56,7 +67,8 @@ NEVER: dict[str, tuple[str, ...]] = {
     "report": ("torch", "triton"),
     "devices": ("torch", "triton", "pandas", "scipy", "matplotlib"),
     "measure": ("pandas", "scipy", "matplotlib"),
-    "sweep": HEAVY,
+    "doctor": ("pandas", "scipy", "matplotlib"),
+    "session": HEAVY,
     "serving": HEAVY,
 }
 
@@ -123,7 +135,7 @@ def test_arrows_point_down(path: Path) -> None:
         where = f"{path.relative_to(ROOT)}:{line}: imports {module}"
         if module.startswith("ssmprof_kernels"):
             # The doctor's own kernels and the worker read the launch tables; nobody else does.
-            assert mine in ("mixers-run", "measure", "cli"), where
+            assert mine in ("mixers-run", "measure", "doctor", "cli"), where
         elif module.startswith("ssmprof.") and "*" not in allowed:
             part = part_of_module(module.removeprefix("ssmprof."))
             assert part in (mine, *BASE, *allowed, "__version__"), where
@@ -135,6 +147,27 @@ def test_planning_uses_only_the_comparison_of_the_analysis() -> None:
             if module.startswith("ssmprof.analysis"):
                 used = module.split(".")[2]
                 assert used in ("compare", "findings"), f"{path.name}:{line}: {module}"
+
+
+def test_no_two_files_of_those_who_measure_need_each_other() -> None:
+    """Neither at the top nor inside functions: a file can be read after those it names."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    asked = ("measure", "doctor", "session")
+    needs = {
+        name: {
+            found
+            for module, _, _ in imports(path)
+            for found in (module, module.rpartition(".")[0])
+            if found in names and found != name
+        }
+        for name, path in names.items()
+        if part_of(path) in asked
+    }
+    while free := [name for name, others in needs.items() if not others & needs.keys()]:
+        for name in free:
+            del needs[name]
+    assert not needs
 
 
 # Inside the analysis: why and what follows read who wins, never the reverse.

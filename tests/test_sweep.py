@@ -13,9 +13,9 @@ from ssmprof.errors import StoreError
 from ssmprof.planning.expand import expand
 from ssmprof.planning.refine import refine
 from ssmprof.records import Failure
+from ssmprof.session.loop import measure_all
 from ssmprof.spec import Refine
 from ssmprof.store.journal import Journal
-from ssmprof.sweep import sweep
 
 ONE_ROUND = structs.replace(make.QUICK, rounds=1)
 
@@ -41,7 +41,7 @@ def no_refinement(scenario, outcomes):
 def swept(scenario, measure, journal=None, **changes):
     journal = journal or MemoryJournal()
     values = {"refine": no_refinement, "expand": make.jobs} | changes
-    end = sweep(scenario, journal, measure, values.pop("refine"), **values)
+    end = measure_all(scenario, journal, measure, values.pop("refine"), **values)
     return end, journal
 
 

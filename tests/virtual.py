@@ -118,7 +118,7 @@ def _tell_what_is_kept(file: str) -> None:
 
 if __name__ == "__main__":
     from ssmprof.cli import main
-    from ssmprof.measure.client import Client
+    from ssmprof.measure.workers.client import Client
 
     Client.__init__.__kwdefaults__["runner"] = fakes.RUNNER
     if os.environ.get(FINISHED):

@@ -17,14 +17,14 @@ def show(kind: str, name: str, *, as_json: bool, output: str | None, folder: str
     """Measure, print the table (or JSON), and say whether any quantity misses its bar."""
     import msgspec
 
-    from ssmprof.measure.doctor_host import need_torch
+    from ssmprof.doctor.host import need_torch
 
     if kind != "cuda":
         raise NoDeviceError(
             "accuracy is held against a CUDA device", fix="ssmprof doctor examines this machine"
         )
     need_torch()
-    from ssmprof.measure import accuracy
+    from ssmprof.doctor import accuracy
     from ssmprof.models.recipe import Recipe
     from ssmprof.planning import library, scenario
     from ssmprof.report.tables import Column, Table

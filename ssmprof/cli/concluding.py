@@ -13,8 +13,8 @@ from ssmprof.harmless import terminal
 
 if TYPE_CHECKING:
     from ssmprof.records import Run
+    from ssmprof.session.loop import End
     from ssmprof.spec import Scenario
-    from ssmprof.sweep import End
 
 
 def resume_command(path: Path, until_decided: bool = False) -> str:

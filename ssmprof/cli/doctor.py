@@ -30,7 +30,7 @@ def command(
     Exits 1 if a check found an error. Example: ssmprof doctor
     """
     from ssmprof.devices import detect
-    from ssmprof.measure import doctor
+    from ssmprof.doctor import examination as doctor
 
     if not accuracy:
         refuse(("folder",), "goes with --accuracy", "ssmprof doctor --accuracy")

@@ -12,8 +12,8 @@ from ssmprof.cli.options import bytes_type, emit, say, stored_options, table_opt
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
 
 if TYPE_CHECKING:
-    from ssmprof.measure.client import Client
     from ssmprof.measure.fit import Fit
+    from ssmprof.measure.workers.client import Client
     from ssmprof.models.recipe import Recipe
     from ssmprof.records import Job
 
@@ -39,9 +39,9 @@ def command(
     Example: ssmprof fit llama-3.2-1b mamba2-780m --cap 8GiB
     """
     from ssmprof.devices import detect
-    from ssmprof.measure.client import Client
-    from ssmprof.measure.doctor_host import need_torch
+    from ssmprof.doctor.host import need_torch
     from ssmprof.measure.fit import Fit, fit, predicted_longest
+    from ssmprof.measure.workers.client import Client
     from ssmprof.models.recipe import Recipe
     from ssmprof.planning import feasible
     from ssmprof.report.contenders import PIECE, has_slices

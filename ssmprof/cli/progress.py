@@ -11,31 +11,36 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ssmprof.cli.narrowing import Narrowing
+from ssmprof.cli.options import say
 from ssmprof.cli.streams import mute, tell
 from ssmprof.harmless import one_line
-from ssmprof.records import Failure, Job, Measurement, Outcome, Visit
+from ssmprof.records import Decision, Failure, Measurement, Outcome, spans_text
+from ssmprof.report.theme import MARKS
+from ssmprof.session.progress import Asked, Planned, Progress
 from ssmprof.units import format_bytes, format_context, format_duration, format_time
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
     from ssmprof.analysis.compare.answer import Answer
+    from ssmprof.measure.workers.decisions import Decided
+    from ssmprof.records import Calibration
 
-Asked = TypeVar("Asked", bound=Job | Visit)
 QUIET_S = 10.0
 _WARN = {"noisy": "noisy", "throttled": "throttled", "power-cap": "power cap"}
 
 
-class Reporter:
+class Reporter(Progress):
     """Told of jobs and outcomes; says where the sweep stands and how long it will take."""
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self._quiet = quiet
         self._every = verbose or sys.stderr.isatty()
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._todo: dict[str, str] = {}
         self._took: dict[str, float] = {}
@@ -76,18 +81,45 @@ class Reporter:
             self._quiet, self._bar = True, None
             mute(2)
 
+    def planned(self, plan: Planned) -> None:
+        """What is measured, where, and how to go on with it."""
+        more = ", then until it is decided" if plan.missing and plan.until_decided else ""
+        say(
+            f"{plan.points} points on {plan.device}, {plan.missing} to measure{more}, run folder "
+            f"{plan.folder} (Ctrl-C saves; go on with --resume {plan.folder})"
+        )
+
+    def examined(self, found: Calibration | None) -> None:
+        """What to note of the machine: without an examination no verdict is given."""
+        if found is None:
+            say("! machine not examined: this run can carry no verdict")
+            return
+        doubtful = [check for check in found.checks if check.level != "ok"]
+        for check in doubtful:
+            say(f"{MARKS[check.level]} {check.name}: {check.text}")
+        say(f"machine examined: {len(found.checks)} checks, {len(doubtful)} to note")
+
+    def decided(self, found: Decided, seconds: float) -> None:
+        """Who runs which op now, and what could not be decided."""
+        for problem in found.problems:
+            say(f"! providers of {problem}")
+        if found.decisions:
+            say(f"{decided_text(found.decisions)} ({seconds:.0f} s)")
+
+    def warned(self, text: str) -> None:
+        """Something that ends nothing."""
+        say(f"! {text}")
+
     def started(self) -> None:
         """Measuring begins now: what was before counts for no point."""
         self._last = time.monotonic()
 
-    def expect(self, jobs: Iterable[Asked]) -> list[Asked]:
-        """Add jobs, or visits of several, to what is to be done; returns them."""
-        found = list(jobs)
-        for job in (job for asked in found for job in asked.jobs()):
+    def expect(self, jobs: Sequence[Asked]) -> None:
+        """Add jobs, or visits of several, to what is to be done."""
+        for job in (job for asked in jobs for job in asked.jobs()):
             if job.key not in self._todo:
                 self._todo[job.key] = job.point.key
                 self._total += 1
-        return found
 
     def skip(self, done: Iterable[str]) -> None:
         """Jobs that an earlier session answered."""
@@ -136,6 +168,21 @@ class Reporter:
             return 0.0
         average = sum(self._took.values()) / len(self._took)
         return sum(self._took.get(point, average) for point in self._todo.values())
+
+
+def decided_text(decisions: Sequence[Decision]) -> str:
+    """`providers of 24 ops decided: transformer decode rotary torch up to 2,896, ssmprof above`."""
+    moved = [
+        f"{one.block} {one.conditions.phase} {one.op} {spans_text(one.spans)}"
+        for one in decisions
+        if set(one.providers) != {one.incumbent}
+    ]
+    doubtful = [f"{one.block} {one.op}" for one in decisions if not one.agreed]
+    text = f"providers of {len(decisions)} ops decided on the block: "
+    text += "; ".join(moved) if moved else "the first of each stays"
+    if doubtful:
+        text += f"; two processes disagree on {', '.join(dict.fromkeys(doubtful))}: unchanged there"
+    return text
 
 
 def describe(outcome: Outcome) -> str:

@@ -23,8 +23,8 @@ def trace_model(
     from msgspec import structs
 
     from ssmprof.devices import detect
-    from ssmprof.measure.client import Client
-    from ssmprof.measure.doctor_host import need_torch
+    from ssmprof.doctor.host import need_torch
+    from ssmprof.measure.workers.client import Client
     from ssmprof.models.recipe import Recipe
     from ssmprof.records import WORKLOADS, Job, Measurement, Point
     from ssmprof.scalars import digest

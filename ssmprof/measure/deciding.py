@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from msgspec import structs
 
-from ssmprof.measure import wire
-from ssmprof.measure.bench import Bench, model_key
-from ssmprof.measure.op_times import OpTime, OpTimes, Signature
-from ssmprof.measure.pairs import alternate, log_ratio
-from ssmprof.measure.timers import Timer
-from ssmprof.measure.trial_rules import enough, sorted_out, wins
-from ssmprof.measure.worker import Stage, UnsupportedError
+from ssmprof.measure.timing.bench import Bench, model_key
+from ssmprof.measure.timing.op_times import OpTime, OpTimes, Signature
+from ssmprof.measure.timing.pairs import alternate, log_ratio
+from ssmprof.measure.timing.timers import Timer
+from ssmprof.measure.timing.trial_rules import enough, sorted_out, wins
+from ssmprof.measure.workers import wire
+from ssmprof.measure.workers.worker import Stage, UnsupportedError
 from ssmprof.mixers.ops import Op, choices_exist
 from ssmprof.models.build import build, workload
 from ssmprof.models.build.model import Model

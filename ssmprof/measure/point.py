@@ -20,17 +20,20 @@ from msgspec import structs
 from ssmprof.devices import Card, NullDevice, detect
 from ssmprof.devices.base import Device
 from ssmprof.errors import NoDeviceError
-from ssmprof.measure import environment, latency, memory, wire
-from ssmprof.measure.bench import Bench, captured, model_key
+from ssmprof.measure import environment
 from ssmprof.measure.board import assembler, unswapped
-from ssmprof.measure.compilations import count_compilations
 from ssmprof.measure.deciding import Decider
-from ssmprof.measure.passes import Scene, run_all
-from ssmprof.measure.preload import preload
-from ssmprof.measure.sampling import WarmUp, warm_up
-from ssmprof.measure.timers import L2Flush
+from ssmprof.measure.passes import memory
+from ssmprof.measure.passes.beside import Scene, run_all
+from ssmprof.measure.passes.compilations import count_compilations
+from ssmprof.measure.timing import latency
+from ssmprof.measure.timing.bench import Bench, captured, model_key
+from ssmprof.measure.timing.sampling import WarmUp, warm_up
+from ssmprof.measure.timing.timers import L2Flush
 from ssmprof.measure.visit import Contenders, fallback_notes
-from ssmprof.measure.worker import Stage, UnsupportedError
+from ssmprof.measure.workers import wire
+from ssmprof.measure.workers.preload import preload
+from ssmprof.measure.workers.worker import Stage, UnsupportedError
 from ssmprof.models.build import build, workload
 from ssmprof.models.build.foreign import ForeignModel
 from ssmprof.models.build.workloads import Workload

@@ -17,15 +17,16 @@ from typing import Any
 from msgspec import structs
 
 from ssmprof.errors import SsmprofError
-from ssmprof.measure import energy, wire
-from ssmprof.measure.bench import Bench, Run, model_key, submitted
 from ssmprof.measure.board import loosened, unswapped
-from ssmprof.measure.clocks import ClockWatch
-from ssmprof.measure.pairs import alternate, enough_for
-from ssmprof.measure.sampling import WarmUp, throttle_notes, warm_up
-from ssmprof.measure.sustained import Steady
-from ssmprof.measure.timers import TimerName
-from ssmprof.measure.worker import BROKEN, Stage, failure_of
+from ssmprof.measure.passes import energy
+from ssmprof.measure.timing.bench import Bench, Run, model_key, submitted
+from ssmprof.measure.timing.clocks import ClockWatch
+from ssmprof.measure.timing.pairs import alternate, enough_for
+from ssmprof.measure.timing.sampling import WarmUp, throttle_notes, warm_up
+from ssmprof.measure.timing.sustained import Steady
+from ssmprof.measure.timing.timers import TimerName
+from ssmprof.measure.workers import wire
+from ssmprof.measure.workers.worker import BROKEN, Stage, failure_of
 from ssmprof.models.build import build, workload
 from ssmprof.models.build.workloads import Workload
 from ssmprof.models.cost import cost

@@ -7,7 +7,9 @@ never 0. Not-a-number and infinity are refused when a record is built, since JSO
 from ssmprof.records.base import collector_at_rest, content_hash, encode, median, middle_of
 from ssmprof.records.decisions import (
     Decision,
+    DisabledPass,
     OpChoice,
+    PassName,
     Span,
     Trial,
     TrialOutcome,
@@ -58,10 +60,10 @@ from ssmprof.records.visits import Mode, Sampling, Visit
 
 __all__ = [
     "ABSENT", "WORKLOADS", "Attribution", "Axis", "Calibration", "Check", "Clocks", "Conditions",
-    "Decision", "Decode", "Dropped", "Energy", "Environment", "Failure", "FailureReason",
-    "Family", "Host", "Job", "KernelTime", "Level", "Measurement", "Memory", "Mode", "Note",
-    "NoteKind", "OpChoice", "Outcome", "Point", "Prefill", "Route", "Run", "Sampling", "Span",
-    "Spread", "TelemetrySample", "Trial", "TrialOutcome", "Trials", "Violations", "Visit",
-    "Workload", "collector_at_rest", "content_hash", "decision_rows", "encode", "fields_of",
-    "median", "middle_of", "providers_at", "spans_text",
+    "Decision", "Decode", "DisabledPass", "Dropped", "Energy", "Environment", "Failure",
+    "FailureReason", "Family", "Host", "Job", "KernelTime", "Level", "Measurement", "Memory",
+    "Mode", "Note", "NoteKind", "OpChoice", "Outcome", "PassName", "Point", "Prefill", "Route",
+    "Run", "Sampling", "Span", "Spread", "TelemetrySample", "Trial", "TrialOutcome", "Trials",
+    "Violations", "Visit", "Workload", "collector_at_rest", "content_hash", "decision_rows",
+    "encode", "fields_of", "median", "middle_of", "providers_at", "spans_text",
 ]  # fmt: skip

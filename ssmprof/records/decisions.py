@@ -1,4 +1,4 @@
-"""Which provider runs an op of a block, where along the context, and what was tried against it.
+"""What one process finds and all of a run obey: who runs an op where, and passes that kill.
 
 Decided on the whole block, once per run (`measure.deciding`), and obeyed by every process of it.
 """
@@ -21,6 +21,7 @@ from ssmprof.spec import Budget
 # slow: as an op too far behind the best to be tried. small: the op has too little of the block's
 # time to matter. refused: it did not take the call. crashed: it took its process along.
 TrialOutcome = Literal["won", "lost", "slow", "small", "refused", "crashed"]
+PassName = Literal["parts", "cupti", "energy", "host", "memory"]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Edge = Annotated[float, Meta(gt=0, le=limits.CONTEXT_TOKENS)]
 
@@ -79,6 +80,14 @@ class OpChoice(Record, frozen=True, kw_only=True):
     provider: str
     share: Share
     trials: tuple[Trial, ...] = ()
+
+
+class DisabledPass(Record, frozen=True, kw_only=True):
+    """A pass that killed its process on the machine `environment`, where it is not tried again."""
+
+    name: PassName
+    environment: str
+    detail: str
 
 
 class Span(Record, frozen=True, kw_only=True):

@@ -24,8 +24,8 @@ def to_html(run: Run, *, identifiers: bool = False) -> str:
     return render(build(run, identifiers=identifiers), __version__)
 
 
-def write_report(run: Run, path: Path, *, identifiers: bool = False) -> int:
+def write_report(run: Run, path: str | Path, *, identifiers: bool = False) -> int:
     """Write the report of a run to `path`; returns its size in bytes. Raises OSError."""
     data = to_html(run, identifiers=identifiers).encode()
-    path.write_bytes(data)
+    Path(path).write_bytes(data)
     return len(data)

@@ -27,7 +27,8 @@ OUTCOMES_FILE = "outcomes.jsonl"
 TELEMETRY_FILE = "telemetry.jsonl"
 LINES = (OUTCOMES_FILE, TELEMETRY_FILE)
 _DRAFT = re.compile(
-    r"\.(run\.json|(outcomes|telemetry)\.jsonl(\.gz)?|[0-9a-f]{12}\.json)\.(?P<pid>\d+)"
+    r"\.((run|decisions|disabled_passes|[0-9a-f]{12})\.json|(outcomes|telemetry)\.jsonl(\.gz)?)"
+    r"\.(?P<pid>\d+)"
 )
 # What a file that is damaged, cut short or out of reach raises when it is read.
 UNREADABLE = (OSError, EOFError, zlib.error)

@@ -2,10 +2,10 @@
 
     run.json                          format, scenario, command, when
     environments/<fingerprint>.json   the machines and software the outcomes belong to
-    decisions.json                    which provider runs which op of a block, and why
+    decisions.json                    who runs which op, decided once for the run, and why
+    disabled_passes.json              passes that killed their process, not tried again
     outcomes.jsonl                    one Measurement or Failure per line
     telemetry.jsonl                   readings beside the run (both `.gz` once packed)
-    decisions.json                    who runs which op, decided once for the run
 
 The folder is complete in itself: a run recorded on one machine loads on another without torch. One
 process writes to it at a time: it holds the lock of run.json. Files beside the journal never keep
@@ -26,7 +26,9 @@ from ssmprof.bounded import read_file
 from ssmprof.errors import StoreError, cannot_write
 from ssmprof.records import (
     Decision,
+    DisabledPass,
     Environment,
+    Failure,
     Measurement,
     Outcome,
     Point,
@@ -86,6 +88,7 @@ class RunFolder:
         self.path = path
         self.scenario = header.scenario
         self.decisions = decisions.read(path)
+        self.disabled = decisions.read_disabled(path)
         self._telemetry: Appender | None = None
         self._lock = Lock(path / RUN_FILE)
         try:
@@ -116,6 +119,11 @@ class RunFolder:
         """Keep decisions: they are on the disk when this returns, and hold for a resumed run."""
         self.decisions = (*self.decisions, *found)
         decisions.write(self.path, self.decisions)
+
+    def add_disabled(self, found: DisabledPass) -> None:
+        """Keep that a pass is not tried again; a resumed run does not try it either."""
+        self.disabled = (*self.disabled, found)
+        decisions.write_disabled(self.path, self.disabled)
 
     def add_telemetry(self, sample: TelemetrySample) -> None:
         """Append one reading; telemetry may be lost in a crash, outcomes may not."""
@@ -308,13 +316,24 @@ def write(path: Path, run: Run) -> None:
 
 
 def _union(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
-    """One outcome per environment and job, in the order of their first appearance."""
+    """One outcome per environment and job, in the order of their first appearance.
+
+    A failure in passing says nothing of its machine: a measurement of any takes its place.
+    """
     kept: dict[tuple[str, Point, int], Outcome] = {}
     for outcome in outcomes:
         key = (outcome.environment, outcome.point, outcome.round)
         if isinstance(outcome, Measurement) or not isinstance(kept.get(key), Measurement):
             kept[key] = outcome
-    return tuple(kept.values())
+    passing = {key[1:] for key, one in kept.items() if isinstance(one, Failure) and one.transient}
+    if not passing:
+        return tuple(kept.values())
+    passing &= {key[1:] for key, one in kept.items() if isinstance(one, Measurement)}
+    return tuple(
+        one
+        for key, one in kept.items()
+        if not (isinstance(one, Failure) and one.transient and key[1:] in passing)
+    )
 
 
 def _indented(record: msgspec.Struct) -> bytes:

@@ -78,16 +78,16 @@ def test_a_description_names_the_noise() -> None:
 def test_a_sweep_decides_who_runs_which_op_keeps_it_and_says_so_in_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ssmprof.cli.sweep import _decide
+    from ssmprof.session.decisions import Decisions
     from ssmprof.store import folder
 
     asked = make.scenario(contexts=(64, 256))
     with folder.create(tmp_path / "run", asked) as opened, fakes.client() as client:
         opened.add_environment(make.ENVIRONMENT)
-        _decide(asked, opened, client)
+        Decisions(opened).decide(asked, client, "cpu", Reporter())
         said = capsys.readouterr().err
         assert said.startswith("providers of 2 ops decided on the block: the first of each stays")
-        _decide(asked, opened, client)
+        Decisions(opened).decide(asked, client, "cpu", Reporter())
         assert capsys.readouterr().err == ""
     assert [one.block for one in load(tmp_path / "run").decisions] == ["attention", "mamba2"]
 
@@ -95,8 +95,9 @@ def test_a_sweep_decides_who_runs_which_op_keeps_it_and_says_so_in_a_line(
 def test_a_sweep_says_why_readings_beside_it_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ssmprof.cli import main, sweep
+    from ssmprof.cli import main
     from ssmprof.errors import StoreError
+    from ssmprof.session.executors import local
     from ssmprof.store.folder import RunFolder
 
     def full(*_: object) -> None:
@@ -104,7 +105,7 @@ def test_a_sweep_says_why_readings_beside_it_ended(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(sweep, "_TELEMETRY_HZ", 10.0)
+    monkeypatch.setattr(local, "TELEMETRY_HZ", 10.0)
     monkeypatch.setattr(RunFolder, "add_telemetry", full)
     with pytest.raises(SystemExit):
         main(["sweep", "smoke", "--device", "cpu", "--no-doctor", "-o", "run"])

@@ -10,7 +10,7 @@ from ssmprof.devices.base import Device, read_clocks, read_telemetry
 from ssmprof.devices.cpu import CpuDevice, cpu_name
 from ssmprof.devices.nvml import NvmlDevice
 from ssmprof.errors import NoDeviceError
-from ssmprof.measure.clocks import ClockWatch
+from ssmprof.measure.timing.clocks import ClockWatch
 from ssmprof.records import Violations
 
 

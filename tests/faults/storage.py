@@ -16,7 +16,7 @@ from ledger import Ledger, check_equal, check_nothing_left, check_once, loaded
 from workers import jobs, swept
 
 from ssmprof.errors import NotKeptError, StoreError
-from ssmprof.measure.client import Client
+from ssmprof.measure.workers.client import Client
 from ssmprof.records import Job, Outcome, TelemetrySample
 from ssmprof.store import files, folder
 from ssmprof.store.journal import encode_line, parse

@@ -11,8 +11,8 @@ from ledger import Ledger, check_equal, check_kept, check_nothing_left, check_on
 from msgspec import structs
 from workers import Striker, swept
 
-from ssmprof.measure import control, pool, process
-from ssmprof.measure.client import Client
+from ssmprof.measure.workers import control, pool, process
+from ssmprof.measure.workers.client import Client
 from ssmprof.records import Failure, Job, Outcome
 
 STRIKES = ["worker killed", "worker: bus error", "worker aborted"] * 9

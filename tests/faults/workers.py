@@ -15,11 +15,11 @@ import make
 from ledger import Ledger, check_equal, check_kept, check_nothing_left, check_once, loaded, timed
 from msgspec import structs
 
-from ssmprof.measure import control, pool, process
-from ssmprof.measure.client import Client, living_workers
+from ssmprof.measure.workers import control, pool, process
+from ssmprof.measure.workers.client import Client, living_workers
 from ssmprof.records import Failure, Job, Outcome
+from ssmprof.session.loop import measure_all
 from ssmprof.store import folder
-from ssmprof.sweep import sweep
 
 ASKED = make.scenario()
 HURRIED = structs.replace(make.QUICK, timeout_s=0.5)
@@ -45,7 +45,9 @@ def swept(
         client._on_environment = run.add_environment
         for found in client.environments.values():
             run.add_environment(found)
-        sweep(ASKED, run.journal, client, lambda *_: (), expand=lambda _: todo, on_outcome=told)
+        measure_all(
+            ASKED, run.journal, client, lambda *_: (), expand=lambda _: todo, on_outcome=told
+        )
 
 
 def whole(path: Path, todo: list[Job], ledger: Ledger) -> dict[str, Outcome]:

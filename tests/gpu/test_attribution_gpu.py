@@ -5,8 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ssmprof.measure import compare_cupti
-from ssmprof.measure.attribution import attribute, marks, notes
+from ssmprof.measure.attribution import attribute, compare_cupti, marks, notes
 from ssmprof.measure.attribution.graph_events import capture, find_sync
 from ssmprof.measure.attribution.mark_cost import mark_cost
 from ssmprof.measure.attribution.marks import Ends, Marker
@@ -113,7 +112,7 @@ def test_a_synchronising_call_falls_back_and_names_the_op(call):
 
 
 def test_a_millisecond_of_spinning_is_measured_within_half_a_percent():
-    from ssmprof.measure.doctor_device import spin_seen_s
+    from ssmprof.doctor.device import spin_seen_s
 
     seen_s, spun_s = spin_seen_s(1e-3)
     assert seen_s == pytest.approx(spun_s, rel=5e-3)

@@ -6,7 +6,7 @@ import make
 import pytest
 from msgspec import structs
 
-from ssmprof.measure.client import Client
+from ssmprof.measure.workers.client import Client
 from ssmprof.records import Measurement
 from ssmprof.spec import Budget, Passes
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import pytest
 from msgspec import structs
 
-from ssmprof.measure.client import Client
-from ssmprof.measure.decisions import Decided
-from ssmprof.measure.pairs import log_ratio
+from ssmprof.measure.timing.pairs import log_ratio
+from ssmprof.measure.workers.client import Client
+from ssmprof.measure.workers.decisions import Decided
 from ssmprof.planning import scenario
 from ssmprof.planning.deciding import questions
 from ssmprof.records import (

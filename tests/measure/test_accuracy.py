@@ -5,11 +5,11 @@ import csv
 import msgspec
 import pytest
 
-from ssmprof.measure import accuracy
-from ssmprof.measure.accuracy import Bench, Quantity
-from ssmprof.measure.accuracy.bench import point
-from ssmprof.measure.accuracy.resources import overhead
-from ssmprof.measure.compare_cupti import (
+from ssmprof.doctor import accuracy
+from ssmprof.doctor.accuracy import Bench, Quantity
+from ssmprof.doctor.accuracy.bench import point
+from ssmprof.doctor.accuracy.resources import overhead
+from ssmprof.measure.attribution.compare_cupti import (
     Comparison,
     OpRow,
     judged,

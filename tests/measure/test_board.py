@@ -21,9 +21,11 @@ from ssmprof.devices.jetson.device import JetsonDevice, detect
 from ssmprof.devices.jetson.memory import REGRESSED_L4T, Watchdog, margin_bytes, watchdog_bytes
 from ssmprof.devices.jetson.replay import VARIABLE
 from ssmprof.devices.sysfs import Sysfs
-from ssmprof.measure import doctor, energy, environment
+from ssmprof.doctor import examination as doctor
+from ssmprof.measure import environment
 from ssmprof.measure.board import loosened, suspected, unswapped
-from ssmprof.measure.worker import classify
+from ssmprof.measure.passes import energy
+from ssmprof.measure.workers.worker import classify
 from ssmprof.records import Calibration, Check, Energy, Failure, Measurement, Note
 from ssmprof.store import folder
 

@@ -6,7 +6,7 @@ import pytest
 
 from ssmprof.devices import NullDevice
 from ssmprof.devices.cpu import CpuDevice
-from ssmprof.measure.calibrate import calibrate, energy_period_s
+from ssmprof.doctor.calibrate import calibrate, energy_period_s
 
 
 def test_a_cpu_has_its_own_ceilings_and_no_marks_of_a_gpu():

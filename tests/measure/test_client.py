@@ -17,7 +17,7 @@ import pytest
 from msgspec import structs
 
 from ssmprof.errors import SsmprofError
-from ssmprof.measure import control, process, scratch
+from ssmprof.measure.workers import control, process, scratch
 from ssmprof.records import Failure, Measurement
 from ssmprof.spec import Passes
 
@@ -208,10 +208,12 @@ def test_memory_is_weighed_again_where_its_process_was_killed(deaths, tmp_path):
 def test_a_passing_death_in_a_pass_does_not_spare_the_pass(deaths, tmp_path):
     passes = structs.replace(FRESH, parts=True, memory="off")
     todo = jobs(2, passes=passes)
-    with fakes.client({"parts of all": f"kill {deaths}"}, tmp_path) as client:
+    told = []
+    faults = {"parts of all": f"kill {deaths}"}
+    with fakes.client(faults, tmp_path, on_disabled=told.append) as client:
         outcomes = list(client(todo))
         assert outcomes == [fakes.formula(job) for job in todo]
-        assert client._spared.of(todo[0]) == todo[0]
+        assert told == []
 
 
 def test_a_launcher_whose_socket_ended_is_replaced_although_it_runs():
@@ -335,7 +337,9 @@ def test_a_death_by_a_signal_without_a_name_is_told_by_its_number(tmp_path):
 def test_scratch_goes_with_the_run_and_that_of_a_dead_one_with_the_next(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    code = "from ssmprof.measure.scratch import Scratch; import os; s = Scratch(); os._exit(9)"
+    code = (
+        "from ssmprof.measure.workers.scratch import Scratch; import os; s = Scratch(); os._exit(9)"
+    )
     subprocess.run([sys.executable, "-c", code], env={**os.environ, **fakes.ENVIRON})
     (abandoned,) = tmp_path.iterdir()
     with fakes.client() as client:

@@ -8,10 +8,10 @@ import pytest
 
 from ssmprof.devices import NullDevice
 from ssmprof.devices.cpu import CpuDevice
-from ssmprof.measure import latency
-from ssmprof.measure.clocks import ClockWatch
-from ssmprof.measure.sampling import collect
-from ssmprof.measure.stopping import Stopping
+from ssmprof.measure.timing import latency
+from ssmprof.measure.timing.clocks import ClockWatch
+from ssmprof.measure.timing.sampling import collect
+from ssmprof.measure.timing.stopping import Stopping
 from ssmprof.records import Clocks, Measurement, Outcome, Spread, Violations, encode
 from ssmprof.spec import Budget
 

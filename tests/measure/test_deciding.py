@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from ssmprof.devices import NullDevice
-from ssmprof.measure import wire
-from ssmprof.measure.bench import Bench
 from ssmprof.measure.deciding import Decider
-from ssmprof.measure.op_times import OpTimes, signature
-from ssmprof.measure.pairs import LogRatio, alternate
-from ssmprof.measure.timers import WallTimer
-from ssmprof.measure.trial_rules import wins
+from ssmprof.measure.timing.bench import Bench
+from ssmprof.measure.timing.op_times import OpTimes, signature
+from ssmprof.measure.timing.pairs import LogRatio, alternate
+from ssmprof.measure.timing.timers import WallTimer
+from ssmprof.measure.timing.trial_rules import wins
+from ssmprof.measure.workers import wire
 from ssmprof.mixers import ops as providers
 from ssmprof.planning.deciding import questions
 from ssmprof.records import Trials
@@ -59,8 +59,8 @@ def offer(monkeypatch):
     """
     clock = VirtualClock()
     timer = functools.partial(WallTimer, clock=clock)
-    monkeypatch.setattr("ssmprof.measure.op_times.WallTimer", timer)
-    monkeypatch.setattr("ssmprof.measure.bench.WallTimer", timer)
+    monkeypatch.setattr("ssmprof.measure.timing.op_times.WallTimer", timer)
+    monkeypatch.setattr("ssmprof.measure.timing.bench.WallTimer", timer)
     in_turn = functools.partial(alternate, clock=clock)
     monkeypatch.setattr("ssmprof.measure.deciding.alternate", in_turn)
 

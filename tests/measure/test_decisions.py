@@ -10,9 +10,9 @@ import make
 import pytest
 from msgspec import structs
 
-from ssmprof.cli.sweep import decided_text
-from ssmprof.measure import wire
-from ssmprof.measure.decisions import merged, spans
+from ssmprof.cli.progress import decided_text
+from ssmprof.measure.workers import wire
+from ssmprof.measure.workers.decisions import merged, spans
 from ssmprof.planning.deciding import lengths, questions
 from ssmprof.records import OpChoice, Span, decision_rows, providers_at, spans_text
 from ssmprof.scalars import digest

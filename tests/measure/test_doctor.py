@@ -4,8 +4,10 @@ import msgspec
 import pytest
 
 from ssmprof.devices import NullDevice
+from ssmprof.doctor import examination as doctor
+from ssmprof.doctor import host as doctor_host
+from ssmprof.doctor import processes
 from ssmprof.errors import NoDeviceError
-from ssmprof.measure import doctor, doctor_host, processes
 from ssmprof.records import Calibration, Check
 
 

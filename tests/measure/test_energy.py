@@ -5,7 +5,7 @@ import time
 import pytest
 
 from ssmprof.devices import NullDevice
-from ssmprof.measure.energy import idle_power_w, measure
+from ssmprof.measure.passes.energy import idle_power_w, measure
 from ssmprof.records import Energy, Note
 
 IDLE_W, BUSY_W = 50.0, 250.0
@@ -53,7 +53,7 @@ class Meter(NullDevice):
 
 @pytest.fixture(autouse=True)
 def _no_settling(monkeypatch):
-    monkeypatch.setattr("ssmprof.measure.energy.idle_power_w", idle_quickly)
+    monkeypatch.setattr("ssmprof.measure.passes.energy.idle_power_w", idle_quickly)
 
 
 def idle_quickly(device, seconds):

@@ -44,7 +44,7 @@ def test_a_device_that_is_not_there_is_described_with_its_reason(monkeypatch):
 
 
 def test_the_parent_of_the_workers_imports_no_torch():
-    code = "import sys, ssmprof.measure.client; print('torch' in sys.modules)"
+    code = "import sys, ssmprof.measure.workers.client; print('torch' in sys.modules)"
     said = subprocess.run(
         [sys.executable, "-c", code],
         env={**fakes.ENVIRON, "PATH": "/usr/bin:/bin"},

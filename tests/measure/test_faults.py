@@ -21,8 +21,8 @@ from msgspec import structs
 
 from ssmprof.errors import StoreError
 from ssmprof.records import Failure, Measurement
+from ssmprof.session.loop import measure_all
 from ssmprof.store.journal import Journal
-from ssmprof.sweep import sweep
 
 ASKED = make.scenario(
     "attention", "mamba1", "mamba2", "hybrid",
@@ -52,7 +52,7 @@ def scattered(scenario):
 def swept(file: Path, measure, expand=scattered) -> str:
     journal = Journal(file)
     try:
-        return sweep(ASKED, journal, measure, nothing_more, expand=expand)
+        return measure_all(ASKED, journal, measure, nothing_more, expand=expand)
     finally:
         journal.close()
 

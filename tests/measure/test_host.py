@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from ssmprof.measure import host
-from ssmprof.measure.host import place_of, profile, shares
+from ssmprof.measure.passes import host
+from ssmprof.measure.passes.host import place_of, profile, shares
 from ssmprof.records import Host, Note
 
 STACKS = {

@@ -12,7 +12,7 @@ from ssmprof.devices import NullDevice
 from ssmprof.devices.cpu import CpuDevice
 from ssmprof.errors import ConfigError
 from ssmprof.measure.fit import fit, predicted_longest
-from ssmprof.measure.memory import (
+from ssmprof.measure.passes.memory import (
     call_peak_bytes,
     cap,
     closure_bytes,
@@ -166,7 +166,7 @@ def test_a_cap_limits_the_allocator_and_stays_within_the_device(monkeypatch):
         get_device_properties=lambda _: SimpleNamespace(total_memory=80 * 2**30),
         set_per_process_memory_fraction=limits.append,
     )
-    monkeypatch.setattr("ssmprof.measure.memory.torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr("ssmprof.measure.passes.memory.torch", SimpleNamespace(cuda=cuda))
     cap(8 * 2**30)
     assert limits == [pytest.approx(0.1)]
     with pytest.raises(ConfigError, match=r"96.0 GiB on a device of 80.0 GiB"):

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from ssmprof.measure.pairs import LogRatio, alternate, enough_for, log_ratio, worst_error
+from ssmprof.measure.timing.pairs import LogRatio, alternate, enough_for, log_ratio, worst_error
 from ssmprof.records import Sampling
 
 

@@ -6,10 +6,10 @@ import make
 import pytest
 from msgspec import structs
 
-from ssmprof.measure import wire
-from ssmprof.measure.client import Client
 from ssmprof.measure.point import PointRunner
-from ssmprof.measure.worker import UnsupportedError
+from ssmprof.measure.workers import wire
+from ssmprof.measure.workers.client import Client
+from ssmprof.measure.workers.worker import UnsupportedError
 from ssmprof.spec import Passes
 
 EVERYTHING = Passes(parts=True, memory="block", energy=False, host=False, cupti=False)

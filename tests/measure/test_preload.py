@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from ssmprof.measure import preload
+from ssmprof.measure.workers import preload
 
 
 def test_preloading_imports_what_workers_need_and_touches_no_device():

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ssmprof.measure import processes
+from ssmprof.doctor import processes
 
 
 def test_a_fresh_process_answers_with_what_the_function_returns():

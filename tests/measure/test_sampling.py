@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from ssmprof.measure.sampling import collect, throttle_notes, warm_up
-from ssmprof.measure.stopping import Stopping
+from ssmprof.measure.timing.sampling import collect, throttle_notes, warm_up
+from ssmprof.measure.timing.stopping import Stopping
 from ssmprof.records import Clocks, Spread
 from ssmprof.spec import Budget
 

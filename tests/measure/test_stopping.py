@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from ssmprof.measure.stopping import Stopping, interval_ranks, median_interval, noise
+from ssmprof.measure.timing.stopping import Stopping, interval_ranks, median_interval, noise
 from ssmprof.spec import Budget
 
 BUDGET = Budget(min_samples=10, min_time_s=0.5, max_noise=0.01, point_s=10.0)

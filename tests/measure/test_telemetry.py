@@ -6,7 +6,7 @@ import time
 import pytest
 
 from ssmprof.devices import NullDevice
-from ssmprof.measure.telemetry import Telemetry, overhead
+from ssmprof.measure.passes.telemetry import Telemetry, overhead
 
 
 class Device(NullDevice):

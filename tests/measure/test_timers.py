@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssmprof.measure.timers import (
+from ssmprof.measure.timing.timers import (
     CudaTimer,
     GraphTimer,
     L2Flush,
@@ -50,7 +50,7 @@ def test_a_window_holds_as_many_calls_as_its_events_need(call_s, calls):
 
 @pytest.mark.gpu
 def test_a_spin_of_one_millisecond_is_measured_as_one():
-    from ssmprof.measure.spin import Spin
+    from ssmprof.measure.timing.spin import Spin
 
     spin = Spin(1e-3)
     spin()

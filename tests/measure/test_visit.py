@@ -10,12 +10,12 @@ from msgspec import structs
 
 from ssmprof.devices import NullDevice
 from ssmprof.devices.base import Device
-from ssmprof.measure import wire
-from ssmprof.measure.bench import Bench
-from ssmprof.measure.client import Client
-from ssmprof.measure.pairs import log_ratio
-from ssmprof.measure.sustained import Steady
+from ssmprof.measure.timing.bench import Bench
+from ssmprof.measure.timing.pairs import log_ratio
+from ssmprof.measure.timing.sustained import Steady
 from ssmprof.measure.visit import Contenders
+from ssmprof.measure.workers import wire
+from ssmprof.measure.workers.client import Client
 from ssmprof.records import Energy, Failure, Measurement, Sampling, Visit
 from ssmprof.scalars import digest
 from ssmprof.spec import ForeignSpec

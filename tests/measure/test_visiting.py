@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from ssmprof.records import Failure, Measurement, Sampling
-from ssmprof.sweep import sweep
+from ssmprof.session.loop import measure_all
 
 HANGS = ("hang", "nap")
 
@@ -180,7 +180,7 @@ def test_a_sweep_keeps_each_outcome_of_a_visit_and_repeats_none(tmp_path):
     told = []
 
     def run(opened, client):
-        return sweep(
+        return measure_all(
             asked,
             opened.journal,
             client,

@@ -9,8 +9,8 @@ import make
 import pytest
 
 from ssmprof.errors import ConfigError
-from ssmprof.measure import wire
-from ssmprof.measure.worker import UnsupportedError, classify, load
+from ssmprof.measure.workers import wire
+from ssmprof.measure.workers.worker import UnsupportedError, classify, load
 from ssmprof.records import Measurement
 
 

@@ -1,0 +1,1 @@
+"""Is this machine fit to measure, and how true are its numbers?"""

@@ -1,0 +1,1 @@
+"""What is measured beside latency, each pass apart from the others."""

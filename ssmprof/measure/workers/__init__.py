@@ -1,0 +1,1 @@
+"""Processes that measure: launched, asked, watched and buried; what they say to each other."""
