@@ -170,7 +170,7 @@
     facet.parentElement.hidden = false;
     facet.addEventListener("change", () => {
       state.at = -1;
-      choose(Number(facet.value)).then(save);
+      choose(+facet.value).then(save);
     });
   }
 
@@ -282,7 +282,7 @@
     });
     const sum = (of) => mix.reduce((total, [at, weight]) => total + weight * of(at), 0);
     if (mix.some(([at]) => !(at > 0)) || Math.abs(sum(() => 1) - 1) > 1e-6) {
-      said.textContent = "A mix adds up to 100 %: 4K:70%,32K:30%.";
+      said.textContent = "A mix adds up to 100 %.";
       return;
     }
     const tokens = +field("answer");
@@ -292,8 +292,8 @@
       const first = mean(prompt);
       const whole = first + (tokens ? tokens * mean(token) : 0);
       const made = mine.batch * (tokens || sum((at) => at));
-      const out = !(whole > 0) ? "no measurement"
-        : ttft && mix.some(([at]) => between(prompt, at) > ttft / 1e3) ? "first token"
+      const out = !(whole > 0) ? "not measured"
+        : ttft && mix.some(([at]) => between(prompt, at) > ttft / 1e3) ? "time"
         : memory && mix.some(([at]) => !(between(peak, at) <= memory * 2 ** 30)) ? "memory" : "";
       return { block, first, whole, speed: made / whole, cost: ((price / 3600) * whole / made) * 1e6, out };
     }).sort((a, b) => !!a.out - !!b.out || a.whole - b.whole);
@@ -306,7 +306,7 @@
     }));
     const asked = "ssmprof decide RUN --mix " + field("mix").replaceAll(" ", "") + " --answer " + tokens +
       (price ? " --price " + price : "") + (ttft ? " --ttft " + ttft + "ms" : "") + (memory ? " --memory " + memory + "GiB" : "");
-    said.textContent = (rows[0].out ? "Nobody meets the limits." : rows[0].block + " is fastest.") + " How sure: " + asked;
+    said.textContent = (rows[0].out ? "None fits." : rows[0].block + " is fastest.") + " How sure: " + asked;
   };
   if (form) {
     form.hidden = false;
@@ -338,14 +338,14 @@
   for (const block of (asked.get("off") || "").split(",").filter(Boolean)) state.off.add(decodeURIComponent(block));
   const restore = () => {
     legend();
-    if (asked.has("x")) read(Number(asked.get("x")));
+    if (asked.has("x")) read(+asked.get("x"));
   };
   if (form && asked.has("w")) {
     wanted.w = asked.get("w");
     wanted.w.split(";").forEach((text, at) => { if (form.elements[at]) form.elements[at].value = text; });
+    work();
   }
-  if (form) work();
-  const start = Number(asked.get("f") || 0);
+  const start = +(asked.get("f") || 0);
   state.linear = !scale.hidden && asked.get("y") === "lin";
   if (facet && start > 0 && start < views.length) {
     facet.value = String(start);
