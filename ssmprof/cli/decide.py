@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from ssmprof.cli.findings import chosen, facet_options
+from ssmprof.cli.findings import chosen, facet_options, matches
 from ssmprof.cli.options import (
     answer,
     bytes_type,
@@ -21,6 +21,16 @@ from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
 
 if TYPE_CHECKING:
     from ssmprof.analysis.decide.decision import Decision
+    from ssmprof.analysis.decide.workload import Served, Workload
+    from ssmprof.records import Run
+
+
+class _Choice(NamedTuple):
+    """Every contender under a workload, who is chosen, and who meets the limits."""
+
+    served: list[Served]
+    choice: str | None
+    able: list[str]
 
 
 @click.command("decide", short_help="A choice for a mix of contexts within limits.")
@@ -28,11 +38,16 @@ if TYPE_CHECKING:
 @click.option("--mix", required=True, metavar="LIST", help="Such as 4K:70%,32K:30%.")
 @click.option("--ttft", "limit_s", metavar="TIME", callback=duration_type, help="Such as 500ms.")
 @click.option("--memory", "limit_bytes", metavar="SIZE", callback=bytes_type, help="Such as 8GiB.")
+@click.option(
+    "--answer", "tokens", type=click.IntRange(0), help="Tokens of an answer: whole requests."
+)
+@click.option("--price", type=click.FloatRange(0), help="Per hour: cost of whole requests.")
 @facet_options
 @table_options
 def command(
-    run: str | None, mix: str, limit_s: float | None, limit_bytes: int | None, phase: str | None,
-    batch: int | None, execution: str | None, form: str | None, output: str | None,
+    run: str | None, mix: str, limit_s: float | None, limit_bytes: int | None, tokens: int | None,
+    price: float | None, phase: str | None, batch: int | None, execution: str | None,
+    form: str | None, output: str | None,
 ) -> int:  # fmt: skip
     """Which contender for this mix of contexts within these limits. Exits 1 if none can be named.
 
@@ -43,10 +58,20 @@ def command(
     from ssmprof.report.tables import Column, Table
     from ssmprof.report.words import time_with_interval
 
-    wanted = _mix(mix)
+    weights = _mix(mix)
     loaded = load_run(run)
+    if tokens is not None or price is not None:
+        from ssmprof.analysis.decide.workload import Workload
+
+        if phase is not None:
+            raise ConfigError("--phase does not go with --answer and --price: a request has both")
+        asked = Workload(
+            mix=weights, answer_tokens=tokens or 0, ttft_s=limit_s, memory_bytes=limit_bytes,
+            price_per_hour=price,
+        )  # fmt: skip
+        return _tell_workload(_serve(loaded, asked, batch, execution), form, output)
     conditions = chosen(loaded, phase, batch, execution)
-    found = decide(loaded, conditions, wanted, Limits(time_s=limit_s, memory_bytes=limit_bytes))
+    found = decide(loaded, conditions, weights, Limits(time_s=limit_s, memory_bytes=limit_bytes))
     rows = tuple(
         {
             "block": one.block,
@@ -92,24 +117,54 @@ def _verdict(found: Decision, block: str) -> str:
 
 
 def _mix(text: str) -> dict[int, float]:
-    """`4K:70%,32K:30%` -> weights; without weights all count the same."""
+    """`4K:70%,32K:30%` -> weights that add up to 1; without weights all count the same."""
+    from ssmprof.analysis.decide.workload import whole
     from ssmprof.units import parse_tokens
 
     mix: dict[int, float] = {}
-    for part in text.split(","):
+    parts = text.split(",")
+    for part in parts:
         context, _, weight = part.partition(":")
         try:
-            share = float(weight.strip().rstrip("%")) if weight else 1.0
-            mix[parse_tokens(context)] = share
+            share = float(weight.strip().rstrip("%")) / 100 if weight else 1 / len(parts)
+            tokens = parse_tokens(context)
         except ValueError as error:
             raise ConfigError(f"--mix: {error}", fix="--mix 4K:70%,32K:30%") from None
         if not 0 < share < float("inf"):
             raise ConfigError(
                 f'--mix: "{part.strip()}" has no positive weight', fix="--mix 4K:70%,32K:30%"
             )
-    whole = sum(mix.values())
-    if "%" in text and abs(whole - 100) > 0.5:
-        raise ConfigError(
-            f"--mix: the shares add up to {whole:g} %, not to 100 %", fix="--mix 4K:70%,32K:30%"
-        )
-    return mix
+        mix[tokens] = mix.get(tokens, 0.0) + share
+    return whole(mix)
+
+
+def _serve(run: Run, asked: Workload, batch: int | None, execution: str | None) -> _Choice:
+    """The workload on the first prefill and decode that the options ask for, as the page has it."""
+    from ssmprof.analysis import analyze
+    from ssmprof.analysis.decide import workload
+
+    analysis = analyze(run, ("answers", "memory"), metrics=("latency",))
+    mine = [one for one in analysis.latencies if matches(one.conditions, None, batch, execution)]
+    found = workload.phases(mine)
+    if found is None or (asked.answer_tokens and found[1] is None):
+        raise ConfigError("this run holds no prefill and decode of the same conditions")
+    prefill, decode = found
+    known = workload.curves(prefill, decode, analysis.memory)
+    served = workload.serve(known, asked, prefill.conditions.batch or 1)
+    able = [one.block for one in served if one.out is None]
+    sure = all(workload.ahead(able[0], other, known, asked, prefill, decode) for other in able[1:])
+    return _Choice(served, able[0] if able and sure else None, able)
+
+
+def _tell_workload(found: _Choice, form: str | None, output: str | None) -> int:
+    from ssmprof.report.workload import table
+
+    emit(table(found.served, found.choice), form, output)
+    if found.choice:
+        answer(f"Choice: {found.choice}.", form, output)
+        return EXIT_DONE
+    if found.able:
+        answer(f"Not resolved: {found.able[0]} is fastest, but not certainly.", form, output)
+    else:
+        answer("None: no contender meets the limits.", form, output)
+    return EXIT_FINDING

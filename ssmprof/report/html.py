@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import re
 import zlib
 from collections.abc import Sequence
 from functools import cache
@@ -20,6 +21,9 @@ from ssmprof.bounded import inflate
 from ssmprof.report import theme
 from ssmprof.report.page import Hero, Page, Part, Picture
 
+# A string, or a sign with the spaces around it.
+_SPACED = re.compile(r"""("(?:\\.|[^"\\])*"|'[^']*')|[ ]*([]=+*/<>?:,;{}()&|![-])[ ]*""")
+_OPEN_END = re.compile(r"([{;,(>?:&|+])\n")
 _RIGHT = 20  # columns that can be told to stand to the right
 
 
@@ -74,9 +78,14 @@ def _template(name: str) -> str:
 
 
 def _dense(name: str) -> str:
-    """A template without indentation and lines of comments, which are for whoever edits it."""
+    """A script without indentation, comments and spaces, which are for whoever edits it.
+
+    Strings keep theirs, and lines end where a statement may.
+    """
     lines = (line.strip() for line in _template(name).splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//")) + "\n"
+    text = "\n".join(line for line in lines if line and not line.startswith("//")) + "\n"
+    text = _SPACED.sub(lambda found: found[1] or found[2], text)
+    return _OPEN_END.sub(r"\1", text)
 
 
 def _css() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ssmprof.report.tables import Table
 
@@ -101,7 +102,18 @@ class Downloads:
     kind: str = "downloads"
 
 
-Part = Picture | Grid | Listing | Prose | Head | Fold | Facts | Code | Downloads
+@dataclass(frozen=True)
+class Mine:
+    """The reader's own workload: its first values, their table, and curves to compute others on."""
+
+    mix: str
+    answer_tokens: int
+    table: Table
+    data: dict[str, Any]
+    kind: str = "mine"
+
+
+Part = Mine | Picture | Grid | Listing | Prose | Head | Fold | Facts | Code | Downloads
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ outcomes from being read.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +38,7 @@ from ssmprof.records import (
     encode,
 )
 from ssmprof.scalars import digest
-from ssmprof.spec import Scenario, check_scenario
+from ssmprof.spec import Scenario, Subject, check_scenario
 from ssmprof.store import decisions, guard, schema
 from ssmprof.store.beside import environments_of, telemetry_of
 from ssmprof.store.files import (
@@ -280,6 +280,7 @@ def merge(runs: Iterable[Run], *, allow_different: bool = False) -> Run:
     )
     return msgspec.structs.replace(
         every[0],
+        scenario=_joined(every),
         environments=environments,
         outcomes=_union(outcomes),
         telemetry=tuple(telemetry),
@@ -293,6 +294,23 @@ def merge(runs: Iterable[Run], *, allow_different: bool = False) -> Run:
         dropped_lines=sum(run.dropped_lines for run in every),
         dropped=tuple(one for run in every for one in run.dropped),
     )
+
+
+def _joined(runs: Sequence[Run]) -> Scenario:
+    """The first scenario with the contenders and lengths of all. Raises StoreError for two of one
+    name that are not the same.
+    """
+    blocks: dict[str, Subject] = {}
+    for block in (block for run in runs for block in run.scenario.blocks):
+        if blocks.setdefault(block.name, block) != block:
+            raise StoreError(
+                f"{block.name} is not the same in these runs, so they share no page",
+                fix="report them one by one, or rename one of the two in its scenario",
+            )
+    lengths = {at for run in runs for at in run.scenario.sweep.contexts}
+    first = runs[0].scenario
+    sweep = msgspec.structs.replace(first.sweep, contexts=tuple(sorted(lengths)))
+    return msgspec.structs.replace(first, blocks=tuple(blocks.values()), sweep=sweep)
 
 
 def write(path: Path, run: Run) -> None:

@@ -112,7 +112,7 @@ def test_without_scripts_everything_is_there_and_no_control_is_dead(
     assert page.locator("svg").count() >= 8
     assert page.locator("button:visible").count() == 0
     assert page.locator("select:visible").count() == 0
-    assert page.locator("section").count() == 6
+    assert page.locator("section").count() == 7
 
 
 def test_arrow_keys_read_the_chart_out_and_the_address_follows(browser: Any, address: str) -> None:

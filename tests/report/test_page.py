@@ -73,7 +73,7 @@ def test_the_verdict_is_the_only_first_heading(page: str) -> None:
 
 def test_sections_come_in_the_order_of_the_decision(page: str) -> None:
     anchors = re.findall(r'<section id="(\w+)"', page)
-    assert anchors == ["where", "why", "fits", "cost", "trust", "data"]
+    assert anchors == ["where", "why", "fits", "serving", "cost", "trust", "data"]
 
 
 def test_the_page_requests_nothing(page: str) -> None:

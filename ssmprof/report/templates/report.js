@@ -16,12 +16,14 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return await new Response(stream).text();
   };
+  const wanted = {};
   const save = () => {
     const parts = [];
     if (state.facet) parts.push("f=" + state.facet);
     if (state.at >= 0) parts.push("x=" + state.at);
     if (state.linear) parts.push("y=lin");
     if (state.off.size) parts.push("off=" + [...state.off].map(encodeURIComponent).join(","));
+    if (wanted.w) parts.push("w=" + encodeURIComponent(wanted.w));
     history.replaceState(null, "", "#" + parts.join("&"));
   };
 
@@ -168,7 +170,7 @@
     facet.parentElement.hidden = false;
     facet.addEventListener("change", () => {
       state.at = -1;
-      choose(Number(facet.value)).then(save);
+      choose(+facet.value).then(save);
     });
   }
 
@@ -249,6 +251,73 @@
     });
   }
 
+  // The reader's own workload, on the curves of the page: what `ssmprof decide` computes.
+  const form = id("mine");
+  const mine = form && JSON.parse(id("mine-data").textContent);
+  const between = (curve, at) => {
+    const i = curve.findIndex(([length]) => length >= at);
+    if (i < 0) return NaN;
+    const [high, last] = curve[i];
+    if (high === at) return last;
+    if (!i) return NaN;
+    const [low, first] = curve[i - 1];
+    const share = Math.log(at / low) / Math.log(high / low);
+    return Math.exp((1 - share) * Math.log(first) + share * Math.log(last));
+  };
+  const three = (n) => {
+    const digits = Math.max(0, 2 - Math.floor(Math.log10(n)));
+    return n.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  };
+  const time = (s) => {
+    const [unit, name] = [[1, "s"], [1e-3, "ms"], [1e-6, "µs"]].find(([u]) => s >= u) || [1e-9, "ns"];
+    return three(s / unit) + " " + name;
+  };
+  const work = () => {
+    const said = id("mine-said");
+    const field = (name) => form.elements[name].value.trim();
+    const texts = field("mix").split(",");
+    const mix = texts.map((text) => {
+      const m = /^\s*([\d.]+)([KkMm]?)\s*(?::\s*([\d.]+)\s*%?)?\s*$/.exec(text) || [];
+      return [m[1] * { "": 1, k: 1024, m: 1048576 }[(m[2] || "").toLowerCase()], m[3] ? m[3] / 100 : 1 / texts.length];
+    });
+    const sum = (of) => mix.reduce((total, [at, weight]) => total + weight * of(at), 0);
+    if (mix.some(([at]) => !(at > 0)) || Math.abs(sum(() => 1) - 1) > 1e-6) {
+      said.textContent = "A mix adds up to 100 %.";
+      return;
+    }
+    const tokens = +field("answer");
+    const [ttft, memory, price] = ["ttft", "memory", "price"].map((name) => +field(name));
+    const rows = mine.curves.map(({ block, curves: [prompt, token, peak] }) => {
+      const mean = (curve) => sum((at) => between(curve, at));
+      const first = mean(prompt);
+      const whole = first + (tokens ? tokens * mean(token) : 0);
+      const made = mine.batch * (tokens || sum((at) => at));
+      const out = !(whole > 0) ? "not measured"
+        : ttft && mix.some(([at]) => between(prompt, at) > ttft / 1e3) ? "time"
+        : memory && mix.some(([at]) => !(between(peak, at) <= memory * 2 ** 30)) ? "memory" : "";
+      return { block, first, whole, speed: made / whole, cost: ((price / 3600) * whole / made) * 1e6, out };
+    }).sort((a, b) => !!a.out - !!b.out || a.whole - b.whole);
+    id("mine-table").querySelector("tbody").replaceChildren(...rows.map((one) => {
+      const row = make("tr");
+      const show = (n, text) => (n > 0 ? text(n) : "–");
+      row.append(...[one.block, show(one.first, time), show(one.whole, time), show(one.speed, three),
+        show(one.cost, three), one.out || "–"].map((text) => make("td", text)));
+      return row;
+    }));
+    const asked = "ssmprof decide RUN --mix " + field("mix").replaceAll(" ", "") + " --answer " + tokens +
+      (price ? " --price " + price : "") + (ttft ? " --ttft " + ttft + "ms" : "") + (memory ? " --memory " + memory + "GiB" : "");
+    said.textContent = (rows[0].out ? "None fits." : rows[0].block + " is fastest.") + " How sure: " + asked;
+  };
+  if (form) {
+    form.hidden = false;
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("input", () => {
+      wanted.w = [...form.elements].map((one) => one.value).join(";");
+      work();
+      save();
+    });
+  }
+
   addEventListener("beforeprint", () => {
     const hidden = [...state.off];
     state.off.clear();
@@ -269,13 +338,18 @@
   for (const block of (asked.get("off") || "").split(",").filter(Boolean)) state.off.add(decodeURIComponent(block));
   const restore = () => {
     legend();
-    if (asked.has("x")) read(Number(asked.get("x")));
+    if (asked.has("x")) read(+asked.get("x"));
   };
-  const wanted = Number(asked.get("f") || 0);
+  if (form && asked.has("w")) {
+    wanted.w = asked.get("w");
+    wanted.w.split(";").forEach((text, at) => { if (form.elements[at]) form.elements[at].value = text; });
+    work();
+  }
+  const start = +(asked.get("f") || 0);
   state.linear = !scale.hidden && asked.get("y") === "lin";
-  if (facet && wanted > 0 && wanted < views.length) {
-    facet.value = String(wanted);
-    choose(wanted).then(restore);
+  if (facet && start > 0 && start < views.length) {
+    facet.value = String(start);
+    choose(start).then(restore);
   } else if (state.linear) {
     draw().then(restore);
   } else {
