@@ -110,7 +110,7 @@ def test_beyond_two_contexts_without_room_the_rest_is_skipped_with_the_predictio
     assert [getattr(outcome, "reason", "measured") for outcome in outcomes] == [
         "measured", "measured", "out-of-memory", "out-of-memory", "skipped"
     ]  # fmt: skip
-    assert "2,048 and 4,096 tokens ran out of memory; predicted: 1.00 TiB" in outcomes[4].detail
+    assert "2K and 4K tokens ran out of memory; predicted: 1.00 TiB" in outcomes[4].detail
 
 
 def test_what_did_not_fit_in_an_earlier_session_is_not_tried_again():
