@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from ssmprof.analysis.compare.answer import Answer
+    from ssmprof.planning.left import Left
 
 Asked = TypeVar("Asked", bound=Job | Visit)
 QUIET_S = 10.0
@@ -32,13 +33,15 @@ _WARN = {"noisy": "noisy", "throttled": "throttled", "power-cap": "power cap"}
 class Reporter:
     """Told of jobs and outcomes; says where the sweep stands and how long it will take."""
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self, *, quiet: bool = False, verbose: bool = False, left: Left | None = None
+    ) -> None:
+        self._left = left
         self._quiet = quiet
         self._every = verbose or sys.stderr.isatty()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._todo: dict[str, str] = {}
-        self._took: dict[str, float] = {}
+        self._todo: set[str] = set()
         self._total = 0
         self._finished = 0
         self._last = time.monotonic()
@@ -80,30 +83,40 @@ class Reporter:
         """Measuring begins now: what was before counts for no point."""
         self._last = time.monotonic()
 
-    def expect(self, jobs: Iterable[Asked]) -> list[Asked]:
-        """Add jobs, or visits of several, to what is to be done; returns them."""
+    def expect(self, jobs: Iterable[Asked], answers: Sequence[Answer] = ()) -> list[Asked]:
+        """Add jobs, or visits of several, to what is to be done; returns them.
+
+        `answers` say how the questions look now: how much more is to come depends on it.
+        """
         found = list(jobs)
+        if self._left is not None:
+            self._left.expect(found, answers)
         for job in (job for asked in found for job in asked.jobs()):
             if job.key not in self._todo:
-                self._todo[job.key] = job.point.key
+                self._todo.add(job.key)
                 self._total += 1
         return found
 
     def skip(self, done: Iterable[str]) -> None:
         """Jobs that an earlier session answered."""
+        done = list(done)
+        if self._left is not None:
+            self._left.skip(done)
         for key in done:
-            if self._todo.pop(key, None) is not None:
+            if key in self._todo:
+                self._todo.remove(key)
                 self._finished += 1
 
     def outcome(self, outcome: Outcome) -> None:
         """One more is done."""
         now = time.monotonic()
-        self._took[outcome.point.key] = now - self._last
+        if self._left is not None:
+            self._left.took(outcome.key, now - self._last)
         self._last = now
-        self._todo.pop(outcome.key, None)
+        self._todo.discard(outcome.key)
         self._finished += 1
         line = f"[{self._finished}/{self._total}] {describe(outcome)}"
-        left = f"  {format_duration(self.left_s())} left" if self._todo else ""
+        left = self._time_left()
         if self._quiet:
             return
         if self._bar is not None and self._task is not None:
@@ -130,12 +143,15 @@ class Reporter:
             else:
                 tell(line)
 
-    def left_s(self) -> float:
-        """Seconds still needed: points seen in an earlier round take as long again."""
-        if not self._took:
-            return 0.0
-        average = sum(self._took.values()) / len(self._took)
-        return sum(self._took.get(point, average) for point in self._todo.values())
+    def _time_left(self) -> str:
+        """`  4m 10s left`, or what it is at most where that is all that can be told yet."""
+        if self._left is None or not self._todo:
+            return ""
+        seconds = self._left.left_s()
+        if seconds is not None:
+            return f"  {format_duration(seconds)} left"
+        most = self._left.most_s()
+        return f"  at most {format_duration(most)} left" if most < float("inf") else ""
 
 
 def describe(outcome: Outcome) -> str:

@@ -148,19 +148,24 @@ def _measure(
     from ssmprof.measure.telemetry import Telemetry
     from ssmprof.planning import feasible
     from ssmprof.planning.again import noisy_again
+    from ssmprof.planning.left import Left, any_compiled
     from ssmprof.planning.strategies import STRATEGIES
     from ssmprof.report.redact import cleaned, recorded
     from ssmprof.sweep import sweep
 
     journal = run_folder.journal
-    reporter = Reporter(quiet=talk.get("quiet", False), verbose=talk.get("verbose", False))
+    machine = feasible.Machine.of_device(device.name, device.kind, device.memory_bytes())
+    left = Left(scenario, device.kind, machine, compiled=any_compiled())
+    reporter = Reporter(
+        quiet=talk.get("quiet", False), verbose=talk.get("verbose", False), left=left
+    )
     strategy = STRATEGIES[scenario.sweep.strategy]
     begun = strategy.begin(scenario, journal.outcomes, run_folder.environments, device.kind)
 
     def go_on(asked: Scenario, outcomes: Sequence[Outcome]) -> Sequence[Job | Visit]:
         step = strategy.go_on(asked, outcomes, run_folder.environments, device.kind)
         reporter.narrowed(step.answers)
-        return reporter.expect(step.asked)
+        return reporter.expect(step.asked, step.answers)
 
     wanted = noisy_again(scenario, journal.outcomes) if again else []
     first = reporter.expect([*begun, *wanted]) or go_on(scenario, journal.outcomes)
@@ -175,7 +180,6 @@ def _measure(
     calibration = _examine(device) if examine and missing else None
     if not examine:
         say("! machine not examined: this run can carry no verdict")
-    machine = feasible.Machine.of_device(device.name, device.kind, device.memory_bytes())
     guard = device.onboard.guard() if device.onboard is not None else None
     client = Client(
         device.kind,
