@@ -28,20 +28,19 @@ from ssmprof.scalars import (
     Value,
 )
 
-INPUT = r"^(?:[1-9][0-9]{0,7}|\{[BL]\})(?:x(?:[1-9][0-9]{0,7}|\{[BL]\})){0,7}$"
+InputSize = Tokens | Literal["batch", "length"]
 
 
 class ForeignSpec(Value, frozen=True, kw_only=True, tag="foreign"):
     """A model that is not ours: `hf:FOLDER/config.json`, `module:function` or `/path.py:function`.
 
     Only the command line can name one, since building it runs its code. `input` is the shape of
-    what a module is fed that takes numbers and no token ids: `1x{L}x256`, with {L} for the length
-    and {B} for the batch.
+    what a module is fed that takes numbers and no token ids.
     """
 
     name: Name
     factory: Name
-    input: Annotated[str, Meta(pattern=INPUT, max_length=80)] | None = None
+    input: Annotated[tuple[InputSize, ...], Meta(min_length=1, max_length=8)] | None = None
     architecture: Architecture = "transformer"
 
 

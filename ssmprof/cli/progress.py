@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
     from ssmprof.analysis.compare.answer import Answer
     from ssmprof.measure.workers.decisions import Decided
+    from ssmprof.planning.feasible import Machine
+    from ssmprof.planning.left import Left
     from ssmprof.records import Calibration
+    from ssmprof.spec import Scenario
 
 QUIET_S = 10.0
 _WARN = {"noisy": "noisy", "throttled": "throttled", "power-cap": "power cap"}
@@ -38,12 +41,13 @@ class Reporter(Progress):
     """Told of jobs and outcomes; says where the sweep stands and how long it will take."""
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self._left: Left | None = None
+        self._answers: Sequence[Answer] = ()
         self._quiet = quiet
         self._every = verbose or sys.stderr.isatty()
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._todo: dict[str, str] = {}
-        self._took: dict[str, float] = {}
+        self._todo: set[str] = set()
         self._total = 0
         self._finished = 0
         self._last = time.monotonic()
@@ -81,6 +85,13 @@ class Reporter(Progress):
             self._quiet, self._bar = True, None
             mute(2)
 
+    def begins(self, scenario: Scenario, machine: Machine) -> None:
+        """The time left follows from what the machine would need for the scenario."""
+        from ssmprof.planning.left import Left, any_compiled
+
+        kind = "cuda" if machine.kind == "cuda" else "cpu"
+        self._left = Left(scenario, kind, machine, compiled=any_compiled())
+
     def planned(self, plan: Planned) -> None:
         """What is measured, where, and how to go on with it."""
         more = ", then until it is decided" if plan.missing and plan.until_decided else ""
@@ -116,26 +127,33 @@ class Reporter(Progress):
 
     def expect(self, jobs: Sequence[Asked]) -> None:
         """Add jobs, or visits of several, to what is to be done."""
+        if self._left is not None:
+            self._left.expect(jobs, self._answers)
         for job in (job for asked in jobs for job in asked.jobs()):
             if job.key not in self._todo:
-                self._todo[job.key] = job.point.key
+                self._todo.add(job.key)
                 self._total += 1
 
     def skip(self, done: Iterable[str]) -> None:
         """Jobs that an earlier session answered."""
+        done = list(done)
+        if self._left is not None:
+            self._left.skip(done)
         for key in done:
-            if self._todo.pop(key, None) is not None:
+            if key in self._todo:
+                self._todo.remove(key)
                 self._finished += 1
 
     def outcome(self, outcome: Outcome) -> None:
         """One more is done."""
         now = time.monotonic()
-        self._took[outcome.point.key] = now - self._last
+        if self._left is not None:
+            self._left.took(outcome.key, now - self._last)
         self._last = now
-        self._todo.pop(outcome.key, None)
+        self._todo.discard(outcome.key)
         self._finished += 1
         line = f"[{self._finished}/{self._total}] {describe(outcome)}"
-        left = f"  {format_duration(self.left_s())} left" if self._todo else ""
+        left = self._time_left()
         if self._quiet:
             return
         if self._bar is not None and self._task is not None:
@@ -152,7 +170,8 @@ class Reporter(Progress):
             self._said = now
 
     def narrowed(self, answers: Sequence[Answer]) -> None:
-        """Say which zones changed, one line each."""
+        """Say which zones changed, one line each; what is still to come depends on them."""
+        self._answers = answers
         for line in self._zones.changed(answers):
             if self._quiet:
                 continue
@@ -162,12 +181,15 @@ class Reporter(Progress):
             else:
                 tell(line)
 
-    def left_s(self) -> float:
-        """Seconds still needed: points seen in an earlier round take as long again."""
-        if not self._took:
-            return 0.0
-        average = sum(self._took.values()) / len(self._took)
-        return sum(self._took.get(point, average) for point in self._todo.values())
+    def _time_left(self) -> str:
+        """`  4m 10s left`, or what it is at most where that is all that can be told yet."""
+        if self._left is None or not self._todo:
+            return ""
+        seconds = self._left.left_s()
+        if seconds is not None:
+            return f"  {format_duration(seconds)} left"
+        most = self._left.most_s()
+        return f"  at most {format_duration(most)} left" if most < float("inf") else ""
 
 
 def decided_text(decisions: Sequence[Decision]) -> str:

@@ -15,12 +15,16 @@ from ssmprof.errors import ConfigError
 _CONTEXT = 1024
 
 
-def _shape_type(_ctx: Any, _param: Any, value: str | None) -> str | None:
-    """Callback of --input: `1x{L}x256`."""
-    from ssmprof.spec import INPUT
-
-    if value is None or (re.match(INPUT, value) and "{L}" in value):
-        return value
+def _shape_type(_ctx: Any, _param: Any, value: str | None) -> tuple[int | str, ...] | None:
+    """Callback of --input: `1x{L}x256`, {L} for the length and {B} for the batch."""
+    if value is None:
+        return None
+    words = {"{B}": "batch", "{L}": "length"}
+    sizes = value.split("x")
+    if "{L}" in sizes and all(
+        one in words or re.fullmatch("[1-9][0-9]{0,7}", one) for one in sizes
+    ):
+        return tuple(words[one] if one in words else int(one) for one in sizes)
     raise click.BadParameter(f'"{value[:60]}" is not a shape with a length; write 1x{{L}}x256')
 
 
@@ -42,7 +46,7 @@ def _shape_type(_ctx: Any, _param: Any, value: str | None) -> str | None:
 @table_options
 def command(
     what: str | None, block: str | None, context: int | None, phase: Any, device: str,
-    shape: str | None, form: str | None, output: str | None,
+    shape: tuple[int | str, ...] | None, form: str | None, output: str | None,
 ) -> None:  # fmt: skip
     """Time every op of MODEL (a preset, config.json or module:factory), which is left unchanged.
 

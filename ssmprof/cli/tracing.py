@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def trace_model(
-    name: str, tokens: int, phase: Any, device: Any, shape: str | None, form: str | None,
+    name: str, tokens: int, phase: Any, device: Any, shape: Any, form: str | None,
     output: str | None,
 ) -> None:  # fmt: skip
     """Measure one call of the model in a process of its own and print its ops.

@@ -15,7 +15,9 @@ from ssmprof.records import Job, Outcome, Visit
 if TYPE_CHECKING:
     from ssmprof.analysis.compare.answer import Answer
     from ssmprof.measure.workers.decisions import Decided
+    from ssmprof.planning.feasible import Machine
     from ssmprof.records import Calibration
+    from ssmprof.spec import Scenario
 
 Asked = TypeVar("Asked", bound=Job | Visit)
 
@@ -45,6 +47,9 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def begins(self, scenario: Scenario, machine: Machine) -> None:
+        """That is asked, of such a machine."""
 
     def planned(self, plan: Planned) -> None:
         """It is known what to begin with."""

@@ -167,6 +167,8 @@ def _conduct(
 ) -> End:
     journal, known = opened.journal, Decisions(opened)
     strategy = STRATEGIES[scenario.sweep.strategy]
+    machine = feasible.Machine.of_device(executor.name, executor.kind, executor.memory_bytes)
+    progress.begins(scenario, machine)
 
     def go_on(asked: Scenario, outcomes: Sequence[Outcome]) -> Sequence[Job | Visit]:
         step = strategy.go_on(asked, outcomes, opened.environments, executor.kind)
@@ -192,7 +194,6 @@ def _conduct(
     )
     if not examine:
         progress.examined(None)
-    machine = feasible.Machine.of_device(executor.name, executor.kind, executor.memory_bytes)
     desk = Desk(
         folder=opened.path,
         examine=examine and bool(missing),

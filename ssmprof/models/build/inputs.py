@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ssmprof.errors import ConfigError
-from ssmprof.spec import ForeignSpec
+from ssmprof.spec import ForeignSpec, InputSize
 
 Example = Callable[[int, int], Any]
 
@@ -23,12 +23,14 @@ def example_of(
     return _token_ids(spec, module, device, seed)
 
 
-def _numbers(shape: str, device: torch.device, dtype: torch.dtype, seed: int) -> Example:
-    """`1x{L}x256`: normal numbers of the model's own dtype."""
+def _numbers(
+    shape: Sequence[InputSize], device: torch.device, dtype: torch.dtype, seed: int
+) -> Example:
+    """Normal numbers of the model's own dtype."""
 
     def example(batch: int, context: int) -> Tensor:
-        known = {"{B}": batch, "{L}": context}
-        sizes = [known[one] if one in known else int(one) for one in shape.split("x")]
+        known = {"batch": batch, "length": context}
+        sizes = [known[one] if isinstance(one, str) else one for one in shape]
         generator = torch.Generator(device).manual_seed(seed)
         return torch.randn(sizes, device=device, dtype=dtype, generator=generator)
 
