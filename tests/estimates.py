@@ -20,12 +20,12 @@ import numpy as np
 import simulations
 from deciding import ENVIRONMENTS, MemoryJournal, Virtual
 from msgspec.structs import replace
-from ssmprof.sweep import sweep
 
 from ssmprof.planning.feasible import Machine
 from ssmprof.planning.left import Left
 from ssmprof.planning.strategies import STRATEGIES
 from ssmprof.records import Job, Outcome, Run, Visit
+from ssmprof.session.loop import measure_all
 from ssmprof.spec import Scenario
 from ssmprof.store import folder
 
@@ -130,7 +130,7 @@ def simulated(kind: str, seed: int, walls: list[float]) -> Told:
                 said.append((told, before))
             yield outcome
 
-    sweep(scenario, MemoryJournal(), measure, go_on, expand=begin, clock=device.clock)
+    measure_all(scenario, MemoryJournal(), measure, go_on, expand=begin, clock=device.clock)
     first, at = said[0]
     name = f"{kind} {seed}" + (f", budget {budget:.0f} s" if budget else "")
     return Told(name, first, device.clock() - at, averages[0])
