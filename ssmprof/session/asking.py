@@ -207,5 +207,5 @@ def _phases(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
     phases = tuple(part.strip() for part in given)
     for phase in phases:
         if phase not in _PHASES:
-            raise ConfigError(f'phase: "{phase}"{nearest(phase, _PHASES)}')
+            raise ConfigError(f'--phase: "{phase}"{nearest(phase, _PHASES)}')
     return phases

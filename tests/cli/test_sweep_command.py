@@ -13,7 +13,6 @@ import pytest
 
 from ssmprof.cli.progress import Reporter, describe
 from ssmprof.planning.feasible import Machine
-from ssmprof.planning.left import Left
 from ssmprof.store.folder import load
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +58,8 @@ def test_progress_says_what_failed_even_when_lines_are_rare(
     asked = make.scenario("attention", contexts=(512, 1024, 2048))
     jobs = make.jobs(asked)
     machine = Machine.of_device("Virtual GPU", "cuda")
-    with Reporter(left=Left(asked, "cuda", machine)) as reporter:
+    with Reporter() as reporter:
+        reporter.begins(asked, machine)
         reporter.expect(jobs)
         reporter.skip([jobs[0].key])
         reporter.outcome(make.measurement(point=jobs[1].point, round=0))

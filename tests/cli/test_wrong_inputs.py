@@ -103,7 +103,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "crossover RUN --metric energy": ("this run has no such answer", "cause:"),
     "decide RUN": ("--mix is missing",),
     "decide nowhere --mix 4K:lots": ("--mix", "4K:70%,32K:30%"),  # before anything is loaded
-    "decide RUN --mix 1K:70%,4K:20%": ("the shares add up to 90 %, not to 100 %",),
+    "decide RUN --mix 1K:70%,4K:20%": ("the mix adds up to 90 %, not 100 %",),
     "decide RUN --mix 1M": ("1M tokens were not measured", "cause:"),
     "project RUN": ("name either --contexts or --anchor", "--contexts 1M"),
     "export RUN --to cvs": ('did you mean "csv"?',),

@@ -119,7 +119,7 @@ def test_decide_prints_the_table_of_the_page(run: Run, capsys: pytest.CaptureFix
         workload.curves(*found, analysis.memory),
         Workload(mix={4096: 0.7, 32768: 0.3}, answer_tokens=512, price_per_hour=2.0),
     )
-    assert capsys.readouterr().out == render(table(served), "text")
+    assert capsys.readouterr().out.startswith(render(table(served), "text"))
 
 
 def test_who_is_ahead_for_certain_is_ahead_at_one_measured_length_as_the_answer_says(
