@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ssmprof.mixers.finding import Package, Plain
-from ssmprof.mixers.ops import Candidates
-from ssmprof.mixers.state_update.ops import with_state
+from ssmprof.mixers.finding import Package
+from ssmprof.mixers.fla import candidates, grouped, prompt, sequence, step
 
 
 def _options(negative: bool) -> dict[str, Any]:
@@ -37,26 +36,6 @@ def _gated(a: Tensor, b: Tensor, A_log: Tensor, dt_bias: Tensor, negative: bool)
     }
 
 
-def _grouped(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A query and a key for each head of values."""
-    per_key = v.shape[2] // q.shape[2]
-    if per_key == 1:
-        return q, k, v
-    return q.repeat_interleave(per_key, dim=2), k.repeat_interleave(per_key, dim=2), v
-
-
-def _prompt(
-    call: Callable[..., Any],
-    qkv: tuple[Tensor, ...],
-    options: dict[str, Any],
-    initial_state: Tensor | None,
-    wanted: Any,
-) -> Any:
-    state = None if initial_state is None else initial_state.float()
-    found = call(*qkv, initial_state=state, output_final_state=wanted is not False, **options)
-    return found[0] if wanted is False else with_state(found, wanted)
-
-
 def _delta(
     call: Callable[..., Any],
     q: Tensor,
@@ -69,7 +48,7 @@ def _delta(
     return_final_state: Any = False,
 ) -> Any:
     options = _ungated(b, negative)
-    return _prompt(call, _grouped(q, k, v), options, initial_state, return_final_state)
+    return prompt(call, (*grouped(v.shape[2], q, k), v), options, initial_state, return_final_state)
 
 
 def _decayed(
@@ -87,20 +66,7 @@ def _decayed(
     return_final_state: Any = False,
 ) -> Any:
     options = _gated(a, b, A_log, dt_bias, negative)
-    return _prompt(call, (q, k, v), options, initial_state, return_final_state)
-
-
-def _one(
-    call: Callable[..., Any], state: Tensor, qkv: tuple[Tensor, ...], options: dict[str, Any]
-) -> Tensor:
-    """One token as a sequence; fla returns a new state, which is copied to where ours lies."""
-    y, new = call(*qkv, initial_state=state.float(), output_final_state=True, **options)
-    state.copy_(new)
-    return y.squeeze(1)
-
-
-def _sequence(*tensors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(tensor.unsqueeze(1) for tensor in tensors)
+    return prompt(call, (q, k, v), options, initial_state, return_final_state)
 
 
 def _delta_step(
@@ -113,8 +79,8 @@ def _delta_step(
     *,
     negative: bool,
 ) -> Tensor:
-    q, k, v, b = _sequence(q, k, v, b)
-    return _one(call, state, _grouped(q, k, v), _ungated(b, negative))
+    q, k, v, b = sequence(q, k, v, b)
+    return step(call, state, (*grouped(v.shape[2], q, k), v), _ungated(b, negative))
 
 
 def _decayed_step(
@@ -130,39 +96,35 @@ def _decayed_step(
     *,
     negative: bool,
 ) -> Tensor:
-    q, k, v, a, b = _sequence(q, k, v, a, b)
-    return _one(call, state, (q, k, v), _gated(a, b, A_log, dt_bias, negative))
-
-
-def _candidates(fla: Package, reference: str, *, mutates: int | None = None) -> Candidates:
-    return Candidates(
-        {"fla": fla, "reference": Plain("delta", reference)},
-        last=frozenset({"reference"}),
-        mutates=mutates,
-    )
+    q, k, v, a, b = sequence(q, k, v, a, b)
+    return step(call, state, (q, k, v), _gated(a, b, A_log, dt_bias, negative))
 
 
 OPS = {
-    "delta_rule": _candidates(
-        Package("fla.ops.delta_rule", "chunk_delta_rule", _delta), "delta_rule"
+    "delta_rule": candidates(
+        Package("fla.ops.delta_rule", "chunk_delta_rule", _delta), "delta", "delta_rule"
     ),
-    "delta_step": _candidates(
+    "delta_step": candidates(
         Package("fla.ops.delta_rule", "fused_recurrent_delta_rule", _delta_step),
+        "delta",
         "delta_step",
         mutates=0,
     ),
-    "gated_delta_rule": _candidates(
+    "gated_delta_rule": candidates(
         Package("fla.ops.gated_delta_rule", "chunk_gated_delta_rule", _decayed),
+        "delta",
         "gated_delta_rule",
     ),
-    "gated_delta_step": _candidates(
+    "gated_delta_step": candidates(
         Package("fla.ops.gated_delta_rule", "fused_recurrent_gated_delta_rule", _decayed_step),
+        "delta",
         "gated_delta_step",
         mutates=0,
     ),
-    "kda": _candidates(Package("fla.ops.kda", "chunk_kda", _decayed), "gated_delta_rule"),
-    "kda_step": _candidates(
+    "kda": candidates(Package("fla.ops.kda", "chunk_kda", _decayed), "delta", "gated_delta_rule"),
+    "kda_step": candidates(
         Package("fla.ops.kda", "fused_recurrent_kda", _decayed_step),
+        "delta",
         "gated_delta_step",
         mutates=0,
     ),
