@@ -8,10 +8,10 @@ step reads the whole state and writes it back.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Weight, allocated
-from ssmprof.scalars import DTYPE_BYTES, Dtype
+from ssmprof.mixers.part import Conv, Held, Memory, Part, Weight, allocated
+from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, call_tokens, causal_conv, conv_update, elementwise, work
 
 if TYPE_CHECKING:
@@ -89,3 +89,43 @@ def state_bytes(elements: int, dtype: Dtype) -> int:
 def new_state(point: Point, state: int) -> int:
     """Bytes a prefill allocates for the state it makes; a decode step updates its own in place."""
     return 0 if point.phase == "decode" else allocated(point.batch * state)
+
+
+class MatrixState(Part, frozen=True, kw_only=True):
+    """Sizes that linear attention and the delta rules have alike: a state of (K, V) per head.
+
+    `key_dim` and `value_dim` are of one head; `d_conv` convolves queries, keys and values (0 for
+    none); `gate` multiplies the normed output. `state_dtype` is the dtype of the state kept
+    between tokens.
+    """
+
+    memory: ClassVar[Memory] = "fixed"
+
+    heads: Size
+    key_dim: Size
+    value_dim: Size
+    d_conv: Conv = 0
+    conv_bias: bool = False
+    gate: bool = True
+    state_dtype: Dtype = "float32"
+
+    @property
+    def value_width(self) -> int:
+        """Features of the output of all heads."""
+        return self.heads * self.value_dim
+
+    @property
+    def channels(self) -> int:
+        """Queries, keys and values of a token."""
+        raise NotImplementedError
+
+    @property
+    def state_elements(self) -> int:
+        """Elements of the state of one sequence, (H, K, V)."""
+        return self.heads * self.key_dim * self.value_dim
+
+    def held(self, point: Point) -> list[Held]:
+        """The state, and the window of the convolution."""
+        state = Held("ssm_state", self.state_elements, self.state_dtype)
+        window = [Held("conv_state", self.channels * self.d_conv)] if self.d_conv else []
+        return [*window, state]

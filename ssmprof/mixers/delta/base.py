@@ -9,12 +9,13 @@ of its keys, 2 K V.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
-from ssmprof.mixers.part import Conv, Held, Keys, Memory, Part, State, Weight, alive, kind
+from ssmprof.mixers.part import Conv, Keys, State, Weight, alive, kind
 from ssmprof.mixers.recurrence import (
+    MatrixState,
     chunk_of,
     conv_weights,
     head_norm,
@@ -25,34 +26,24 @@ from ssmprof.mixers.recurrence import (
     state_bytes,
     through_state,
 )
-from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
+from ssmprof.scalars import DTYPE_BYTES, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul
 
 if TYPE_CHECKING:
     from ssmprof.records import Point
 
 
-class DeltaRule(Part, frozen=True, kw_only=True):
+class DeltaRule(MatrixState, frozen=True, kw_only=True):
     """Sizes of a layer; `key_heads` None is as many as values, each value head has a state.
 
-    `key_dim` and `value_dim` are of one head; `d_conv` convolves queries, keys and values (0 for
-    none). `negative_eigenvalues` doubles the rule's step size (arXiv:2411.12537), which costs
-    nothing. `norm_eps` None is the model's epsilon. `state_dtype` is the dtype of the state kept
-    between tokens.
+    `negative_eigenvalues` doubles the rule's step size (arXiv:2411.12537), which costs nothing;
+    `norm_eps` None is the model's epsilon. The other sizes are those of `MatrixState`.
     """
 
-    memory: ClassVar[Memory] = "fixed"
-
-    heads: Size
-    key_dim: Size
-    value_dim: Size
     key_heads: Size | None = None
     d_conv: Conv = 4
-    conv_bias: bool = False
-    gate: bool = True
     negative_eigenvalues: bool = False
     norm_eps: Annotated[float, Meta(gt=0, le=1.0)] | None = None
-    state_dtype: Dtype = "float32"
 
     @property
     def key_heads_or_all(self) -> int:
@@ -65,18 +56,9 @@ class DeltaRule(Part, frozen=True, kw_only=True):
         return self.key_heads_or_all * self.key_dim
 
     @property
-    def value_width(self) -> int:
-        """Features of all values of a token."""
-        return self.heads * self.value_dim
-
-    @property
     def channels(self) -> int:
         """Queries, keys and values of a token."""
         return 2 * self.key_width + self.value_width
-
-    @property
-    def _state(self) -> int:
-        return self.heads * self.key_dim * self.value_dim
 
     def check(self, d_model: int) -> tuple[str, str] | None:
         """Heads divide."""
@@ -102,11 +84,6 @@ class DeltaRule(Part, frozen=True, kw_only=True):
             Weight(self.value_width * d_model),
         ]
 
-    def held(self, point: Point) -> list[Held]:
-        """The state, and the window of the convolution."""
-        state = Held("ssm_state", self._state, self.state_dtype)
-        return [*([Held("conv_state", self.channels * self.d_conv)] if self.d_conv else []), state]
-
     def kept(self) -> list[Keys | State]:
         """State and window; ranks share out the heads of keys, and those of values with them."""
         columns = max(self.d_conv - 1, 0)
@@ -114,7 +91,7 @@ class DeltaRule(Part, frozen=True, kw_only=True):
             State(
                 kind(self),
                 self.key_heads_or_all,
-                self._state,
+                self.state_elements,
                 self.state_dtype,
                 channels=self.channels,
                 columns=columns,
@@ -157,12 +134,12 @@ class DeltaRule(Part, frozen=True, kw_only=True):
             exps=2 * self.key_heads_or_all + self.heads + exps,
             read=self.channels + self.heads + decays,
             written=self.value_width,
-            state=state_bytes(self._state, self.state_dtype),
+            state=state_bytes(self.state_elements, self.state_dtype),
         )
 
     def peak(self, d_model: int, point: Point) -> int:
         """The widest of: recurrence with its inputs, norm, output."""
-        new = new_state(point, state_bytes(self._state, self.state_dtype))
+        new = new_state(point, state_bytes(self.state_elements, self.state_dtype))
         projected, value = sum(self.fused()), self.value_width
         return max(
             new + alive(point, (projected, self.channels, value)),

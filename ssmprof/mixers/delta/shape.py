@@ -121,7 +121,7 @@ class Kda(DeltaRule, frozen=True, kw_only=True, tag="kda"):
 
     def peak(self, d_model: int, point: Point) -> int:
         """The widest of: recurrence with its inputs and decays, gate, norm, output."""
-        new = new_state(point, state_bytes(self._state, self.state_dtype))
+        new = new_state(point, state_bytes(self.state_elements, self.state_dtype))
         decays, value = self.heads * self.key_dim, self.value_width
         ruled = (sum(self.fused()), self.channels, decays, value)
         gated = (value, value, max(value, self.low_rank)) if self.gate else (value, value)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from ssmprof.mixers.part import Conv, Held, Keys, Memory, Part, State, Weight, alive, kind
+from ssmprof.mixers.part import Keys, State, Weight, alive, kind
 from ssmprof.mixers.recurrence import (
+    MatrixState,
     chunk_of,
     conv_weights,
     inside_chunk,
@@ -15,30 +16,20 @@ from ssmprof.mixers.recurrence import (
     state_bytes,
     through_state,
 )
-from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
+from ssmprof.scalars import DTYPE_BYTES, Size
 from ssmprof.work import Cost, Parts, call_tokens, matmul
 
 if TYPE_CHECKING:
     from ssmprof.records import Point
 
 
-class LinearAttention(Part, frozen=True, kw_only=True):
+class LinearAttention(MatrixState, frozen=True, kw_only=True):
     """Sizes of a layer; `kv_heads` None is as many as queries, each head has a state of its own.
 
-    `key_dim` and `value_dim` are of one head; `d_conv` convolves queries, keys and values (0 for
-    none). `gate` multiplies the normed output. `state_dtype` is the dtype of the state kept.
+    The other sizes are those of `MatrixState`.
     """
 
-    memory: ClassVar[Memory] = "fixed"
-
-    heads: Size
-    key_dim: Size
-    value_dim: Size
     kv_heads: Size | None = None
-    d_conv: Conv = 0
-    conv_bias: bool = False
-    gate: bool = True
-    state_dtype: Dtype = "float32"
 
     @property
     def kv_heads_or_all(self) -> int:
@@ -56,18 +47,9 @@ class LinearAttention(Part, frozen=True, kw_only=True):
         return self.kv_heads_or_all * self.value_dim
 
     @property
-    def value_width(self) -> int:
-        """Features of the output of all heads."""
-        return self.heads * self.value_dim
-
-    @property
     def channels(self) -> int:
         """Queries, keys and values of a token."""
         return self.heads * self.key_dim + self.key_width + self.kv_value_width
-
-    @property
-    def _state(self) -> int:
-        return self.heads * self.key_dim * self.value_dim
 
     def check(self, d_model: int) -> tuple[str, str] | None:
         """Heads divide."""
@@ -85,16 +67,11 @@ class LinearAttention(Part, frozen=True, kw_only=True):
             Weight(self.value_width * d_model),
         ]
 
-    def held(self, point: Point) -> list[Held]:
-        """The state, and the window of the convolution."""
-        state = Held("ssm_state", self._state, self.state_dtype)
-        return [*([Held("conv_state", self.channels * self.d_conv)] if self.d_conv else []), state]
-
     def kept(self) -> list[Keys | State]:
         """State and window; ranks share out the heads of keys."""
         heads, columns = self.kv_heads_or_all, max(self.d_conv - 1, 0)
         channels = self.channels
-        return [State(kind(self), heads, self._state, self.state_dtype, channels, columns)]
+        return [State(kind(self), heads, self.state_elements, self.state_dtype, channels, columns)]
 
     def projected(self, d_model: int, point: Point) -> Parts:
         """Work of the projections and the convolution."""
@@ -121,7 +98,7 @@ class LinearAttention(Part, frozen=True, kw_only=True):
             exps=exps,
             read=self.channels + extra,
             written=self.value_width,
-            state=state_bytes(self._state, self.state_dtype),
+            state=state_bytes(self.state_elements, self.state_dtype),
         )
 
     def made(self) -> int:
@@ -130,7 +107,7 @@ class LinearAttention(Part, frozen=True, kw_only=True):
 
     def peak(self, d_model: int, point: Point) -> int:
         """The widest of: convolution, recurrence with its inputs, norm, output."""
-        new = new_state(point, state_bytes(self._state, self.state_dtype))
+        new = new_state(point, state_bytes(self.state_elements, self.state_dtype))
         projected, value = self.channels + (self.value_width if self.gate else 0), self.value_width
         convolved = self.channels if self.d_conv else 0
         kept = projected if self.gate or not convolved else 0

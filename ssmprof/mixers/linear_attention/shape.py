@@ -145,7 +145,7 @@ class Lightning(LinearAttention, frozen=True, kw_only=True, tag="lightning"):
 
     def peak(self, d_model: int, point: Point) -> int:
         """The widest of: activation, recurrence, norm, output."""
-        new = new_state(point, state_bytes(self._state, self.state_dtype))
+        new = new_state(point, state_bytes(self.state_elements, self.state_dtype))
         projected, value = self.channels + (self.value_width if self.gate else 0), self.value_width
         convolved = self.channels if self.d_conv else 0
         kept = projected if self.gate else 0
