@@ -117,8 +117,9 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     if "anyOf" in schema:
         return next((found for one in schema["anyOf"] if (found := _bounds(one))), "")
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    # Python keeps one of two annotations that are equal, 1 or 1.0, whichever was made first.
     found = [
-        f"{sign} {schema[key]}" for key, sign in signs.items() if schema.get(key, _DOOR) < _DOOR
+        f"{sign} {schema[key]:g}" for key, sign in signs.items() if schema.get(key, _DOOR) < _DOOR
     ]
     return ", ".join(found)
 
