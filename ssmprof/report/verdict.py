@@ -163,13 +163,18 @@ def _sentences(view: View) -> tuple[list[str], list[str]]:
             return [f"No simple rule: the winner changes {changes} times."], more
         return ["No simple rule: over much of the range no winner is certain."], more
     doubt, short = _doubted(view, doubts)
+    if len(segments) > 1 and all(len(one.winners) > 1 and not one.equal for one in segments):
+        reach = f"{format_context(segments[0].low_tokens)} to "
+        reach += format_context(segments[-1].high_tokens)
+        return [f"Not resolved: noise hides who is {BEST[answer.metric]} ({reach})."], more
     if len(segments) == 1:
         found = _one_segment(view, segments[0], doubtful=bool(doubts))
         ends = dict.fromkeys((doubt, short))
         return [f"{one}{end}." for end in ends for one in found], more
     told, tail = several(view, segments, crossings)
     ends = dict.fromkeys((f"{tail}{doubt}", f"{tail}{short}", doubt, short))
-    return [f"Use {told}{end}." for end in ends], more
+    opening = f"Use {told}" if told else "No winner is certain"
+    return [f"{opening}{end}." for end in ends], more
 
 
 def _doubted(view: View, doubts: Sequence[Crossing]) -> tuple[str, str]:

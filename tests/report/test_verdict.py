@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ssmprof.analysis import analyze
-from ssmprof.analysis.compare.answer import Answer
+from ssmprof.analysis.compare.answer import Answer, Segment
 from ssmprof.records import Calibration, Energy, Outcome, Run
 from ssmprof.report.lines import view
 from ssmprof.report.names import name_contenders
@@ -226,6 +226,36 @@ def test_long_sentences_leave_what_is_beside_to_the_line_below() -> None:
     assert any("only Mamba-2 fits above 64K" in note for note in said.notes)
 
 
+@pytest.mark.parametrize(
+    ("ends", "sentence"),
+    [
+        (
+            ((("attention", "hybrid"), False), (("mamba2", "hybrid"), False)),
+            "Not resolved: noise hides who is fastest (512 to 128K).",
+        ),
+        (
+            ((("attention", "hybrid"), False), (("mamba2", "hybrid"), True)),
+            "No winner is certain; below 8K noise hides who is fastest; "
+            "from 8K on Mamba-2 and the hybrid are equal.",
+        ),
+    ],
+)
+def test_where_no_stretch_has_a_winner_nobody_is_recommended(
+    ends: tuple[tuple[tuple[str, ...], bool], ...], sentence: str
+) -> None:
+    run = examined(swept(OCTAVES, attention=(1, 2.0), hybrid=(100, 1.4), mamba2=(9000, 1.0)))
+    answer = analyze(run).latencies[0]
+    (first, alike), (last, equal) = ends
+    segments = (
+        Segment(winners=first, low_tokens=512, high_tokens=4096, equal=alike),
+        Segment(winners=last, low_tokens=8192, high_tokens=131_072, equal=equal),
+    )
+    shown = view(
+        replace(answer, segments=segments, crossings=()), name_contenders(run.scenario.blocks)
+    )
+    assert verdict(shown).sentence.startswith(sentence)
+
+
 LAW = st.tuples(st.floats(0.5, 5e4), st.floats(0.8, 2.2))
 LIMIT = st.one_of(st.none(), st.sampled_from(OCTAVES))
 
@@ -247,6 +277,7 @@ def test_what_is_said_holds_at_every_measured_context(
 
     answer, said = judged(swept(OCTAVES, limited, between=between, **laws))
     assert said.sentence.endswith(".")
+    assert "Use ;" not in said.sentence
     assert len(said.sentence) <= MOST_CHARACTERS
     values = {(one.block, one.context): one.estimate.value for one in answer.curves}
     for segment in answer.segments:
