@@ -290,6 +290,16 @@ def test_the_speed_up_near_57k_is_judged_by_its_size(ratio: float, verdict: str)
     assert verdict_of(example, "scope-long-4x") == verdict
 
 
+def test_a_speed_up_that_noise_hides_is_not_judged():
+    example = sweep(
+        laws={"attention": (2.0, 1.0), "mamba2": (1.0, 1.0)}, contexts=(512, 57344), between=0.6
+    )
+    (answer,) = analyze(example).latencies
+    assert all(point.status == "not-resolved" for point in answer.pairs[0].points)
+    assert verdict_of(example, "scope-long-4x") == "not-testable"
+    assert verdict_of(example, "scope-short-19x") == "not-testable"
+
+
 def test_a_crossover_near_8k_holds_and_one_elsewhere_does_not():
     assert verdict_of(sweep(), "crossover-8k") == "holds"
     far = sweep(laws={"attention": (1.0, 2.0), "mamba2": (40_000.0, 1.0)})

@@ -137,23 +137,44 @@ def check(evidence: Evidence) -> list[ClaimCheck]:
 
 
 def _ratios(evidence: Evidence, metric: str = "latency") -> dict[int, float]:
-    """Context -> best transformer over best pure SSM, prefill at batch 1, graph before eager."""
+    """Context -> best transformer over best pure SSM, prefill at batch 1, graph before eager.
+
+    Lengths at which nobody knows which of the two is lower are left out: noise is no finding.
+    """
     kinds = {"transformer": evidence.names("transformer"), "ssm": evidence.names("ssm")}
-    best: dict[tuple[str, int, str], float] = {}
+    best: dict[tuple[str, int, str], tuple[float, str]] = {}
     for one in evidence.of(metric):
         for point in one.curves:
             for kind, names in kinds.items():
                 if point.block in names:
                     key = (one.conditions.execution, point.context, kind)
-                    best[key] = min(point.estimate.value, best.get(key, math.inf))
+                    found = (point.estimate.value, point.block)
+                    best[key] = min(found, best.get(key, found))
     execution = "graph" if any(key[0] == "graph" for key in best) else "eager"
-    return {
-        context: best[execution, context, "transformer"] / best[execution, context, "ssm"]
-        for _, context, kind in best
-        if kind == "ssm"
-        and (execution, context, "ssm") in best
-        and (execution, context, "transformer") in best
-    }
+    ratios: dict[int, float] = {}
+    for _, context, kind in best:
+        of_ssm = best.get((execution, context, "ssm"))
+        of_transformer = best.get((execution, context, "transformer"))
+        if kind != "ssm" or of_ssm is None or of_transformer is None:
+            continue
+        if _is_known(evidence, metric, execution, {of_ssm[1], of_transformer[1]}, context):
+            ratios[context] = of_transformer[0] / of_ssm[0]
+    return ratios
+
+
+def _is_known(
+    evidence: Evidence, metric: str, execution: str, pair: set[str], context: int
+) -> bool:
+    """Whether one of two contenders is certainly lower at a length, or both are equal."""
+    return any(
+        point.status != "not-resolved"
+        for one in evidence.of(metric)
+        if one.conditions.execution == execution
+        for found in one.pairs
+        if {found.block, found.other} == pair
+        for point in found.points
+        if point.context == context
+    )
 
 
 def _missing(what: str) -> Seen:
@@ -171,7 +192,7 @@ def _up_to(value: float, claimed: float, where: str, caveat: str = "") -> Seen:
 def _short(evidence: Evidence) -> Seen:
     ratios = {c: 1 / r for c, r in _ratios(evidence).items() if c <= 8192}
     if not ratios:
-        return _missing("transformer and SSM prefill up to 8K")
+        return _missing("certain ratio of transformer and SSM in prefill up to 8K")
     context = max(ratios, key=lambda one: ratios[one])
     if ratios[context] <= 1:
         here = f"{ratios[context]:.2f}x at {format_context(context)}"
@@ -182,7 +203,7 @@ def _short(evidence: Evidence) -> Seen:
 def _long(evidence: Evidence) -> Seen:
     ratios = {c: r for c, r in _ratios(evidence).items() if abs(c / 57_344 - 1) <= NEAR}
     if not ratios:
-        return _missing("transformer and SSM prefill near 57,344 tokens")
+        return _missing("certain ratio of transformer and SSM in prefill near 57,344 tokens")
     context = min(ratios, key=lambda one: abs(one - 57_344))
     return _up_to(ratios[context], 4.0, format_context(context))
 
