@@ -5,7 +5,7 @@ that tensor-memory descriptors can fetch; that kernel is its twin everywhere els
 """
 
 # The language of kernels is read by Triton, not by Python.
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportAssignmentType=false
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Promises: whatever is not special to Hopper is that of the plain Triton kernels,
 """
 
 # The language of kernels is read by Triton, not by Python.
-# pyright: reportArgumentType=false, reportAssignmentType=false
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
 
 from __future__ import annotations
 
