@@ -5,7 +5,7 @@ that tensor-memory descriptors can fetch; that kernel is its twin everywhere els
 """
 
 # The language of kernels is read by Triton, not by Python.
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     async_copy,
     fence_async_shared,
     mbarrier,
-    tma,
     warpgroup_mma,
     warpgroup_mma_wait,
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from ssmprof_kernels import ssd_parts
-
-_locate = gluon.jit(ssd_parts._locate.fn)
-_let_next_start = gluon.jit(ssd_parts._let_next_start.fn)
-_await_previous = gluon.jit(ssd_parts._await_previous.fn)
+from ssmprof_kernels.ssd_hopper_parts import (
+    _await_previous,
+    _exp2,
+    _fetch_pair,
+    _largest,
+    _let_next_start,
+    _locate,
+    _log2_unit,
+    _unit,
+)
 
 
 def matrix(t: Tensor, rows: int, columns: int) -> TensorDescriptor:
@@ -37,37 +42,6 @@ def matrix(t: Tensor, rows: int, columns: int) -> TensorDescriptor:
     layout = gl.NVMMASharedLayout.get_default_for([rows, columns], dtype)
     shape, strides = [batch * length, groups * states], [t.stride(1), 1]
     return TensorDescriptor(t, shape, strides, [rows, columns], layout)
-
-
-@gluon.jit
-def _exp2(v):
-    return gl.inline_asm_elementwise(
-        "ex2.approx.ftz.f32 $0, $1;", "=f,f", [v], dtype=gl.float32, is_pure=True, pack=1
-    )
-
-
-@gluon.jit
-def _blank(y_ptr, low, high, head, block, H, P, Q: gl.constexpr, BP: gl.constexpr):
-    """As `ssd_walk._blank`."""
-    wide: gl.constexpr = gl.BlockedLayout(
-        [1, 8], [32 // (BP // 8), BP // 8], [gl.num_warps(), 1], [1, 0]
-    )
-    rows = gl.arange(0, Q, layout=gl.SliceLayout(1, wide))[:, None]
-    ps = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(0, wide))[None, :]
-    nothing = gl.zeros([Q, BP], y_ptr.dtype.element_ty, layout=wide)
-    for token in range(low, high, Q):
-        row = token + rows
-        gl.store(y_ptr + (row.to(gl.int64) * H + head) * P + ps, nothing, mask=row < high)
-
-
-@gluon.jit
-def _fetch_pair(x_desc, b_desc, sources, row, x_column, column, xs, bs, ss, full, pred):
-    """As `_fetch`, of x, B and their exponents."""
-    mbarrier.expect(full, x_desc.block_type.nbytes + b_desc.block_type.nbytes, pred=pred)
-    tma.async_copy_global_to_shared(b_desc, [row, column], full, bs, pred=pred)
-    tma.async_copy_global_to_shared(x_desc, [row, x_column], full, xs, pred=pred)
-    async_copy.async_copy_global_to_shared(ss, sources)
-    async_copy.commit_group()
 
 
 @gluon.jit(do_not_specialize=ssd_parts.UNSPECIALISED)
@@ -80,6 +54,9 @@ def _summaries(
     STATE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, BN, 16])
     LEFT: gl.constexpr = gl.DotOperandLayout(0, STATE, 2)
     dtype: gl.constexpr = x_desc.dtype
+    HALF: gl.constexpr = dtype == gl.float16
+    # Every warp holds the whole chunk, so that the largest of it needs no barrier.
+    CHUNK: gl.constexpr = gl.BlockedLayout([Q // 32], [32], [num_warps], [0])
     T = K * Q
     _let_next_start(PDL)
     _await_previous(PDL)
@@ -121,6 +98,9 @@ def _summaries(
     total = gl.load(decays + T - 1)
     acc = gl.zeros([BP, BN], gl.float32, layout=STATE)
     after = 0.0
+    if HALF:
+        # It grows with the largest weight so far, beside which smaller ones count for less.
+        unit, _ = _unit(after)
     stage = 0
     phase = 0
     for i in range(K):
@@ -135,7 +115,15 @@ def _summaries(
                     x_column, column, xs.index(into), bs.index(into), ss.index(into),
                     full.index(into), ahead >= 0)  # fmt: skip
         total_next = gl.load(decays + gl.maximum(c, 1) * Q - 1)
-        w = _exp2(after + total - ss.index(stage).load(gl.SliceLayout(0, LEFT)))
+        rest = after + total
+        if HALF:
+            weights = _exp2(rest - ss.index(stage).load(CHUNK))
+            fresh, per_fresh = _unit(_largest(weights))
+            if fresh > unit:
+                acc = acc * (unit * per_fresh)
+                unit = fresh
+            rest -= _log2_unit(unit)
+        w = _exp2(rest - ss.index(stage).load(gl.SliceLayout(0, LEFT)))
         xt = xs.index(stage).permute((1, 0)).load(LEFT)
         acc = warpgroup_mma(
             (xt.to(gl.float32) * w[None, :]).to(dtype), bs.index(stage), acc, is_async=True
@@ -146,6 +134,8 @@ def _summaries(
         last = stage == STAGES - 1
         phase = gl.where(last, phase ^ 1, phase)
         stage = gl.where(last, 0, stage + 1)
+    if HALF:
+        acc = acc * unit
     hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
     hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE))
     gl.store(state_ptr + at * P * N + hp[:, None] * N + hn[None, :], acc)

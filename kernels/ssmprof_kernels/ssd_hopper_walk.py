@@ -21,63 +21,30 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     async_copy,
     fence_async_shared,
     mbarrier,
-    tma,
     warpgroup_mma,
     warpgroup_mma_wait,
 )
 
 from ssmprof_kernels import ssd_parts, ssd_state
-from ssmprof_kernels.ssd_hopper import _await_previous, _blank, _exp2, _locate
+from ssmprof_kernels.ssd_hopper_parts import (
+    _await_previous,
+    _blank,
+    _exp2,
+    _fetch,
+    _fetch_prepared,
+    _keep,
+    _largest,
+    _locate,
+    _log2_unit,
+    _reciprocal,
+    _unit,
+)
 
 _start = gluon.jit(ssd_state._start.fn)
 _is_finite = gluon.jit(ssd_state._is_finite.fn)
 _retrace = gluon.jit(ssd_state._retrace.fn)
 
 LOG2E = gl.constexpr(1.4426950408889634)
-
-
-@gluon.jit
-def _reciprocal(v):
-    return gl.inline_asm_elementwise(
-        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [v], dtype=gl.float32, is_pure=True, pack=1
-    )
-
-
-@gluon.jit
-def _keep(v, mask):
-    """v where the mask is -1, 0 where it is 0; bitwise, so that nothing of v gets through."""
-    return gl.inline_asm_elementwise(
-        "and.b32 $0, $1, $2;", "=r,r,r", [v, mask], dtype=v.dtype, is_pure=True, pack=2
-    )
-
-
-@gluon.jit
-def _fetch(x_desc, b_desc, c_desc, row, x_column, column, xs, bs, cs, x_full, b_full, c_full,
-           pred):  # fmt: skip
-    """Start the copies of one chunk's tiles, if `pred`."""
-    # One barrier per tile: waits come as late as each tile is needed.
-    mbarrier.expect(c_full, c_desc.block_type.nbytes, pred=pred)
-    mbarrier.expect(b_full, b_desc.block_type.nbytes, pred=pred)
-    mbarrier.expect(x_full, x_desc.block_type.nbytes, pred=pred)
-    tma.async_copy_global_to_shared(c_desc, [row, column], c_full, cs, pred=pred)
-    tma.async_copy_global_to_shared(x_desc, [row, x_column], x_full, xs, pred=pred)
-    tma.async_copy_global_to_shared(b_desc, [row, column], b_full, bs, pred=pred)
-
-
-@gluon.jit
-def _fetch_prepared(decays, sources, pairs, ds, ss, ps, Q: gl.constexpr):
-    """Start the copies of one chunk's exponents and pairs."""
-    line: gl.constexpr = gl.BlockedLayout([1], [32], [gl.num_warps()], [0])
-    tokens = gl.arange(0, Q, layout=line)
-    square: gl.constexpr = gl.BlockedLayout(
-        [1, 8], [32 // (Q // 8), Q // 8], [gl.num_warps(), 1], [1, 0]
-    )
-    cell = gl.arange(0, Q, layout=gl.SliceLayout(1, square))[:, None] * Q
-    cell += gl.arange(0, Q, layout=gl.SliceLayout(0, square))[None, :]
-    async_copy.async_copy_global_to_shared(ps, pairs + cell)
-    async_copy.async_copy_global_to_shared(ds, decays + tokens)
-    async_copy.async_copy_global_to_shared(ss, sources + tokens)
-    async_copy.commit_group()
 
 
 @gluon.jit(do_not_specialize=ssd_parts.UNSPECIALISED)
@@ -100,6 +67,9 @@ def _walk(
     OUT_LEFT: gl.constexpr = gl.DotOperandLayout(0, SQUARE, 2)
     STATE_LEFT: gl.constexpr = gl.DotOperandLayout(0, STATE, 2)
     dtype: gl.constexpr = x_desc.dtype
+    HALF: gl.constexpr = dtype == gl.float16
+    # Every warp holds the whole chunk, so that the largest of it needs no barrier.
+    CHUNK: gl.constexpr = gl.BlockedLayout([Q // 32], [32], [num_warps], [0])
     T = K * Q
     pid = gl.program_id(0)
     blocks = gl.cdiv(P, BP)
@@ -162,6 +132,8 @@ def _walk(
     h = _start(nothing, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, head, H,
                P * N, H0, SEGMENTS, False)  # fmt: skip
 
+    if HALF:
+        unit = 1.0
     if SKIP == 1:
         skip = gl.load(d_ptr + head).to(gl.float32)
     if SKIP == 2:
@@ -190,11 +162,15 @@ def _walk(
         there = 1 - here
         phase = (c // 2) % 2
         d_here = ds.index(here)
+        carried = h
+        if HALF:
+            rowed, per_rowed = _unit(gl.max(gl.abs(h), 1))
+            carried = h * per_rowed[:, None]
         # Nothing is in flight while an accumulator is scaled: the assembler would otherwise make
         # every product of the loop wait for the one before it.
         mbarrier.wait(c_full.index(here), phase)
         yt_next = warpgroup_mma(
-            gl.convert_layout(h.to(dtype), OUT_LEFT),
+            gl.convert_layout(carried.to(dtype), OUT_LEFT),
             cs.index(here).permute((1, 0)),
             nothing_yet,
             use_acc=False,
@@ -202,6 +178,13 @@ def _walk(
         )
         a = d_here.load(gl.SliceLayout(1, SQUARE))
         source = ss.index(here).load(gl.SliceLayout(0, SQUARE))
+        to_end = total
+        if HALF:
+            near = ss.index(here).load(CHUNK)
+            reach, per_reach = _unit(64.0 * _largest(_exp2(d_here.load(CHUNK) - near)))
+            fresh, per_fresh = _unit(_largest(_exp2(total - near)))
+            a -= _log2_unit(reach)
+            to_end -= _log2_unit(fresh)
         mixed = ps.load(SQUARE).to(gl.float32) * _exp2(a[:, None] - source[None, :])
         # Above the diagonal exp2 may overflow; the selection comes last.
         ms.store(_keep(mixed.to(dtype), visible))
@@ -226,11 +209,17 @@ def _walk(
         mbarrier.wait(x_full.index(here), phase)
         xt = xs.index(here).permute((1, 0)).load(STATE_LEFT)
         late = gl.convert_layout(source, gl.SliceLayout(0, STATE_LEFT))
-        xw = (xt.to(gl.float32) * _exp2(total - late)[None, :]).to(dtype)
+        xw = (xt.to(gl.float32) * _exp2(to_end - late)[None, :]).to(dtype)
         mbarrier.wait(b_full.index(here), phase)
         yt = warpgroup_mma_wait(0, deps=(yt_next,))
         yt = yt * _exp2(d_here.load(gl.SliceLayout(0, SQUARE)))[None, :]
-        h = h * _exp2(total)
+        decay = _exp2(total)
+        if HALF:
+            grown = rowed * (unit * per_reach)
+            yt = yt * gl.convert_layout(grown, gl.SliceLayout(1, SQUARE))[:, None]
+            decay = decay * (unit * per_fresh)
+            unit = fresh
+        h = h * decay
         yt_next = warpgroup_mma(
             gl.convert_layout(xt, OUT_LEFT), ms.permute((1, 0)), yt, is_async=True
         )
@@ -238,6 +227,8 @@ def _walk(
         if SKIP != 0:
             skipped = gl.convert_layout(xt, SQUARE).to(gl.float32) * skip
         yt = warpgroup_mma_wait(1, deps=(yt_next,))
+        if HALF:
+            yt = yt * reach
         if SKIP != 0:
             yt += skipped
         ys.permute((1, 0)).store(yt.to(dtype))
@@ -292,6 +283,10 @@ def _walk(
             head).to(gl.int64) * T, hp < P, hn < N, gl.minimum(length - begin, T), segment > 0,
             x_sl, b_sl, c_sl, z_sl, 0, H * P, Q, SKIP, GATE, False, False,
         )  # fmt: skip
+        if HALF:
+            unit = 1.0
+    if HALF:
+        h = h * unit
     if FINAL:
         if begin + T >= length:
             at = (seq * H + head).to(gl.int64) * P * N

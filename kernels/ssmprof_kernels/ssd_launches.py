@@ -90,7 +90,7 @@ def record(
     tiles = {
         "Q": Q, "BP": BP, "BN": BN, "EVEN_P": even_p, "EVEN_N": even_n, "SEQ_IDX": seq_idx,
         "TMA": tma, "PRECISION": "tf32x3" if x.dtype == torch.float32 else "tf32",
-        "INTERPRET": interpret,
+        "INTERPRET": interpret, "HALF": x.dtype == torch.float16,
     }
 
     def views(rows: int, make: Any) -> tuple[Any, Any, Any]:

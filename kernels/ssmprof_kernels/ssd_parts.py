@@ -13,6 +13,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# `tl.max` in the form that Gluon kernels can share, and that the interpreter knows by name.
+from triton.language.standard import _elementwise_max
+
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 #: Base-2 exponent of a decay that is 0 in fp32. No token counts for less: the running sum of a
@@ -99,6 +102,30 @@ def _source(a, delta, APART: tl.constexpr):
     else:
         source = a - tl.log2(delta)
     return source
+
+
+@triton.jit
+def _largest(v):
+    """Largest magnitude of a chunk's weights; inf and NaN, of another document, have no say."""
+    v = tl.abs(v)
+    return tl.reduce(tl.where(v < float("inf"), v, 0.0), 0, _elementwise_max)
+
+
+@triton.jit
+def _unit(top):
+    """A power of two above `top`, at most twice it, and 1 over it. fp16 has no digits below 2**-24:
+    what holds step sizes becomes an operand of a product only in such a unit."""
+    # From 2**-64 to 2**125, so that both are finite whatever `top` is.
+    top = tl.where(top < 4.2535295865117308e37, top, 0.0)
+    top = tl.where(top > 5.421010862427522e-20, top, 5.421010862427522e-20)
+    exponent = top.to(tl.int32, bitcast=True) & 0x7F800000
+    unit = (exponent + 0x00800000).to(tl.float32, bitcast=True)
+    return unit, (0x7E800000 - exponent).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _log2_unit(unit):
+    return ((unit.to(tl.int32, bitcast=True) >> 23) - 127).to(tl.float32)
 
 
 @triton.jit

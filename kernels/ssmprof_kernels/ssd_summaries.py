@@ -18,11 +18,13 @@ from ssmprof_kernels.ssd_parts import (
     _dot,
     _end_at,
     _exp2,
+    _largest,
     _let_next_start,
     _locate,
     _log_decay,
     _source,
     _tile,
+    _unit,
 )
 from ssmprof_kernels.ssd_prepare import _pair_up
 
@@ -35,11 +37,11 @@ def _summaries(
     seq_sb, seq_sl, Q: tl.constexpr, R: tl.constexpr, BP: tl.constexpr, BN: tl.constexpr,
     EVEN_P: tl.constexpr, EVEN_N: tl.constexpr, SOFTPLUS: tl.constexpr, CLAMP: tl.constexpr,
     APART: tl.constexpr, BIAS: tl.constexpr, VARLEN: tl.constexpr, SEQ_IDX: tl.constexpr,
-    PREPARED: tl.constexpr, TMA: tl.constexpr, PAIRED: tl.constexpr, PRECISION: tl.constexpr,
-    INTERPRET: tl.constexpr, PDL: tl.constexpr,
+    PREPARED: tl.constexpr, TMA: tl.constexpr, PAIRED: tl.constexpr, HALF: tl.constexpr,
+    PRECISION: tl.constexpr, INTERPRET: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """End state of each segment from a zero start, and its decay; the exponents unless PREPARED,
-    and the pairs of `_prepare` if PAIRED."""
+    and the pairs of `_prepare` if PAIRED. HALF as in `_walk`."""
     T = K * Q
     _let_next_start(PDL)
     _await_previous(PDL and PREPARED)
@@ -99,6 +101,9 @@ def _summaries(
     # rescaled and the products of a segment are one long chain on the matrix units.
     acc = tl.zeros((BP, BN), tl.float32)
     after = 0.0
+    if HALF:
+        # It grows with the largest weight so far, beside which smaller ones count for less.
+        unit, per_unit = _unit(after)
     alive = 1
     whole = inner >= 0
     p_mask = (block * BP + ps)[None, :] < P
@@ -152,12 +157,23 @@ def _summaries(
             x_base -= R * Q * x_sl
             b_base -= R * Q * b_sl
         w = tl.reshape(w, (R * Q,))
-        xw = tl.trans(xv).to(tl.float32) * w[None, :]
+        xw = tl.trans(xv).to(tl.float32)
+        if HALF:
+            fresh, per_fresh = _unit(_largest(w))
+            if fresh > unit:
+                acc = acc * (unit * per_fresh)
+                unit = fresh
+                per_unit = per_fresh
+            xw = xw * (w * per_unit)[None, :]
+        else:
+            xw = xw * w[None, :]
         if SEQ_IDX:
             # A token of an earlier sequence must vanish even if it is not finite.
             xw = tl.where(w[None, :] != 0.0, xw, 0.0)
             bv = tl.where(w[:, None] != 0.0, bv, 0.0)
         acc = _dot(xw.to(bv.dtype), bv, acc, PRECISION, INTERPRET)
+    if HALF:
+        acc = acc * unit
     cells = (block * BP + ps)[:, None] * N + ns[None, :]
     tl.store(state_ptr + at * P * N + cells, acc, mask=tl.trans(p_mask) & n_mask)
     if block == 0:

@@ -15,8 +15,11 @@ from ssmprof_kernels.ssd_parts import (
     _breaks,
     _dot,
     _exp2,
+    _largest,
     _locate,
+    _log2_unit,
     _tile,
+    _unit,
 )
 from ssmprof_kernels.ssd_state import _is_finite, _retrace, _start
 
@@ -39,11 +42,12 @@ def _walk(
     z_sh, z_sp, seq_sb, seq_sl, Q: tl.constexpr, BP: tl.constexpr, BN: tl.constexpr,
     EVEN_P: tl.constexpr, EVEN_N: tl.constexpr, APART: tl.constexpr, SKIP: tl.constexpr,
     GATE: tl.constexpr, H0: tl.constexpr, FINAL: tl.constexpr, VARLEN: tl.constexpr,
-    SEQ_IDX: tl.constexpr, SEGMENTS: tl.constexpr, TMA: tl.constexpr, PRECISION: tl.constexpr,
-    INTERPRET: tl.constexpr, PDL: tl.constexpr,
+    SEQ_IDX: tl.constexpr, SEGMENTS: tl.constexpr, TMA: tl.constexpr, HALF: tl.constexpr,
+    PRECISION: tl.constexpr, INTERPRET: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """y and the final state of one segment. SKIP: 0 none, 1 D of shape (H), 2 (H, P). SEGMENTS:
-    0 one per sequence, 1 the states before this segment are still apart, 2 `_combine` has run."""
+    0 one per sequence, 1 the states before this segment are still apart, 2 `_combine` has run.
+    HALF: the tiles are fp16; then h is kept in `unit`, y formed in `reach`, see `_unit`."""
     T = K * Q
     _await_previous(PDL)
     pid = tl.program_id(0)
@@ -86,6 +90,8 @@ def _walk(
     h = _start(tl.zeros((BP, BN), tl.float32), state_ptr, decay_ptr, h0_ptr, cells, owned, seq,
                first, segment, head, H, P * N, H0, SEGMENTS, masked)  # fmt: skip
     finite = True
+    if HALF:
+        unit = 1.0
     decays_base = decays_ptr + (slot * H + head).to(tl.int64) * T
     sources_base = sources_ptr + (slot * H + head).to(tl.int64) * T
     left = valid
@@ -116,13 +122,24 @@ def _walk(
             z_base += Q * z_sl
 
         scores = _dot(cv, tl.trans(bv), None, PRECISION, INTERPRET)
-        y = _dot(cv, tl.trans(h.to(bv.dtype)), None, PRECISION, INTERPRET)
+        carried = h
+        if HALF:
+            # By rows first: one that is not finite has no say over the others.
+            scale, per_scale = _unit(_largest(tl.max(tl.abs(h), 1)))
+            carried = h * per_scale
+        y = _dot(cv, tl.trans(carried.to(bv.dtype)), None, PRECISION, INTERPRET)
         visible = rows[:, None] >= rows[None, :]
+        toward = a
+        if HALF:
+            step = source if APART else _exp2(a - source, INTERPRET)
+            # C B^T, which is not known here, has room for 2**22.
+            reach, _ = _unit(64.0 * _largest(step))
+            toward = a - _log2_unit(reach)
         if APART:
-            weight = _exp2(a[:, None] - a[None, :], INTERPRET) * source[None, :]
+            weight = _exp2(toward[:, None] - a[None, :], INTERPRET) * source[None, :]
             to_state = _exp2(total - a, INTERPRET) * source
         else:
-            weight = _exp2(a[:, None] - source[None, :], INTERPRET)
+            weight = _exp2(toward[:, None] - source[None, :], INTERPRET)
             to_state = _exp2(total - source, INTERPRET)
         if SEQ_IDX:
             change, real = _breaks(seq_ptr + entry * seq_sb, token + rows, seq_sl, start, inside)
@@ -132,13 +149,23 @@ def _walk(
             visible = visible & (k[:, None] == k[None, :])
             to_state = tl.where(k == changes, to_state, 0.0)
             y = tl.where((k == 0)[:, None], y, 0.0)
-        y = y * _exp2(a, INTERPRET)[:, None]
+        from_state = _exp2(toward, INTERPRET)
+        if HALF:
+            from_state = from_state * (scale * unit)
+        y = y * from_state[:, None]
         # Above the diagonal exp2 may overflow; the selection comes last, so that neither that nor
         # a token that is not finite reaches the tokens before it.
         scores = tl.where(visible, scores * weight, 0.0)
         y = _dot(scores.to(xv.dtype), xv, y, PRECISION, INTERPRET)
+        if HALF:
+            fresh, per_fresh = _unit(_largest(to_state))
+            to_state = to_state * per_fresh
         xw = tl.trans(xv).to(tl.float32) * to_state[None, :]
-        h = h * _exp2(total, INTERPRET)
+        decay = _exp2(total, INTERPRET)
+        if HALF:
+            decay = decay * (unit * per_fresh)
+            unit = fresh
+        h = h * decay
         if SEQ_IDX:
             last = (k == changes) & real
             finite &= _is_finite(xv.to(tl.float32))
@@ -149,6 +176,8 @@ def _walk(
         # One chunk ahead; at the end this reads the last chunk's once more.
         total = tl.load(decays_base + tl.where(left > Q, Q - 1, -1))
 
+        if HALF:
+            y = y * reach
         if SKIP != 0:
             y += xv.to(tl.float32) * skip
         if GATE:
@@ -184,6 +213,10 @@ def _walk(
             * H + head).to(tl.int64) * T, ps < P, ns < N, valid, segment > 0, x_sl, b_sl, c_sl,
             z_sl, seq_sl, H * P, Q, SKIP, GATE, SEQ_IDX, APART,
         )  # fmt: skip
+        if HALF:
+            unit = 1.0
+    if HALF:
+        h = h * unit
     if FINAL:
         if begin + T >= length:
             at = (seq * H + head).to(tl.int64) * P * N

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels import OPS, reference
+from ssmprof_kernels import OPS, launch, reference, ssd_plan
 from ssmprof_kernels.compat import causal_conv1d as conv
 from ssmprof_kernels.compat import mamba_ssm
 
@@ -207,6 +207,37 @@ def test_extreme_steps_and_rates_agree_with_the_walk(
     want, state = OPS["ssd_scan"].sequential(**on_cpu(given))
     near(y, want)
     near(h, state)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 33])
+@pytest.mark.parametrize("how", ["whole", "packed", "ids", "clamped", "narrow"])
+@pytest.mark.parametrize("start", [0.0, 300.0])
+def test_fp16_keeps_the_digits_of_tiny_steps(
+    how: str, count: int, start: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 2 segments of 2,100 tokens have their exponents formed by a launch of their own, 9 do not.
+    monkeypatch.setitem(ssd_plan.DEFAULT, "S", count)
+    launch.forget()
+    given = ssd(2100, torch.float16)
+    given["dt"] = (torch.rand(1, 2100, 4, device="cuda") * 9e-7 + 1e-7).half()
+    if how == "narrow":  # tiles that no descriptor takes
+        given["x"] = given["x"][..., :19]
+    more: dict[str, Any] = {}
+    if how == "packed":
+        more["cu_seqlens"] = ints(0, 700, 700, 2100)
+    if how == "ids":
+        more["seq_idx"] = (torch.arange(2100, device="cuda") // 900).int()[None]
+    if how == "clamped":  # keeps the step sizes apart from the exponents
+        more["dt_limit"] = (-1.0, 1.0)
+    if start:
+        width, n = given["x"].shape[-1], 3 if how == "packed" else 1
+        more["initial_state"] = rand(n, 4, width, 128, dtype=torch.float32) * start
+    y, h = OPS["ssd_scan"].kernel(**given, **more, return_final_state=True)
+    want, state = OPS["ssd_scan"].sequential(**on_cpu(given | more))
+    own = ((want.half().double() - want).norm() / want.norm()).item()
+    near(y, want, 1.5 * own + 1e-3)
+    near(h, state, 1e-3)
+    launch.forget()
 
 
 @pytest.mark.parametrize("length", [1, 65, 520, 4096])

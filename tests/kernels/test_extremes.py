@@ -80,6 +80,77 @@ def test_huge_decays_leave_the_digits_of_small_ones(dtype: torch.dtype) -> None:
         close(h, state, bound)
 
 
+def rounding(want: torch.Tensor) -> float:
+    """Relative error of `want` in fp16, the least that a y of that dtype can have."""
+    return ((want.half().double() - want).norm() / want.norm()).item()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "rate"),
+    [(1e-7, 1e-6, 1.0), (1e-7, 1e-6, 1e4), (1e-3, 0.1, 1.0), (5.0, 60.0, 1.0)],
+)
+@pytest.mark.parametrize(
+    ("how", "count", "fused", "start"),
+    [
+        ("whole", 1, 8, 0.0),
+        ("whole", 3, 0, 300.0),
+        ("whole", 3, 8, 0.0),
+        ("packed", 3, 0, 300.0),
+        ("ids", 3, 8, 300.0),
+        ("clamped", 3, 8, 0.0),
+    ],
+)
+def test_fp16_keeps_the_digits_of_any_step_size(
+    low: float,
+    high: float,
+    rate: float,
+    how: str,
+    count: int,
+    fused: int,
+    start: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("S", count), ("fused", fused)):
+        monkeypatch.setitem(ssd_plan.DEFAULT, name, value)
+        monkeypatch.setitem(ssd_plan.DEFAULT_PORTABLE, name, value)
+    launch.forget()
+    g = torch.Generator().manual_seed(2)
+    given = ssd(150)
+    given["A"] = torch.tensor([-0.5, -1.0, -1.5, -0.7]) * rate
+    given["dt"] = torch.rand(1, 150, 4, generator=g) * (high - low) + low
+    given = {n: t if n == "A" else t.half() for n, t in given.items()}
+    if high > 10:
+        given["x"] = given["x"] * 0.1  # within the range of fp16
+    more: dict[str, Any] = {}
+    if how == "packed":
+        more["cu_seqlens"] = torch.tensor([0, 33, 33, 150], dtype=torch.int32)
+    if how == "ids":
+        more["seq_idx"] = (torch.arange(150) // 67).int()[None]
+    if how == "clamped":  # keeps the step sizes apart from the exponents
+        more["dt_limit"] = (-1.0, 100.0)
+    if start:
+        n = 3 if how == "packed" else 1
+        more["initial_state"] = torch.randn(n, 4, 16, 16, generator=g) * start
+    y, h = OPS["ssd_scan"].kernel(**given, **more, return_final_state=True)
+    want, state = OPS["ssd_scan"].sequential(**given, **more)
+    close(y, want, 1.2 * rounding(want) + 5e-4)
+    close(h, state, 5e-4)
+    launch.forget()
+
+
+def test_fp16_forgets_the_steps_of_a_document_that_are_no_numbers() -> None:
+    given = {n: t if n == "A" else t.half() for n, t in ssd(128).items()}
+    given["A"] = torch.tensor([-0.5, -1.0, -1.5, -0.7])
+    given["dt"] = given["dt"] * 1e-6
+    ids = (torch.arange(128) >= 40).int()[None]
+    want, state = OPS["ssd_scan"].sequential(**given, seq_idx=ids)
+    for odd in (torch.nan, torch.inf):
+        given["dt"][:, 5:9] = odd
+        y, h = OPS["ssd_scan"].kernel(**given, seq_idx=ids, return_final_state=True)
+        close(y[:, 40:], want[:, 40:], 1.2 * rounding(want[:, 40:]) + 5e-4)
+        close(h, state, 5e-4)
+
+
 @pytest.mark.parametrize("form", ["kernel", "plain"])
 @pytest.mark.parametrize("length", [1, 7, 11, 16])
 @pytest.mark.parametrize("packed", [False, True])
