@@ -1,0 +1,247 @@
+"""First launch of RWKV-7's scan: what each chunk does to any state, all chunks at once.
+
+Promises: knows no state, so that all its programs are independent. A chunk of C tokens maps the
+state S before it to `D S - M S + Q` after it, and its outputs are `N + R S`: this writes D (K),
+M (K, K), Q (K, V), N (C, V) and R (C, K). In tokens t of the chunk, with g their decay so far:
+
+- u = T (A v + kk g S), T = (I + B)^-1, A and B the causal products of kk with k and with the rows
+  that are added (`-u` is what a token writes under `added`; arXiv:2503.14456, equations 17 to 19);
+- R = r g - (r added) T (kk g), N = (r k) v - (r added) T A v, and M and Q likewise with the keys.
+
+The products take both sides relative to half of the chunk's decay, which no exponent of a chunk of
+64 tokens of the model leaves. A chunk that decays more, or that holds a number that is not finite,
+is walked token by token instead, exactly, as every chunk of fp32 is.
+"""
+
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportGeneralTypeIssues=false, reportPossiblyUnboundVariable=false
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportOperatorIssue=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ssmprof_kernels.chunked import LOG2E, exp2, locate, product, tile
+
+#: Base-2 exponent that a chunk's decay may reach: its halves are far from the ends of a float.
+MOST_DECAY = tl.constexpr(80.0)
+
+UNSPECIALISED = ["L", "H", "S", "count", "steps"]
+
+
+@triton.jit
+def _inverse(lower, C: tl.constexpr, HALVINGS: tl.constexpr, PRECISION: tl.constexpr):
+    """(I + lower)^-1 of a strictly lower triangle, by halves: blocks of 2, 4, ... of it. Powers of
+    `lower` would do, too, but cancel where keys repeat."""
+    row = tl.arange(0, C)[:, None]
+    column = tl.arange(0, C)[None, :]
+    apart = row ^ column
+    # Blocks of two; then the corner below each pair of blocks, whose indices differ first in bit i.
+    found = tl.where(row == column, 1.0, tl.where(apart == 1, -lower, 0.0))
+    for i in tl.static_range(1, HALVINGS):
+        corner = tl.where((apart >> i) == 1, lower, 0.0)
+        left = tl.dot(found, corner, input_precision=PRECISION)
+        found -= tl.dot(left, found, input_precision=PRECISION)
+    return found
+
+
+@triton.jit
+def _size(base, rows, columns, stride_row, stride_column, mask):
+    found = tl.abs(tile(base, rows, columns, stride_row, stride_column, mask).to(tl.float32))
+    return tl.sum(tl.sum(found, 1), 0)
+
+
+@triton.jit
+def _rows(kk, a, PAIR: tl.constexpr):
+    """The key that is removed and the row that is added, from (kk, a) or fla's (a, b)."""
+    if PAIR:
+        return kk, kk * a
+    else:
+        return -kk, a
+
+
+@triton.jit
+def _so_far(base, rows, columns, stride_row, stride_column, mask, ASM: tl.constexpr,
+            AGAIN: tl.constexpr = False):  # fmt: skip
+    """Base-2 exponents of the decay from before the chunk to each token, its own included."""
+    w = tile(base, rows, columns, stride_row, stride_column, mask, AGAIN)
+    if w.dtype == tl.float32:
+        return tl.cumsum(w, 0) * LOG2E
+    else:
+        # Products with 1 are exact, and so are sums in fp32 of what 16 bits hold.
+        ones = tl.where(rows[:, None] >= rows[None, :], 1.0, 0.0).to(w.dtype)
+        return product(ones, w, None, "tf32", ASM) * LOG2E
+
+
+@triton.jit
+def _pair(
+    kk_ptr, a_ptr, w_ptr, half, rows, ks, kk_sl, kk_sk, a_sl, a_sk, w_sl, w_sk, mask,
+    dtype: tl.constexpr, PAIR: tl.constexpr, ASM: tl.constexpr, AGAIN: tl.constexpr,
+):  # fmt: skip
+    """The key that each token removes and the row it adds, relative to `half` of the decay."""
+    so_far = _so_far(w_ptr, rows, ks, w_sl, w_sk, mask, ASM, AGAIN) - half[None, :]
+    w = tile(w_ptr, rows, ks, w_sl, w_sk, mask, AGAIN).to(tl.float32) * LOG2E
+    kk = tile(kk_ptr, rows, ks, kk_sl, kk_sk, mask, AGAIN).to(tl.float32)
+    a = tile(a_ptr, rows, ks, a_sl, a_sk, mask, AGAIN).to(tl.float32)
+    removed, added = _rows(kk, a, PAIR)
+    return (removed * exp2(so_far - w, ASM)).to(dtype), (added * exp2(-so_far, ASM)).to(dtype)
+
+
+@triton.jit
+def _token(base, t, stride, columns, step, mask):
+    return tl.load(base + t * stride + columns * step, mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _by_tokens(
+    r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, rows_ptr, found, vs, scale, valid, r_sl, r_sk, w_sl,
+    w_sk, k_sl, k_sk, v_sl, v_sk, kk_sl, kk_sk, a_sl, a_sk, K: tl.constexpr, V: tl.constexpr,
+    C: tl.constexpr, WIDTH: tl.constexpr, PAIR: tl.constexpr, VALUES: tl.constexpr,
+):  # fmt: skip
+    """The chunk token by token, from the columns `vs` of a matrix, `found`, on: what they become,
+    and each token's outputs. Without VALUES no token adds any: the map of a state."""
+    ks = tl.arange(0, found.shape[0])
+    for t in range(C):
+        mask = (ks < K) & (t < valid)
+        r = _token(r_ptr, t, r_sl, ks, r_sk, mask) * scale
+        g = tl.exp2(_token(w_ptr, t, w_sl, ks, w_sk, mask) * LOG2E)
+        kk = _token(kk_ptr, t, kk_sl, ks, kk_sk, mask)
+        a = _token(a_ptr, t, a_sl, ks, a_sk, mask)
+        removed, added = _rows(kk, a, PAIR)
+        asked = tl.sum(removed[:, None] * found, 0)
+        found = found * g[:, None] - added[:, None] * asked[None, :]
+        if VALUES:
+            k = _token(k_ptr, t, k_sl, ks, k_sk, mask)
+            v = _token(v_ptr, t, v_sl, vs, v_sk, (vs < V) & (t < valid))
+            found += k[:, None] * v[None, :]
+        row = tl.sum(r[:, None] * found, 0)
+        tl.store(rows_ptr + t * WIDTH + vs, row.to(rows_ptr.dtype.element_ty))
+    return found
+
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
+def chunk_kernel(
+    r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, cu_ptr,
+    decay_ptr, moved_ptr, added_ptr, read_ptr, out_ptr, scale, L, H, S, count, steps,
+    r_sb, r_sl, r_sh, r_sk, w_sb, w_sl, w_sh, w_sk, k_sb, k_sl, k_sh, k_sk,
+    v_sb, v_sl, v_sh, v_sk, kk_sb, kk_sl, kk_sh, kk_sk, a_sb, a_sl, a_sh, a_sk,
+    K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    PAIR: tl.constexpr, VARLEN: tl.constexpr, EXACT: tl.constexpr, WIDE: tl.constexpr,
+    SLAB: tl.constexpr, HALVINGS: tl.constexpr, INVERSE: tl.constexpr, ASM: tl.constexpr,
+):  # fmt: skip
+    """EXACT walks every chunk token by token. WIDE forms the causal products in tf32: fp16 has no
+    room for factors of 2**40."""
+    pid = tl.program_id(0)
+    head = pid % H
+    slot = pid // H
+    seq, start, length, first = locate(slot, cu_ptr, count, steps, L, S, C, VARLEN)
+    begin = (slot - first) * C
+    if begin >= length:
+        return
+    valid = tl.minimum(length - begin, C)
+    entry = (seq * 0 if VARLEN else seq).to(tl.int64)
+    token = (start + begin).to(tl.int64)
+    lane = head.to(tl.int64)
+    r_ptr += entry * r_sb + token * r_sl + lane * r_sh
+    w_ptr += entry * w_sb + token * w_sl + lane * w_sh
+    k_ptr += entry * k_sb + token * k_sl + lane * k_sh
+    v_ptr += entry * v_sb + token * v_sl + lane * v_sh
+    kk_ptr += entry * kk_sb + token * kk_sl + lane * kk_sh
+    a_ptr += entry * a_sb + token * a_sl + lane * a_sh
+    place = (slot * H + head).to(tl.int64)
+    rows = tl.arange(0, C)
+    ks = tl.arange(0, BK)
+    vs = tl.arange(0, BV)
+    decay_ptr += place * BK + ks
+    moved_ptr += place * (BK * BK)
+    added_ptr += place * (BK * BV)
+    read_ptr += place * (C * BK)
+    out_ptr += place * (C * BV)
+    inside = (rows < valid)[:, None]
+    mine = inside & (ks < K)[None, :]
+    total = tl.sum(tile(w_ptr, rows, ks, w_sl, w_sk, mine).to(tl.float32), 0) * LOG2E
+    ordinary = False
+    if not EXACT:
+        so_far = _so_far(w_ptr, rows, ks, w_sl, w_sk, mine, ASM)
+        most = tl.max(tl.max(tl.abs(so_far), 1), 0)
+        size = _size(r_ptr, rows, ks, r_sl, r_sk, mine) + _size(k_ptr, rows, ks, k_sl, k_sk, mine)
+        size += _size(kk_ptr, rows, ks, kk_sl, kk_sk, mine)
+        size += _size(a_ptr, rows, ks, a_sl, a_sk, mine)
+        size += _size(v_ptr, rows, vs, v_sl, v_sk, inside & (vs < V)[None, :])
+        # Both are false for NaN.
+        ordinary = (most <= MOST_DECAY) & (size < 1e38)
+    if ordinary:
+        if not EXACT:
+            dtype: tl.constexpr = v_ptr.dtype.element_ty
+            narrow: tl.constexpr = tl.float32 if WIDE else dtype
+            # From here on relative to half of the chunk's decay, of which `rest` is the other half.
+            # Registers are scarcer than L1: operands are fetched again where they are needed.
+            half = total * 0.5
+            rest = exp2(half, ASM)
+            kk_in, b_out = _pair(
+                kk_ptr, a_ptr, w_ptr, half, rows, ks, kk_sl, kk_sk, a_sl, a_sk, w_sl, w_sk, mine,
+                narrow, PAIR, ASM, False,
+            )  # fmt: skip
+            system = product(kk_in, tl.trans(b_out), None, "tf32", ASM)
+            system = tl.where(rows[:, None] > rows[None, :], system, 0.0)
+            solve = _inverse(system, C, HALVINGS, INVERSE).to(dtype)
+            kk_in, b_out = _pair(
+                kk_ptr, a_ptr, w_ptr, half, rows, ks, kk_sl, kk_sk, a_sl, a_sk, w_sl, w_sk, mine,
+                narrow, PAIR, ASM, True,
+            )  # fmt: skip
+            so_far = _so_far(w_ptr, rows, ks, w_sl, w_sk, mine, ASM, True) - half[None, :]
+            k = tile(k_ptr, rows, ks, k_sl, k_sk, mine).to(tl.float32)
+            k_out = (k * exp2(-so_far, ASM)).to(narrow)
+            r = tile(r_ptr, rows, ks, r_sl, r_sk, mine).to(tl.float32) * scale
+            r_in = r * exp2(so_far, ASM)
+            v = tile(v_ptr, rows, vs, v_sl, v_sk, inside & (vs < V)[None, :])
+            pairs = product(kk_in, tl.trans(k_out), None, "tf32", ASM)
+            pairs = tl.where(rows[:, None] > rows[None, :], pairs, 0.0).to(dtype)
+            given = product(pairs, v, None, "tf32", ASM).to(dtype)
+            given = product(solve, given, None, "tf32", ASM).to(dtype)
+            asked = product(solve.to(narrow), kk_in, None, "tf32", ASM).to(narrow)
+            causal = rows[:, None] >= rows[None, :]
+            pairs = product(r_in.to(narrow), tl.trans(k_out), None, "tf32", ASM)
+            out = product(tl.where(causal, pairs, 0.0).to(dtype), v, None, "tf32", ASM)
+            seen = product(r_in.to(narrow), tl.trans(b_out), None, "tf32", ASM)
+            seen = tl.where(causal, -seen, 0.0).to(dtype)
+            out = product(seen, given, out, "tf32", ASM)
+            at = rows[:, None] * BV + vs[None, :]
+            tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty))
+            read = product(seen.to(narrow), asked, r_in, "tf32", ASM) * rest[None, :]
+            at = rows[:, None] * BK + ks[None, :]
+            tl.store(read_ptr + at, read.to(read_ptr.dtype.element_ty))
+            kept = product(tl.trans(k_out), v.to(narrow), None, "tf32", ASM)
+            kept -= product(tl.trans(b_out), given.to(narrow), None, "tf32", ASM)
+            kept *= rest[:, None]
+            at = ks[:, None] * BV + vs[None, :]
+            tl.store(added_ptr + at, kept.to(added_ptr.dtype.element_ty))
+            moved = product(tl.trans(b_out), asked, None, "tf32", ASM)
+            moved *= rest[:, None] * rest[None, :]
+            at = ks[:, None] * BK + ks[None, :]
+            tl.store(moved_ptr + at, moved.to(moved_ptr.dtype.element_ty))
+            tl.store(decay_ptr, exp2(total, ASM))
+    else:
+        decay = tl.exp2(total)
+        tl.store(decay_ptr, decay)
+        for column in range(0, BK, SLAB):
+            ms = column + tl.arange(0, SLAB)
+            identity = tl.where(ks[:, None] == ms[None, :], 1.0, 0.0)
+            moved = _by_tokens(
+                r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, read_ptr, identity, ms, scale, valid,
+                r_sl, r_sk, w_sl, w_sk, k_sl, k_sk, v_sl, v_sk, kk_sl, kk_sk, a_sl, a_sk, K, V, C,
+                BK, PAIR, False,
+            )  # fmt: skip
+            moved = identity * decay[:, None] - moved
+            at = moved_ptr + ks[:, None] * BK + ms[None, :]
+            tl.store(at, moved.to(moved_ptr.dtype.element_ty))
+        for column in range(0, BV, SLAB):
+            ms = column + tl.arange(0, SLAB)
+            kept = _by_tokens(
+                r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, out_ptr, tl.zeros([BK, SLAB],
+                tl.float32), ms, scale, valid, r_sl, r_sk, w_sl, w_sk, k_sl, k_sk, v_sl, v_sk,
+                kk_sl, kk_sk, a_sl, a_sk, K, V, C, BV, PAIR, True,
+            )  # fmt: skip
+            at = added_ptr + ks[:, None] * BV + ms[None, :]
+            tl.store(at, kept.to(added_ptr.dtype.element_ty))
