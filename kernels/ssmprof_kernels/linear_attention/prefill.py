@@ -225,7 +225,7 @@ def _record(
     add(
         pair_kernel, slots * heads, meta["pair_warps"], 1, q_ptr=ref[0], k_ptr=ref[1],
         gate_ptr=ref[3], pair_ptr=pairs, asking_ptr=made["q_ptr"], key_ptr=made["k_ptr"],
-        total_ptr=made["total_ptr"], WIDTH=BK, BK=min(BK, 64), LEVELS=C.bit_length() - 1,
+        total_ptr=made["total_ptr"], WIDTH=BK, BK=min(BK, 32), LEVELS=C.bit_length() - 1,
         GIVEN=given, EXACT=exact, WIDE=q.dtype == torch.float16,
     )
     blocks = -(-value // BV)
