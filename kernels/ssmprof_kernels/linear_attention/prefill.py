@@ -1,5 +1,5 @@
-"""`gla`, `retention`, `lightning`: linear attention with decay over a whole prompt (prefill), in two
-or three launches.
+"""`gla`, `retention`, `lightning`: linear attention with decay over a prompt, in two or three
+launches.
 
 Promises: bad input is refused with one ValueError before any launch; strides and lengths are free;
 no host synchronisation, so that a call can be captured in a CUDA graph. CPU tensors take the plain

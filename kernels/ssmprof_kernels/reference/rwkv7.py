@@ -27,8 +27,13 @@ def rwkv7(
     *,
     initial_state: Tensor | None = None,
     return_final_state: bool | torch.dtype = False,
+    cu_seqlens: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """All (B, L, H, K), w the log decay; state (B, H, K, K). y is like v."""
+    if cu_seqlens is not None:
+        options = {"return_final_state": return_final_state or True}
+        found = chunks.packed(rwkv7, (r, w, k, v, kk, a), (), cu_seqlens, initial_state, options)
+        return found[0] if return_final_state is False else found
     heads, key = v.shape[2], r.shape[3]
     state = chunks.first_state(initial_state, v, heads, key)
     y = torch.empty(v.shape, dtype=v.dtype, device=v.device)
@@ -87,9 +92,15 @@ def rwkv7_sequential(
     a: Tensor,
     *,
     initial_state: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
     compute_dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Tensor]:
     """One token after the other, as the paper writes it; y and the state in `compute_dtype`."""
+    if cu_seqlens is not None:
+        options = {"compute_dtype": compute_dtype}
+        return chunks.packed(
+            rwkv7_sequential, (r, w, k, v, kk, a), (), cu_seqlens, initial_state, options
+        )
     r, w, k, v, kk, a = (x.to(compute_dtype) for x in (r, w, k, v, kk, a))
     batch, length, heads, key = r.shape
     state = v.new_zeros(batch, heads, v.shape[-1], key)  # the paper's: values first
@@ -102,3 +113,20 @@ def rwkv7_sequential(
         state = state + v[:, t, :, :, None] * k[:, t, :, None, :]
         y[:, t] = (state @ r[:, t, :, :, None])[..., 0]
     return y, state.transpose(-1, -2)
+
+
+def rwkv7_step_sequential(
+    state: Tensor,
+    r: Tensor,
+    w: Tensor,
+    k: Tensor,
+    v: Tensor,
+    kk: Tensor,
+    a: Tensor,
+    *,
+    compute_dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Tensor]:
+    """One token as `rwkv7_sequential` has it: y and the new state in `compute_dtype`."""
+    tokens = (x[:, None] for x in (r, w, k, v, kk, a))
+    y, new = rwkv7_sequential(*tokens, initial_state=state, compute_dtype=compute_dtype)
+    return y[:, 0], new

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import chunked, door, launch, recorded, reference, replay
+from ssmprof_kernels import chunked, door, recorded, reference, replay
 from ssmprof_kernels.rwkv7 import plan
 from ssmprof_kernels.rwkv7.chunk_kernel import chunk_kernel
 from ssmprof_kernels.rwkv7.walk_kernel import walk_kernel
@@ -117,7 +117,7 @@ def _record(
     packed = None if cu is None else cu.shape[0] - 1
     sequences = packed or batch
     slots = chunked.slots(batch, length, C, packed)
-    BK, BV, device = plan.tile(key), plan.tile(value), launch.facts(v.device)
+    BK, BV = plan.tile(key), plan.tile(value)
     exact, asm = v.dtype == torch.float32, v.is_cuda
     BLOCK = min(BV, meta["BLOCK"])
     ref = [replay.Arg(i) for i in range(len(tensors))]
@@ -143,7 +143,8 @@ def _record(
         r_ptr=ref[0], w_ptr=ref[1], k_ptr=ref[2], v_ptr=ref[3], kk_ptr=ref[4], a_ptr=ref[5],
         cu_ptr=ref[7], scale=scale, steps=sequences.bit_length(), **scratch, **places, **strides,
         **sizes, PAIR=pair, EXACT=exact, WIDE=v.dtype == torch.float16,
-        SLAB=min(BK, BV) if exact else 16, HALVINGS=C.bit_length() - 1, INVERSE=meta["inverse"], ASM=asm,
+        SLAB=min(BK, BV) if exact else 16,
+        HALVINGS=C.bit_length() - 1, INVERSE=meta["inverse"], ASM=asm,
     )
     recording.add(
         walk_kernel, sequences * heads * -(-value // BLOCK),

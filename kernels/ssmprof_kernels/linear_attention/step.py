@@ -1,0 +1,197 @@
+"""`gla_step`, `retention_step`, `lightning_step`: linear attention with decay for one token, the
+state updated in place.
+
+Promises: one launch that reads and writes each state element once; bad input is refused with one
+ValueError before it; no host synchronisation. CPU tensors take the plain torch form, unless
+Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssmprof_kernels import door, launch, recorded, reference, replay
+from ssmprof_kernels.linear_attention.plan import tile
+from ssmprof_kernels.linear_attention.step_kernel import step_kernel
+
+_recordings: recorded.Recordings = {}
+#: Order of the tensors of a call.
+_NAMES = ("state", "q", "k", "v", "a", "decay")
+
+
+def retention_step(
+    state: Tensor, q: Tensor, k: Tensor, v: Tensor, decay: Tensor, *, scale: float
+) -> Tensor:
+    """`S = exp(decay) S + k v^T`, `o = scale S^T q` for one token (arXiv:2307.08621).
+
+    Args:
+        state: (B, H, K, V), fp32, bf16 or fp16, any strides; **overwritten in place**.
+        q: (B, H, K). k: (B, Hk, K). v: (B, Hk, V). fp32, fp16 or bf16; head h reads h // (H / Hk).
+        decay: (H), the logarithm of each head's decay.
+        scale: of the outputs.
+
+    Returns:
+        y (B, H, V) in the dtype of q.
+
+    Raises:
+        ValueError: an argument's shape, dtype or device does not fit.
+        RuntimeError: an input wants a gradient while gradients are recorded.
+    """
+    tensors = (state, q, k, v, None, decay)
+    if _plain(tensors):
+        return reference.retention_step(state, q, k, v, decay, scale=scale)
+    return step("retention_step", *tensors, scale)
+
+
+def lightning_step(
+    state: Tensor, q: Tensor, k: Tensor, v: Tensor, decay: Tensor, *, scale: float
+) -> Tensor:
+    """Lightning attention for one token, which is `retention_step` with other decays.
+
+    Args:
+        state, q, k, v, decay, scale: as of `retention_step`.
+
+    Returns:
+        y (B, H, V) in the dtype of q.
+
+    Raises:
+        ValueError, RuntimeError: as of `retention_step`.
+    """
+    return retention_step(state, q, k, v, decay, scale=scale)
+
+
+def gla_step(state: Tensor, q: Tensor, k: Tensor, v: Tensor, a: Tensor, *, scale: float) -> Tensor:
+    """`S = diag(sigmoid(a)^(1/16)) S + k v^T`, `o = scale S^T q` for one token (arXiv:2312.06635).
+
+    Args:
+        state, q, k, v, scale: as of `retention_step`.
+        a: (B, Hk, K), logits of the gates of each key feature.
+
+    Returns:
+        y (B, H, V) in the dtype of q.
+
+    Raises:
+        ValueError, RuntimeError: as of `retention_step`.
+    """
+    tensors = (state, q, k, v, a, None)
+    if _plain(tensors):
+        return reference.gla_step(state, q, k, v, a, scale=scale)
+    return step("gla_step", *tensors, scale)
+
+
+def _plain(tensors: tuple[Tensor | None, ...]) -> bool:
+    """Whether plain torch computes this call, which then has been checked."""
+    door.forward_only(_NAMES, tensors)
+    if tensors[0] is not None and (tensors[0].is_cuda or door.interpreted()):
+        return False
+    _check(*tensors)
+    return True
+
+
+def step(
+    kind: str,
+    state: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor | None,
+    decay: Tensor | None,
+    scale: float,
+    *,
+    given: bool = False,
+) -> Tensor:
+    """The step on a GPU, by `decay` or by the gates `a`: logits, or where `given` logarithms."""
+    if decay is not None:
+        decay = decay.contiguous()
+    tensors = (state, q, k, v, a, decay)
+    key = recorded.key_of(tensors, scale, given)
+    if key not in _recordings:
+        _check(*tensors)
+    batch, heads, width, value = state.shape
+    rows = batch * heads * value
+    size = "8K" if rows <= 8192 else "64K" if rows <= 65536 else "more"
+    bucket = f"{state.element_size() * 8}b-K{tile(width)}-{size}"
+    meta = launch.pick(kind, bucket, state.device, default(width, size)).meta
+    y = torch.empty((batch, heads, value), dtype=q.dtype, device=q.device)
+    recorded.run(
+        _recordings, key, meta, (*tensors, y), state.device,
+        lambda: _record(tensors, meta, scale, given),
+    )  # fmt: skip
+    return y
+
+
+def default(key: int, size: str) -> dict[str, Any]:
+    """Columns of a state that a program owns, and its launch shape: few where programs are few."""
+    if size == "8K":
+        return {"BLOCK": 16, "num_warps": 4}
+    return {"BLOCK": max(16, min(64, 8192 // tile(key))), "num_warps": 4}
+
+
+def _record(
+    tensors: tuple[Tensor | None, ...], meta: dict[str, Any], scale: float, given: bool
+) -> replay.Recording:
+    state, q, k, v, a, _ = tensors
+    assert state is not None
+    assert q is not None
+    assert k is not None
+    assert v is not None
+    batch, heads, key, value = state.shape
+    BV = min(meta["BLOCK"], tile(value))
+    strides: dict[str, int] = dict(
+        zip(("s_sb", "s_sh", "s_sk", "s_sv"), state.stride(), strict=True)
+    )
+    for name, t in (("q", q), ("k", k), ("v", v), ("g", a)):
+        steps = (0,) * 3 if t is None else t.stride()
+        strides |= dict(zip((f"{name}_s{x}" for x in "bhk"), steps, strict=True))
+    ref = [replay.Arg(i) for i in range(len(tensors) + 1)]
+    recording = replay.Recording(len(ref))
+    fusion = {"enable_fp_fusion": True} if state.is_cuda else {}
+    recording.add(
+        step_kernel, batch * heads * -(-value // BV), {"num_warps": meta["num_warps"], **fusion},
+        state_ptr=ref[0], q_ptr=ref[1], k_ptr=ref[2], v_ptr=ref[3], gate_ptr=ref[4],
+        decay_ptr=ref[5], y_ptr=ref[6], scale=scale, H=heads, PER=heads // k.shape[1], K=key,
+        V=value, BK=tile(key), BV=BV, GATES=a is not None, GIVEN=given, ASM=state.is_cuda,
+        **strides,
+    )  # fmt: skip
+    return recording
+
+
+def _check(
+    state: Tensor | None,
+    q: Tensor | None,
+    k: Tensor | None,
+    v: Tensor | None,
+    a: Tensor | None,
+    decay: Tensor | None,
+) -> None:
+    """ValueError for the first argument that does not fit."""
+    assert state is not None
+    assert q is not None
+    assert k is not None
+    assert v is not None
+    if state.dim() != 4 or 0 in state.shape:
+        raise ValueError(
+            f"state must have shape (B,H,K,V), none of them 0, got {tuple(state.shape)}"
+        )
+    batch, heads, key, value = state.shape
+    door.shape("q", q, (batch, heads, key), "(B,H,K)")
+    if k.dim() != 3 or k.shape[1] < 1 or heads % k.shape[1]:
+        raise ValueError(
+            f"k must have shape ({batch}, Hk, {key}) with Hk a divisor of H = {heads}, "
+            f"got {tuple(k.shape)}"
+        )
+    shared = k.shape[1]
+    door.shape("k", k, (batch, shared, key), "(B,Hk,K)")
+    door.shape("v", v, (batch, shared, value), "(B,Hk,V)")
+    if a is not None:
+        door.shape("a", a, (batch, shared, key), "(B,Hk,K)")
+    if decay is not None:
+        door.shape("decay", decay, (heads,), "(H,)")
+    if state.is_cuda or door.interpreted():
+        for name, t in zip(_NAMES, (state, q, k, v, a, decay), strict=True):
+            if t is not None:
+                door.dtype(name, t, door.FLOATS)
+    door.same_device(state, q=q, k=k, v=v, a=a, decay=decay)
