@@ -114,7 +114,9 @@ def pair_kernel(
             k = k.to(tl.float32)
             ordinary = False
             if not EXACT:
+                # A maximum passes over NaN, a sum does not.
                 ordinary = tl.max(tl.max(tl.abs(so_far), 1), 0) <= MOST_DECAY
+                ordinary = ordinary & (tl.sum(tl.abs(total), 0) < float("inf"))
             if ordinary:
                 middle = so_far - total[None, :] * 0.5
                 left = (q * exp2(middle, ASM)).to(narrow)

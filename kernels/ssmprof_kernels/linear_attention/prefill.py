@@ -196,16 +196,17 @@ def _record(
         "count": sequences, "steps": sequences.bit_length(), "scale": scale,
     }  # fmt: skip
     common = {
-        "cu_ptr": ref[6], "decay_ptr": ref[4], "PER": heads // shared, "K": key, "V": value,
+        "q_ptr": ref[0], "k_ptr": ref[1], "v_ptr": ref[2], "gate_ptr": ref[3],
+        "cu_ptr": ref[6], "decay_ptr": ref[4], "GIVEN": given, "PER": heads // shared, "K": key, "V": value,
         "C": C, "VARLEN": cu is not None, "GATES": gates, "ASM": asm,
         "PRECISION": "tf32x3" if exact else "tf32", **strides, **places,
     }  # fmt: skip
     pairs = recording.tensor(slots, heads, C, C, dtype=q.dtype)
-    made: dict[str, Any] = {"q_ptr": ref[0], "k_ptr": ref[1], "total_ptr": None}
+    made: dict[str, Any] = {"asking_ptr": None, "key_ptr": None, "total_ptr": None}
     if gates:
         made = {
-            "q_ptr": recording.tensor(slots, heads, C, BK, dtype=q.dtype),
-            "k_ptr": recording.tensor(slots, shared, C, BK, dtype=q.dtype),
+            "asking_ptr": recording.tensor(slots, heads, C, BK, dtype=q.dtype),
+            "key_ptr": recording.tensor(slots, shared, C, BK, dtype=q.dtype),
             "total_ptr": recording.work(slots, shared, BK),
         }
     sums: dict[str, Any] = {"sum_ptr": None, "gone_ptr": None}
@@ -223,21 +224,20 @@ def _record(
 
     # fmt: off
     add(
-        pair_kernel, slots * heads, meta["pair_warps"], 1, q_ptr=ref[0], k_ptr=ref[1],
-        gate_ptr=ref[3], pair_ptr=pairs, asking_ptr=made["q_ptr"], key_ptr=made["k_ptr"],
-        total_ptr=made["total_ptr"], WIDTH=BK, BK=min(BK, 32), LEVELS=C.bit_length() - 1,
-        GIVEN=given, EXACT=exact, WIDE=q.dtype == torch.float16,
+        pair_kernel, slots * heads, meta["pair_warps"], 1, pair_ptr=pairs, WIDTH=BK,
+        BK=min(BK, 32 if gates else 128), LEVELS=C.bit_length() - 1, **made,
+        EXACT=exact, WIDE=q.dtype == torch.float16,
     )
     blocks = -(-value // BV)
     tiles = {"BK": BK, "BV": BV, **made, **sums}
     if cut.M > 1:
         add(
             summary_kernel, cut.slots * (shared if gates else heads) * blocks, meta["sum_warps"],
-            meta["sum_stages"], v_ptr=ref[2], STAGES=meta["sum_stages"], **tiles,
+            meta["sum_stages"], STAGES=meta["sum_stages"], **tiles,
         )
     add(
         walk_kernel, cut.slots * heads * blocks, meta["num_warps"], meta["num_stages"],
-        v_ptr=ref[2], pair_ptr=pairs, h0_ptr=ref[5], y_ptr=ref[7], final_ptr=ref[8],
+        pair_ptr=pairs, h0_ptr=ref[5], y_ptr=ref[7], final_ptr=ref[8],
         H0=h0 is not None, FINAL=final is not None, SEGMENTS=cut.M > 1, STAGES=meta["num_stages"],
         **tiles,
     )

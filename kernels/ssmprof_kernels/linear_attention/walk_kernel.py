@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from ssmprof_kernels.chunked import blank, exp2, first_slot, locate, product
-from ssmprof_kernels.linear_attention.pair_kernel import log_decay
+from ssmprof_kernels.linear_attention.pair_kernel import log_decay, log_gate
 
 UNSPECIALISED = ["L", "H", "S", "M", "T", "count", "steps"]
 
@@ -31,7 +31,7 @@ def _decayed(v, left, g, C: tl.constexpr, ASM: tl.constexpr):
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def summary_kernel(
-    k_ptr, v_ptr, total_ptr, decay_ptr, cu_ptr, sum_ptr, gone_ptr, L, H, S, M, T, count, steps,
+    k_ptr, key_ptr, v_ptr, total_ptr, decay_ptr, cu_ptr, sum_ptr, gone_ptr, L, H, S, M, T, count, steps,
     k_sb, k_sl, k_sh, k_sk, v_sb, v_sl, v_sh, v_sk, PER: tl.constexpr, K: tl.constexpr,
     V: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATES: tl.constexpr,
     VARLEN: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr, ASM: tl.constexpr,
@@ -60,7 +60,7 @@ def summary_kernel(
     state = tl.zeros([BK, BV], tl.float32)
     if GATES:
         place = ((first_slot(seq, start, S, C, VARLEN) + begin // C) * heads + head).to(tl.int64)
-        k_ptr += place * (C * BK) + rows[:, None] * BK + ks[None, :]
+        k_ptr = key_ptr + place * (C * BK) + rows[:, None] * BK + ks[None, :]
         total_ptr += place * BK + ks
         gone = tl.zeros([BK], tl.float32)
         k_step = heads.to(tl.int64) * (C * BK)
@@ -94,17 +94,67 @@ def summary_kernel(
         tl.store(gone_ptr + at * BK + ks, gone)
 
 
+@triton.jit
+def _start(
+    h0_ptr, sum_ptr, gone_ptr, cells, owned, column, first, segment, seq, head, T, H, g,
+    PER: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, BK: tl.constexpr,
+    BV: tl.constexpr, GATES: tl.constexpr, H0: tl.constexpr, SEGMENTS: tl.constexpr,
+    ASM: tl.constexpr,
+):  # fmt: skip
+    """The state before a segment: the initial one, and what the segments before it add."""
+    state = tl.zeros([BK, BV], tl.float32)
+    if H0:
+        at = h0_ptr + (seq * H + head).to(tl.int64) * (K * V)
+        state = tl.load(at + cells, mask=owned, other=0.0).to(tl.float32)
+    if SEGMENTS:
+        for before in range(segment):
+            if GATES:
+                at = ((first + before) * (H // PER) + head // PER).to(tl.int64)
+                gone = tl.load(gone_ptr + at * BK + tl.arange(0, BK))
+                state *= exp2(gone, ASM)[:, None]
+            else:
+                at = ((first + before) * H + head).to(tl.int64)
+                state *= exp2(g * (T * C).to(tl.float32), ASM)
+            state += tl.load(sum_ptr + at * (BK * V) + cells, mask=column, other=0.0)
+    return state
+
+
+@triton.jit
+def _by_tokens(
+    state, q_ptr, k_ptr, v_ptr, gate_ptr, y_ptr, ks, vs, scale, g, valid, y_sl, q_sl, q_sk, k_sl,
+    k_sk, v_sl, v_sk, g_sl, g_sk, K: tl.constexpr, V: tl.constexpr, GATES: tl.constexpr,
+    GIVEN: tl.constexpr, ASM: tl.constexpr,
+):  # fmt: skip
+    """A segment token by token: a product with 0 would hand on what is no number to the tokens of
+    a chunk before it."""
+    for t in range(valid):
+        at = t.to(tl.int64)
+        q = tl.load(q_ptr + at * q_sl + ks * q_sk, mask=ks < K, other=0.0).to(tl.float32) * scale
+        k = tl.load(k_ptr + at * k_sl + ks * k_sk, mask=ks < K, other=0.0).to(tl.float32)
+        v = tl.load(v_ptr + at * v_sl + vs * v_sk, mask=vs < V, other=0.0).to(tl.float32)
+        if GATES:
+            a = tl.load(gate_ptr + at * g_sl + ks * g_sk, mask=ks < K, other=0.0)
+            state *= exp2(log_gate(a.to(tl.float32), GIVEN), ASM)[:, None]
+        else:
+            state *= exp2(g, ASM)
+        state += k[:, None] * v[None, :]
+        y = tl.sum(q[:, None] * state, 0)
+        tl.store(y_ptr + at * y_sl + vs, y.to(y_ptr.dtype.element_ty), mask=vs < V)
+    return state
+
+
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def walk_kernel(
-    q_ptr, k_ptr, v_ptr, pair_ptr, total_ptr, decay_ptr, h0_ptr, cu_ptr, sum_ptr, gone_ptr, y_ptr,
-    final_ptr, scale, L, H, S, M, T, count, steps, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh, k_sk,
-    v_sb, v_sl, v_sh, v_sk, PER: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, GATES: tl.constexpr, H0: tl.constexpr,
+    q_ptr, k_ptr, v_ptr, gate_ptr, asking_ptr, key_ptr, pair_ptr, total_ptr, decay_ptr, h0_ptr,
+    cu_ptr, sum_ptr, gone_ptr, y_ptr, final_ptr, scale, L, H, S, M, T, count, steps, q_sb, q_sl,
+    q_sh, q_sk, k_sb, k_sl, k_sh, k_sk, v_sb, v_sl, v_sh, v_sk, g_sb, g_sl, g_sh, g_sk,
+    PER: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, GATES: tl.constexpr, GIVEN: tl.constexpr, H0: tl.constexpr,
     FINAL: tl.constexpr, VARLEN: tl.constexpr, SEGMENTS: tl.constexpr, PRECISION: tl.constexpr,
     STAGES: tl.constexpr, ASM: tl.constexpr,
 ):  # fmt: skip
-    """Outputs and the final state of one segment. With GATES q and k are what `pair_kernel` wrote,
-    else as they were given."""
+    """Outputs and the final state of one segment. With GATES chunks read what `pair_kernel` wrote
+    of q and k."""
     BLOCKS: tl.constexpr = (V + BV - 1) // BV
     pid = tl.program_id(0)
     vs = (pid % BLOCKS) * BV + tl.arange(0, BV)
@@ -121,7 +171,7 @@ def walk_kernel(
     # Slots past the end exist in ragged batches; an empty sequence still owns its first one.
     if (begin >= length) & (segment > 0):
         return
-    shared = head // PER
+    shared = (head // PER).to(tl.int64)
     entry = (seq * 0 if VARLEN else seq).to(tl.int64)
     token = (start + begin).to(tl.int64)
     rows = tl.arange(0, C)
@@ -129,75 +179,74 @@ def walk_kernel(
     column = (vs < V)[None, :]
     cells = ks[:, None] * V + vs[None, :]
     owned = (ks < K)[:, None] & column
-    state_at = (seq * H + head).to(tl.int64) * (K * V)
-    state = tl.zeros([BK, BV], tl.float32)
-    if H0:
-        state = tl.load(h0_ptr + state_at + cells, mask=owned, other=0.0).to(tl.float32)
+    g = 0.0
     if not GATES:
         g = log_decay(decay_ptr, head)
-    if SEGMENTS:
-        for before in range(segment):
-            if GATES:
-                at = ((first + before) * (H // PER) + shared).to(tl.int64)
-                state *= exp2(tl.load(gone_ptr + at * BK + ks), ASM)[:, None]
-            else:
-                at = ((first + before) * H + head).to(tl.int64)
-                state *= exp2(g * (T * C).to(tl.float32), ASM)
-            state += tl.load(sum_ptr + at * (BK * V) + cells, mask=column, other=0.0)
+    q_ptr += entry * q_sb + token * q_sl + head.to(tl.int64) * q_sh
+    k_ptr += entry * k_sb + token * k_sl + shared * k_sh
+    v_ptr += entry * v_sb + token * v_sl + shared * v_sh
+    y_ptr += ((entry * L + token) * H + head) * V
+    state = _start(h0_ptr, sum_ptr, gone_ptr, cells, owned, column, first, segment, seq, head, T,
+                   H, g, PER, K, V, C, BK, BV, GATES, H0, SEGMENTS, ASM)  # fmt: skip
     chunk = first_slot(seq, start, S, C, VARLEN) + begin // C
     place = (chunk * H + head).to(tl.int64)
-    pair_ptr += place * (C * C) + rows[:, None] * C + rows[None, :]
-    v_ptr += entry * v_sb + token * v_sl + shared.to(tl.int64) * v_sh
-    v_ptr += rows[:, None].to(tl.int64) * v_sl + vs[None, :] * v_sk
+    pair_at = pair_ptr + place * (C * C) + rows[:, None] * C + rows[None, :]
+    v_at = v_ptr + rows[:, None].to(tl.int64) * v_sl + vs[None, :] * v_sk
+    y_at = y_ptr + rows[:, None].to(tl.int64) * (H * V) + vs[None, :]
     if GATES:
-        holder = (chunk * (H // PER) + shared).to(tl.int64)
-        q_ptr += place * (C * BK) + rows[:, None] * BK + ks[None, :]
-        k_ptr += holder * (C * BK) + rows[:, None] * BK + ks[None, :]
+        holder = chunk * (H // PER) + shared
+        q_at = asking_ptr + place * (C * BK) + rows[:, None] * BK + ks[None, :]
+        k_at = key_ptr + holder * (C * BK) + rows[:, None] * BK + ks[None, :]
         total_ptr += holder * BK + ks
         q_step = H.to(tl.int64) * (C * BK)
         t_step = (H // PER).to(tl.int64) * BK
         k_step = t_step * C
     else:
-        q_ptr += entry * q_sb + token * q_sl + head.to(tl.int64) * q_sh
-        q_ptr += rows[:, None].to(tl.int64) * q_sl + ks[None, :] * q_sk
-        k_ptr += entry * k_sb + token * k_sl + shared.to(tl.int64) * k_sh
-        k_ptr += rows[:, None].to(tl.int64) * k_sl + ks[None, :] * k_sk
+        q_at = q_ptr + rows[:, None].to(tl.int64) * q_sl + ks[None, :] * q_sk
+        k_at = k_ptr + rows[:, None].to(tl.int64) * k_sl + ks[None, :] * k_sk
         q_step = q_sl.to(tl.int64) * C
         k_step = k_sl.to(tl.int64) * C
         asking = scale * exp2(g * (rows + 1).to(tl.float32), ASM)
-    y_ptr += ((entry * L + token) * H + head) * V
-    y_ptr += rows[:, None].to(tl.int64) * (H * V) + vs[None, :]
     valid = tl.minimum(length - begin, T * C)
     for done in tl.range(0, tl.cdiv(valid, C), num_stages=STAGES):
         left = valid - done * C
         inside = (rows < left)[:, None]
         if GATES:
-            q = tl.load(q_ptr)
-            k = tl.load(k_ptr)
+            q = tl.load(q_at)
+            k = tl.load(k_at)
             total = tl.load(total_ptr)
             total_ptr += t_step
         else:
-            q = tl.load(q_ptr, mask=inside & (ks < K)[None, :], other=0.0)
-            k = tl.load(k_ptr, mask=inside & (ks < K)[None, :], other=0.0)
-        v = tl.load(v_ptr, mask=inside & column, other=0.0)
-        pairs = tl.load(pair_ptr)
+            q = tl.load(q_at, mask=inside & (ks < K)[None, :], other=0.0)
+            k = tl.load(k_at, mask=inside & (ks < K)[None, :], other=0.0)
+        v = tl.load(v_at, mask=inside & column, other=0.0)
+        pairs = tl.load(pair_at)
         y = product(q, state.to(q.dtype), None, PRECISION, ASM)
         if not GATES:
             y *= asking[:, None]
         y = product(pairs, v, y, PRECISION, ASM)
-        tl.store(y_ptr, y.to(y_ptr.dtype.element_ty), mask=inside & column)
+        tl.store(y_at, y.to(y_ptr.dtype.element_ty), mask=inside & column)
         if GATES:
             state *= exp2(total, ASM)[:, None]
         else:
             state *= exp2(g * tl.minimum(left, C).to(tl.float32), ASM)
             v = _decayed(v, left, g, C, ASM)
         state = product(tl.trans(k), v, state, PRECISION, ASM)
-        q_ptr += q_step
-        k_ptr += k_step
-        v_ptr += v_sl.to(tl.int64) * C
-        pair_ptr += H.to(tl.int64) * (C * C)
-        y_ptr += H.to(tl.int64) * (C * V)
+        q_at += q_step
+        k_at += k_step
+        v_at += v_sl.to(tl.int64) * C
+        pair_at += H.to(tl.int64) * (C * C)
+        y_at += H.to(tl.int64) * (C * V)
+    finite = tl.sum(tl.sum(tl.abs(state * 0.0), 1), 0) == 0.0
+    if not finite:
+        if GATES:
+            gate_ptr += entry * g_sb + token * g_sl + shared * g_sh
+        state = _start(h0_ptr, sum_ptr, gone_ptr, cells, owned, column, first, segment, seq, head,
+                       T, H, g, PER, K, V, C, BK, BV, GATES, H0, SEGMENTS, ASM)  # fmt: skip
+        state = _by_tokens(state, q_ptr, k_ptr, v_ptr, gate_ptr, y_ptr, ks, vs, scale, g, valid,
+                           H.to(tl.int64) * V, q_sl, q_sk, k_sl, k_sk, v_sl, v_sk, g_sl, g_sk, K,
+                           V, GATES, GIVEN, ASM)  # fmt: skip
     if FINAL:
         if begin + T * C >= length:
-            at = final_ptr + state_at + cells
+            at = final_ptr + (seq * H + head).to(tl.int64) * (K * V) + cells
             tl.store(at, state.to(final_ptr.dtype.element_ty), mask=owned)
