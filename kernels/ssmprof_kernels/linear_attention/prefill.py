@@ -197,7 +197,8 @@ def _record(
     }  # fmt: skip
     common = {
         "q_ptr": ref[0], "k_ptr": ref[1], "v_ptr": ref[2], "gate_ptr": ref[3],
-        "cu_ptr": ref[6], "decay_ptr": ref[4], "GIVEN": given, "PER": heads // shared, "K": key, "V": value,
+        "cu_ptr": ref[6], "decay_ptr": ref[4], "GIVEN": given,
+        "PER": heads // shared, "K": key, "V": value,
         "C": C, "VARLEN": cu is not None, "GATES": gates, "ASM": asm,
         "PRECISION": "tf32x3" if exact else "tf32", **strides, **places,
     }  # fmt: skip

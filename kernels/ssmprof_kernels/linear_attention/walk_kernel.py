@@ -31,8 +31,8 @@ def _decayed(v, left, g, C: tl.constexpr, ASM: tl.constexpr):
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def summary_kernel(
-    k_ptr, key_ptr, v_ptr, total_ptr, decay_ptr, cu_ptr, sum_ptr, gone_ptr, L, H, S, M, T, count, steps,
-    k_sb, k_sl, k_sh, k_sk, v_sb, v_sl, v_sh, v_sk, PER: tl.constexpr, K: tl.constexpr,
+    k_ptr, key_ptr, v_ptr, total_ptr, decay_ptr, cu_ptr, sum_ptr, gone_ptr, L, H, S, M, T, count,
+    steps, k_sb, k_sl, k_sh, k_sk, v_sb, v_sl, v_sh, v_sk, PER: tl.constexpr, K: tl.constexpr,
     V: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATES: tl.constexpr,
     VARLEN: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr, ASM: tl.constexpr,
 ):  # fmt: skip

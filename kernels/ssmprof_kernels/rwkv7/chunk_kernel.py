@@ -1,11 +1,12 @@
-"""First launch of RWKV-7's scan: what each chunk does to any state, all chunks at once.
+"""First launches of RWKV-7's scan: what each chunk does to any state, all chunks at once.
 
-Promises: knows no state, so that all its programs are independent. A chunk of C tokens maps the
-state S before it to `D S - M S + Q` after it, and its outputs are `N + R S`: this writes D (K),
-M (K, K), Q (K, V), N (C, V) and R (C, K). In tokens t of the chunk, with g their decay so far:
+Promises: know no state, so that all their programs are independent. A chunk of C tokens maps the
+state S before it to `D S - M S + Q` after it, and its outputs are `N + R S`: `map_kernel` writes D
+(K), M (K, K), Q (K, V), N (C, V) and R (C, K). In tokens t of the chunk, with g their decay so far:
 
 - u = T (A v + kk g S), T = (I + B)^-1, A and B the causal products of kk with k and with the rows
   that are added (`-u` is what a token writes under `added`; arXiv:2503.14456, equations 17 to 19);
+  `solve_kernel` writes T (C, C);
 - R = r g - (r added) T (kk g), N = (r k) v - (r added) T A v, and M and Q likewise with the keys.
 
 The products take both sides relative to half of the chunk's decay, which no exponent of a chunk of
@@ -47,12 +48,6 @@ def _inverse(lower, C: tl.constexpr, HALVINGS: tl.constexpr, PRECISION: tl.const
 
 
 @triton.jit
-def _size(base, rows, columns, stride_row, stride_column, mask):
-    found = tl.abs(tile(base, rows, columns, stride_row, stride_column, mask).to(tl.float32))
-    return tl.sum(tl.sum(found, 1), 0)
-
-
-@triton.jit
 def _rows(kk, a, PAIR: tl.constexpr):
     """The key that is removed and the row that is added, from (kk, a) or fla's (a, b)."""
     if PAIR:
@@ -62,10 +57,9 @@ def _rows(kk, a, PAIR: tl.constexpr):
 
 
 @triton.jit
-def _so_far(base, rows, columns, stride_row, stride_column, mask, ASM: tl.constexpr,
-            AGAIN: tl.constexpr = False):  # fmt: skip
+def _so_far(base, rows, columns, stride_row, stride_column, mask, ASM: tl.constexpr):  # fmt: skip
     """Base-2 exponents of the decay from before the chunk to each token, its own included."""
-    w = tile(base, rows, columns, stride_row, stride_column, mask, AGAIN)
+    w = tile(base, rows, columns, stride_row, stride_column, mask)
     if w.dtype == tl.float32:
         return tl.cumsum(w, 0) * LOG2E
     else:
@@ -76,16 +70,21 @@ def _so_far(base, rows, columns, stride_row, stride_column, mask, ASM: tl.conste
 
 @triton.jit
 def _pair(
-    kk_ptr, a_ptr, w_ptr, half, rows, ks, kk_sl, kk_sk, a_sl, a_sk, w_sl, w_sk, mask,
-    dtype: tl.constexpr, PAIR: tl.constexpr, ASM: tl.constexpr, AGAIN: tl.constexpr,
+    kk_ptr, a_ptr, so_far, w, rows, ks, kk_sl, kk_sk, a_sl, a_sk, mask, dtype: tl.constexpr,
+    PAIR: tl.constexpr, ASM: tl.constexpr,
 ):  # fmt: skip
-    """The key that each token removes and the row it adds, relative to `half` of the decay."""
-    so_far = _so_far(w_ptr, rows, ks, w_sl, w_sk, mask, ASM, AGAIN) - half[None, :]
-    w = tile(w_ptr, rows, ks, w_sl, w_sk, mask, AGAIN).to(tl.float32) * LOG2E
-    kk = tile(kk_ptr, rows, ks, kk_sl, kk_sk, mask, AGAIN).to(tl.float32)
-    a = tile(a_ptr, rows, ks, a_sl, a_sk, mask, AGAIN).to(tl.float32)
+    """The key that each token removes and the row it adds, relative to where `so_far` is 0."""
+    kk = tile(kk_ptr, rows, ks, kk_sl, kk_sk, mask).to(tl.float32)
+    a = tile(a_ptr, rows, ks, a_sl, a_sk, mask).to(tl.float32)
     removed, added = _rows(kk, a, PAIR)
     return (removed * exp2(so_far - w, ASM)).to(dtype), (added * exp2(-so_far, ASM)).to(dtype)
+
+
+@triton.jit
+def _is_ordinary(so_far, total):
+    """Whether a chunk's decays stay in reach of a float; a maximum passes over NaN, a sum not."""
+    near = tl.max(tl.max(tl.abs(so_far), 1), 0) <= MOST_DECAY
+    return near & (tl.sum(tl.abs(total), 0) < float("inf"))
 
 
 @triton.jit
@@ -121,20 +120,62 @@ def _by_tokens(
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
-def chunk_kernel(
-    r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, cu_ptr,
+def solve_kernel(
+    w_ptr, kk_ptr, a_ptr, cu_ptr, solve_ptr, L, H, S, count, steps, w_sb, w_sl, w_sh, w_sk,
+    kk_sb, kk_sl, kk_sh, kk_sk, a_sb, a_sl, a_sh, a_sk, K: tl.constexpr, C: tl.constexpr,
+    BK: tl.constexpr, PAIR: tl.constexpr, VARLEN: tl.constexpr, WIDE: tl.constexpr,
+    HALVINGS: tl.constexpr, INVERSE: tl.constexpr, ASM: tl.constexpr,
+):  # fmt: skip
+    """T of one chunk and head. WIDE forms the causal products in tf32: fp16 has no room for factors
+    of 2**40."""
+    pid = tl.program_id(0)
+    head = pid % H
+    slot = pid // H
+    seq, start, length, first = locate(slot, cu_ptr, count, steps, L, S, C, VARLEN)
+    begin = (slot - first) * C
+    if begin >= length:
+        return
+    entry = (seq * 0 if VARLEN else seq).to(tl.int64)
+    token = (start + begin).to(tl.int64)
+    lane = head.to(tl.int64)
+    w_ptr += entry * w_sb + token * w_sl + lane * w_sh
+    kk_ptr += entry * kk_sb + token * kk_sl + lane * kk_sh
+    a_ptr += entry * a_sb + token * a_sl + lane * a_sh
+    rows = tl.arange(0, C)
+    ks = tl.arange(0, BK)
+    mine = (rows < length - begin)[:, None] & (ks < K)[None, :]
+    w = tile(w_ptr, rows, ks, w_sl, w_sk, mine).to(tl.float32) * LOG2E
+    total = tl.sum(w, 0)
+    so_far = _so_far(w_ptr, rows, ks, w_sl, w_sk, mine, ASM)
+    if _is_ordinary(so_far, total):
+        dtype: tl.constexpr = tl.float32 if WIDE else kk_ptr.dtype.element_ty
+        so_far -= total[None, :] * 0.5
+        kk_in, b_out = _pair(
+            kk_ptr, a_ptr, so_far, w, rows, ks, kk_sl, kk_sk, a_sl, a_sk, mine, dtype, PAIR, ASM
+        )
+        system = product(kk_in, tl.trans(b_out), None, "tf32", ASM)
+        system = tl.where(rows[:, None] > rows[None, :], system, 0.0)
+        solve = _inverse(system, C, HALVINGS, INVERSE)
+        at = (slot * H + head).to(tl.int64) * (C * C) + rows[:, None] * C + rows[None, :]
+        tl.store(solve_ptr + at, solve.to(solve_ptr.dtype.element_ty))
+
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
+def map_kernel(
+    r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, cu_ptr, solve_ptr,
     decay_ptr, moved_ptr, added_ptr, read_ptr, out_ptr, scale, L, H, S, count, steps,
     r_sb, r_sl, r_sh, r_sk, w_sb, w_sl, w_sh, w_sk, k_sb, k_sl, k_sh, k_sk,
     v_sb, v_sl, v_sh, v_sk, kk_sb, kk_sl, kk_sh, kk_sk, a_sb, a_sl, a_sh, a_sk,
     K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     PAIR: tl.constexpr, VARLEN: tl.constexpr, EXACT: tl.constexpr, WIDE: tl.constexpr,
-    SLAB: tl.constexpr, HALVINGS: tl.constexpr, INVERSE: tl.constexpr, ASM: tl.constexpr,
+    SLAB: tl.constexpr, ASM: tl.constexpr,
 ):  # fmt: skip
-    """EXACT walks every chunk token by token. WIDE forms the causal products in tf32: fp16 has no
-    room for factors of 2**40."""
+    """Of one chunk and head either what it does to a state, D, M and R, or what it adds, Q and N:
+    two programs. EXACT walks every chunk token by token."""
     pid = tl.program_id(0)
-    head = pid % H
-    slot = pid // H
+    values = pid % 2 == 1
+    head = (pid // 2) % H
+    slot = pid // (2 * H)
     seq, start, length, first = locate(slot, cu_ptr, count, steps, L, S, C, VARLEN)
     begin = (slot - first) * C
     if begin >= length:
@@ -150,98 +191,97 @@ def chunk_kernel(
     kk_ptr += entry * kk_sb + token * kk_sl + lane * kk_sh
     a_ptr += entry * a_sb + token * a_sl + lane * a_sh
     place = (slot * H + head).to(tl.int64)
-    rows = tl.arange(0, C)
-    ks = tl.arange(0, BK)
-    vs = tl.arange(0, BV)
-    decay_ptr += place * BK + ks
     moved_ptr += place * (BK * BK)
     added_ptr += place * (BK * BV)
     read_ptr += place * (C * BK)
     out_ptr += place * (C * BV)
+    rows = tl.arange(0, C)
+    ks = tl.arange(0, BK)
+    vs = tl.arange(0, BV)
     inside = (rows < valid)[:, None]
     mine = inside & (ks < K)[None, :]
-    total = tl.sum(tile(w_ptr, rows, ks, w_sl, w_sk, mine).to(tl.float32), 0) * LOG2E
+    w = tile(w_ptr, rows, ks, w_sl, w_sk, mine).to(tl.float32) * LOG2E
+    total = tl.sum(w, 0)
     ordinary = False
+    done = False
     if not EXACT:
         so_far = _so_far(w_ptr, rows, ks, w_sl, w_sk, mine, ASM)
-        most = tl.max(tl.max(tl.abs(so_far), 1), 0)
-        size = _size(r_ptr, rows, ks, r_sl, r_sk, mine) + _size(k_ptr, rows, ks, k_sl, k_sk, mine)
-        size += _size(kk_ptr, rows, ks, kk_sl, kk_sk, mine)
-        size += _size(a_ptr, rows, ks, a_sl, a_sk, mine)
-        size += _size(v_ptr, rows, vs, v_sl, v_sk, inside & (vs < V)[None, :])
-        # Both are false for NaN.
-        ordinary = (most <= MOST_DECAY) & (size < 1e38)
+        ordinary = _is_ordinary(so_far, total)
     if ordinary:
         if not EXACT:
             dtype: tl.constexpr = v_ptr.dtype.element_ty
             narrow: tl.constexpr = tl.float32 if WIDE else dtype
             # From here on relative to half of the chunk's decay, of which `rest` is the other half.
-            # Registers are scarcer than L1: operands are fetched again where they are needed.
             half = total * 0.5
             rest = exp2(half, ASM)
+            so_far -= half[None, :]
             kk_in, b_out = _pair(
-                kk_ptr, a_ptr, w_ptr, half, rows, ks, kk_sl, kk_sk, a_sl, a_sk, w_sl, w_sk, mine,
-                narrow, PAIR, ASM, False,
+                kk_ptr, a_ptr, so_far, w, rows, ks, kk_sl, kk_sk, a_sl, a_sk, mine, narrow, PAIR,
+                ASM,
             )  # fmt: skip
-            system = product(kk_in, tl.trans(b_out), None, "tf32", ASM)
-            system = tl.where(rows[:, None] > rows[None, :], system, 0.0)
-            solve = _inverse(system, C, HALVINGS, INVERSE).to(dtype)
-            kk_in, b_out = _pair(
-                kk_ptr, a_ptr, w_ptr, half, rows, ks, kk_sl, kk_sk, a_sl, a_sk, w_sl, w_sk, mine,
-                narrow, PAIR, ASM, True,
-            )  # fmt: skip
-            so_far = _so_far(w_ptr, rows, ks, w_sl, w_sk, mine, ASM, True) - half[None, :]
-            k = tile(k_ptr, rows, ks, k_sl, k_sk, mine).to(tl.float32)
-            k_out = (k * exp2(-so_far, ASM)).to(narrow)
-            r = tile(r_ptr, rows, ks, r_sl, r_sk, mine).to(tl.float32) * scale
-            r_in = r * exp2(so_far, ASM)
-            v = tile(v_ptr, rows, vs, v_sl, v_sk, inside & (vs < V)[None, :])
-            pairs = product(kk_in, tl.trans(k_out), None, "tf32", ASM)
-            pairs = tl.where(rows[:, None] > rows[None, :], pairs, 0.0).to(dtype)
-            given = product(pairs, v, None, "tf32", ASM).to(dtype)
-            given = product(solve, given, None, "tf32", ASM).to(dtype)
-            asked = product(solve.to(narrow), kk_in, None, "tf32", ASM).to(narrow)
+            r_in = tile(r_ptr, rows, ks, r_sl, r_sk, mine).to(tl.float32) * scale
+            r_in *= exp2(so_far, ASM)
             causal = rows[:, None] >= rows[None, :]
-            pairs = product(r_in.to(narrow), tl.trans(k_out), None, "tf32", ASM)
-            out = product(tl.where(causal, pairs, 0.0).to(dtype), v, None, "tf32", ASM)
             seen = product(r_in.to(narrow), tl.trans(b_out), None, "tf32", ASM)
             seen = tl.where(causal, -seen, 0.0).to(dtype)
-            out = product(seen, given, out, "tf32", ASM)
-            at = rows[:, None] * BV + vs[None, :]
-            tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty))
-            read = product(seen.to(narrow), asked, r_in, "tf32", ASM) * rest[None, :]
-            at = rows[:, None] * BK + ks[None, :]
-            tl.store(read_ptr + at, read.to(read_ptr.dtype.element_ty))
-            kept = product(tl.trans(k_out), v.to(narrow), None, "tf32", ASM)
-            kept -= product(tl.trans(b_out), given.to(narrow), None, "tf32", ASM)
-            kept *= rest[:, None]
-            at = ks[:, None] * BV + vs[None, :]
-            tl.store(added_ptr + at, kept.to(added_ptr.dtype.element_ty))
-            moved = product(tl.trans(b_out), asked, None, "tf32", ASM)
-            moved *= rest[:, None] * rest[None, :]
-            at = ks[:, None] * BK + ks[None, :]
-            tl.store(moved_ptr + at, moved.to(moved_ptr.dtype.element_ty))
-            tl.store(decay_ptr, exp2(total, ASM))
-    else:
-        decay = tl.exp2(total)
-        tl.store(decay_ptr, decay)
-        for column in range(0, BK, SLAB):
-            ms = column + tl.arange(0, SLAB)
-            identity = tl.where(ks[:, None] == ms[None, :], 1.0, 0.0)
-            moved = _by_tokens(
-                r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, read_ptr, identity, ms, scale, valid,
-                r_sl, r_sk, w_sl, w_sk, k_sl, k_sk, v_sl, v_sk, kk_sl, kk_sk, a_sl, a_sk, K, V, C,
-                BK, PAIR, False,
-            )  # fmt: skip
-            moved = identity * decay[:, None] - moved
-            at = moved_ptr + ks[:, None] * BK + ms[None, :]
-            tl.store(at, moved.to(moved_ptr.dtype.element_ty))
-        for column in range(0, BV, SLAB):
-            ms = column + tl.arange(0, SLAB)
-            kept = _by_tokens(
-                r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, out_ptr, tl.zeros([BK, SLAB],
-                tl.float32), ms, scale, valid, r_sl, r_sk, w_sl, w_sk, k_sl, k_sk, v_sl, v_sk,
-                kk_sl, kk_sk, a_sl, a_sk, K, V, C, BV, PAIR, True,
-            )  # fmt: skip
-            at = added_ptr + ks[:, None] * BV + ms[None, :]
-            tl.store(at, kept.to(added_ptr.dtype.element_ty))
+            solve_ptr += place * (C * C)
+            solve = tl.load(solve_ptr + rows[:, None] * C + rows[None, :])
+            if values:
+                k = tile(k_ptr, rows, ks, k_sl, k_sk, mine).to(tl.float32)
+                k_out = (k * exp2(-so_far, ASM)).to(narrow)
+                v = tile(v_ptr, rows, vs, v_sl, v_sk, inside & (vs < V)[None, :])
+                pairs = product(r_in.to(narrow), tl.trans(k_out), None, "tf32", ASM)
+                out = product(tl.where(causal, pairs, 0.0).to(dtype), v, None, "tf32", ASM)
+                pairs = product(kk_in, tl.trans(k_out), None, "tf32", ASM)
+                pairs = tl.where(rows[:, None] > rows[None, :], pairs, 0.0).to(dtype)
+                given = product(pairs, v, None, "tf32", ASM).to(dtype)
+                given = product(solve, given, None, "tf32", ASM).to(dtype)
+                out = product(seen, given, out, "tf32", ASM)
+                kept = product(tl.trans(k_out), v.to(narrow), None, "tf32", ASM)
+                kept -= product(tl.trans(b_out), given.to(narrow), None, "tf32", ASM)
+                kept *= rest[:, None]
+                at = rows[:, None] * BV + vs[None, :]
+                tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty))
+                at = ks[:, None] * BV + vs[None, :]
+                tl.store(added_ptr + at, kept.to(added_ptr.dtype.element_ty))
+                strange = tl.sum(tl.sum(tl.abs(out * 0.0), 1), 0)
+                strange += tl.sum(tl.sum(tl.abs(kept * 0.0), 1), 0)
+            else:
+                asked = product(solve.to(narrow), kk_in, None, "tf32", ASM).to(narrow)
+                read = product(seen.to(narrow), asked, r_in, "tf32", ASM) * rest[None, :]
+                moved = product(tl.trans(b_out), asked, None, "tf32", ASM)
+                moved *= rest[:, None] * rest[None, :]
+                at = rows[:, None] * BK + ks[None, :]
+                tl.store(read_ptr + at, read.to(read_ptr.dtype.element_ty))
+                at = ks[:, None] * BK + ks[None, :]
+                tl.store(moved_ptr + at, moved.to(moved_ptr.dtype.element_ty))
+                tl.store(decay_ptr + place * BK + ks, exp2(total, ASM))
+                strange = tl.sum(tl.sum(tl.abs(read * 0.0), 1), 0)
+                strange += tl.sum(tl.sum(tl.abs(moved * 0.0), 1), 0)
+            # 0 times what is no number is none: then the tokens before it must not see it.
+            done = strange == 0.0
+    if not done:
+        if values:
+            for column in range(0, BV, SLAB):
+                ms = column + tl.arange(0, SLAB)
+                kept = _by_tokens(
+                    r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, out_ptr, tl.zeros([BK, SLAB],
+                    tl.float32), ms, scale, valid, r_sl, r_sk, w_sl, w_sk, k_sl, k_sk, v_sl, v_sk,
+                    kk_sl, kk_sk, a_sl, a_sk, K, V, C, BV, PAIR, True,
+                )  # fmt: skip
+                at = added_ptr + ks[:, None] * BV + ms[None, :]
+                tl.store(at, kept.to(added_ptr.dtype.element_ty))
+        else:
+            decay = tl.exp2(total)
+            tl.store(decay_ptr + place * BK + ks, decay)
+            for column in range(0, BK, SLAB):
+                ms = column + tl.arange(0, SLAB)
+                identity = tl.where(ks[:, None] == ms[None, :], 1.0, 0.0)
+                moved = _by_tokens(
+                    r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, read_ptr, identity, ms, scale,
+                    valid, r_sl, r_sk, w_sl, w_sk, k_sl, k_sk, v_sl, v_sk, kk_sl, kk_sk, a_sl,
+                    a_sk, K, V, C, BK, PAIR, False,
+                )  # fmt: skip
+                moved = identity * decay[:, None] - moved
+                at = moved_ptr + ks[:, None] * BK + ms[None, :]
+                tl.store(at, moved.to(moved_ptr.dtype.element_ty))

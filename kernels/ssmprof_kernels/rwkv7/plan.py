@@ -17,7 +17,7 @@ from ssmprof_kernels import launch
 DEFAULT: dict[str, Any] = {
     "C": 64,
     "num_warps": 4,
-    "num_stages": 1,
+    "solve_warps": 4,
     "inverse": "tf32",
     "BLOCK": 16,
     "walk_warps": 4,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssmprof_kernels import chunked, door, recorded, reference, replay
 from ssmprof_kernels.rwkv7 import plan
-from ssmprof_kernels.rwkv7.chunk_kernel import chunk_kernel
+from ssmprof_kernels.rwkv7.chunk_kernel import map_kernel, solve_kernel
 from ssmprof_kernels.rwkv7.walk_kernel import walk_kernel
 
 _recordings: recorded.Recordings = {}
@@ -135,23 +135,31 @@ def _record(
         strides |= dict(zip((f"{name}_s{x}" for x in "blhk"), t.stride(), strict=True))
     places = {"L": length, "H": heads, "S": -(-length // C), "count": sequences}
     sizes = {"K": key, "V": value, "C": C, "BK": BK, "BV": BV, "VARLEN": cu is not None}
-    fusion = {"enable_fp_fusion": True} if asm else {}
+    common = {
+        **{f"{name}_ptr": ref[i] for i, name in enumerate(_NAMES[:6])}, **places, **strides,
+        **sizes, "cu_ptr": ref[7], "solve_ptr": None, "scale": scale, "PAIR": pair, "ASM": asm,
+        "steps": sequences.bit_length(), "EXACT": exact, "WIDE": v.dtype == torch.float16,
+        "SLAB": min(BK, BV) if exact else 16, "HALVINGS": C.bit_length() - 1,
+        "INVERSE": meta["inverse"],
+    }  # fmt: skip
+
+    def add(kernel: Any, grid: int, warps: int, stages: int, **arguments: Any) -> None:
+        options = {"num_warps": warps, "num_stages": stages}
+        fusion = {"enable_fp_fusion": True} if asm else {}
+        names = set(kernel.arg_names)
+        found = {n: x for n, x in (common | arguments).items() if n in names}
+        recording.add(kernel, grid, {**options, **fusion}, **found)
+
     # fmt: off
-    recording.add(
-        chunk_kernel, slots * heads,
-        {"num_warps": meta["num_warps"], "num_stages": meta["num_stages"], **fusion},
-        r_ptr=ref[0], w_ptr=ref[1], k_ptr=ref[2], v_ptr=ref[3], kk_ptr=ref[4], a_ptr=ref[5],
-        cu_ptr=ref[7], scale=scale, steps=sequences.bit_length(), **scratch, **places, **strides,
-        **sizes, PAIR=pair, EXACT=exact, WIDE=v.dtype == torch.float16,
-        SLAB=min(BK, BV) if exact else 16,
-        HALVINGS=C.bit_length() - 1, INVERSE=meta["inverse"], ASM=asm,
-    )
-    recording.add(
-        walk_kernel, sequences * heads * -(-value // BLOCK),
-        {"num_warps": meta["walk_warps"], "num_stages": meta["walk_stages"], **fusion},
-        h0_ptr=ref[6], cu_ptr=ref[7], y_ptr=ref[8], final_ptr=ref[9], **scratch, **places, **sizes,
+    if not exact:
+        common["solve_ptr"] = recording.tensor(slots, heads, C, C, dtype=v.dtype)
+        add(solve_kernel, slots * heads, meta["solve_warps"], 1)
+    add(map_kernel, slots * heads * 2, meta["num_warps"], 1, **scratch)
+    add(
+        walk_kernel, sequences * heads * -(-value // BLOCK), meta["walk_warps"],
+        meta["walk_stages"], h0_ptr=ref[6], y_ptr=ref[8], final_ptr=ref[9], **scratch,
         BLOCK=BLOCK, H0=tensors[6] is not None, FINAL=tensors[9] is not None,
-        PRECISION="tf32x3" if exact else "tf32", STAGES=meta["walk_stages"], ASM=asm,
+        PRECISION="tf32x3" if exact else "tf32", STAGES=meta["walk_stages"],
     )
     # fmt: on
     return recording
