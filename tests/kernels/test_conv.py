@@ -7,10 +7,12 @@ import functools
 import pytest
 import torch
 from agreement import check
-from ssmprof_kernels import causal_conv, causal_conv_update, reference
-from ssmprof_kernels.causal_conv import causal_conv1d
-from ssmprof_kernels.causal_conv_update import causal_conv1d_update
-from ssmprof_kernels.reference import conv
+from ssmprof_kernels import reference
+from ssmprof_kernels.conv import op as causal_conv
+from ssmprof_kernels.conv import reference as conv
+from ssmprof_kernels.conv import update as causal_conv_update
+from ssmprof_kernels.conv.op import causal_conv1d
+from ssmprof_kernels.conv.update import causal_conv1d_update
 
 SMALL = {"BLOCK_L": 8, "BLOCK_D": 16, "U": 4, "num_warps": 1}
 SMALL_ROWS = {"BLOCK_L": 8, "BLOCK_D": 4, "U": 4, "num_warps": 1}
@@ -239,4 +241,4 @@ def test_on_a_cpu_without_the_interpreter_plain_torch_serves(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "0")
     x, w, b, init = inputs()
     got = causal_conv1d(x, w, b, initial_state=init)
-    assert torch.equal(got, reference.conv.causal_conv1d(x, w, b, initial_state=init))
+    assert torch.equal(got, reference.causal_conv1d(x, w, b, initial_state=init))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from ssmprof_kernels import reference
-from ssmprof_kernels.state_update import bucket, default, selective_state_update
+from ssmprof_kernels.state_update.op import bucket, default, selective_state_update
 
 F32 = torch.float32
 
