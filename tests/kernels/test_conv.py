@@ -7,10 +7,9 @@ import functools
 import pytest
 import torch
 from agreement import check
-from ssmprof_kernels import reference
-from ssmprof_kernels.conv import op as causal_conv
+from ssmprof_kernels import launch, reference
+from ssmprof_kernels.conv import plan
 from ssmprof_kernels.conv import reference as conv
-from ssmprof_kernels.conv import update as causal_conv_update
 from ssmprof_kernels.conv.op import causal_conv1d
 from ssmprof_kernels.conv.update import causal_conv1d_update
 
@@ -22,15 +21,15 @@ SMALL_PER_TOKEN = {"BLOCK_L": 8, "BLOCK_D": 16, "U": 1, "num_warps": 1}
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch):
     # Small tiles: several programs, ragged tails and halos already at a few tokens.
-    monkeypatch.setattr(causal_conv, "DEFAULT", SMALL)
-    monkeypatch.setattr(causal_conv, "DEFAULT_PER_TOKEN", SMALL_PER_TOKEN)
-    monkeypatch.setattr(causal_conv, "DEFAULT_ROWS", SMALL_ROWS)
-    monkeypatch.setattr(causal_conv, "DEFAULT_UNEVEN_ROWS", SMALL_PER_TOKEN)
-    small = {**causal_conv_update.DEFAULT, "BLOCK_D": 16, "num_warps": 1}
-    monkeypatch.setattr(causal_conv_update, "DEFAULT", small)
-    causal_conv.launch.forget()
+    monkeypatch.setattr(plan, "DEFAULT", SMALL)
+    monkeypatch.setattr(plan, "DEFAULT_PER_TOKEN", SMALL_PER_TOKEN)
+    monkeypatch.setattr(plan, "DEFAULT_ROWS", SMALL_ROWS)
+    monkeypatch.setattr(plan, "DEFAULT_UNEVEN_ROWS", SMALL_PER_TOKEN)
+    small = {**plan.DEFAULT_UPDATE, "BLOCK_D": 16, "num_warps": 1}
+    monkeypatch.setattr(plan, "DEFAULT_UPDATE", small)
+    launch.forget()
     yield
-    causal_conv.launch.forget()
+    launch.forget()
 
 
 def inputs(batch=2, length=21, dim=19, width=4, dtype=torch.float32, seed=0):

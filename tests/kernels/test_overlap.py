@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels.state_update.op import _is_span
+from ssmprof_kernels.state_update.plan import is_span
 
 # In a process of its own: here Triton's interpreter is on. Prints launch_pdl, the instruction names
 # and the PTX of every kernel that the specimens of the updates compile.
@@ -127,4 +127,4 @@ def _parameters_of_prefetch(ptx: str) -> set[str]:
     ],
 )
 def test_a_tile_is_prefetched_only_as_whole_aligned_pieces(tensor, rows, span):
-    assert _is_span(tensor, rows) == span
+    assert is_span(tensor, rows) == span

@@ -22,7 +22,7 @@ _ELEMENTS, _PER_WARP = 1024, 512
 
 
 @triton.jit
-def _add_rms_norm_kernel(
+def ssmprof_norm_add_rms(
     x_ptr, update_ptr, w_ptr, sum_ptr, y_ptr, n_rows, width, scale, eps,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -77,7 +77,7 @@ def add_rms_norm(
     rows = max(1, _ELEMENTS // block)
     n_rows = x.numel() // width
     warps = min(16, max(1, rows * block // _PER_WARP))
-    _add_rms_norm_kernel[(-(-n_rows // rows),)](
+    ssmprof_norm_add_rms[(-(-n_rows // rows),)](
         x, update, weight, total, normed, n_rows, width, scale, eps,
         ROWS=rows, BLOCK=block, num_warps=warps, enable_fp_fusion=True,
     )  # fmt: skip

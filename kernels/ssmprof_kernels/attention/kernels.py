@@ -11,27 +11,71 @@ merge adds the parts in their order, so that two runs give equal bits. Shapes an
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
+from ssmprof_kernels.device.math import COMPILED
+from ssmprof_kernels.device.overlap import await_previous, let_next_start
+
+
+class Query(NamedTuple):
+    """Strides of (B,Hq,dh)."""
+
+    b: int
+    h: int
+    d: int
+
+
+class Cache(NamedTuple):
+    """Strides of (B,Lmax,Hk,dh), or of pages."""
+
+    b: int
+    l: int
+    h: int
+    d: int
+
+
+class Form(NamedTuple):
+    """Parts of the cache, query heads of a KV head, widths, tokens of a page (0: no pages), and
+    what is given."""
+
+    SPLITS: int
+    SHARE: int
+    DK: int
+    DV: int
+    PAGE: int
+    LENGTHS: bool
+    WINDOWED: bool
+
+
+class Tile(NamedTuple):
+    """Powers of two that hold the query heads, the widths, and tokens of one step."""
+
+    M: int
+    DK: int
+    DV: int
+    N: int
+
 
 @triton.jit
-def _rows_of(cache_ptr, table_ptr, n, mask, stride_n, stride_l, PAGE: tl.constexpr):
+def _rows_of(cache_ptr, table_ptr, n, mask, steps, PAGE: tl.constexpr):
     """Addresses of cached tokens n, through the row's page table where there is one, and which of
     them are there: not masked, and in no page below 0."""
     if PAGE > 0:
         page = tl.load(table_ptr + n // PAGE, mask, -1)
-        rows = cache_ptr + tl.maximum(page, 0).to(tl.int64) * stride_n
-        return rows + (n % PAGE).to(tl.int64) * stride_l, page >= 0
+        rows = cache_ptr + tl.maximum(page, 0).to(tl.int64) * steps.b
+        return rows + (n % PAGE).to(tl.int64) * steps.l, page >= 0
     else:
-        return cache_ptr + n.to(tl.int64) * stride_l, mask
+        return cache_ptr + n.to(tl.int64) * steps.l, mask
 
 
 @triton.jit
-def _in_pages(table_ptr, n, mask, PAGE: tl.constexpr, INTERPRETED: tl.constexpr):
+def _in_pages(table_ptr, n, mask, PAGE: tl.constexpr):
     """Which of the tokens n are in no page below 0. Read by assembly: a plain load would be
     pipelined for the scores' sake, and with it the tiles, at twice the shared memory."""
-    if INTERPRETED or table_ptr.dtype.element_ty != tl.int32:
+    if not COMPILED or table_ptr.dtype.element_ty != tl.int32:
         page = tl.load(table_ptr + n // PAGE, mask, -1)
     else:
         address, wanted = tl.broadcast((table_ptr + n // PAGE).to(tl.int64), mask.to(tl.int32))
@@ -43,74 +87,72 @@ def _in_pages(table_ptr, n, mask, PAGE: tl.constexpr, INTERPRETED: tl.constexpr)
 
 
 @triton.jit
-def _split_kernel(
+def ssmprof_attention_split(
     q_ptr, k_ptr, v_ptr, length_ptr, table_ptr, out_ptr, part_ptr, stats_ptr,
-    capacity, window, heads, scale,
-    stride_qb, stride_qh, stride_qd, stride_kb, stride_kl, stride_kh, stride_kd,
-    stride_vb, stride_vl, stride_vh, stride_vd, stride_t,
-    SPLITS: tl.constexpr, SHARE: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr,
-    PAGE: tl.constexpr, HAS_LENGTHS: tl.constexpr, WINDOWED: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_DK: tl.constexpr, BLOCK_DV: tl.constexpr,
-    BLOCK_N: tl.constexpr, INTERPRETED: tl.constexpr, OVERLAP: tl.constexpr,
+    capacity, window, heads, scale, q_steps, k_steps, v_steps, table_step,
+    FORM: tl.constexpr, TILE: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
-    if OVERLAP:
-        # The merge may be launched now; it waits for this grid's results before it reads them.
-        tl.extra.cuda.gdc_launch_dependents()
+    """One part of one row's cache, for the query heads of one KV head."""
+    # The merge may be launched now; it waits for this grid's results before it reads them.
+    let_next_start(OVERLAP)
+    PAGE: tl.constexpr = FORM.PAGE
+    BLOCK_M: tl.constexpr = TILE.M
+    BLOCK_DV: tl.constexpr = TILE.DV
     pid = tl.program_id(0)
     # Heads run fastest: programs that read neighbouring bytes of the cache start together.
     head = pid % heads
-    split = (pid // heads) % SPLITS
-    row = (pid // (heads * SPLITS)).to(tl.int64)
+    split = (pid // heads) % FORM.SPLITS
+    row = (pid // (heads * FORM.SPLITS)).to(tl.int64)
     end = capacity
-    if HAS_LENGTHS:
+    if FORM.LENGTHS:
         end = tl.minimum(tl.load(length_ptr + row).to(tl.int32), capacity)
     first = 0
-    if WINDOWED:
+    if FORM.WINDOWED:
         first = tl.maximum(end - window, 0)
-    tiles = tl.cdiv(tl.maximum(end - first, 0), BLOCK_N)
-    low = first + (tiles * split // SPLITS) * BLOCK_N
-    high = tl.minimum(first + (tiles * (split + 1) // SPLITS) * BLOCK_N, end)
+    tiles = tl.cdiv(tl.maximum(end - first, 0), TILE.N)
+    low = first + (tiles * split // FORM.SPLITS) * TILE.N
+    high = tl.minimum(first + (tiles * (split + 1) // FORM.SPLITS) * TILE.N, end)
 
     m = tl.arange(0, BLOCK_M)
-    dk = tl.arange(0, BLOCK_DK)
+    dk = tl.arange(0, TILE.DK)
     dv = tl.arange(0, BLOCK_DV)
-    q_head = head * SHARE + m
-    q_mask = (m < SHARE)[:, None] & (dk < DK)[None, :]
-    q_rows = q_ptr + row * stride_qb + q_head.to(tl.int64)[:, None] * stride_qh
-    q = tl.load(q_rows + dk[None, :] * stride_qd, q_mask, 0.0)
-    k_base = k_ptr + head.to(tl.int64) * stride_kh
-    v_base = v_ptr + head.to(tl.int64) * stride_vh
+    q_head = head * FORM.SHARE + m
+    q_mask = (m < FORM.SHARE)[:, None] & (dk < FORM.DK)[None, :]
+    q_rows = q_ptr + row * q_steps.b + q_head.to(tl.int64)[:, None] * q_steps.h
+    q = tl.load(q_rows + dk[None, :] * q_steps.d, q_mask, 0.0)
+    k_base = k_ptr + head.to(tl.int64) * k_steps.h
+    v_base = v_ptr + head.to(tl.int64) * v_steps.h
     if PAGE == 0:
-        k_base += row * stride_kb
-        v_base += row * stride_vb
+        k_base += row * k_steps.b
+        v_base += row * v_steps.b
     table = table_ptr
     if PAGE > 0:
-        table += row * stride_t
-    if INTERPRETED:
+        table += row * table_step
+    if not COMPILED:
         q = q.to(tl.float32)
 
     top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
     acc = tl.zeros((BLOCK_M, BLOCK_DV), tl.float32)
-    for start in range(low, high, BLOCK_N):
-        n = start + tl.arange(0, BLOCK_N)
+    for start in range(low, high, TILE.N):
+        n = start + tl.arange(0, TILE.N)
         alive = n < high
-        k_rows, _ = _rows_of(k_base, table, n, alive, stride_kb, stride_kl, PAGE)
+        k_rows, _ = _rows_of(k_base, table, n, alive, k_steps, PAGE)
         k_mask = alive[None, :]
-        if BLOCK_DK != DK:
-            k_mask = k_mask & (dk < DK)[:, None]
-        k = tl.load(k_rows[None, :] + dk[:, None] * stride_kd, k_mask, 0.0)
-        v_rows, there = _rows_of(v_base, table, n, alive, stride_vb, stride_vl, PAGE)
+        if TILE.DK != FORM.DK:
+            k_mask = k_mask & (dk < FORM.DK)[:, None]
+        k = tl.load(k_rows[None, :] + dk[:, None] * k_steps.d, k_mask, 0.0)
+        v_rows, there = _rows_of(v_base, table, n, alive, v_steps, PAGE)
         v_mask = there[:, None]
-        if BLOCK_DV != DV:
-            v_mask = v_mask & (dv < DV)[None, :]
-        v = tl.load(v_rows[:, None] + dv[None, :] * stride_vd, v_mask, 0.0)
-        if INTERPRETED:
+        if BLOCK_DV != FORM.DV:
+            v_mask = v_mask & (dv < FORM.DV)[None, :]
+        v = tl.load(v_rows[:, None] + dv[None, :] * v_steps.d, v_mask, 0.0)
+        if not COMPILED:
             k = k.to(tl.float32)
             v = v.to(tl.float32)
         s = tl.dot(q, k, input_precision="ieee") * scale
         if PAGE > 0:
-            alive = _in_pages(table, n, alive, PAGE, INTERPRETED)
+            alive = _in_pages(table, n, alive, PAGE)
         s = tl.where(alive[None, :], s, float("-inf"))
         new_top = tl.maximum(top, tl.max(s, axis=1))
         # A row that is -inf so far must not turn into inf - inf.
@@ -121,27 +163,27 @@ def _split_kernel(
         acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
         top = new_top
 
-    out_mask = (m < SHARE)[:, None] & (dv < DV)[None, :]
-    hq = heads * SHARE
-    if SPLITS == 1:
+    out_mask = (m < FORM.SHARE)[:, None] & (dv < FORM.DV)[None, :]
+    hq = heads * FORM.SHARE
+    if FORM.SPLITS == 1:
         acc = acc / tl.where(total == 0.0, 1.0, total)[:, None]
-        rows = out_ptr + (row * hq + q_head)[:, None] * DV
+        rows = out_ptr + (row * hq + q_head)[:, None] * FORM.DV
         tl.store(rows + dv[None, :], acc.to(out_ptr.dtype.element_ty), out_mask)
     else:
-        at = (row * hq + q_head) * SPLITS + split
-        tl.store(part_ptr + at[:, None] * DV + dv[None, :], acc, out_mask)
-        tl.store(stats_ptr + at * 2, top, m < SHARE)
-        tl.store(stats_ptr + at * 2 + 1, total, m < SHARE)
+        at = (row * hq + q_head) * FORM.SPLITS + split
+        tl.store(part_ptr + at[:, None] * FORM.DV + dv[None, :], acc, out_mask)
+        tl.store(stats_ptr + at * 2, top, m < FORM.SHARE)
+        tl.store(stats_ptr + at * 2 + 1, total, m < FORM.SHARE)
 
 
 @triton.jit
-def _merge_kernel(
+def ssmprof_attention_merge(
     part_ptr, stats_ptr, out_ptr,
     SPLITS: tl.constexpr, DV: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_DV: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):  # fmt: skip
-    if OVERLAP:
-        tl.extra.cuda.gdc_wait()
+    """The parts of one query head, weighed by their sums."""
+    await_previous(OVERLAP)
     at = tl.program_id(0).to(tl.int64)
     s = tl.arange(0, BLOCK_S)
     dv = tl.arange(0, BLOCK_DV)

@@ -7,34 +7,16 @@ running softmax follows FlashAttention-2 (arXiv:2307.08691, section 3.1), the sp
 Flash-Decoding; exponentials are base 2.
 """
 
-# Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
-# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-import triton
 
-from ssmprof_kernels import door, launch
-from ssmprof_kernels.attention import reference
-from ssmprof_kernels.attention.kernels import _merge_kernel, _split_kernel
-from ssmprof_kernels.attention.plan import split_count
-from ssmprof_kernels.launch import recorded, replay
+from ssmprof_kernels import door
+from ssmprof_kernels.attention import plan, reference
+from ssmprof_kernels.launch import recorded
 
-_LOG2E = 1.4426950408889634
-
-#: Tokens of a tile; programs a multiprocessor should get; tiles a split has at least; share of the
-#: best wave efficiency at which a smaller split count is preferred.
-DEFAULT = {
-    "BLOCK_N": 64, "FILL": 1, "MIN_TILES": 2, "EFFICIENCY": 0.97, "num_warps": 4, "num_stages": 3,
-}  # fmt: skip
-#: fp32 tiles are twice as large in shared memory and in registers.
-DEFAULT_FP32 = {**DEFAULT, "BLOCK_N": 32, "num_warps": 8, "num_stages": 2}
-_MERGE = {"num_warps": 4}
-#: Programmatic dependent launch, from compute capability 9.0 on: the second launch costs less.
-_MERGE_OVERLAPPED = {"num_warps": 4, "launch_pdl": True}
+_recordings: recorded.Recordings = {}
+_INPUTS = ("q", "k_cache", "v_cache", "lengths", "block_table")
 
 
 def attention_decode(
@@ -76,85 +58,14 @@ def attention_decode(
         return reference.attention_decode(
             q, k_cache, v_cache, lengths, window=window, scale=scale, block_table=block_table
         )
-    room, heads = k_cache.shape[1], k_cache.shape[2]
-    capacity = room if block_table is None else room * block_table.shape[1]
-    span = capacity if window is None else min(window, capacity)
-    known = launch.facts(q.device)
-    fill = launch.fill_bucket(q.shape[0] * heads, known.sm_count)
-    bucket = f"{launch.length_bucket(span)}-{fill}"
-    default = DEFAULT
-    if q.dtype == torch.float32:
-        bucket, default = f"float32-{bucket}", DEFAULT_FP32
-    meta = launch.pick("attention_decode", bucket, q.device, default).meta
+    meta = plan.blocks(q, k_cache, block_table, window)
     out = torch.empty((*q.shape[:2], v_cache.shape[3]), dtype=q.dtype, device=q.device)
     tensors = (*inputs, out)
     recorded.run(
         _recordings, key, meta, tensors, q.device,
-        lambda: _record(tensors, capacity, span, window, scale, meta),
+        lambda: plan.record(tensors, meta, window, scale),
     )  # fmt: skip
     return out
-
-
-_recordings: recorded.Recordings = {}
-_INPUTS = ("q", "k_cache", "v_cache", "lengths", "block_table")
-
-
-def _record(
-    tensors: tuple[torch.Tensor | None, ...],
-    capacity: int,
-    span: int,
-    window: int | None,
-    scale: float | None,
-    meta: dict[str, Any],
-) -> replay.Recording:
-    q, k, v, lengths, table, _ = tensors
-    assert q is not None
-    assert k is not None
-    assert v is not None
-    batch, hq, dk = q.shape
-    heads, dv = k.shape[2], v.shape[3]
-    share = hq // heads
-    known = launch.facts(q.device)
-    cut = split_count(
-        batch * heads, span, meta["BLOCK_N"], known.sm_count * meta["FILL"],
-        meta["MIN_TILES"], meta["EFFICIENCY"],
-    )  # fmt: skip
-    overlap = known.sm >= 90 and cut > 1
-    recording = replay.Recording(len(tensors))
-    out = replay.Arg(5)
-    part = recording.work(batch, hq, cut, dv) if cut > 1 else out
-    stats = recording.work(batch, hq, cut, 2) if cut > 1 else out
-    strides = {"stride_t": 0 if table is None else table.stride(0)}
-    for t, letters in ((q, "qb qh qd"), (k, "kb kl kh kd"), (v, "vb vl vh vd")):
-        names = [f"stride_{a}" for a in letters.split()]
-        strides |= dict(zip(names, t.stride(), strict=True))
-    recording.add(
-        _split_kernel,
-        batch * heads * cut,
-        {
-            "num_warps": meta["num_warps"], "num_stages": meta["num_stages"],
-            "enable_fp_fusion": True,
-        },
-        q_ptr=replay.Arg(0), k_ptr=replay.Arg(1), v_ptr=replay.Arg(2), length_ptr=replay.Arg(3),
-        table_ptr=replay.Arg(4), out_ptr=out, part_ptr=part, stats_ptr=stats,
-        capacity=capacity, window=window or 0, heads=heads,
-        scale=(dk**-0.5 if scale is None else scale) * _LOG2E, **strides,
-        SPLITS=cut, SHARE=share, DK=dk, DV=dv, PAGE=0 if table is None else k.shape[1],
-        HAS_LENGTHS=lengths is not None, WINDOWED=window is not None,
-        BLOCK_M=max(16, triton.next_power_of_2(share)),
-        BLOCK_DK=max(16, triton.next_power_of_2(dk)), BLOCK_DV=max(16, triton.next_power_of_2(dv)),
-        BLOCK_N=meta["BLOCK_N"], INTERPRETED=not q.is_cuda, OVERLAP=overlap,
-    )  # fmt: skip
-    if cut > 1:
-        recording.add(
-            _merge_kernel,
-            batch * hq,
-            {"enable_fp_fusion": True, **(_MERGE_OVERLAPPED if overlap else _MERGE)},
-            part_ptr=part, stats_ptr=stats, out_ptr=out, SPLITS=cut, DV=dv,
-            BLOCK_S=triton.next_power_of_2(cut), BLOCK_DV=triton.next_power_of_2(dv),
-            OVERLAP=overlap,
-        )  # fmt: skip
-    return recording
 
 
 def _check(

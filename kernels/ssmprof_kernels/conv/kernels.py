@@ -10,28 +10,80 @@ and reads each input once for all of them. Shapes and formula: `op`.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
-_LOG2E = tl.constexpr(1.4426950408889634)
+from ssmprof_kernels.device.math import silu_by_rsqrt
+
+
+class Tokens(NamedTuple):
+    """Strides of (B,L,D)."""
+
+    b: int
+    l: int
+    d: int
+
+
+class Taps(NamedTuple):
+    """Strides of a filter (D,W)."""
+
+    d: int
+    w: int
+
+
+class State(NamedTuple):
+    """Strides of a state (n,D,W-1)."""
+
+    b: int
+    d: int
+    w: int
+
+
+class Ids(NamedTuple):
+    """Strides of sequence ids (B,L)."""
+
+    b: int
+    l: int
+
+
+class Form(NamedTuple):
+    """Taps of the filter, and what is given or wanted. SEARCH: steps of the search for a token's
+    sequence where sequences are packed."""
+
+    W: int
+    SILU: bool
+    BIAS: bool
+    INIT: bool
+    FINAL: bool
+    IDS: bool = False
+    PACKED: bool = False
+    SEARCH: int = 0
+
+
+class Tile(NamedTuple):
+    """Tokens and channels of a program, and consecutive tokens a thread takes at once."""
+
+    L: int
+    D: int
+    U: int
 
 
 @triton.jit
 def activate(acc, SILU: tl.constexpr):
     """silu(acc) in fp32, or acc itself."""
     if SILU:
-        # sigmoid(v) = rsqrt(1 + 2^(-v log2 e))^2: two fast instructions, no division.
-        half = tl.math.rsqrt(1.0 + tl.exp2(acc * -_LOG2E))
-        acc = acc * half * half
+        acc = silu_by_rsqrt(acc)
     return acc
 
 
 @triton.jit
-def load_weights(w_ptr, d, mask, stride_d, stride_w, W: tl.constexpr):
-    """The W columns of a (D,W) filter for channels `d`, as fp32."""
+def load_weights(w_ptr, d, mask, steps, W: tl.constexpr):
+    """The W columns of a (D,W) filter for channels `d`, as fp32; `steps` are its `Taps`."""
     taps = ()
     for j in tl.static_range(W):
-        taps = taps + (tl.load(w_ptr + d * stride_d + j * stride_w, mask, 0.0).to(tl.float32),)
+        taps = taps + (tl.load(w_ptr + d * steps.d + j * steps.w, mask, 0.0).to(tl.float32),)
     return taps
 
 
@@ -63,17 +115,16 @@ def _end_of_last(ids_ptr, first, end, stride, BLOCK: tl.constexpr):
 
 @triton.jit
 def _final_state(
-    x_ptr, init_ptr, ids_ptr, cu_ptr, final_ptr, pid, length, dim,
-    stride_xb, stride_xl, stride_xd, stride_ib, stride_id, stride_iw,
-    stride_sb, stride_sl,
-    W: tl.constexpr, HAS_INIT: tl.constexpr, HAS_IDS: tl.constexpr, PACKED: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    x_ptr, init_ptr, ids_ptr, cu_ptr, final_ptr, pid, length, dim, x_steps, init_steps, ids_steps,
+    FORM: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
+    """The last W-1 inputs of one sequence and tile of channels."""
+    W: tl.constexpr = FORM.W
     n_d = tl.cdiv(dim, BLOCK_D)
     n = (pid // n_d).to(tl.int64)
     d = (pid % n_d) * BLOCK_D + tl.arange(0, BLOCK_D)
     in_d = d < dim
-    if PACKED:
+    if FORM.PACKED:
         first = tl.minimum(tl.load(cu_ptr + n), length)
         end = tl.minimum(tl.load(cu_ptr + n + 1), length)
         row = n * 0
@@ -82,25 +133,26 @@ def _final_state(
         end = length
         row = n
     d64 = d.to(tl.int64)
-    if HAS_IDS:
-        end = _end_of_last(ids_ptr + row * stride_sb, first, end, stride_sl, 256)
+    if FORM.IDS:
+        end = _end_of_last(ids_ptr + row * ids_steps.b, first, end, ids_steps.l, 256)
     keep = end > first
     for behind in tl.static_range(W - 1):
         t = end - 1 - behind
         inside = t >= first
         value = tl.load(
-            x_ptr + row * stride_xb + t.to(tl.int64) * stride_xl + d64 * stride_xd,
+            x_ptr + row * x_steps.b + t.to(tl.int64) * x_steps.l + d64 * x_steps.d,
             in_d & inside, 0.0,
         )  # fmt: skip
-        if HAS_INIT:
+        if FORM.INIT:
             older = tl.load(
-                init_ptr + n * stride_ib + d64 * stride_id + (t - first + W - 1) * stride_iw,
+                init_ptr + n * init_steps.b + d64 * init_steps.d
+                + (t - first + W - 1) * init_steps.w,
                 in_d & (t < first), 0.0,
             )  # fmt: skip
             value = tl.where(inside, value, older.to(value.dtype))
-        if HAS_IDS:
-            last = ids_ptr + row * stride_sb + (end - 1) * stride_sl
-            this = ids_ptr + row * stride_sb + tl.maximum(t, first) * stride_sl
+        if FORM.IDS:
+            last = ids_ptr + row * ids_steps.b + (end - 1) * ids_steps.l
+            this = ids_ptr + row * ids_steps.b + tl.maximum(t, first) * ids_steps.l
             some = end > first
             keep = keep & (tl.load(this, some, 0) == tl.load(last, some, 0))
             value = tl.where(keep | (end == first), value, 0.0)
@@ -108,64 +160,61 @@ def _final_state(
 
 
 @triton.jit
-def _conv_kernel(
+def ssmprof_conv_tokens(
     x_ptr, w_ptr, bias_ptr, init_ptr, ids_ptr, cu_ptr, y_ptr, final_ptr,
-    length, dim, n_main, n_sequences,
-    stride_xb, stride_xl, stride_xd, stride_wd, stride_ww,
-    stride_ib, stride_id, stride_iw, stride_sb, stride_sl,
-    stride_yb, stride_yl, stride_yd,
-    W: tl.constexpr, SILU: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_INIT: tl.constexpr,
-    HAS_IDS: tl.constexpr, PACKED: tl.constexpr, HAS_FINAL: tl.constexpr,
-    SEARCH: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_D: tl.constexpr, U: tl.constexpr,
+    length, dim, n_main, n_sequences, x_steps, w_steps, init_steps, ids_steps, y_steps,
+    FORM: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
+    """Any strides. The first `n_main` programs write y, those behind them final states."""
+    W: tl.constexpr = FORM.W
+    U: tl.constexpr = TILE.U
     pid = tl.program_id(0)
-    if HAS_FINAL:
+    if FORM.FINAL:
         if pid >= n_main:
             _final_state(
-                x_ptr, init_ptr, ids_ptr, cu_ptr, final_ptr, pid - n_main, length, dim,
-                stride_xb, stride_xl, stride_xd, stride_ib, stride_id, stride_iw,
-                stride_sb, stride_sl, W, HAS_INIT, HAS_IDS, PACKED, BLOCK_D,
+                x_ptr, init_ptr, ids_ptr, cu_ptr, final_ptr, pid - n_main, length, dim, x_steps,
+                init_steps, ids_steps, FORM, TILE.D,
             )  # fmt: skip
             return
     # Channels run fastest over the grid: neighbours in time of launch are neighbours in memory.
-    n_d = tl.cdiv(dim, BLOCK_D)
-    n_l = tl.cdiv(length, BLOCK_L)
-    d = (pid % n_d) * BLOCK_D + tl.arange(0, BLOCK_D)
+    n_d = tl.cdiv(dim, TILE.D)
+    n_l = tl.cdiv(length, TILE.L)
+    d = (pid % n_d) * TILE.D + tl.arange(0, TILE.D)
     rest = pid // n_d
     row = (rest // n_l).to(tl.int64)
-    ROWS: tl.constexpr = BLOCK_L // U
-    t = (rest % n_l) * BLOCK_L + tl.arange(0, ROWS) * U
+    ROWS: tl.constexpr = TILE.L // U
+    t = (rest % n_l) * TILE.L + tl.arange(0, ROWS) * U
     in_d = d < dim
     d64 = d.to(tl.int64)
     t64 = t.to(tl.int64)
-    x_tile = x_ptr + row * stride_xb + t64[:, None] * stride_xl + d64[None, :] * stride_xd
-    y_tile = y_ptr + row * stride_yb + t64[:, None] * stride_yl + d64[None, :] * stride_yd
+    x_tile = x_ptr + row * x_steps.b + t64[:, None] * x_steps.l + d64[None, :] * x_steps.d
+    y_tile = y_ptr + row * y_steps.b + t64[:, None] * y_steps.l + d64[None, :] * y_steps.d
 
     first = tl.zeros_like(t)
     n = row
-    if PACKED:
-        n = _sequence_of(cu_ptr, tl.minimum(t, length - 1), n_sequences, SEARCH)
+    if FORM.PACKED:
+        n = _sequence_of(cu_ptr, tl.minimum(t, length - 1), n_sequences, FORM.SEARCH)
         first = tl.load(cu_ptr + n)
         n = n.to(tl.int64)[:, None]
     same = t < length
     # Whether a token has a y; one outside of all sequences and padding have 0.
     counts = same
-    if PACKED:
+    if FORM.PACKED:
         counts = (t >= first) & (t < tl.load(cu_ptr + n_sequences))
-    if HAS_IDS:
-        mine = tl.load(ids_ptr + row * stride_sb + t64 * stride_sl, same, 0)
+    if FORM.IDS:
+        mine = tl.load(ids_ptr + row * ids_steps.b + t64 * ids_steps.l, same, 0)
         counts = counts & (mine >= 0)
 
     # Rows of the tile: inputs -(W-1) .. U-1 relative to each thread's first token.
     values = ()
     for k in tl.static_range(U + W - 1):
         at = t - (W - 1 - k)
-        if U == 1 and HAS_IDS and k < W - 1:
+        if U == 1 and FORM.IDS and k < W - 1:
             # An id that differs anywhere on the way to this tap cuts it off; the walk goes from
             # the far tap to the near one, so each tap checks every token between.
             for s in tl.static_range(1, W - k):
                 other = tl.load(
-                    ids_ptr + row * stride_sb + tl.maximum(t64 - s, first) * stride_sl,
+                    ids_ptr + row * ids_steps.b + tl.maximum(t64 - s, first) * ids_steps.l,
                     t < length, 0,
                 )  # fmt: skip
                 if s == 1:
@@ -173,35 +222,35 @@ def _conv_kernel(
                 else:
                     same = same & (other == mine)
         alive = (at >= first) & (at < length)
-        if U == 1 and HAS_IDS and k < W - 1:
+        if U == 1 and FORM.IDS and k < W - 1:
             alive = alive & same
-        value = tl.load(x_tile - (W - 1 - k) * stride_xl, alive[:, None] & in_d[None, :], 0.0)
-        if HAS_INIT and k < W - 1:
+        value = tl.load(x_tile - (W - 1 - k) * x_steps.l, alive[:, None] & in_d[None, :], 0.0)
+        if FORM.INIT and k < W - 1:
             early = (at < first) & (t < length)
-            if U == 1 and HAS_IDS:
+            if U == 1 and FORM.IDS:
                 early = early & same
             older = tl.load(
-                init_ptr + n * stride_ib + d64[None, :] * stride_id
-                + (at - first + W - 1)[:, None] * stride_iw,
+                init_ptr + n * init_steps.b + d64[None, :] * init_steps.d
+                + (at - first + W - 1)[:, None] * init_steps.w,
                 early[:, None] & in_d[None, :], 0.0,
             )  # fmt: skip
             value = tl.where(early[:, None], older.to(value.dtype), value)
         values = values + (value.to(tl.float32),)
 
-    taps = load_weights(w_ptr, d64, in_d, stride_wd, stride_ww, W)
-    if HAS_BIAS:
+    taps = load_weights(w_ptr, d64, in_d, w_steps, W)
+    if FORM.BIAS:
         bias = tl.load(bias_ptr + d, in_d, 0.0).to(tl.float32)
     for u in tl.static_range(U):
         acc = values[u] * taps[0][None, :]
-        if HAS_BIAS:
+        if FORM.BIAS:
             acc += bias[None, :]
         for j in tl.static_range(1, W):
             acc += values[u + j] * taps[j][None, :]
-        acc = activate(acc, SILU)
-        if PACKED or HAS_IDS:
+        acc = activate(acc, FORM.SILU)
+        if FORM.PACKED or FORM.IDS:
             acc = tl.where(counts[:, None], acc, 0.0)
         mask = (t + u < length)[:, None] & in_d[None, :]
-        tl.store(y_tile + u * stride_yl, acc.to(y_ptr.dtype.element_ty), mask)
+        tl.store(y_tile + u * y_steps.l, acc.to(y_ptr.dtype.element_ty), mask)
 
 
 @triton.jit
@@ -236,61 +285,59 @@ def _together(parts, LOG: tl.constexpr):
 
 
 @triton.jit
-def _causal_conv_rows_kernel(
+def ssmprof_conv_rows(
     x_ptr, w_ptr, bias_ptr, init_ptr, y_ptr, final_ptr, length, dim, n_main, n_sequences,
-    stride_xb, stride_xd, stride_wd, stride_ww, stride_ib, stride_id, stride_iw,
-    stride_yb, stride_yd,
-    W: tl.constexpr, SILU: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_INIT: tl.constexpr,
-    HAS_FINAL: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_D: tl.constexpr, LOG_U: tl.constexpr,
+    x_steps, w_steps, init_steps, y_steps, FORM: tl.constexpr, TILE: tl.constexpr,
+    LOG_U: tl.constexpr,
 ):  # fmt: skip
     """Tokens contiguous in memory: a thread takes 2**LOG_U of them as one vector, and the vector
     before for its halo, which its neighbour has just brought into the first cache."""
-    U: tl.constexpr = 2**LOG_U
+    W: tl.constexpr = FORM.W
+    U: tl.constexpr = TILE.U
     tl.static_assert(U >= W - 1)
     pid = tl.program_id(0)
-    if HAS_FINAL:
+    if FORM.FINAL:
         if pid >= n_main:
             _final_state(
-                x_ptr, init_ptr, None, None, final_ptr, pid - n_main, length, dim,
-                stride_xb, 1, stride_xd, stride_ib, stride_id, stride_iw, 0, 0,
-                W, HAS_INIT, False, False, BLOCK_D,
+                x_ptr, init_ptr, None, None, final_ptr, pid - n_main, length, dim, x_steps,
+                init_steps, None, FORM, TILE.D,
             )  # fmt: skip
             return
     # Tokens run fastest over the grid, as they do in memory.
-    n_l = tl.cdiv(length, BLOCK_L)
-    n_d = tl.cdiv(dim, BLOCK_D)
+    n_l = tl.cdiv(length, TILE.L)
+    n_d = tl.cdiv(dim, TILE.D)
     rest = pid // n_l
     row = (rest // n_d).to(tl.int64)
-    d = (rest % n_d) * BLOCK_D + tl.arange(0, BLOCK_D)
+    d = (rest % n_d) * TILE.D + tl.arange(0, TILE.D)
     d64 = d.to(tl.int64)
     in_d = d < dim
-    t = (pid % n_l) * BLOCK_L + tl.arange(0, BLOCK_L)
-    x_tile = x_ptr + row * stride_xb + d64[:, None] * stride_xd + t[None, :]
+    t = (pid % n_l) * TILE.L + tl.arange(0, TILE.L)
+    x_tile = x_ptr + row * x_steps.b + d64[:, None] * x_steps.d + t[None, :]
     here = tl.load(x_tile, in_d[:, None] & (t < length)[None, :], 0.0)
     halo = tl.load(x_tile - U, in_d[:, None] & ((t >= U) & (t < length + U))[None, :], 0.0)
     values = _apart(halo, LOG_U)[U - (W - 1) :] + _apart(here, LOG_U)
-    if HAS_INIT:
+    if FORM.INIT:
         # Only a row's first vector has taps before it.
-        start = (pid % n_l) * BLOCK_L + tl.arange(0, BLOCK_L // U) * U == 0
+        start = (pid % n_l) * TILE.L + tl.arange(0, TILE.L // U) * U == 0
         inits = ()
         for k in tl.static_range(W - 1):
             older = tl.load(
-                init_ptr + row * stride_ib + d64[:, None] * stride_id + k * stride_iw
-                + tl.zeros([1, BLOCK_L // U], tl.int32),
+                init_ptr + row * init_steps.b + d64[:, None] * init_steps.d + k * init_steps.w
+                + tl.zeros([1, TILE.L // U], tl.int32),
                 in_d[:, None] & start[None, :], 0.0,
             )  # fmt: skip
             inits = inits + (tl.where(start[None, :], older.to(here.dtype), values[k]),)
         values = inits + values[W - 1 :]
-    taps = load_weights(w_ptr, d64, in_d, stride_wd, stride_ww, W)
-    if HAS_BIAS:
+    taps = load_weights(w_ptr, d64, in_d, w_steps, W)
+    if FORM.BIAS:
         bias = tl.load(bias_ptr + d, in_d, 0.0).to(tl.float32)
     outputs = ()
     for u in tl.static_range(U):
         acc = values[u].to(tl.float32) * taps[0][:, None]
-        if HAS_BIAS:
+        if FORM.BIAS:
             acc += bias[:, None]
         for j in tl.static_range(1, W):
             acc += values[u + j].to(tl.float32) * taps[j][:, None]
-        outputs = outputs + (activate(acc, SILU).to(y_ptr.dtype.element_ty),)
-    y_tile = y_ptr + row * stride_yb + d64[:, None] * stride_yd + t[None, :]
+        outputs = outputs + (activate(acc, FORM.SILU).to(y_ptr.dtype.element_ty),)
+    y_tile = y_ptr + row * y_steps.b + d64[:, None] * y_steps.d + t[None, :]
     tl.store(y_tile, _together(outputs, LOG_U), in_d[:, None] & (t < length)[None, :])

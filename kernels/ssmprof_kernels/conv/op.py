@@ -8,22 +8,14 @@ the first token of a sequence read the initial state, zeros where None. Shapes: 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from ssmprof_kernels import door, launch
-from ssmprof_kernels.conv import reference
-from ssmprof_kernels.conv.kernels import _causal_conv_rows_kernel, _conv_kernel
-from ssmprof_kernels.launch import recorded, replay
+from ssmprof_kernels import door
+from ssmprof_kernels.conv import plan, reference
+from ssmprof_kernels.launch import recorded
 
-#: Tokens and channels of a tile, consecutive tokens a thread takes at once, warps.
-DEFAULT = {"BLOCK_L": 16, "BLOCK_D": 256, "U": 8, "num_warps": 4}
-#: Where taps differ by token (ids, packed sequences).
-DEFAULT_PER_TOKEN = {"BLOCK_L": 16, "BLOCK_D": 128, "U": 1, "num_warps": 2}
-#: Where tokens are contiguous in memory, in rows of whole vectors of U, and in any other rows.
-DEFAULT_ROWS = {"BLOCK_L": 1024, "BLOCK_D": 1, "U": 8, "num_warps": 2}
-DEFAULT_UNEVEN_ROWS = {"BLOCK_L": 512, "BLOCK_D": 4, "U": 1, "num_warps": 4}
+_recordings: recorded.Recordings = {}
+_INPUTS = ("x", "weight", "bias", "initial_state", "seq_idx", "cu_seqlens")
 
 
 def causal_conv1d(
@@ -73,77 +65,13 @@ def causal_conv1d(
     y = torch.empty_like(x)
     n = x.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
     final = x.new_empty(n, x.shape[2], weight.shape[1] - 1) if return_final_state else None
-    varies = seq_idx is not None or cu_seqlens is not None
-    if x.stride(2) != 1 and x.stride(1) == 1:
-        if varies or not (_whole_vectors(x) and _whole_vectors(y)):
-            bucket, default = "uneven-rows", DEFAULT_UNEVEN_ROWS
-        else:
-            bucket, default = "rows", DEFAULT_ROWS
-    elif varies:
-        bucket, default = "per-token", DEFAULT_PER_TOKEN
-    else:
-        bucket, default = launch.length_bucket(x.shape[0] * x.shape[1]), DEFAULT
-    meta = launch.pick("causal_conv1d", bucket, x.device, default).meta
+    meta, rows = plan.blocks(x, y, varies=seq_idx is not None or cu_seqlens is not None)
     tensors = (*inputs, y, final)
     recorded.run(
         _recordings, key, meta, tensors, x.device,
-        lambda: _record(tensors, n, activation is not None, meta, rows=bucket == "rows"),
+        lambda: plan.record(tensors, n, meta, silu=activation is not None, rows=rows),
     )  # fmt: skip
     return y if final is None else (y, final)
-
-
-_recordings: recorded.Recordings = {}
-_INPUTS = ("x", "weight", "bias", "initial_state", "seq_idx", "cu_seqlens")
-
-
-def _whole_vectors(x: torch.Tensor) -> bool:
-    """Whether every channel's tokens are whole, aligned vectors of 16 bytes."""
-    few = 16 // x.element_size()
-    sizes = (x.shape[1], x.stride(0), x.stride(2))
-    return x.data_ptr() % 16 == 0 and not any(size % few for size in sizes)
-
-
-def _record(
-    tensors: tuple[torch.Tensor | None, ...],
-    n: int,
-    silu: bool,
-    meta: dict[str, int],
-    *,
-    rows: bool,
-) -> replay.Recording:
-    x, weight, bias, init, ids, cu, y, final = tensors
-    assert x is not None
-    assert weight is not None
-    batch, length, dim = x.shape
-    n_d = -(-dim // meta["BLOCK_D"])
-    n_main = n_d * -(-length // meta["BLOCK_L"]) * batch
-    strides: dict[str, int] = {}
-    for t, letters in ((x, "xb xl xd"), (weight, "wd ww"), (init, "ib id iw"),
-                       (ids, "sb sl"), (y, "yb yl yd")):  # fmt: skip
-        names = [f"stride_{a}" for a in letters.split()]
-        strides |= (
-            dict.fromkeys(names, 0) if t is None else dict(zip(names, t.stride(), strict=True))
-        )
-    names = ("x", "w", "bias", "init", "ids", "cu", "y", "final")
-    given: dict[str, Any] = {f"{name}_ptr": replay.Arg(i) for i, name in enumerate(names)}
-    given |= {**strides, "length": length, "dim": dim, "n_main": n_main, "n_sequences": n}
-    if rows:
-        kernel, own = _causal_conv_rows_kernel, {"LOG_U": meta["U"].bit_length() - 1}
-    else:
-        kernel, own = _conv_kernel, {
-            "HAS_IDS": ids is not None, "PACKED": cu is not None, "U": meta["U"],
-            "SEARCH": 0 if cu is None else n.bit_length(),
-        }  # fmt: skip
-    recording = replay.Recording(len(tensors))
-    recording.add(
-        kernel,
-        n_main + (0 if final is None else n_d * n),
-        {"num_warps": meta["num_warps"], "enable_fp_fusion": True},
-        **given, **own, W=weight.shape[1], SILU=silu, HAS_BIAS=bias is not None,
-        HAS_INIT=init is not None, HAS_FINAL=final is not None,
-        BLOCK_L=meta["BLOCK_L"], BLOCK_D=meta["BLOCK_D"],
-    )  # fmt: skip
-    return recording
 
 
 def _check(

@@ -5,98 +5,17 @@ makes the in-place shift safe; rows marked as padding touch no state; the state 
 dtype than x. Formula: `op`.
 """
 
-# Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
-# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 
 from ssmprof_kernels import door, launch
-from ssmprof_kernels.conv import reference
-from ssmprof_kernels.conv.kernels import activate, load_weights
+from ssmprof_kernels.conv import plan, reference
 from ssmprof_kernels.conv.op import check_filter
-from ssmprof_kernels.device.overlap import let_next_start, possible
-from ssmprof_kernels.launch import recorded, replay
+from ssmprof_kernels.launch import recorded
 
-DEFAULT = {"BLOCK_D": 128, "num_warps": 4}
-
-
-@triton.jit
-def _update_kernel(
-    x_ptr, state_ptr, w_ptr, bias_ptr, index_ptr, at_ptr, y_ptr, length, dim, pad_index,
-    stride_xb, stride_xl, stride_xd, stride_sb, stride_sd, stride_sw, stride_wd, stride_ww,
-    stride_yb, stride_yl, stride_yd,
-    W: tl.constexpr, ROOM: tl.constexpr, SILU: tl.constexpr, HAS_BIAS: tl.constexpr,
-    GATHERED: tl.constexpr, RING: tl.constexpr, ONE: tl.constexpr, BLOCK_D: tl.constexpr,
-    EARLY: tl.constexpr,
-):  # fmt: skip
-    let_next_start(EARLY)
-    pid = tl.program_id(0)
-    n_d = tl.cdiv(dim, BLOCK_D)
-    row = (pid // n_d).to(tl.int64)
-    d = (pid % n_d) * BLOCK_D + tl.arange(0, BLOCK_D)
-    mask = d < dim
-    d = d.to(tl.int64)
-    x_row = x_ptr + row * stride_xb + d * stride_xd
-    y_row = y_ptr + row * stride_yb + d * stride_yd
-    slot = row
-    if GATHERED:
-        slot = tl.load(index_ptr + row).to(tl.int64)
-        if (slot < 0) | (slot == pad_index):
-            for t in range(length):
-                tl.store(y_row + t * stride_yl, tl.zeros_like(d).to(y_ptr.dtype.element_ty), mask)
-            return
-    state = state_ptr + slot * stride_sb + d * stride_sd
-    start = tl.zeros((), tl.int32)
-    if RING:
-        start = tl.load(at_ptr + row).to(tl.int32)
-    taps = load_weights(w_ptr, d, mask, stride_wd, stride_ww, W)
-    if HAS_BIAS:
-        bias = tl.load(bias_ptr + d, mask, 0.0).to(tl.float32)
-    if ONE and not RING:
-        kept = ()
-        for s in tl.static_range(ROOM):
-            kept = kept + (tl.load(state + s * stride_sw, mask, 0.0),)
-        only = tl.load(x_row, mask, 0.0)
-        acc = only.to(tl.float32) * taps[W - 1]
-        for j in tl.static_range(W - 1):
-            acc += kept[ROOM - W + 1 + j].to(tl.float32) * taps[j]
-        if HAS_BIAS:
-            acc += bias
-        tl.store(y_row, activate(acc, SILU).to(y_ptr.dtype.element_ty), mask)
-        for s in tl.static_range(ROOM - 1):
-            tl.store(state + s * stride_sw, kept[s + 1], mask)
-        tl.store(state + (ROOM - 1) * stride_sw, only.to(state_ptr.dtype.element_ty), mask)
-        return
-    for t in range(length):
-        acc = tl.zeros((BLOCK_D,), tl.float32)
-        for j in tl.static_range(W):
-            at = t - (W - 1) + j
-            old = ROOM + at
-            if RING:
-                old = (start + at + ROOM) % ROOM
-            from_state = tl.load(state + old * stride_sw, mask & (at < 0), 0.0).to(tl.float32)
-            from_x = tl.load(x_row + at * stride_xl, mask & (at >= 0), 0.0).to(tl.float32)
-            acc += (from_state + from_x) * taps[j]
-        if HAS_BIAS:
-            acc += bias
-        tl.store(y_row + t * stride_yl, activate(acc, SILU).to(y_ptr.dtype.element_ty), mask)
-    # Only now is the state overwritten: every tap above has been read, and each channel belongs to
-    # one thread, so ascending order shifts safely in place.
-    if RING:
-        for t in range(length):
-            new = tl.load(x_row + t * stride_xl, mask, 0.0).to(state_ptr.dtype.element_ty)
-            tl.store(state + ((start + t) % ROOM) * stride_sw, new, mask)
-    else:
-        for s in range(ROOM):
-            at = s + length
-            from_state = tl.load(state + at * stride_sw, mask & (at < ROOM), 0.0)
-            from_x = tl.load(x_row + (at - ROOM) * stride_xl, mask & (at >= ROOM), 0.0)
-            new = tl.where(at < ROOM, from_state, from_x.to(state_ptr.dtype.element_ty))
-            tl.store(state + s * stride_sw, new, mask)
+_recordings: recorded.Recordings = {}
+_INPUTS = ("x", "conv_state", "weight", "bias", "state_indices", "cache_seqlens")
 
 
 def causal_conv1d_update(
@@ -140,48 +59,13 @@ def causal_conv1d_update(
             pad_index=pad_index, cache_seqlens=cache_seqlens,
         )  # fmt: skip
     y = torch.empty_like(x)
-    meta = launch.pick("causal_conv1d_update", "all", x.device, DEFAULT).meta
+    meta = launch.pick("causal_conv1d_update", "all", x.device, plan.DEFAULT_UPDATE).meta
     tensors = (*inputs, y)
     recorded.run(
         _recordings, key, meta, tensors, x.device,
-        lambda: _record(tensors, activation is not None, pad_index, meta),
+        lambda: plan.record_update(tensors, pad_index, meta, silu=activation is not None),
     )  # fmt: skip
     return y
-
-
-_recordings: recorded.Recordings = {}
-_INPUTS = ("x", "conv_state", "weight", "bias", "state_indices", "cache_seqlens")
-
-
-def _record(
-    tensors: tuple[torch.Tensor | None, ...], silu: bool, pad_index: int, meta: dict[str, int]
-) -> replay.Recording:
-    x, state, weight, bias, index, at, y = tensors
-    assert x is not None
-    assert state is not None
-    assert weight is not None
-    assert y is not None
-    batch, dim = x.shape[0], x.shape[-1]
-    length = x.shape[1] if x.ndim == 3 else 1
-    strides = dict(zip(("stride_sb", "stride_sd", "stride_sw"), state.stride(), strict=True))
-    strides |= {"stride_wd": weight.stride(0), "stride_ww": weight.stride(1)}
-    for letter, t in (("x", x), ("y", y)):
-        strides[f"stride_{letter}b"] = t.stride(0)
-        strides[f"stride_{letter}l"] = t.stride(1) if t.ndim == 3 else 0
-        strides[f"stride_{letter}d"] = t.stride(-1)
-    names = ("x", "state", "w", "bias", "index", "at", "y")
-    recording = replay.Recording(len(tensors))
-    recording.add(
-        _update_kernel,
-        batch * -(-dim // meta["BLOCK_D"]),
-        {"num_warps": meta["num_warps"], "enable_fp_fusion": True},
-        **{f"{name}_ptr": replay.Arg(i) for i, name in enumerate(names)},
-        length=length, dim=dim, pad_index=pad_index, **strides,
-        W=weight.shape[1], ROOM=state.shape[2], SILU=silu, HAS_BIAS=bias is not None,
-        GATHERED=index is not None, RING=at is not None, ONE=length == 1,
-        BLOCK_D=meta["BLOCK_D"], EARLY=possible(x.device),
-    )  # fmt: skip
-    return recording
 
 
 def _check(

@@ -6,56 +6,16 @@ with `norm_before_gate`, else norm(x * silu(z)); norm(v) = v / sqrt(mean(v^2) + 
 (Zhang and Sennrich, arXiv:1910.07467).
 """
 
-# Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
-# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 
-from ssmprof_kernels import door, launch
-from ssmprof_kernels.conv.kernels import activate
-from ssmprof_kernels.launch import recorded, replay
-from ssmprof_kernels.norm import reference
+from ssmprof_kernels import door
+from ssmprof_kernels.launch import recorded
+from ssmprof_kernels.norm import plan, reference
 
-#: Elements a program holds at least; rows are packed until a program has them. Warps by tile size.
-DEFAULT = {"ELEMENTS": 2048, "PER_WARP": 1024}
+_recordings: recorded.Recordings = {}
 _MAX_GROUP = 65536
-
-
-@triton.jit
-def _norm_kernel(
-    x_ptr, z_ptr, w_ptr, y_ptr, n_rows, inner, size, groups, eps,
-    stride_xo, stride_xi, stride_xd, stride_zo, stride_zi, stride_zd, stride_w,
-    stride_yo, stride_yi, stride_yd,
-    HAS_Z: tl.constexpr, BEFORE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    # A row here is one group of one token; groups of a token are neighbours.
-    r = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    alive = r < n_rows
-    token = r // groups
-    outer = (token // inner)[:, None]
-    within = (token % inner)[:, None]
-    n = tl.arange(0, BLOCK)
-    d = ((r % groups) * size)[:, None] + n[None, :]
-    mask = alive[:, None] & (n < size)[None, :]
-    x = tl.load(x_ptr + outer * stride_xo + within * stride_xi + d * stride_xd, mask, 0.0)
-    x = x.to(tl.float32)
-    if HAS_Z:
-        z = tl.load(z_ptr + outer * stride_zo + within * stride_zi + d * stride_zd, mask, 0.0)
-        gate = activate(z.to(tl.float32), True)
-        if not BEFORE:
-            x *= gate
-    weight = tl.load(w_ptr + d * stride_w, mask, 0.0).to(tl.float32)
-    scale = tl.math.rsqrt(tl.sum(x * x, axis=1) / size + eps)
-    y = x * scale[:, None] * weight
-    if HAS_Z:
-        if BEFORE:
-            y *= gate
-    y_tile = y_ptr + outer * stride_yo + within * stride_yi + d * stride_yd
-    tl.store(y_tile, y.to(y_ptr.dtype.element_ty), mask)
 
 
 def _as_rows(x: torch.Tensor) -> torch.Tensor:
@@ -107,50 +67,13 @@ def gated_rmsnorm(
     # More than two leading axes are merged, which only dense memory allows without a copy.
     y = torch.empty_like(x) if x.ndim <= 3 else torch.empty(x.shape, dtype=x.dtype, device=x.device)
     size = group_size or x.shape[-1]
-    block = int(triton.next_power_of_2(size))
-    meta = launch.pick("gated_rmsnorm", f"{block}", x.device, DEFAULT).meta
+    meta = plan.blocks(size, x.device)
     tensors = (*rows, weight, _as_rows(y))
     recorded.run(
         _recordings, key, meta, tensors, x.device,
-        lambda: _record(tensors, size, block, norm_before_gate, eps, meta),
+        lambda: plan.record(tensors, meta, size, eps, before=norm_before_gate),
     )  # fmt: skip
     return y
-
-
-_recordings: recorded.Recordings = {}
-
-
-def _record(
-    tensors: tuple[torch.Tensor | None, ...],
-    size: int,
-    block: int,
-    before: bool,
-    eps: float,
-    meta: dict[str, int],
-) -> replay.Recording:
-    x, z, weight, y = tensors
-    assert x is not None
-    assert weight is not None
-    assert y is not None
-    groups = x.shape[2] // size
-    n_rows = x.shape[0] * x.shape[1] * groups
-    rows = max(1, meta["ELEMENTS"] // block)
-    strides = {"stride_w": weight.stride(0)}
-    for letter, t in (("x", x), ("z", x if z is None else z), ("y", y)):
-        strides |= {f"stride_{letter}{a}": s for a, s in zip("oid", t.stride(), strict=True)}
-    recording = replay.Recording(len(tensors))
-    recording.add(
-        _norm_kernel,
-        -(-n_rows // rows),
-        {
-            "num_warps": min(16, max(1, rows * block // meta["PER_WARP"])),
-            "enable_fp_fusion": True,
-        },
-        x_ptr=replay.Arg(0), z_ptr=replay.Arg(1), w_ptr=replay.Arg(2), y_ptr=replay.Arg(3),
-        n_rows=n_rows, inner=x.shape[1], size=size, groups=groups, eps=eps,
-        HAS_Z=z is not None, BEFORE=before, ROWS=rows, BLOCK=block, **strides,
-    )  # fmt: skip
-    return recording
 
 
 def _check(

@@ -22,7 +22,7 @@ _ELEMENTS = 1024
 
 
 @triton.jit(do_not_specialize=["length", "start"])
-def _rotary_kernel(
+def ssmprof_rope_rotary(
     qkv_ptr, cos_ptr, sin_ptr, q_ptr, k_ptr, v_ptr, length, start, blocks,
     stride_xb, stride_xl, stride_xh, stride_t,
     stride_kb, stride_kl, stride_kh, stride_vb, stride_vl, stride_vh,
@@ -118,7 +118,7 @@ def rotary(
     moved = heads if turn else 2 * kv_heads
     per_program = min(at_once, triton.next_power_of_2(moved))
     blocks = -(-moved // per_program)
-    _rotary_kernel[(batch * length * blocks,)](
+    ssmprof_rope_rotary[(batch * length * blocks,)](
         qkv, cos if turn else qkv, sin if turn else qkv, q, k_cache, v_cache,
         length, start, blocks,
         qkv.stride(0), qkv.stride(1), qkv.stride(2), stride_t,

@@ -1,10 +1,13 @@
-"""What the Hopper forms of the Mamba-2 scan share: their small functions and copies of tiles.
+"""What the Hopper forms of the Mamba-2 scan share: copies of tiles, and how they are selected.
 
-Promises: whatever is not special to Hopper is that of the plain Triton kernels, compiled by Gluon.
+Promises: whatever is not special to Hopper is that of the plain Triton kernels, which a kernel of
+Gluon calls and which are then compiled as its own.
 """
 
-# The language of kernels is read by Triton, not by Python.
-# pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportAssignmentType=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
@@ -12,32 +15,9 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import async_copy, mbarrier, tma
 
-from ssmprof_kernels.ssd import parts as ssd_parts
-
-_locate = gluon.jit(ssd_parts._locate.fn)
-_let_next_start = gluon.jit(ssd_parts._let_next_start.fn)
-_largest = gluon.jit(ssd_parts._largest.fn)
-_log2_unit = gluon.jit(ssd_parts._log2_unit.fn)
-_unit = gluon.jit(ssd_parts._unit.fn)
-_await_previous = gluon.jit(ssd_parts._await_previous.fn)
-
 
 @gluon.jit
-def _exp2(v):
-    return gl.inline_asm_elementwise(
-        "ex2.approx.ftz.f32 $0, $1;", "=f,f", [v], dtype=gl.float32, is_pure=True, pack=1
-    )
-
-
-@gluon.jit
-def _reciprocal(v):
-    return gl.inline_asm_elementwise(
-        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [v], dtype=gl.float32, is_pure=True, pack=1
-    )
-
-
-@gluon.jit
-def _keep(v, mask):
+def keep(v, mask):
     """v where the mask is -1, 0 where it is 0; bitwise, so that nothing of v gets through."""
     return gl.inline_asm_elementwise(
         "and.b32 $0, $1, $2;", "=r,r,r", [v, mask], dtype=v.dtype, is_pure=True, pack=2
@@ -45,8 +25,8 @@ def _keep(v, mask):
 
 
 @gluon.jit
-def _blank(y_ptr, low, high, head, block, H, P, Q: gl.constexpr, BP: gl.constexpr):
-    """As `walk._blank`."""
+def blank(y_ptr, low, high, head, block, H, P, Q: gl.constexpr, BP: gl.constexpr):
+    """As `walk.blank`."""
     wide: gl.constexpr = gl.BlockedLayout(
         [1, 8], [32 // (BP // 8), BP // 8], [gl.num_warps(), 1], [1, 0]
     )
@@ -59,7 +39,7 @@ def _blank(y_ptr, low, high, head, block, H, P, Q: gl.constexpr, BP: gl.constexp
 
 
 @gluon.jit
-def _fetch(x_desc, b_desc, c_desc, row, x_column, column, xs, bs, cs, x_full, b_full, c_full,
+def fetch(x_desc, b_desc, c_desc, row, x_column, column, xs, bs, cs, x_full, b_full, c_full,
            pred):  # fmt: skip
     """Start the copies of one chunk's tiles, if `pred`."""
     # One barrier per tile: waits come as late as each tile is needed.
@@ -72,8 +52,8 @@ def _fetch(x_desc, b_desc, c_desc, row, x_column, column, xs, bs, cs, x_full, b_
 
 
 @gluon.jit
-def _fetch_pair(x_desc, b_desc, sources, row, x_column, column, xs, bs, ss, full, pred):
-    """As `_fetch`, of x, B and their exponents."""
+def fetch_pair(x_desc, b_desc, sources, row, x_column, column, xs, bs, ss, full, pred):
+    """As `fetch`, of x, B and their exponents."""
     mbarrier.expect(full, x_desc.block_type.nbytes + b_desc.block_type.nbytes, pred=pred)
     tma.async_copy_global_to_shared(b_desc, [row, column], full, bs, pred=pred)
     tma.async_copy_global_to_shared(x_desc, [row, x_column], full, xs, pred=pred)
@@ -82,7 +62,7 @@ def _fetch_pair(x_desc, b_desc, sources, row, x_column, column, xs, bs, ss, full
 
 
 @gluon.jit
-def _fetch_prepared(decays, sources, pairs, ds, ss, ps, Q: gl.constexpr):
+def fetch_prepared(decays, sources, pairs, ds, ss, ps, Q: gl.constexpr):
     """Start the copies of one chunk's exponents and pairs."""
     line: gl.constexpr = gl.BlockedLayout([1], [32], [gl.num_warps()], [0])
     tokens = gl.arange(0, Q, layout=line)

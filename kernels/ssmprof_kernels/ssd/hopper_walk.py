@@ -1,6 +1,6 @@
 """The chunk walk of the Mamba-2 scan for Hopper, its asynchronous units driven by hand.
 
-Promises: the results of `walk._walk` behind `prepare._prepare`, for 16-bit tiles that
+Promises: the results of `walk` behind `prepare`, for 16-bit tiles that
 tensor-memory descriptors can fetch; that kernel is its twin everywhere else. While the matrix units
 multiply one product the warps prepare the next, and the next chunk's tiles are on their way.
 
@@ -10,8 +10,10 @@ heads bring 1.6 GB, 3.9 TB/s over the 0.415 ms that all launches take together. 
 place instead, 40 KiB and 900 cycles, took as long. Two heads in one program would share B and C.
 """
 
-# The language of kernels is read by Triton, not by Python.
-# pyright: reportArgumentType=false, reportAssignmentType=false
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportAssignmentType=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
@@ -25,44 +27,28 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from ssmprof_kernels.ssd import parts as ssd_parts
-from ssmprof_kernels.ssd import state as ssd_state
-from ssmprof_kernels.ssd.hopper_parts import (
-    _await_previous,
-    _blank,
-    _exp2,
-    _fetch,
-    _fetch_prepared,
-    _keep,
-    _largest,
-    _locate,
-    _log2_unit,
-    _reciprocal,
-    _unit,
-)
-
-_start = gluon.jit(ssd_state._start.fn)
-_is_finite = gluon.jit(ssd_state._is_finite.fn)
-_retrace = gluon.jit(ssd_state._retrace.fn)
-
-LOG2E = gl.constexpr(1.4426950408889634)
+from ssmprof_kernels.device.math import LOG2E, exp2, reciprocal
+from ssmprof_kernels.device.matrix import largest, log2_unit, unit_of
+from ssmprof_kernels.device.overlap import await_previous
+from ssmprof_kernels.device.segments import UNSPECIALISED
+from ssmprof_kernels.ssd.hopper_parts import blank, fetch, fetch_prepared, keep
+from ssmprof_kernels.ssd.parts import place_of
+from ssmprof_kernels.ssd.state import Cursor, Strides, is_finite, retrace, start_state
 
 
-@gluon.jit(do_not_specialize=ssd_parts.UNSPECIALISED)
-def _walk(
-    x_desc, b_desc, c_desc, x_ptr, b_ptr, c_ptr, d_ptr, z_ptr, h0_ptr, cu_ptr, decays_ptr,
-    sources_ptr, pairs_ptr, state_ptr, decay_ptr, y_ptr, final_ptr, L, H, PER_GROUP, P, N, K, S,
-    count, steps, x_sb, x_sl, x_sh, x_sp, b_sb, b_sl, b_sg, b_sn, c_sb, c_sl, c_sg, c_sn, z_sb,
-    z_sl, z_sh, z_sp, Q: gl.constexpr, BP: gl.constexpr, BN: gl.constexpr, SKIP: gl.constexpr,
-    GATE: gl.constexpr, H0: gl.constexpr, FINAL: gl.constexpr, VARLEN: gl.constexpr,
-    SEGMENTS: gl.constexpr, PDL: gl.constexpr, num_warps: gl.constexpr,
+@gluon.jit(do_not_specialize=UNSPECIALISED)
+def ssmprof_scan_ssd_walk_hopper(
+    x_desc, b_desc, c_desc, given, made, pairs_ptr, y_ptr, final_ptr, L, H, PER_GROUP, P, N, K, S,
+    count, steps, x_steps, b_steps, c_steps, z_steps, Q: gl.constexpr, BP: gl.constexpr,
+    BN: gl.constexpr, CUT: gl.constexpr, OUT: gl.constexpr, num_warps: gl.constexpr,
 ):  # fmt: skip
-    """Arguments as in `walk._walk`, and the products C B^T of `prepare._prepare`;
-    Q = BP = 64, four warps.
+    """Arguments as in `walk`, and the products C B^T of `prepare`; Q = BP = 64, four warps.
 
     Everything is transposed, P along the rows: then the state is a left operand straight from the
     registers that accumulate it, and only what does not depend on it passes through shared memory.
     """
+    SKIP: gl.constexpr = OUT.SKIP
+    GATE: gl.constexpr = OUT.GATE
     SQUARE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, Q, 16])
     STATE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, BN, 16])
     OUT_LEFT: gl.constexpr = gl.DotOperandLayout(0, SQUARE, 2)
@@ -73,22 +59,23 @@ def _walk(
     CHUNK: gl.constexpr = gl.BlockedLayout([Q // 32], [32], [num_warps], [0])
     T = K * Q
     pid = gl.program_id(0)
-    blocks = gl.cdiv(P, BP)
-    block = pid % blocks
-    head = (pid // blocks) % H
-    slot = pid // (blocks * H)
-    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
-    segment = slot - first
-    begin = segment * T
-    if VARLEN:
+    place = place_of(pid, given.cu, count, steps, L, H, P, T, S, BP, CUT.VARLEN)
+    block = place.block
+    head = place.head
+    slot = place.slot
+    start = place.start
+    begin = place.begin
+    length = place.length
+    segment = slot - place.first
+    if CUT.VARLEN:
         # The slots of the last sequence also own the tokens behind it.
-        if seq == count - 1:
+        if place.seq == count - 1:
             first_blank = start + gl.maximum(begin, length)
-            _blank(y_ptr, first_blank, gl.minimum(start + begin + T, L), head, block, H, P, Q, BP)
+            blank(y_ptr, first_blank, gl.minimum(start + begin + T, L), head, block, H, P, Q, BP)
     # Slots past the end exist in ragged batches; an empty sequence still owns its first one.
     if (begin >= length) & (segment > 0):
         return
-    batch = seq * 0 if VARLEN else seq
+    batch = place.batch
     valid = gl.minimum(length - begin, T)
     row = (batch * L + start + begin).to(gl.int32)
     column = (head // PER_GROUP) * N
@@ -114,15 +101,15 @@ def _walk(
     fence_async_shared()
     gl.thread_barrier()
 
-    decays = decays_ptr + (slot * H + head).to(gl.int64) * T
-    sources = sources_ptr + (slot * H + head).to(gl.int64) * T
+    decays = made.decays + (slot * H + head).to(gl.int64) * T
+    sources = made.sources + (slot * H + head).to(gl.int64) * T
     groups = H // PER_GROUP
     pairs = pairs_ptr + ((slot * K).to(gl.int64) * groups + head // PER_GROUP) * (Q * Q)
-    _fetch(x_desc, b_desc, c_desc, row, x_column, column, xs.index(0), bs.index(0), cs.index(0),
+    fetch(x_desc, b_desc, c_desc, row, x_column, column, xs.index(0), bs.index(0), cs.index(0),
            x_full.index(0), b_full.index(0), c_full.index(0), valid > 0)  # fmt: skip
     # Up to here only what the caller gave has been read.
-    _await_previous(PDL)
-    _fetch_prepared(decays, sources, pairs, ds.index(0), ss.index(0), ps, Q)
+    await_previous(CUT.PDL)
+    fetch_prepared(decays, sources, pairs, ds.index(0), ss.index(0), ps, Q)
     total = gl.load(decays + Q - 1)
 
     hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
@@ -130,16 +117,18 @@ def _walk(
     cells = hp[:, None] * N + hn[None, :]
     owned = (hp < P)[:, None] & (hn < N)[None, :]
     nothing = gl.zeros([BP, BN], gl.float32, layout=STATE)
-    h = _start(nothing, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, head, H,
-               P * N, H0, SEGMENTS, False)  # fmt: skip
+    h = start_state(
+        nothing, made.ends, made.totals, given.h0, cells, owned, place.seq, place.first, segment,
+        head, H, P * N, OUT.H0, OUT.SEGMENTS, False,
+    )  # fmt: skip
 
     if HALF:
         unit = 1.0
     if SKIP == 1:
-        skip = gl.load(d_ptr + head).to(gl.float32)
+        skip = gl.load(given.d + head).to(gl.float32)
     if SKIP == 2:
         at_p = gl.arange(0, BP, layout=gl.SliceLayout(1, SQUARE))
-        skip = gl.load(d_ptr + x_column + at_p).to(gl.float32)[:, None]
+        skip = gl.load(given.d + x_column + at_p).to(gl.float32)[:, None]
     entry = batch.to(gl.int64)
     token = (start + begin).to(gl.int64)
     wide: gl.constexpr = gl.BlockedLayout(
@@ -149,8 +138,8 @@ def _walk(
     sc = gl.arange(0, BP, layout=gl.SliceLayout(0, wide))
     y_base = y_ptr + ((entry * L + token) * H + head) * P + block * BP
     if GATE:
-        z_base = z_ptr + entry * z_sb + token * z_sl + head.to(gl.int64) * z_sh
-        z_base += block * BP * z_sp
+        z_base = given.z + entry * z_steps.b + token * z_steps.l + head.to(gl.int64) * z_steps.h
+        z_base += block * BP * z_steps.p
     rows = gl.arange(0, Q, layout=gl.SliceLayout(1, SQUARE))[:, None]
     columns = gl.arange(0, Q, layout=gl.SliceLayout(0, SQUARE))[None, :]
     visible = gl.where(rows >= columns, -1, 0).to(gl.int16)
@@ -165,7 +154,7 @@ def _walk(
         d_here = ds.index(here)
         carried = h
         if HALF:
-            rowed, per_rowed = _unit(gl.max(gl.abs(h), 1))
+            rowed, per_rowed = unit_of(gl.max(gl.abs(h), 1))
             carried = h * per_rowed[:, None]
         # Nothing is in flight while an accumulator is scaled: the assembler would otherwise make
         # every product of the loop wait for the one before it.
@@ -182,13 +171,13 @@ def _walk(
         to_end = total
         if HALF:
             near = ss.index(here).load(CHUNK)
-            reach, per_reach = _unit(64.0 * _largest(_exp2(d_here.load(CHUNK) - near)))
-            fresh, per_fresh = _unit(_largest(_exp2(total - near)))
-            a -= _log2_unit(reach)
-            to_end -= _log2_unit(fresh)
-        mixed = ps.load(SQUARE).to(gl.float32) * _exp2(a[:, None] - source[None, :])
+            reach, per_reach = unit_of(64.0 * largest(exp2(d_here.load(CHUNK) - near)))
+            fresh, per_fresh = unit_of(largest(exp2(total - near)))
+            a -= log2_unit(reach)
+            to_end -= log2_unit(fresh)
+        mixed = ps.load(SQUARE).to(gl.float32) * exp2(a[:, None] - source[None, :])
         # Above the diagonal exp2 may overflow; the selection comes last.
-        ms.store(_keep(mixed.to(dtype), visible))
+        ms.store(keep(mixed.to(dtype), visible))
         fence_async_shared()
         # Behind this barrier every warp has left the previous chunk and the pairs of this one.
         gl.thread_barrier()
@@ -198,23 +187,23 @@ def _walk(
         decays += ahead
         sources += ahead
         pairs += ahead * groups * Q
-        _fetch(x_desc, b_desc, c_desc, row, x_column, column, xs.index(there), bs.index(there),
+        fetch(x_desc, b_desc, c_desc, row, x_column, column, xs.index(there), bs.index(there),
                cs.index(there), x_full.index(there), b_full.index(there), c_full.index(there),
                more)  # fmt: skip
-        _fetch_prepared(decays, sources, pairs, ds.index(there), ss.index(there), ps, Q)
+        fetch_prepared(decays, sources, pairs, ds.index(there), ss.index(there), ps, Q)
         total_next = gl.load(decays + Q - 1)
         if GATE:
-            z_at = z_base + sr[:, None] * z_sl + sc[None, :] * z_sp
+            z_at = z_base + sr[:, None] * z_steps.l + sc[None, :] * z_steps.p
             z = gl.load(z_at, mask=(sr < left)[:, None], other=0.0)
-            z_base += Q * z_sl
+            z_base += Q * z_steps.l
         mbarrier.wait(x_full.index(here), phase)
         xt = xs.index(here).permute((1, 0)).load(STATE_LEFT)
         late = gl.convert_layout(source, gl.SliceLayout(0, STATE_LEFT))
-        xw = (xt.to(gl.float32) * _exp2(to_end - late)[None, :]).to(dtype)
+        xw = (xt.to(gl.float32) * exp2(to_end - late)[None, :]).to(dtype)
         mbarrier.wait(b_full.index(here), phase)
         yt = warpgroup_mma_wait(0, deps=(yt_next,))
-        yt = yt * _exp2(d_here.load(gl.SliceLayout(0, SQUARE)))[None, :]
-        decay = _exp2(total)
+        yt = yt * exp2(d_here.load(gl.SliceLayout(0, SQUARE)))[None, :]
+        decay = exp2(total)
         if HALF:
             grown = rowed * (unit * per_reach)
             yt = yt * gl.convert_layout(grown, gl.SliceLayout(1, SQUARE))[:, None]
@@ -238,7 +227,7 @@ def _walk(
         out = ys.load(wide)
         if GATE:
             zf = z.to(gl.float32)
-            silu = zf * _reciprocal(1.0 + _exp2(-zf * LOG2E))
+            silu = zf * reciprocal(1.0 + exp2(-zf * LOG2E))
             out = (out.to(gl.float32) * silu).to(dtype)
         y_at = y_base + sr[:, None] * (H * P) + sc[None, :]
         gl.store(y_at, out, mask=(sr < left)[:, None])
@@ -249,46 +238,53 @@ def _walk(
     # in registers through the loop.
     nil = gl.inline_asm_elementwise("mov.b32 $0, 0;", "=r", [], gl.int32, False, 1)
     pid = gl.program_id(0) + nil
-    blocks = gl.cdiv(P + nil, BP)
-    block = pid % blocks
-    head = (pid // blocks) % H
-    slot = pid // (blocks * H)
-    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
-    begin = (slot - first) * T
+    place = place_of(pid, given.cu, count, steps, L, H, P + nil, T, S, BP, CUT.VARLEN)
+    block = place.block
+    head = place.head
+    slot = place.slot
+    start = place.start
+    begin = place.begin
+    length = place.length
     hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
     hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE)) + nil
     cells = hp[:, None] * N + hn[None, :]
-    if _is_finite(h) == 0:
-        segment = slot - first
-        batch = seq * 0 if VARLEN else seq
-        entry = batch.to(gl.int64)
+    if is_finite(h) == 0:
+        segment = slot - place.first
+        entry = place.batch.to(gl.int64)
         token = (start + begin).to(gl.int64)
         hr = hp.to(gl.int64)
         far = head.to(gl.int64)
         group = head // PER_GROUP
-        d_at = d_ptr
-        z_at = z_ptr
+        d_at = given.d
+        z_at = given.z
         if SKIP == 1:
             d_at += head
         if SKIP == 2:
             d_at += head * P + hp
         if GATE:
-            z_at += entry * z_sb + token * z_sl + far * z_sh + hr * z_sp
-        h = _start(nothing, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, first, segment, head,
-                   H, P * N, H0, SEGMENTS, False)  # fmt: skip
-        h = _retrace(
-            h, x_ptr + entry * x_sb + token * x_sl + far * x_sh + hr * x_sp, b_ptr + entry * b_sb
-            + token * b_sl + group * b_sg + hn * b_sn, c_ptr + entry * c_sb + token * c_sl + group
-            * c_sg + hn * c_sn, d_at, z_at, y_ptr + ((entry * L + token) * H + head) * P + hr,
-            None, decays_ptr + (slot * H + head).to(gl.int64) * T, sources_ptr + (slot * H +
-            head).to(gl.int64) * T, hp < P, hn < N, gl.minimum(length - begin, T), segment > 0,
-            x_sl, b_sl, c_sl, z_sl, 0, H * P, Q, SKIP, GATE, False, False,
+            z_at += entry * z_steps.b + token * z_steps.l + far * z_steps.h + hr * z_steps.p
+        h = start_state(
+            nothing, made.ends, made.totals, given.h0, cells, owned, place.seq, place.first,
+            segment, head, H, P * N, OUT.H0, OUT.SEGMENTS, False,
+        )  # fmt: skip
+        cursor = Cursor(
+            given.x + entry * x_steps.b + token * x_steps.l + far * x_steps.h + hr * x_steps.p,
+            given.b + entry * b_steps.b + token * b_steps.l + group * b_steps.g + hn * b_steps.n,
+            given.c + entry * c_steps.b + token * c_steps.l + group * c_steps.g + hn * c_steps.n,
+            d_at, z_at, y_ptr + ((entry * L + token) * H + head) * P + hr, None,
+            made.decays + (slot * H + head).to(gl.int64) * T,
+            made.sources + (slot * H + head).to(gl.int64) * T,
+        )  # fmt: skip
+        by = Strides(x_steps.l, b_steps.l, c_steps.l, z_steps.l, 0, H * P)
+        h = retrace(
+            h, cursor, by, hp < P, hn < N, gl.minimum(length - begin, T), segment > 0, Q, SKIP,
+            GATE, False, False,
         )  # fmt: skip
         if HALF:
             unit = 1.0
     if HALF:
         h = h * unit
-    if FINAL:
+    if OUT.FINAL:
         if begin + T >= length:
-            at = (seq * H + head).to(gl.int64) * P * N
+            at = (place.seq * H + head).to(gl.int64) * P * N
             gl.store(final_ptr + at + cells, h.to(final_ptr.dtype.element_ty))

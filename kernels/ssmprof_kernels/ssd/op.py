@@ -8,16 +8,13 @@ torch form, unless Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssmprof_kernels import door
-from ssmprof_kernels.launch import replay
-from ssmprof_kernels.ssd import launches as ssd_launches
-from ssmprof_kernels.ssd import plan as ssd_plan
-from ssmprof_kernels.ssd import reference
+from ssmprof_kernels.launch import recorded
+from ssmprof_kernels.ssd import launches, plan, reference
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _INPUTS = (
@@ -100,26 +97,16 @@ def ssd_scan(
         t if t is None else t.contiguous() for t in (D, dt_bias, initial_state)
     )
     tensors = (x, dt, A, B, C, D, z, dt_bias, initial_state, cu_seqlens, seq_idx, y, final)
-    meta = ssd_plan.choose(x.shape, B.shape[3], x.dtype, x.device).meta
-    key = (replay.facts_of(tensors), dt_softplus, dt_limit, x.device, id(meta))
-    known = _recordings.get(key)
-    if known is None:
-        if len(_recordings) >= _MOST_RECORDINGS:
-            _recordings.clear()
-        recording = ssd_launches.record(tensors, sequences, dt_softplus, dt_limit, meta)
-        # The table is kept with the recording, so that its id stays its own.
-        known = _recordings[key] = (recording, meta)
-    if x.is_cuda and x.device.index != torch.cuda.current_device():
-        with torch.cuda.device(x.device):
-            known[0].run(tensors, x.device)
-    else:
-        known[0].run(tensors, x.device)
+    meta = plan.choose(x.shape, B.shape[3], x.dtype, x.device).meta
+    key = recorded.key_of(tensors, dt_softplus, dt_limit)
+    recorded.run(
+        _recordings, key, meta, tensors, x.device,
+        lambda: launches.record(tensors, sequences, dt_softplus, dt_limit, meta),
+    )  # fmt: skip
     return y if final is None else (y, final)
 
 
-#: Recorded launches by everything a compiled kernel may depend on; a sweep uses a few dozen.
-_recordings: dict[Any, tuple[replay.Recording, dict[str, Any]]] = {}
-_MOST_RECORDINGS = 2048
+_recordings: recorded.Recordings = {}
 
 
 def _check(

@@ -3,25 +3,20 @@
 Promises: knows no state, so that all its programs are independent.
 """
 
-# The language of kernels is read by Triton, not by Python.
-# pyright: reportGeneralTypeIssues=false
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.device.math import finite_rate
-from ssmprof_kernels.ssd.parts import (
-    LOG2E,
-    UNSPECIALISED,
-    _breaks,
-    _delta,
-    _let_next_start,
-    _locate,
-    _log_decay,
-    _source,
-)
+from ssmprof_kernels.device.math import LOG2E, finite_rate
+from ssmprof_kernels.device.overlap import let_next_start
+from ssmprof_kernels.device.segments import UNSPECIALISED, locate
+from ssmprof_kernels.ssd.parts import breaks, delta_of, log_decay_of, source_of
 
 
 @triton.jit
@@ -30,14 +25,16 @@ def _add_or_begin(begun, a, begins, b):
 
 
 @triton.jit
-def _pair_up(b_ref, c_ref, pairs_ptr, index, cu_ptr, count, steps, L, H, PER_GROUP, N, K, S,
-             Q: tl.constexpr, VARLEN: tl.constexpr):  # fmt: skip
+def pair_up(
+    b_ref, c_ref, pairs_ptr, index, cu_ptr, count, steps, L, H, PER_GROUP, N, K, S,
+    Q: tl.constexpr, VARLEN: tl.constexpr,
+):  # fmt: skip
     """C B^T of one chunk and group, which all heads of the group share."""
     groups = H // PER_GROUP
     group = index % groups
     chunk = (index // groups) % K
     slot = index // (groups * K)
-    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, K * Q, S, VARLEN)
+    seq, start, length, first = locate(slot, cu_ptr, count, steps, L, K * Q, S, VARLEN)
     begin = (slot - first) * K * Q + chunk * Q
     if begin < length:
         row = ((seq * 0 if VARLEN else seq) * L + start + begin).to(tl.int32)
@@ -48,22 +45,22 @@ def _pair_up(b_ref, c_ref, pairs_ptr, index, cu_ptr, count, steps, L, H, PER_GRO
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
-def _prepare(
+def ssmprof_scan_ssd_prepare(
     b_ref, c_ref, pairs_ptr, dt_ptr, a_ptr, bias_ptr, cu_ptr, seq_ptr, decays_ptr, sources_ptr, L,
-    H, PER_GROUP, N, K, S, count, steps, tasks, dt_min, dt_max, dt_sb, dt_sl, dt_sh, seq_sb, seq_sl,
-    Q: tl.constexpr, HEADS: tl.constexpr, SOFTPLUS: tl.constexpr, CLAMP: tl.constexpr,
-    APART: tl.constexpr, BIAS: tl.constexpr, VARLEN: tl.constexpr, SEQ_IDX: tl.constexpr,
-    PAIRED: tl.constexpr, PDL: tl.constexpr,
+    H, PER_GROUP, N, K, S, count, steps, tasks, dt_min, dt_max, dt_steps, seq_steps,
+    Q: tl.constexpr, HEADS: tl.constexpr, PAIRED: tl.constexpr, DELTA: tl.constexpr,
+    CUT: tl.constexpr,
 ):  # fmt: skip
     """The part of the scan that knows no state: exponents of one chunk for `HEADS` heads; and if
     PAIRED, `tasks` programs before them form C B^T of one chunk and group."""
+    VARLEN: tl.constexpr = CUT.VARLEN
     T = K * Q
-    _let_next_start(PDL)
+    let_next_start(CUT.PDL)
     pid = tl.program_id(0)
     if PAIRED:
         if pid < tasks:
-            _pair_up(b_ref, c_ref, pairs_ptr, pid, cu_ptr, count, steps, L, H, PER_GROUP, N, K, S,
-                     Q, VARLEN)  # fmt: skip
+            pair_up(b_ref, c_ref, pairs_ptr, pid, cu_ptr, count, steps, L, H, PER_GROUP, N, K, S,
+                    Q, VARLEN)  # fmt: skip
             return
         pid -= tasks
     blocks = tl.cdiv(H, HEADS)
@@ -71,7 +68,7 @@ def _prepare(
     chunks = T // Q
     chunk = (pid // blocks) % chunks
     slot = pid // (blocks * chunks)
-    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
+    seq, start, length, first = locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
     begin = (slot - first) * T + chunk * Q
     if begin >= length:
         return
@@ -80,19 +77,21 @@ def _prepare(
     mine = heads < H
     inside = rows < length - begin
     valid = inside[:, None] & mine[None, :]
-    at = dt_ptr + entry * dt_sb + (start + begin).to(tl.int64) * dt_sl
-    raw = tl.load(at + rows[:, None] * dt_sl + heads[None, :] * dt_sh, mask=valid, other=0.0)
+    at = dt_ptr + entry * dt_steps.b + (start + begin).to(tl.int64) * dt_steps.l
+    raw = tl.load(
+        at + rows[:, None] * dt_steps.l + heads[None, :] * dt_steps.h, mask=valid, other=0.0
+    )
     a2 = finite_rate(tl.load(a_ptr + heads, mask=mine, other=0.0).to(tl.float32) * LOG2E)
     bias = tl.zeros((HEADS,), tl.float32)
-    if BIAS:
+    if DELTA.BIAS:
         bias = tl.load(bias_ptr + heads, mask=mine, other=0.0).to(tl.float32)
-    if SEQ_IDX:
+    if CUT.SEQ_IDX:
         token = (start + begin + rows).to(tl.int64)
-        change, real = _breaks(seq_ptr + entry * seq_sb, token, seq_sl, start, inside)
+        change, real = breaks(seq_ptr + entry * seq_steps.b, token, seq_steps.l, start, inside)
         valid = valid & real[:, None]
-    delta = _delta(raw, bias[None, :], valid, dt_min, dt_max, SOFTPLUS, CLAMP)
-    a = _log_decay(delta, a2[None, :])
-    if SEQ_IDX:
+    delta = delta_of(raw, bias[None, :], valid, dt_min, dt_max, DELTA)
+    a = log_decay_of(delta, a2[None, :])
+    if CUT.SEQ_IDX:
         # From the start of its document on, so that what is not finite in one stays there.
         begins = change[:, None] + tl.zeros_like(a).to(tl.int32)
         _, a = tl.associative_scan((begins, a), 0, _add_or_begin)
@@ -100,4 +99,4 @@ def _prepare(
         a = tl.cumsum(a, 0)
     out = (slot * H + heads).to(tl.int64)[None, :] * T + (chunk * Q + rows)[:, None]
     tl.store(decays_ptr + out, a, mask=mine[None, :])
-    tl.store(sources_ptr + out, _source(a, delta, APART), mask=mine[None, :])
+    tl.store(sources_ptr + out, source_of(a, delta, DELTA.APART), mask=mine[None, :])

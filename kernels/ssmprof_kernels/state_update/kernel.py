@@ -11,11 +11,76 @@ shapes: `op`.
 # pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportIndexIssue=false
 # pyright: reportOperatorIssue=false
 
+from __future__ import annotations
+
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.device.math import finite_rate, silu, softplus
+from ssmprof_kernels.device.math import LOG2E, exp2, finite_rate, silu, softplus
 from ssmprof_kernels.device.overlap import await_previous, let_next_start, prefetch_span
+
+
+class Rows(NamedTuple):
+    """Strides between rows (slots of the state); they may change with what a row is cut out of."""
+
+    state: int
+    x: int
+    dt: int
+    B: int
+    C: int
+    z: int
+    y: int
+
+
+class Inner(NamedTuple):
+    """Strides inside a row, by the letters of the axes; constants, as the sizes are, so that
+    divisions are multiplications. 0 where the tensor is not given."""
+
+    state: tuple[int, int, int]
+    x: tuple[int, int]
+    dt: tuple[int, int]
+    A: tuple[int, int, int]
+    B: tuple[int, int]
+    C: tuple[int, int]
+    D: tuple[int, int]
+    z: tuple[int, int]
+    bias: tuple[int, int]
+    y: tuple[int, int]
+
+
+class Shape(NamedTuple):
+    """Heads, rows of a head, states, heads that share one B and C; the tile of a program."""
+
+    H: int
+    P: int
+    N: int
+    PER_GROUP: int
+    BLOCK_P: int
+    BLOCK_N: int
+
+
+class Form(NamedTuple):
+    """What is given, and how the step size and its decay are formed. TIED: one decay per head
+    (Mamba-2); ZERO_PADS: rows that are skipped get a y of 0."""
+
+    D: bool
+    Z: bool
+    BIAS: bool
+    INDEX: bool
+    SOFTPLUS: bool
+    TIED: bool
+    ZERO_PADS: bool
+
+
+class Start(NamedTuple):
+    """Whether the next kernel may start early, this one started early, and it brings its state
+    nearer until the one before has ended."""
+
+    EARLY: bool
+    OVERLAP: bool
+    AHEAD: bool
 
 
 @triton.jit
@@ -38,111 +103,98 @@ def _put(ptrs, value, mask, MASKED: tl.constexpr):
 
 
 @triton.jit
-def _exp2(x, ASM: tl.constexpr):
-    # A decay below 2**-126 is as good as 0; keeping it would take three more instructions.
-    if ASM:
-        return tl.inline_asm_elementwise(
-            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
-        )
+def _per_head(ptr, p, mask, step, TIED: tl.constexpr, MASKED: tl.constexpr):
+    """A number of each row of a head, or the one that all of them share."""
+    if TIED:
+        value = tl.load(ptr)
     else:
-        return tl.exp2(x)
+        value = _get(ptr + p * step, mask, MASKED)
+    return value
 
 
 @triton.jit
-def _state_update_kernel(
+def ssmprof_scan_state_update(
     state_ptr, x_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, index_ptr, y_ptr,
-    pad_index, s_ss, s_xb, s_tb, s_bb, s_cb, s_zb, s_yb,
-    s_sh: tl.constexpr, s_sp: tl.constexpr, s_sn: tl.constexpr,
-    s_xh: tl.constexpr, s_xp: tl.constexpr, s_th: tl.constexpr, s_tp: tl.constexpr,
-    s_ah: tl.constexpr, s_ap: tl.constexpr, s_an: tl.constexpr,
-    s_bg: tl.constexpr, s_bn: tl.constexpr, s_cg: tl.constexpr, s_cn: tl.constexpr,
-    s_dh: tl.constexpr, s_dp: tl.constexpr, s_zh: tl.constexpr, s_zp: tl.constexpr,
-    s_ih: tl.constexpr, s_ip: tl.constexpr, s_yh: tl.constexpr, s_yp: tl.constexpr,
-    H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, PER_GROUP: tl.constexpr,
-    HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
-    HAS_INDEX: tl.constexpr, ZERO_PADS: tl.constexpr, TIED: tl.constexpr, ASM: tl.constexpr,
-    EARLY: tl.constexpr, OVERLAP: tl.constexpr, AHEAD: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
+    pad_index, rows, INNER: tl.constexpr, SHAPE: tl.constexpr, FORM: tl.constexpr,
+    START: tl.constexpr,
 ):  # fmt: skip
-    let_next_start(EARLY)
-    # Sizes are constants, so that the divisions below are multiplications; so are the strides
-    # inside a row. Those between rows may change with the length of what a row is cut out of.
+    let_next_start(START.EARLY)
+    P: tl.constexpr = SHAPE.P
+    N: tl.constexpr = SHAPE.N
+    BLOCK_P: tl.constexpr = SHAPE.BLOCK_P
+    TIED: tl.constexpr = FORM.TIED
     TILES: tl.constexpr = (P + BLOCK_P - 1) // BLOCK_P
     RAGGED_P: tl.constexpr = P % BLOCK_P != 0
-    RAGGED_N: tl.constexpr = N != BLOCK_N
+    RAGGED_N: tl.constexpr = N != SHAPE.BLOCK_N
     RAGGED: tl.constexpr = RAGGED_P or RAGGED_N
+    MASKED: tl.constexpr = RAGGED or FORM.INDEX
     pid = tl.program_id(0)
     tile = pid % TILES
-    head = ((pid // TILES) % H).to(tl.int64)
-    row = (pid // (TILES * H)).to(tl.int64)
-    group = head // PER_GROUP
+    head = ((pid // TILES) % SHAPE.H).to(tl.int64)
+    row = (pid // (TILES * SHAPE.H)).to(tl.int64)
+    group = head // SHAPE.PER_GROUP
     p = tile * BLOCK_P + tl.arange(0, BLOCK_P)
-    n = tl.arange(0, BLOCK_N)
+    n = tl.arange(0, SHAPE.BLOCK_N)
     m_p = p < P
     m_n = n < N
     m = m_p[:, None] & m_n[None, :]
-    state_ptr += head * s_sh
-    if AHEAD:
+    state_ptr += head * INNER.state[0]
+    if START.AHEAD:
         prefetch_span(
-            state_ptr + row * s_ss + (tile * BLOCK_P).to(tl.int64) * N,
+            state_ptr + row * rows.state + (tile * BLOCK_P).to(tl.int64) * N,
             BLOCK_P * N * state_ptr.dtype.element_ty.primitive_bitwidth // 8,
         )
-    await_previous(OVERLAP)
+    await_previous(START.OVERLAP)
     # All loads come before the first use: at small batches the step is one memory latency.
     slot = row
     live = True
-    if HAS_INDEX:
+    if FORM.INDEX:
         index = tl.load(index_ptr + row)
         live = (index >= 0) & (index != pad_index)
         slot = index.to(tl.int64)
-    ptrs = state_ptr + slot * s_ss + p[:, None].to(tl.int64) * s_sp + n[None, :] * s_sn
-    state = _get(ptrs, m & live, RAGGED or HAS_INDEX)
+    ptrs = state_ptr + slot * rows.state + p[:, None].to(tl.int64) * INNER.state[1]
+    ptrs += n[None, :] * INNER.state[2]
+    state = _get(ptrs, m & live, MASKED)
     # Where A, dt and the bias are tied over a head (Mamba-2) one scalar decay serves its tile.
-    A_ptr += head * s_ah
+    A_ptr += head * INNER.A[0]
     if TIED:
         A = tl.load(A_ptr)
     else:
-        A = _get(A_ptr + p[:, None] * s_ap + n[None, :] * s_an, m, RAGGED)
-    x = _get(x_ptr + row * s_xb + head * s_xh + p * s_xp, m_p, RAGGED_P)
-    dt_ptr += row * s_tb + head * s_th
-    if TIED:
-        dt = tl.load(dt_ptr)
-    else:
-        dt = _get(dt_ptr + p * s_tp, m_p, RAGGED_P)
-    B = _get(B_ptr + row * s_bb + group * s_bg + n * s_bn, m_n, RAGGED_N)
-    C = _get(C_ptr + row * s_cb + group * s_cg + n * s_cn, m_n, RAGGED_N)
-    if HAS_Z:
-        z = _get(z_ptr + row * s_zb + head * s_zh + p * s_zp, m_p, RAGGED_P)
-    if HAS_D:
-        D = _get(D_ptr + head * s_dh + p * s_dp, m_p, RAGGED_P).to(tl.float32)
-    if HAS_BIAS:
-        bias_ptr += head * s_ih
-        if TIED:
-            bias = tl.load(bias_ptr).to(tl.float32)
-        else:
-            bias = _get(bias_ptr + p * s_ip, m_p, RAGGED_P).to(tl.float32)
+        A = _get(A_ptr + p[:, None] * INNER.A[1] + n[None, :] * INNER.A[2], m, RAGGED)
+    x = _get(x_ptr + row * rows.x + head * INNER.x[0] + p * INNER.x[1], m_p, RAGGED_P)
+    dt_ptr += row * rows.dt + head * INNER.dt[0]
+    dt = _per_head(dt_ptr, p, m_p, INNER.dt[1], TIED, RAGGED_P)
+    B = _get(B_ptr + row * rows.B + group * INNER.B[0] + n * INNER.B[1], m_n, RAGGED_N)
+    C = _get(C_ptr + row * rows.C + group * INNER.C[0] + n * INNER.C[1], m_n, RAGGED_N)
+    if FORM.Z:
+        z = _get(z_ptr + row * rows.z + head * INNER.z[0] + p * INNER.z[1], m_p, RAGGED_P)
+    if FORM.D:
+        D = _get(D_ptr + head * INNER.D[0] + p * INNER.D[1], m_p, RAGGED_P).to(tl.float32)
+    if FORM.BIAS:
+        bias_ptr += head * INNER.bias[0]
+        bias = _per_head(bias_ptr, p, m_p, INNER.bias[1], TIED, RAGGED_P).to(tl.float32)
     A = finite_rate(A.to(tl.float32))
     dt = dt.to(tl.float32)
     x = x.to(tl.float32)
-    if HAS_BIAS:
+    if FORM.BIAS:
         dt += bias
-    if SOFTPLUS:
-        dt = softplus(dt, ASM)
+    if FORM.SOFTPLUS:
+        dt = softplus(dt)
     dx = dt * x
-    exponent = dt * 1.4426950408889634
+    exponent = dt * LOG2E
     if TIED:
-        decay = _exp2(exponent * A, ASM)
+        decay = exp2(exponent * A)
     else:
-        decay = _exp2(exponent[:, None] * A, ASM)
+        decay = exp2(exponent[:, None] * A)
     new = state.to(tl.float32) * decay + dx[:, None] * B.to(tl.float32)[None, :]
-    _put(ptrs, new, m & live, RAGGED or HAS_INDEX)
+    _put(ptrs, new, m & live, MASKED)
     y = tl.sum(new * C.to(tl.float32)[None, :], 1)
-    if HAS_D:
+    if FORM.D:
         y += D * x
-    if HAS_Z:
-        y *= silu(z.to(tl.float32), ASM)
-    y_ptrs = y_ptr + row * s_yb + head * s_yh + p * s_yp
-    if HAS_INDEX and ZERO_PADS:
+    if FORM.Z:
+        y *= silu(z.to(tl.float32))
+    y_ptrs = y_ptr + row * rows.y + head * INNER.y[0] + p * INNER.y[1]
+    if FORM.INDEX and FORM.ZERO_PADS:
         _put(y_ptrs, tl.where(live, y, 0.0), m_p, RAGGED_P)
     else:
-        _put(y_ptrs, y, m_p & live, RAGGED_P or HAS_INDEX)
+        _put(y_ptrs, y, m_p & live, RAGGED_P or FORM.INDEX)

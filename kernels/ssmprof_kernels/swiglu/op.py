@@ -23,7 +23,7 @@ _BLOCK = 1024
 
 
 @triton.jit
-def _swiglu_kernel(x_ptr, y_ptr, width, blocks, stride_x, BLOCK: tl.constexpr):
+def ssmprof_elementwise_swiglu(x_ptr, y_ptr, width, blocks, stride_x, BLOCK: tl.constexpr):
     row = (tl.program_id(0) // blocks).to(tl.int64)
     n = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
     mask = n < width
@@ -45,7 +45,7 @@ def swiglu(hidden: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"hidden must be contiguous (..., 2f), got {tuple(hidden.shape)}")
     out = torch.empty(*hidden.shape[:-1], width, dtype=hidden.dtype, device=hidden.device)
     blocks = -(-width // _BLOCK)
-    _swiglu_kernel[(out.numel() // width * blocks,)](
+    ssmprof_elementwise_swiglu[(out.numel() // width * blocks,)](
         hidden, out, width, blocks, 2 * width, BLOCK=_BLOCK, num_warps=4, enable_fp_fusion=True
     )
     return out
