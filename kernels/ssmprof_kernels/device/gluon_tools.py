@@ -1,8 +1,7 @@
 """Device functions of Gluon kernels: loads that stay in flight, halves of words, sums over lanes.
 
-Promises: fp32 in registers, base-2 exponentials only, the formulas of `device.math`. Inline
-assembly stands where the compiler would wait, add handling of numbers that cannot occur, or use
-twice the instructions.
+Promises: fp32 in registers. Inline assembly stands where the compiler would wait, add handling of
+numbers that cannot occur, or use twice the instructions. Formulas are those of `device.math`.
 """
 
 # Kernel parameters and launch options are not what a type checker takes them for.
@@ -44,37 +43,6 @@ def transposing_sum(tokens, lanes):
 @triton.constexpr_function
 def transposing_constraints(tokens):
     return ",".join(["=f"] * tokens + ["f"] * tokens)
-
-
-@gluon.jit
-def finite_rate(A):
-    """As `device.math.finite_rate`."""
-    return gl.where(A < -3.4028234663852886e38, -3.4028234663852886e38, A)
-
-
-@gluon.jit
-def _reciprocal(x):
-    return gl.inline_asm_elementwise(
-        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=gl.float32, is_pure=True, pack=1
-    )
-
-
-@gluon.jit
-def softplus(x):
-    """As `device.math.softplus`."""
-    e = gl.exp2(gl.abs(x) * -1.4426950408889634)
-    s = e * _reciprocal(2.0 + e)
-    w = s * s
-    p = 0.2817831501 * w + 0.2796060718
-    p = p * w + 0.4002490997
-    p = p * w + 0.6666631469
-    p = p * w + 2.0
-    return gl.maximum(x, 0.0) + s * p
-
-
-@gluon.jit
-def silu(x):
-    return x * _reciprocal(1.0 + gl.exp2(x * -1.4426950408889634))
 
 
 @gluon.jit

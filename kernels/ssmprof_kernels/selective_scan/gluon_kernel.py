@@ -23,7 +23,8 @@ u and z pass through the unrolled loop unchanged, and triton 3.6.0 drops such lo
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
-from ssmprof_kernels.device.gluon_tools import finite_rate, halves
+from ssmprof_kernels.device.gluon_tools import halves
+from ssmprof_kernels.device.math import LOG2E, finite_rate
 from ssmprof_kernels.selective_scan.gluon_stages import advance, fetch, finish, prepare, sum_lanes
 
 
@@ -54,24 +55,20 @@ def _blank(
 
 
 @gluon.jit(do_not_specialize=["L", "TILES", "SPAN"])
-def selective_scan_gluon_kernel(
-    u_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, h0_ptr, hT_ptr, y_ptr, cu_ptr,
-    ends_ptr, sums_ptr, L, DG, G, TILES, SPAN,
-    s_ub, s_ut, s_ud,
-    s_tb, s_tt, s_td,
-    s_ad, s_an,
-    s_bb, s_bt, s_bg, s_bn,
-    s_cb, s_ct, s_cg, s_cn,
-    s_zb, s_zt, s_zd,
-    s_hb, s_hd, s_hn,
-    s_yb, s_yt, s_yd,
-    HAS_D: gl.constexpr, HAS_Z: gl.constexpr, HAS_BIAS: gl.constexpr, SOFTPLUS: gl.constexpr,
-    HAS_H0: gl.constexpr, HAS_HT: gl.constexpr, VARLEN: gl.constexpr,
-    N: gl.constexpr, EVEN_D: gl.constexpr, EVEN_N: gl.constexpr,
-    X_TIME: gl.constexpr, BC_TIME: gl.constexpr, PACKED: gl.constexpr,
-    BLOCK_T: gl.constexpr, BLOCK_D: gl.constexpr, LANES: gl.constexpr, REGS: gl.constexpr,
-    AHEAD: gl.constexpr, SEGMENTS: gl.constexpr, SUMMARY: gl.constexpr,
+def ssmprof_scan_selective_gluon(
+    given, parts, hT_ptr, y_ptr, L, DG, G, TILES, SPAN, u_steps, dt_steps, A_steps, B_steps,
+    C_steps, z_steps, h0_steps, y_steps, FORM: gl.constexpr, SHAPE: gl.constexpr,
+    BLOCK: gl.constexpr,
 ):  # fmt: skip
+    N: gl.constexpr = SHAPE.N
+    EVEN_D: gl.constexpr = SHAPE.EVEN_D
+    BLOCK_T: gl.constexpr = BLOCK.T
+    BLOCK_D: gl.constexpr = BLOCK.D
+    LANES: gl.constexpr = BLOCK.LANES
+    REGS: gl.constexpr = BLOCK.REGS
+    AHEAD: gl.constexpr = BLOCK.AHEAD
+    SEGMENTS: gl.constexpr = BLOCK.SEGMENTS
+    SUMMARY: gl.constexpr = BLOCK.SUMMARY
     gl.static_assert(AHEAD % 4 == 0)
     gl.static_assert(BLOCK_T % max(4, LANES) == 0)
     W: gl.constexpr = BLOCK_D * LANES // 32
@@ -87,11 +84,11 @@ def selective_scan_gluon_kernel(
     TL: gl.constexpr = min(32, BLOCK_T)
     DL: gl.constexpr = min(32, BLOCK_D)
     NL: gl.constexpr = min(32, NP)
-    if X_TIME:
+    if SHAPE.X_TIME:
         X: gl.constexpr = gl.BlockedLayout([1, 1], [TL, 32 // TL], [1, W], [0, 1])
     else:
         X: gl.constexpr = gl.BlockedLayout([1, 1], [32 // DL, DL], [W, 1], [1, 0])
-    if BC_TIME:
+    if SHAPE.BC_TIME:
         RAW: gl.constexpr = gl.BlockedLayout([1, 1], [TL, 32 // TL], [1, W], [0, 1])
     else:
         RAW: gl.constexpr = gl.BlockedLayout([1, 1], [32 // NL, NL], [W, 1], [1, 0])
@@ -103,42 +100,47 @@ def selective_scan_gluon_kernel(
         BC_SHARED: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 2, 0])
     else:
         BC_SHARED: gl.constexpr = gl.SwizzledSharedLayout(4, ROWS, PHASES, [0, 2, 1])
-    BC_TYPE: gl.constexpr = gl.int32 if PACKED else gl.float32
+    BC_TYPE: gl.constexpr = gl.int32 if SHAPE.PACKED else gl.float32
     HAS_C: gl.constexpr = not SUMMARY
-    GATED: gl.constexpr = HAS_Z and not SUMMARY
+    GATED: gl.constexpr = FORM.Z and not SUMMARY
     # The last segment's end is nobody's start.
     PARTS: gl.constexpr = SEGMENTS - 1 if SUMMARY else SEGMENTS
 
+    u_ptr = given.u
+    dt_ptr = given.dt
+    B_ptr = given.B
+    C_ptr = given.C
+    z_ptr = given.z
     pid = gl.program_id(0)
     tile = pid % TILES
     segment = (pid // TILES) % PARTS
     group = (pid // (TILES * PARTS)) % G
     row = (pid // (TILES * PARTS * G)).to(gl.int64)
-    if VARLEN:
+    if FORM.VARLEN:
         # What ends behind the tokens there are ends with them.
-        begin = gl.minimum(gl.load(cu_ptr + row), L).to(gl.int64)
-        end = gl.minimum(gl.load(cu_ptr + row + 1), L)
+        begin = gl.minimum(gl.load(given.cu + row), L).to(gl.int64)
+        end = gl.minimum(gl.load(given.cu + row + 1), L)
         length = (end - begin).to(gl.int32)
         # The last sequence also owns the tokens behind it.
         if pid + TILES * G >= gl.num_programs(0):
-            _blank(y_ptr, end, L, tile, group, DG, s_yt, s_yd, BLOCK_T, BLOCK_D, X)
+            _blank(y_ptr, end, L, tile, group, DG, y_steps.t, y_steps.d, BLOCK_T, BLOCK_D, X)
     else:
         begin = (segment * SPAN).to(gl.int64)
         length = gl.minimum(L - segment * SPAN, SPAN)
-        u_ptr += row * s_ub
-        dt_ptr += row * s_tb
-        B_ptr += row * s_bb
-        C_ptr += row * s_cb
-        y_ptr += row * s_yb
-        if HAS_Z:
-            z_ptr += row * s_zb
-    u_ptr += begin * s_ut
-    dt_ptr += begin * s_tt
-    B_ptr += begin * s_bt
-    C_ptr += begin * s_ct
-    y_ptr += begin * s_yt
-    if HAS_Z:
-        z_ptr += begin * s_zt
+        u_ptr += row * u_steps.b
+        dt_ptr += row * dt_steps.b
+        B_ptr += row * B_steps.b
+        C_ptr += row * C_steps.b
+        y_ptr += row * y_steps.b
+        if FORM.Z:
+            z_ptr += row * z_steps.b
+    u_ptr += begin * u_steps.t
+    dt_ptr += begin * dt_steps.t
+    B_ptr += begin * B_steps.t
+    C_ptr += begin * C_steps.t
+    y_ptr += begin * y_steps.t
+    if FORM.Z:
+        z_ptr += begin * z_steps.t
 
     r3 = gl.arange(0, REGS, layout=gl.SliceLayout(1, gl.SliceLayout(2, STATE)))[:, None, None]
     l3 = gl.arange(0, LANES, layout=gl.SliceLayout(0, gl.SliceLayout(1, STATE)))[None, None, :]
@@ -147,10 +149,12 @@ def selective_scan_gluon_kernel(
     n3 = l3 * REGS + r3
     m3 = (d3 < DG) & (n3 < N)
     d3 = (group * DG + d3).to(gl.int64)
-    A2 = gl.load(A_ptr + d3 * s_ad + n3 * s_an, mask=m3, other=0.0).to(gl.float32)
-    A2 = finite_rate(A2 * 1.4426950408889634)
-    if HAS_H0:
-        h = gl.load(h0_ptr + row * s_hb + d3 * s_hd + n3 * s_hn, mask=m3, other=0.0)
+    A2 = gl.load(given.A + d3 * A_steps.d + n3 * A_steps.n, mask=m3, other=0.0).to(gl.float32)
+    A2 = finite_rate(A2 * LOG2E)
+    if FORM.H0:
+        h = gl.load(
+            given.h0 + row * h0_steps.b + d3 * h0_steps.d + n3 * h0_steps.n, mask=m3, other=0.0
+        )
         h = h.to(gl.float32)
     else:
         h = gl.zeros([REGS, BLOCK_D, LANES], gl.float32, STATE)
@@ -159,8 +163,8 @@ def selective_scan_gluon_kernel(
             # All loads can be in flight at once; a segment that is not before this one is no step.
             at = (row * (SEGMENTS - 1) + s) * G * DG + d3
             past = (d3 < (group + 1) * DG) & (s < segment)
-            sums = gl.load(sums_ptr + at, mask=past, other=0.0)
-            ends = gl.load(ends_ptr + at * N + n3, mask=m3 & past, other=0.0)
+            sums = gl.load(parts.sums + at, mask=past, other=0.0)
+            ends = gl.load(parts.ends + at * N + n3, mask=m3 & past, other=0.0)
             h = gl.fma(gl.exp2(sums * A2), h, ends)
 
     in_group = tile * BLOCK_D + gl.arange(0, BLOCK_D, layout=gl.SliceLayout(0, X))
@@ -168,10 +172,10 @@ def selective_scan_gluon_kernel(
     d = (group * DG + in_group).to(gl.int64)
     bias = gl.zeros([BLOCK_D], gl.float32, gl.SliceLayout(0, X))
     skip = gl.zeros([BLOCK_D], gl.float32, gl.SliceLayout(0, X))
-    if HAS_BIAS:
-        bias = gl.load(bias_ptr + d, mask=real, other=0.0).to(gl.float32)
-    if HAS_D:
-        skip = gl.load(D_ptr + d, mask=real, other=0.0).to(gl.float32)
+    if FORM.BIAS:
+        bias = gl.load(given.bias + d, mask=real, other=0.0).to(gl.float32)
+    if FORM.D:
+        skip = gl.load(given.D + d, mask=real, other=0.0).to(gl.float32)
 
     t4 = gl.arange(0, BLOCK_T, layout=gl.SliceLayout(1, gl.SliceLayout(2, gl.SliceLayout(3, FULL))))
     first = (t4 == 0)[:, None, None, None]
@@ -180,23 +184,23 @@ def selective_scan_gluon_kernel(
     n = gl.arange(0, NP, layout=gl.SliceLayout(0, RAW))
     tx64 = t_x.to(gl.int64)[:, None]
     tn64 = t_n.to(gl.int64)[:, None]
-    u_ptrs = u_ptr + tx64 * s_ut + d[None, :] * s_ud
-    dt_ptrs = dt_ptr + tx64 * s_tt + d[None, :] * s_td
+    u_ptrs = u_ptr + tx64 * u_steps.t + d[None, :] * u_steps.d
+    dt_ptrs = dt_ptr + tx64 * dt_steps.t + d[None, :] * dt_steps.d
     z_ptrs = u_ptrs
     if GATED:
-        z_ptrs = z_ptr + tx64 * s_zt + d[None, :] * s_zd
+        z_ptrs = z_ptr + tx64 * z_steps.t + d[None, :] * z_steps.d
     n64 = n.to(gl.int64)[None, :]
-    B_ptrs = B_ptr + group * s_bg + tn64 * s_bt + n64 * s_bn
-    C_ptrs = C_ptr + group * s_cg + tn64 * s_ct + n64 * s_cn
+    B_ptrs = B_ptr + group * B_steps.g + tn64 * B_steps.t + n64 * B_steps.n
+    C_ptrs = C_ptr + group * C_steps.g + tn64 * C_steps.t + n64 * C_steps.n
     # Stores trail by two blocks.
-    y_ptrs = y_ptr + (tx64 - 2 * BLOCK_T) * s_yt + d[None, :] * s_yd
+    y_ptrs = y_ptr + (tx64 - 2 * BLOCK_T) * y_steps.t + d[None, :] * y_steps.d
     ptrs = (u_ptrs, dt_ptrs, z_ptrs, B_ptrs, C_ptrs)
     steps = (
-        BLOCK_T * s_ut,
-        BLOCK_T * s_tt,
-        BLOCK_T * (s_zt if GATED else s_ut),
-        BLOCK_T * s_bt,
-        BLOCK_T * s_ct,
+        BLOCK_T * u_steps.t,
+        BLOCK_T * dt_steps.t,
+        BLOCK_T * (z_steps.t if GATED else u_steps.t),
+        BLOCK_T * B_steps.t,
+        BLOCK_T * C_steps.t,
     )
 
     s_delta = (
@@ -217,7 +221,7 @@ def selective_scan_gluon_kernel(
         gl.allocate_shared_memory(BC_TYPE, [BLOCK_T, REGS, LANES], BC_SHARED),
     )
     s_C = s_B
-    if HAS_C and not PACKED:
+    if HAS_C and not SHAPE.PACKED:
         s_C = (
             gl.allocate_shared_memory(BC_TYPE, [BLOCK_T, REGS, LANES], BC_SHARED),
             gl.allocate_shared_memory(BC_TYPE, [BLOCK_T, REGS, LANES], BC_SHARED),
@@ -225,22 +229,17 @@ def selective_scan_gluon_kernel(
 
     # Memory takes longer than a block: the raw inputs of AHEAD blocks wait in registers. The loop
     # is unrolled that often, because moving a value from slot to slot would wait for its load.
-    slots = fetch(ptrs, length, t_x, t_n, n, real, N, EVEN_D, EVEN_N, GATED, HAS_C)
+    slots = fetch(ptrs, length, t_x, t_n, n, real, SHAPE, GATED, HAS_C)
     for i in gl.static_range(1, AHEAD):
         ptrs = advance(ptrs, steps)
-        slots = slots + fetch(
-            ptrs, length - i * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N, GATED, HAS_C
-        )
+        slots = slots + fetch(ptrs, length - i * BLOCK_T, t_x, t_n, n, real, SHAPE, GATED, HAS_C)
     left = length
     u0, z0, sums = prepare(
-        slots[:5], ptrs, bias, left, t_x, real, s_delta[0], s_du[0], s_B[0], s_C[0],
-        LANES, REGS, HAS_BIAS, SOFTPLUS, EVEN_D, PACKED, HAS_C,
+        slots[:5], ptrs, bias, left, t_x, real, (s_delta[0], s_du[0], s_B[0], s_C[0]), FORM, SHAPE,
+        BLOCK,
     )  # fmt: skip
     ptrs = advance(ptrs, steps)
-    slots = (
-        fetch(ptrs, left - AHEAD * BLOCK_T, t_x, t_n, n, real, N, EVEN_D, EVEN_N, GATED, HAS_C)
-        + slots[5:]
-    )
+    slots = fetch(ptrs, left - AHEAD * BLOCK_T, t_x, t_n, n, real, SHAPE, GATED, HAS_C) + slots[5:]
     # Two blocks before the first, which nobody stores.
     p = gl.zeros([BLOCK_T, BLOCK_D, LANES], gl.float32, gl.SliceLayout(1, FULL))
     u1 = u0
@@ -253,7 +252,7 @@ def selective_scan_gluon_kernel(
         for i in gl.static_range(AHEAD):
             delta4 = s_delta[i % 2].load(STEP)[:, None, :, None]
             du4 = s_du[i % 2].load(STEP)[:, None, :, None]
-            if PACKED:
+            if SHAPE.PACKED:
                 B, C = halves(s_B[i % 2].load(BC), B_ptr.dtype.element_ty)
             else:
                 B = s_B[i % 2].load(BC)
@@ -263,31 +262,19 @@ def selective_scan_gluon_kernel(
                 y = s_y[(i + 1) % 2].load(X)
             u_new, z_new, delta = prepare(
                 slots[5 * ((i + 1) % AHEAD) : 5 * ((i + 1) % AHEAD) + 5], ptrs, bias,
-                left - BLOCK_T, t_x, real, s_delta[(i + 1) % 2], s_du[(i + 1) % 2],
-                s_B[(i + 1) % 2], s_C[(i + 1) % 2], LANES, REGS, HAS_BIAS, SOFTPLUS, EVEN_D,
-                PACKED, HAS_C,
+                left - BLOCK_T, t_x, real,
+                (s_delta[(i + 1) % 2], s_du[(i + 1) % 2], s_B[(i + 1) % 2], s_C[(i + 1) % 2]),
+                FORM, SHAPE, BLOCK,
             )  # fmt: skip
             ptrs = advance(ptrs, steps)
             slots = (
                 slots[: 5 * ((i + 1) % AHEAD)]
-                + fetch(
-                    ptrs,
-                    left - (AHEAD + 1) * BLOCK_T,
-                    t_x,
-                    t_n,
-                    n,
-                    real,
-                    N,
-                    EVEN_D,
-                    EVEN_N,
-                    GATED,
-                    HAS_C,
-                )
+                + fetch(ptrs, left - (AHEAD + 1) * BLOCK_T, t_x, t_n, n, real, SHAPE, GATED, HAS_C)
                 + slots[5 * ((i + 1) % AHEAD) + 5 :]
             )
             if not SUMMARY:
                 sum_lanes(p, s_y[i % 2], LANES)
-                finish(y, u2, z2, skip, y_ptrs, left2, t_x, real, HAS_D, HAS_Z, EVEN_D)
+                finish(y, u2, z2, skip, y_ptrs, left2, t_x, real, FORM, EVEN_D)
 
             a = gl.exp2(delta4 * A2[None, :, :, :])
             x = du4 * B[:, :, None, :]
@@ -301,7 +288,7 @@ def selective_scan_gluon_kernel(
             else:
                 p = gl.sum(hs * C[:, :, None, :], 1)
 
-            y_ptrs += BLOCK_T * s_yt
+            y_ptrs += BLOCK_T * y_steps.t
             left2 = left1
             left1 = left
             left -= BLOCK_T
@@ -313,13 +300,13 @@ def selective_scan_gluon_kernel(
             z0 = z_new
     if SUMMARY:
         at = (row * PARTS + segment) * G * DG
-        gl.store(ends_ptr + (at + d3) * N + n3, h, mask=m3)
-        gl.store(sums_ptr + at + d, gl.sum(sums, 0), mask=real)
+        gl.store(parts.ends + (at + d3) * N + n3, h, mask=m3)
+        gl.store(parts.sums + at + d, gl.sum(sums, 0), mask=real)
     else:
-        finish(s_y[1].load(X), u2, z2, skip, y_ptrs, left2, t_x, real, HAS_D, HAS_Z, EVEN_D)
+        finish(s_y[1].load(X), u2, z2, skip, y_ptrs, left2, t_x, real, FORM, EVEN_D)
         sum_lanes(p, s_y[0], LANES)
-        y_ptrs += BLOCK_T * s_yt
-        finish(s_y[0].load(X), u1, z1, skip, y_ptrs, left1, t_x, real, HAS_D, HAS_Z, EVEN_D)
-        if HAS_HT:
+        y_ptrs += BLOCK_T * y_steps.t
+        finish(s_y[0].load(X), u1, z1, skip, y_ptrs, left1, t_x, real, FORM, EVEN_D)
+        if FORM.HT:
             last = m3 & (segment == SEGMENTS - 1)
             gl.store(hT_ptr + (row * G * DG + d3) * N + n3, h, mask=last)

@@ -14,12 +14,11 @@ from triton.experimental.gluon import language as gl
 
 from ssmprof_kernels.device.gluon_tools import (
     get,
-    silu,
-    softplus,
     transposing_constraints,
     transposing_sum,
     widen,
 )
+from ssmprof_kernels.device.math import silu, softplus
 
 
 @gluon.jit
@@ -29,17 +28,16 @@ def _keep_first(x, y):
 
 @gluon.jit
 def fetch(
-    ptrs, left, t_x, t_n, n, real, N: gl.constexpr, EVEN_D: gl.constexpr, EVEN_N: gl.constexpr,
-    HAS_Z: gl.constexpr, HAS_C: gl.constexpr,
+    ptrs, left, t_x, t_n, n, real, SHAPE: gl.constexpr, HAS_Z: gl.constexpr, HAS_C: gl.constexpr,
 ):  # fmt: skip
     """Raw u, dt, z (BLOCK_T, BLOCK_D) and B, C (BLOCK_T, NP) of one block; 0 past the end. Where
     there is no z or C, u or B stands in its place."""
     m_x = (t_x < left)[:, None]
     m_n = (t_n < left)[:, None]
-    if not EVEN_D:
+    if not SHAPE.EVEN_D:
         m_x = m_x & real[None, :]
-    if not EVEN_N:
-        m_n = m_n & (n < N)[None, :]
+    if not SHAPE.EVEN_N:
+        m_n = m_n & (n < SHAPE.N)[None, :]
     u = get(ptrs[0], m_x)
     dt = get(ptrs[1], m_x)
     z = get(ptrs[2], m_x) if HAS_Z else u
@@ -61,33 +59,32 @@ def advance(ptrs, steps):
 
 @gluon.jit
 def prepare(
-    raw, ptrs, bias, left, t_x, real, s_delta, s_du, s_B, s_C,
-    LANES: gl.constexpr, REGS: gl.constexpr, HAS_BIAS: gl.constexpr, SOFTPLUS: gl.constexpr,
-    EVEN_D: gl.constexpr, PACKED: gl.constexpr, HAS_C: gl.constexpr,
+    raw, ptrs, bias, left, t_x, real, shared, FORM: gl.constexpr, SHAPE: gl.constexpr,
+    BLOCK: gl.constexpr,
 ):  # fmt: skip
-    """Put what the recurrence of a block reads into shared memory; returns u, z and the step sizes
-    in fp32."""
+    """Put what the recurrence of a block reads into shared memory, step sizes, their products with
+    u, B and C; returns u, z and the step sizes in fp32."""
     u = widen(raw[0], ptrs[0].dtype.element_ty)
     dt = widen(raw[1], ptrs[1].dtype.element_ty)
-    if HAS_BIAS:
+    if FORM.BIAS:
         dt += bias[None, :]
-    if SOFTPLUS:
+    if FORM.SOFTPLUS:
         dt = softplus(dt)
     m = (t_x < left)[:, None]
-    if not EVEN_D:
+    if not SHAPE.EVEN_D:
         m = m & real[None, :]
     # A step of size 0 leaves the state alone: past the end nothing happens.
     delta = gl.where(m, dt, 0.0)
-    s_delta.store(delta)
-    s_du.store(delta * u)
-    B = gl.permute(gl.reshape(raw[3], [raw[3].shape[0], LANES, REGS]), [0, 2, 1])
-    C = gl.permute(gl.reshape(raw[4], [raw[4].shape[0], LANES, REGS]), [0, 2, 1])
-    if PACKED:
-        s_B.store(B | (C << 16))
+    shared[0].store(delta)
+    shared[1].store(delta * u)
+    B = gl.permute(gl.reshape(raw[3], [raw[3].shape[0], BLOCK.LANES, BLOCK.REGS]), [0, 2, 1])
+    C = gl.permute(gl.reshape(raw[4], [raw[4].shape[0], BLOCK.LANES, BLOCK.REGS]), [0, 2, 1])
+    if SHAPE.PACKED:
+        shared[2].store(B | (C << 16))
     else:
-        s_B.store(widen(B, ptrs[3].dtype.element_ty))
-        if HAS_C:
-            s_C.store(widen(C, ptrs[4].dtype.element_ty))
+        shared[2].store(widen(B, ptrs[3].dtype.element_ty))
+        if not BLOCK.SUMMARY:
+            shared[3].store(widen(C, ptrs[4].dtype.element_ty))
     return u, widen(raw[2], ptrs[2].dtype.element_ty), delta
 
 
@@ -109,12 +106,12 @@ def sum_lanes(p, s_y, LANES: gl.constexpr):
 @gluon.jit
 def finish(
     y, u, z, skip, y_ptrs, left, t_x, real,
-    HAS_D: gl.constexpr, HAS_Z: gl.constexpr, EVEN_D: gl.constexpr,
+    FORM: gl.constexpr, EVEN_D: gl.constexpr,
 ):  # fmt: skip
     """Skip, gate, store."""
-    if HAS_D:
+    if FORM.D:
         y += skip[None, :] * u
-    if HAS_Z:
+    if FORM.Z:
         y *= silu(z)
     m = (t_x < left)[:, None]
     if not EVEN_D:

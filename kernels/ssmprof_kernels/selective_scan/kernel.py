@@ -16,7 +16,7 @@ Recurrence and notation: Mamba, arXiv:2312.00752, algorithm 2.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.device.math import finite_rate, silu, softplus, widen, widen_words
+from ssmprof_kernels.device.math import LOG2E, finite_rate, silu, softplus, widen, widen_words
 
 
 @triton.jit
@@ -80,60 +80,62 @@ def _blank(
 
 
 @triton.jit(do_not_specialize=["L", "TILES", "SPAN"])
-def selective_scan_kernel(
-    u_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, h0_ptr, hT_ptr, y_ptr, cu_ptr,
-    ends_ptr, sums_ptr, L, DG, G, TILES, SPAN,
-    s_ub, s_ut, s_ud,
-    s_tb, s_tt, s_td,
-    s_ad, s_an,
-    s_bb, s_bt, s_bg, s_bn,
-    s_cb, s_ct, s_cg, s_cn,
-    s_zb, s_zt, s_zd,
-    s_hb, s_hd, s_hn,
-    s_yb, s_yt, s_yd,
-    HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
-    HAS_H0: tl.constexpr, HAS_HT: tl.constexpr, VARLEN: tl.constexpr, ASM: tl.constexpr,
-    N: tl.constexpr, EVEN_D: tl.constexpr, EVEN_N: tl.constexpr,
-    X_WORDS: tl.constexpr, BC_WORDS: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, LANES: tl.constexpr, REGS: tl.constexpr,
-    AHEAD: tl.constexpr, SEGMENTS: tl.constexpr, SUMMARY: tl.constexpr,
+def ssmprof_scan_selective(
+    given, parts, hT_ptr, y_ptr, L, DG, G, TILES, SPAN, u_steps, dt_steps, A_steps, B_steps,
+    C_steps, z_steps, h0_steps, y_steps, FORM: tl.constexpr, SHAPE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """y and the final state; of a sequence in SEGMENTS the first of two launches is the SUMMARY:
     each segment's end state from a zero start, and the sum of its step sizes."""
+    N: tl.constexpr = SHAPE.N
+    EVEN_D: tl.constexpr = SHAPE.EVEN_D
+    EVEN_N: tl.constexpr = SHAPE.EVEN_N
+    BLOCK_T: tl.constexpr = BLOCK.T
+    BLOCK_D: tl.constexpr = BLOCK.D
+    LANES: tl.constexpr = BLOCK.LANES
+    REGS: tl.constexpr = BLOCK.REGS
+    AHEAD: tl.constexpr = BLOCK.AHEAD
+    SEGMENTS: tl.constexpr = BLOCK.SEGMENTS
+    SUMMARY: tl.constexpr = BLOCK.SUMMARY
     HAS_C: tl.constexpr = not SUMMARY
-    GATED: tl.constexpr = HAS_Z and not SUMMARY
+    GATED: tl.constexpr = FORM.Z and not SUMMARY
     # The last segment's end is nobody's start.
     PARTS: tl.constexpr = SEGMENTS - 1 if SUMMARY else SEGMENTS
+    u_ptr = given.u
+    dt_ptr = given.dt
+    B_ptr = given.B
+    C_ptr = given.C
+    z_ptr = given.z
     pid = tl.program_id(0)
     tile = pid % TILES
     segment = (pid // TILES) % PARTS
     group = (pid // (TILES * PARTS)) % G
     row = (pid // (TILES * PARTS * G)).to(tl.int64)
-    if VARLEN:
+    if FORM.VARLEN:
         # What ends behind the tokens there are ends with them.
-        begin = tl.minimum(tl.load(cu_ptr + row), L).to(tl.int64)
-        end = tl.minimum(tl.load(cu_ptr + row + 1), L)
+        begin = tl.minimum(tl.load(given.cu + row), L).to(tl.int64)
+        end = tl.minimum(tl.load(given.cu + row + 1), L)
         length = (end - begin).to(tl.int32)
         # The last sequence also owns the tokens behind it.
         if pid + TILES * G >= tl.num_programs(0):
-            _blank(y_ptr, end, L, tile, group, DG, s_yt, s_yd, BLOCK_T, BLOCK_D)
+            _blank(y_ptr, end, L, tile, group, DG, y_steps.t, y_steps.d, BLOCK_T, BLOCK_D)
     else:
         begin = (segment * SPAN).to(tl.int64)
         length = tl.minimum(L - segment * SPAN, SPAN)
-        u_ptr += row * s_ub
-        dt_ptr += row * s_tb
-        B_ptr += row * s_bb
-        C_ptr += row * s_cb
-        y_ptr += row * s_yb
-        if HAS_Z:
-            z_ptr += row * s_zb
-    u_ptr += begin * s_ut
-    dt_ptr += begin * s_tt
-    B_ptr += begin * s_bt
-    C_ptr += begin * s_ct
-    y_ptr += begin * s_yt
-    if HAS_Z:
-        z_ptr += begin * s_zt
+        u_ptr += row * u_steps.b
+        dt_ptr += row * dt_steps.b
+        B_ptr += row * B_steps.b
+        C_ptr += row * C_steps.b
+        y_ptr += row * y_steps.b
+        if FORM.Z:
+            z_ptr += row * z_steps.b
+    u_ptr += begin * u_steps.t
+    dt_ptr += begin * dt_steps.t
+    B_ptr += begin * B_steps.t
+    C_ptr += begin * C_steps.t
+    y_ptr += begin * y_steps.t
+    if FORM.Z:
+        z_ptr += begin * z_steps.t
 
     # A tile never crosses a group, so one B and one C serve all its channels.
     in_group = tile * BLOCK_D + tl.arange(0, BLOCK_D)
@@ -142,11 +144,13 @@ def selective_scan_kernel(
     # Each lane owns REGS neighbouring states of one channel: (REGS, BLOCK_D, LANES).
     n3 = (tl.arange(0, REGS)[:, None] + tl.arange(0, LANES)[None, :] * REGS)[:, None, :]
     m3 = real[None, :, None] & (n3 < N)
-    A2 = tl.load(A_ptr + d[None, :, None] * s_ad + n3 * s_an, mask=m3, other=0.0)
-    A2 = finite_rate(A2.to(tl.float32) * 1.4426950408889634)
-    if HAS_H0:
+    A2 = tl.load(given.A + d[None, :, None] * A_steps.d + n3 * A_steps.n, mask=m3, other=0.0)
+    A2 = finite_rate(A2.to(tl.float32) * LOG2E)
+    if FORM.H0:
         h = tl.load(
-            h0_ptr + row * s_hb + d[None, :, None] * s_hd + n3 * s_hn, mask=m3, other=0.0
+            given.h0 + row * h0_steps.b + d[None, :, None] * h0_steps.d + n3 * h0_steps.n,
+            mask=m3,
+            other=0.0,
         ).to(tl.float32)
     else:
         h = tl.zeros([REGS, BLOCK_D, LANES], tl.float32)
@@ -155,49 +159,49 @@ def selective_scan_kernel(
             # All loads can be in flight at once; a segment that is not before this one is no step.
             at = ((row * (SEGMENTS - 1) + s) * G * DG + d)[None, :, None]
             past = real[None, :, None] & (s < segment)
-            sums = tl.load(sums_ptr + at, mask=past, other=0.0)
-            ends = tl.load(ends_ptr + at * N + n3, mask=m3 & past, other=0.0)
+            sums = tl.load(parts.sums + at, mask=past, other=0.0)
+            ends = tl.load(parts.ends + at * N + n3, mask=m3 & past, other=0.0)
             h = tl.fma(tl.exp2(sums * A2), h, ends)
-    if HAS_BIAS:
-        bias = tl.load(bias_ptr + d, mask=real, other=0.0).to(tl.float32)
-    if HAS_D:
-        skip = tl.load(D_ptr + d, mask=real, other=0.0).to(tl.float32)
+    if FORM.BIAS:
+        bias = tl.load(given.bias + d, mask=real, other=0.0).to(tl.float32)
+    if FORM.D:
+        skip = tl.load(given.D + d, mask=real, other=0.0).to(tl.float32)
 
     t = tl.arange(0, BLOCK_T)
     n = tl.arange(0, LANES * REGS)
     first = (t == 0)[:, None, None, None]
     t64 = t.to(tl.int64)[:, None]
-    if X_WORDS:
+    if SHAPE.X_WORDS:
         origin = group * DG + tile * BLOCK_D
         pair = tl.arange(0, BLOCK_D // 2)[None, :]
-        u_ptrs = _words(u_ptr + t64 * s_ut + origin) + pair
-        dt_ptrs = _words(dt_ptr + t64 * s_tt + origin) + pair
+        u_ptrs = _words(u_ptr + t64 * u_steps.t + origin) + pair
+        dt_ptrs = _words(dt_ptr + t64 * dt_steps.t + origin) + pair
         z_ptrs = u_ptrs
         if GATED:
-            z_ptrs = _words(z_ptr + t64 * s_zt + origin) + pair
+            z_ptrs = _words(z_ptr + t64 * z_steps.t + origin) + pair
     else:
-        u_ptrs = u_ptr + t64 * s_ut + d[None, :] * s_ud
-        dt_ptrs = dt_ptr + t64 * s_tt + d[None, :] * s_td
+        u_ptrs = u_ptr + t64 * u_steps.t + d[None, :] * u_steps.d
+        dt_ptrs = dt_ptr + t64 * dt_steps.t + d[None, :] * dt_steps.d
         z_ptrs = u_ptrs
         if GATED:
-            z_ptrs = z_ptr + t64 * s_zt + d[None, :] * s_zd
-    if BC_WORDS:
+            z_ptrs = z_ptr + t64 * z_steps.t + d[None, :] * z_steps.d
+    if SHAPE.BC_WORDS:
         n_pair = tl.arange(0, LANES * REGS // 2)[None, :]
-        B_ptrs = _words(B_ptr + group * s_bg + t64 * s_bt) + n_pair
-        C_ptrs = _words(C_ptr + group * s_cg + t64 * s_ct) + n_pair
+        B_ptrs = _words(B_ptr + group * B_steps.g + t64 * B_steps.t) + n_pair
+        C_ptrs = _words(C_ptr + group * C_steps.g + t64 * C_steps.t) + n_pair
     else:
-        B_ptrs = B_ptr + group * s_bg + t64 * s_bt + n[None, :] * s_bn
-        C_ptrs = C_ptr + group * s_cg + t64 * s_ct + n[None, :] * s_cn
-    y_ptrs = y_ptr + t64 * s_yt + d[None, :] * s_yd
-    X: tl.constexpr = 2 if X_WORDS else 1
-    BC: tl.constexpr = 2 if BC_WORDS else 1
+        B_ptrs = B_ptr + group * B_steps.g + t64 * B_steps.t + n[None, :] * B_steps.n
+        C_ptrs = C_ptr + group * C_steps.g + t64 * C_steps.t + n[None, :] * C_steps.n
+    y_ptrs = y_ptr + t64 * y_steps.t + d[None, :] * y_steps.d
+    X: tl.constexpr = 2 if SHAPE.X_WORDS else 1
+    BC: tl.constexpr = 2 if SHAPE.BC_WORDS else 1
     z_dtype: tl.constexpr = z_ptr.dtype.element_ty if GATED else u_ptr.dtype.element_ty
     steps = (
-        BLOCK_T * s_ut // X,
-        BLOCK_T * s_tt // X,
-        BLOCK_T * (s_zt if GATED else s_ut) // X,
-        BLOCK_T * s_bt // BC,
-        BLOCK_T * s_ct // BC,
+        BLOCK_T * u_steps.t // X,
+        BLOCK_T * dt_steps.t // X,
+        BLOCK_T * (z_steps.t if GATED else u_steps.t) // X,
+        BLOCK_T * B_steps.t // BC,
+        BLOCK_T * C_steps.t // BC,
     )
     ptrs = (u_ptrs, dt_ptrs, z_ptrs, B_ptrs, C_ptrs)
 
@@ -213,20 +217,20 @@ def selective_scan_kernel(
     left = length
     for _ in range(0, length, AHEAD * BLOCK_T):
         for i in tl.static_range(AHEAD):
-            if X_WORDS:
+            if SHAPE.X_WORDS:
                 u = widen_words(slots[5 * i], u_ptr.dtype.element_ty)
                 dt = widen_words(slots[5 * i + 1], dt_ptr.dtype.element_ty)
                 z = widen_words(slots[5 * i + 2], z_dtype)
             else:
-                u = widen(slots[5 * i], ASM)
-                dt = widen(slots[5 * i + 1], ASM)
-                z = widen(slots[5 * i + 2], ASM)
-            if BC_WORDS:
+                u = widen(slots[5 * i])
+                dt = widen(slots[5 * i + 1])
+                z = widen(slots[5 * i + 2])
+            if SHAPE.BC_WORDS:
                 B = widen_words(slots[5 * i + 3], B_ptr.dtype.element_ty)
                 C = widen_words(slots[5 * i + 4], C_ptr.dtype.element_ty)
             else:
-                B = widen(slots[5 * i + 3], ASM)
-                C = widen(slots[5 * i + 4], ASM)
+                B = widen(slots[5 * i + 3])
+                C = widen(slots[5 * i + 4])
             ptrs = _advance(ptrs, steps)
             slots = (
                 slots[: 5 * i]
@@ -238,10 +242,10 @@ def selective_scan_kernel(
                 m_now = m_now & real[None, :]
             left -= BLOCK_T
 
-            if HAS_BIAS:
+            if FORM.BIAS:
                 dt += bias[None, :]
-            if SOFTPLUS:
-                dt = softplus(dt, ASM)
+            if FORM.SOFTPLUS:
+                dt = softplus(dt)
             # A step of size 0 leaves the state alone: past the end nothing happens.
             delta = tl.where(m_now, dt, 0.0)
             du = delta * u
@@ -258,17 +262,17 @@ def selective_scan_kernel(
                 sums += delta
             else:
                 y = tl.sum(tl.sum(hs * C4, 1), 2)
-                if HAS_D:
+                if FORM.D:
                     y += skip[None, :] * u
-                if HAS_Z:
-                    y *= silu(z, ASM)
+                if FORM.Z:
+                    y *= silu(z)
                 tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=m_now)
-                y_ptrs += BLOCK_T * s_yt
+                y_ptrs += BLOCK_T * y_steps.t
 
     if SUMMARY:
         at = (row * PARTS + segment) * G * DG + d
-        tl.store(ends_ptr + at[None, :, None] * N + n3, h, mask=m3)
-        tl.store(sums_ptr + at, tl.sum(sums, 0), mask=real)
-    elif HAS_HT:
+        tl.store(parts.ends + at[None, :, None] * N + n3, h, mask=m3)
+        tl.store(parts.sums + at, tl.sum(sums, 0), mask=real)
+    elif FORM.HT:
         hT_offsets = (row * G * DG + d[None, :, None]) * N + n3
         tl.store(hT_ptr + hT_offsets, h, mask=m3 & (segment == SEGMENTS - 1))

@@ -7,34 +7,15 @@ torch form, unless Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import torch
-import triton
 from torch import Tensor
 
-from ssmprof_kernels import door, launch
-from ssmprof_kernels.launch import replay
-from ssmprof_kernels.selective_scan import reference
-from ssmprof_kernels.selective_scan.kernel import selective_scan_kernel
-
-try:
-    from ssmprof_kernels.selective_scan.gluon_kernel import selective_scan_gluon_kernel
-except ImportError:
-    selective_scan_gluon_kernel = None
+from ssmprof_kernels import door
+from ssmprof_kernels.launch import recorded
+from ssmprof_kernels.selective_scan import plan, reference
 
 _MAX_STATES = 256
-#: Tokens below which no segment is cut off: starting and ending a program costs as much.
-_LEAST_SPAN = 64
-#: Inline assembly is for the compiler; the interpreter has none.
-_ASM = not door.interpreted()
-#: Gluon changes between minor versions of Triton; elsewhere the twin serves every configuration.
-_GLUON = _ASM and triton.__version__.startswith("3.6.") and selective_scan_gluon_kernel is not None
-#: Recorded launches by everything a compiled kernel may depend on; a sweep uses a few dozen.
-_recordings: dict[Any, tuple[replay.Recording, int, dict[str, Any]]] = {}
-_MOST_RECORDINGS = 2048
-_NAMES = ("u", "dt", "A", "B", "C", "D", "z", "bias", "h0", "cu", "hT", "y")
+_recordings: recorded.Recordings = {}
 _INPUTS = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias", "initial_state", "cu_seqlens")
 
 
@@ -84,7 +65,7 @@ def selective_scan(
         C = C.unsqueeze(2)
     tensors = (u, dt, A, B, C, D, z, dt_bias, initial_state, cu_seqlens)
     door.forward_only(_INPUTS, tensors)
-    if not u.is_cuda and _ASM:
+    if not (u.is_cuda or door.interpreted()):
         _check(*tensors)
         return reference.selective_scan(
             u,
@@ -100,188 +81,26 @@ def selective_scan(
             return_final_state=return_final_state,
             cu_seqlens=cu_seqlens,
         )
+    key = recorded.key_of(tensors, dt_softplus, return_final_state)
     # Checks cost more than the launch; what was accepted once is accepted again.
-    devices = tuple([None if t is None else t.device for t in tensors])
-    key = (replay.facts_of(tensors), devices, dt_softplus, return_final_state)
-    known = _recordings.get(key)
-    if known is None:
-        sequences = _check(*tensors)
-    else:
-        sequences = known[1]
+    if key not in _recordings:
+        _check(*tensors)
+    sequences = u.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
     final = None
     if return_final_state is not False:
         dtype = torch.float32 if return_final_state is True else return_final_state
         final = torch.empty((sequences, *A.shape), dtype=dtype, device=u.device)
     y = torch.empty_like(u)
     call = (*tensors, final, y)
-    meta = choose(
+    meta = plan.choose(
         sequences, u.shape[1] if cu_seqlens is None else 0, u.shape[2], A.shape[1],
-        u.element_size() * 8, _is_rows(u), u.device,
+        u.element_size() * 8, plan.is_rows(u), u.device,
     ).meta  # fmt: skip
-    if known is None or known[2] is not meta:
-        if len(_recordings) >= _MOST_RECORDINGS:
-            _recordings.clear()
-        known = _recordings[key] = (_record(call, sequences, dt_softplus, meta), sequences, meta)
-    if u.is_cuda and u.device.index != torch.cuda.current_device():
-        with torch.cuda.device(u.device):
-            known[0].run(call, u.device)
-    else:
-        known[0].run(call, u.device)
+    recorded.run(
+        _recordings, key, meta, call, u.device,
+        lambda: plan.record(call, sequences, dt_softplus, meta),
+    )  # fmt: skip
     return y if final is None else (y, final)
-
-
-def choose(
-    sequences: int, length: int, channels: int, states: int, bits: int, rows: bool,
-    device: torch.device,
-) -> launch.Choice:  # fmt: skip
-    """Blocks for a shape, from the tables or by `default`; cached by `launch`."""
-    key = bucket(sequences, length, channels, states, bits, rows, device)
-    fill = _fill(sequences, channels, device)
-    return launch.pick("selective_scan", key, device, default(states, fill))
-
-
-@functools.lru_cache(1024)
-def bucket(
-    sequences: int, length: int, channels: int, states: int, bits: int, rows: bool,
-    device: torch.device,
-) -> str:  # fmt: skip
-    """Table key: bits of an activation, padded state size, whether tokens are contiguous in memory
-    (`rows`), channels per multiprocessor; and where these are few the length, because cutting it
-    into segments then pays. Packed sequences, which are not cut, count as length 0."""
-    fill = _fill(sequences, channels, device)
-    key = f"{bits}b-n{_power_of_two(states)}"
-    if rows:
-        return f"{key}-rows-{fill}"
-    few = fill in launch.FILL_BUCKETS[:3]
-    return f"{key}-{fill}-{launch.length_bucket(length)}" if few else f"{key}-{fill}"
-
-
-def _fill(sequences: int, channels: int, device: torch.device) -> str:
-    # One program of 32 lanes per 32 channels is the widest layout that exists.
-    return launch.fill_bucket(sequences * channels // 32, launch.facts(device).sm_count)
-
-
-@functools.lru_cache(1024)
-def default(states: int, fill: str) -> dict[str, Any]:
-    """Blocks for a shape that no table knows: many lanes per channel while channels are few."""
-    padded = _power_of_two(states)
-    lanes = {"p0.5": 8, "p1": 8, "p2": 4, "p4": 2, "pmore": 2}[fill]
-    lanes = min(padded, max(lanes, padded // 8))
-    regs = padded // lanes
-    tokens = max(4, min(max(8, lanes), 64 // regs))
-    return {"BLOCK_T": tokens, "LANES": lanes, "AHEAD": 2, "num_warps": 1}
-
-
-def _record(
-    tensors: tuple[Tensor | None, ...], sequences: int, dt_softplus: bool, meta: dict[str, Any]
-) -> replay.Recording:
-    """The launch for these tensors, in the order of `_NAMES`."""
-    given: dict[str, Tensor | None] = dict(zip(_NAMES, tensors, strict=True))
-    u, B, C = tensors[0], tensors[3], tensors[4]
-    assert u is not None
-    assert B is not None
-    assert C is not None
-    length, channels = u.shape[1:]
-    groups, states = B.shape[2:]
-    lanes, warps = meta["LANES"], meta["num_warps"]
-    padded = _power_of_two(states)
-    block_d = 32 * warps // lanes
-    per_group = channels // groups
-    tiles = -(-per_group // block_d)
-    even_d = per_group % block_d == 0
-    # A segment is whole turns of the loop; packed sequences are many already.
-    turn = meta["BLOCK_T"] * meta["AHEAD"]
-    most = min(meta.get("SEGMENTS", 1), max(1, length // _LEAST_SPAN))
-    if given["cu"] is not None:
-        most = 1
-    span = -(-length // (most * turn)) * turn
-    segments = -(-length // span)
-    arguments: dict[str, Any] = {f"{name}_ptr": replay.Arg(i) for i, name in enumerate(_NAMES)}
-    for name, letters in _STRIDES.items():
-        tensor = given[name]
-        steps = (0,) * len(letters[1]) if tensor is None else tensor.stride()
-        for letter, step in zip(letters[1], steps, strict=True):
-            arguments[f"s_{letters[0]}{letter}"] = step
-    # Pairs of 16-bit numbers travel as words, where each lane then still has its own.
-    wide = _ASM and even_d and block_d * meta["BLOCK_T"] >= 64 * warps
-    x_words = wide and all(_in_words(given[name]) for name in ("u", "dt", "z"))
-    bc_words = _ASM and padded == states > 1 and _in_words(B) and _in_words(C)
-    gluon = meta.get("GLUON") and _GLUON
-    kernel = selective_scan_gluon_kernel if gluon else selective_scan_kernel
-    packed = meta.get("PACKED", True) and B.dtype == C.dtype and B.element_size() == 2
-    recording = replay.Recording(len(_NAMES))
-    parts: dict[str, Any] = {"ends_ptr": None, "sums_ptr": None}
-    if segments > 1:
-        shape = (sequences, segments - 1, channels)
-        parts = {"ends_ptr": recording.work(*shape, states), "sums_ptr": recording.work(*shape)}
-    for summary in (True, False) if segments > 1 else (False,):
-        recording.add(
-            kernel,
-            sequences * groups * tiles * (segments - summary),
-            {"num_warps": warps, **({"enable_fp_fusion": True} if _ASM else {})},
-            L=length,
-            DG=per_group,
-            G=groups,
-            TILES=tiles,
-            SPAN=span,
-            HAS_D=given["D"] is not None,
-            HAS_Z=given["z"] is not None,
-            HAS_BIAS=given["bias"] is not None,
-            SOFTPLUS=bool(dt_softplus),
-            HAS_H0=given["h0"] is not None and not summary,
-            HAS_HT=given["hT"] is not None,
-            VARLEN=given["cu"] is not None,
-            ASM=_ASM,
-            N=states,
-            EVEN_D=even_d,
-            EVEN_N=padded == states,
-            X_WORDS=x_words,
-            BC_WORDS=bc_words,
-            X_TIME=_is_rows(u),
-            BC_TIME=B.stride(1) == 1 and B.stride(3) != 1,
-            PACKED=packed and not summary,
-            BLOCK_T=meta["BLOCK_T"],
-            BLOCK_D=block_d,
-            LANES=lanes,
-            REGS=padded // lanes,
-            AHEAD=meta["AHEAD"],
-            SEGMENTS=segments,
-            SUMMARY=summary,
-            **parts,
-            **arguments,
-        )
-    return recording
-
-
-#: Letter of a tensor's strides in the kernels, and the letters of its axes.
-_STRIDES = {
-    "u": ("u", "btd"),
-    "dt": ("t", "btd"),
-    "A": ("a", "dn"),
-    "B": ("b", "btgn"),
-    "C": ("c", "btgn"),
-    "z": ("z", "btd"),
-    "h0": ("h", "bdn"),
-    "y": ("y", "btd"),
-}
-
-
-def _is_rows(t: Tensor) -> bool:
-    """Whether tokens, not channels, are contiguous in memory."""
-    return t.stride(1) == 1 and t.stride(2) != 1
-
-
-def _in_words(t: Tensor | None) -> bool:
-    """True if pairs of neighbours in the last axis are aligned 32-bit words; None has no say."""
-    if t is None:
-        return True
-    *outer, last = t.stride()
-    even = not any(stride % 2 for stride in outer)
-    return t.element_size() == 2 and last == 1 and even and t.data_ptr() % 16 == 0
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << (n - 1).bit_length()
 
 
 def _check(
