@@ -12,6 +12,19 @@ from ssmprof_kernels import OPS
 from ssmprof_kernels.static import report, sass
 from ssmprof_kernels.static.specimens import SPECIMENS
 
+from ssmprof.families import family_of
+
+#: What the kernels of each operation say of themselves.
+FAMILY = {
+    "ssd_scan": "scan",
+    "selective_scan": "scan",
+    "selective_state_update": "scan",
+    "causal_conv1d": "conv",
+    "causal_conv1d_update": "conv",
+    "gated_rmsnorm": "norm",
+    "attention_decode": "attention",
+}
+
 
 def environment():
     """Without Triton's interpreter, which is on here."""
@@ -36,6 +49,7 @@ def test_no_default_configuration_spills(arch):
     assert {r["op"] for r in found} == set(OPS)
     assert all(r["registers"] > 0 and r["instructions"] > 0 for r in found)
     assert all(r["programs_per_sm"] >= 1 for r in found)
+    assert {r["op"]: family_of("", r["kernel"]) for r in found} == FAMILY
 
 
 def test_every_operation_has_a_specimen():
