@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import door, launch, recorded, reference, replay
+from ssmprof_kernels import door, launch, reference
+from ssmprof_kernels.device.segments import State, Token
+from ssmprof_kernels.launch import recorded, replay
 from ssmprof_kernels.linear_attention.plan import tile
-from ssmprof_kernels.linear_attention.step_kernel import step_kernel
+from ssmprof_kernels.linear_attention.step_kernel import ssmprof_scan_linear_step
 
 _recordings: recorded.Recordings = {}
 #: Order of the tensors of a call.
@@ -140,21 +142,18 @@ def _record(
     assert v is not None
     batch, heads, key, value = state.shape
     BV = min(meta["BLOCK"], tile(value))
-    strides: dict[str, int] = dict(
-        zip(("s_sb", "s_sh", "s_sk", "s_sv"), state.stride(), strict=True)
-    )
-    for name, t in (("q", q), ("k", k), ("v", v), ("g", a)):
-        steps = (0,) * 3 if t is None else t.stride()
-        strides |= dict(zip((f"{name}_s{x}" for x in "bhk"), steps, strict=True))
+    strides = {
+        f"{name}_steps": replay.strides(Token, t)
+        for name, t in (("q", q), ("k", k), ("v", v), ("g", a))
+    }
     ref = [replay.Arg(i) for i in range(len(tensors) + 1)]
     recording = replay.Recording(len(ref))
-    fusion = {"enable_fp_fusion": True} if state.is_cuda else {}
     recording.add(
-        step_kernel, batch * heads * -(-value // BV), {"num_warps": meta["num_warps"], **fusion},
-        state_ptr=ref[0], q_ptr=ref[1], k_ptr=ref[2], v_ptr=ref[3], gate_ptr=ref[4],
-        decay_ptr=ref[5], y_ptr=ref[6], scale=scale, H=heads, PER=heads // k.shape[1], K=key,
-        V=value, BK=tile(key), BV=BV, GATES=a is not None, GIVEN=given, ASM=state.is_cuda,
-        **strides,
+        ssmprof_scan_linear_step, batch * heads * -(-value // BV),
+        replay.launch_options(meta["num_warps"]), state_ptr=ref[0], q_ptr=ref[1], k_ptr=ref[2],
+        v_ptr=ref[3], gate_ptr=ref[4], decay_ptr=ref[5], y_ptr=ref[6], scale=scale, H=heads, PER=heads // k.shape[1], K=key,
+        V=value, BK=tile(key), BV=BV, GATES=a is not None, GIVEN=given,
+        s_steps=replay.strides(State, state), **strides,
     )  # fmt: skip
     return recording
 

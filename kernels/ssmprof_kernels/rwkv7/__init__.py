@@ -1,6 +1,1 @@
-"""RWKV-7's rule over a prompt and for one token."""
-
-from ssmprof_kernels.rwkv7.prefill import rwkv7, scan
-from ssmprof_kernels.rwkv7.step import rwkv7_step
-
-__all__ = ["rwkv7", "rwkv7_step", "scan"]
+"""RWKV-7's rule: over a prompt `op.rwkv7`, for one token `step.rwkv7_step`."""

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import door, launch, recorded, reference, replay
+from ssmprof_kernels import door, launch, reference
+from ssmprof_kernels.device.segments import State, Token
+from ssmprof_kernels.launch import recorded, replay
 from ssmprof_kernels.rwkv7.plan import tile
-from ssmprof_kernels.rwkv7.step_kernel import step_kernel
+from ssmprof_kernels.rwkv7.step_kernel import ssmprof_scan_rwkv7_step
 
 _recordings: recorded.Recordings = {}
 #: Order of the tensors of a call.
@@ -66,13 +68,13 @@ def _record(tensors: tuple[Tensor, ...], meta: dict[str, Any]) -> replay.Recordi
     arguments: dict[str, Any] = {"y_ptr": replay.Arg(len(tensors)), "H": heads}
     for i, (name, t) in enumerate(zip(_NAMES, tensors, strict=True)):
         arguments[f"{name}_ptr"] = replay.Arg(i)
-        names = [f"s_s{x}" for x in "bhkv"] if name == "state" else [f"{name}_s{x}" for x in "bhk"]
-        arguments |= dict(zip(names, t.stride(), strict=True))
+        if i:
+            arguments[f"{name}_steps"] = replay.strides(Token, t)
     recording = replay.Recording(len(tensors) + 1)
-    fusion = {"enable_fp_fusion": True} if state.is_cuda else {}
     recording.add(
-        step_kernel, batch * heads * -(-value // BV), {"num_warps": meta["num_warps"], **fusion},
-        K=key, V=value, BK=tile(key), BV=BV, ASM=state.is_cuda, **arguments,
+        ssmprof_scan_rwkv7_step, batch * heads * -(-value // BV),
+        replay.launch_options(meta["num_warps"]), s_steps=replay.strides(State, state), K=key,
+        V=value, BK=tile(key), BV=BV, **arguments,
     )  # fmt: skip
     return recording
 

@@ -11,15 +11,14 @@ columns depend on no other column. Formula and shapes: `step`.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.chunked import LOG2E, exp2
+from ssmprof_kernels.device.math import LOG2E, exp2
 
 
 @triton.jit
-def step_kernel(
-    state_ptr, r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, y_ptr, H, s_sb, s_sh, s_sk, s_sv,
-    r_sb, r_sh, r_sk, w_sb, w_sh, w_sk, k_sb, k_sh, k_sk, v_sb, v_sh, v_sk, kk_sb, kk_sh, kk_sk,
-    a_sb, a_sh, a_sk, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-    ASM: tl.constexpr,
+def ssmprof_scan_rwkv7_step(
+    state_ptr, r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, y_ptr, H, s_steps,
+    r_steps, w_steps, k_steps, v_steps, kk_steps,
+    a_steps, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
 ):  # fmt: skip
     BLOCKS: tl.constexpr = (V + BV - 1) // BV
     pid = tl.program_id(0)
@@ -29,19 +28,25 @@ def step_kernel(
     b = (pid // (BLOCKS * H)).to(tl.int64)
     key = ks < K
     value = vs < V
-    at = state_ptr + b * s_sb + h * s_sh + ks[:, None] * s_sk + vs[None, :] * s_sv
+    at = (
+        state_ptr
+        + b * s_steps.b
+        + h * s_steps.h
+        + ks[:, None] * s_steps.k
+        + vs[None, :] * s_steps.v
+    )
     mine = key[:, None] & value[None, :]
     state = tl.load(at, mask=mine, other=0.0)
-    kk = tl.load(kk_ptr + b * kk_sb + h * kk_sh + ks * kk_sk, mask=key, other=0.0)
-    w = tl.load(w_ptr + b * w_sb + h * w_sh + ks * w_sk, mask=key, other=0.0)
-    a = tl.load(a_ptr + b * a_sb + h * a_sh + ks * a_sk, mask=key, other=0.0)
-    k = tl.load(k_ptr + b * k_sb + h * k_sh + ks * k_sk, mask=key, other=0.0)
-    v = tl.load(v_ptr + b * v_sb + h * v_sh + vs * v_sk, mask=value, other=0.0)
-    r = tl.load(r_ptr + b * r_sb + h * r_sh + ks * r_sk, mask=key, other=0.0)
+    kk = tl.load(kk_ptr + b * kk_steps.b + h * kk_steps.h + ks * kk_steps.k, mask=key, other=0.0)
+    w = tl.load(w_ptr + b * w_steps.b + h * w_steps.h + ks * w_steps.k, mask=key, other=0.0)
+    a = tl.load(a_ptr + b * a_steps.b + h * a_steps.h + ks * a_steps.k, mask=key, other=0.0)
+    k = tl.load(k_ptr + b * k_steps.b + h * k_steps.h + ks * k_steps.k, mask=key, other=0.0)
+    v = tl.load(v_ptr + b * v_steps.b + h * v_steps.h + vs * v_steps.k, mask=value, other=0.0)
+    r = tl.load(r_ptr + b * r_steps.b + h * r_steps.h + ks * r_steps.k, mask=key, other=0.0)
     state = state.to(tl.float32)
     kk = kk.to(tl.float32)
     asked = tl.sum(kk[:, None] * state, 0)
-    state *= exp2(w.to(tl.float32) * LOG2E, ASM)[:, None]
+    state *= exp2(w.to(tl.float32) * LOG2E)[:, None]
     state += k.to(tl.float32)[:, None] * v.to(tl.float32)[None, :]
     state -= (kk * a.to(tl.float32))[:, None] * asked[None, :]
     tl.store(at, state.to(state_ptr.dtype.element_ty), mask=mine)
