@@ -22,6 +22,7 @@ from ssmprof_kernels.linear_attention.walk import (
     ssmprof_scan_linear_summaries,
     ssmprof_scan_linear_walk,
 )
+from ssmprof_kernels.reference import linear_attention
 
 _recordings: recorded.Recordings = {}
 #: Order of the tensors of a call.
@@ -62,15 +63,9 @@ def retention(
             do not ascend from 0 to L.
         RuntimeError: an input wants a gradient while gradients are recorded.
     """
-    inputs = (q, k, v, None, decay, initial_state, cu_seqlens)
-    door.forward_only(_NAMES, inputs)
-    if not q.is_cuda and not door.interpreted():
-        _check(*inputs)
-        return reference.retention(
-            q, k, v, decay, scale=scale, initial_state=initial_state,
-            return_final_state=return_final_state, cu_seqlens=cu_seqlens,
-        )  # fmt: skip
-    return scan("retention", *inputs, scale, return_final_state)
+    return scan(
+        "retention", q, k, v, None, decay, initial_state, cu_seqlens, scale, return_final_state
+    )
 
 
 def lightning(
@@ -125,15 +120,7 @@ def gla(
     Raises:
         ValueError, RuntimeError: as of `retention`.
     """
-    inputs = (q, k, v, a, None, initial_state, cu_seqlens)
-    door.forward_only(_NAMES, inputs)
-    if not q.is_cuda and not door.interpreted():
-        _check(*inputs)
-        return reference.gla(
-            q, k, v, a, scale=scale, initial_state=initial_state,
-            return_final_state=return_final_state, cu_seqlens=cu_seqlens,
-        )  # fmt: skip
-    return scan("gla", *inputs, scale, return_final_state)
+    return scan("gla", q, k, v, a, None, initial_state, cu_seqlens, scale, return_final_state)
 
 
 def scan(
@@ -150,11 +137,14 @@ def scan(
     *,
     given: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The scan on a GPU, by `decay` or by the gates `a`: logits, or where `given` logarithms."""
+    """The scan of `kind`, by `decay` or by the gates `a`: logits, or where `given` logarithms."""
     inputs = (q, k, v, a, decay, initial_state, cu_seqlens)
+    door.forward_only(_NAMES, inputs)
     key = recorded.key_of(inputs, kind, scale, given, return_final_state)
     if key not in _recordings:
         _check(*inputs)
+    if not (q.is_cuda or door.interpreted()):
+        return _plain(*inputs, scale, return_final_state, given)
     batch, length, heads, width = q.shape
     sequences = batch if cu_seqlens is None else cu_seqlens.shape[0] - 1
     value = v.shape[3]
@@ -173,6 +163,29 @@ def scan(
         _recordings, key, meta, tensors, q.device, lambda: _record(tensors, meta, scale, given)
     )
     return y if final is None else (y, final)
+
+
+def _plain(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor | None,
+    decay: Tensor | None,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    scale: float,
+    return_final_state: bool | torch.dtype,
+    given: bool,
+) -> Tensor | tuple[Tensor, Tensor]:
+    if decay is not None:
+        call, how = reference.retention, decay
+    else:
+        assert a is not None
+        call, how = (linear_attention.gated if given else reference.gla), a
+    return call(
+        q, k, v, how, scale=scale, initial_state=initial_state,
+        return_final_state=return_final_state, cu_seqlens=cu_seqlens,
+    )  # fmt: skip
 
 
 def _record(

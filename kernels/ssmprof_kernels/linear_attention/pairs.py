@@ -120,7 +120,7 @@ def ssmprof_scan_linear_pairs(
             ordinary = False
             if not EXACT:
                 # A maximum passes over NaN, a sum does not.
-                ordinary = tl.max(tl.max(tl.abs(so_far), 1), 0) <= MOST_DECAY
+                ordinary = tl.max(tl.abs(so_far)) <= MOST_DECAY
                 ordinary = ordinary & (tl.sum(tl.abs(total), 0) < float("inf"))
             if ordinary:
                 middle = so_far - total[None, :] * 0.5

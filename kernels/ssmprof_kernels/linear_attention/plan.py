@@ -42,7 +42,7 @@ DEFAULT_NARROW: dict[str, Any] = {
     "sum_us": 0.8,
 }
 #: Without Hopper's matrix instructions every operand passes through registers.
-PORTABLE: dict[str, Any] = {"C": 32, "BV": 32, "num_warps": 4, "sum_warps": 4}
+PORTABLE: dict[str, Any] = {"C": 32, "BV": 32}
 #: Blackwell: Triton's software pipelining has corrupted recurrences silently there.
 BLACKWELL: dict[str, Any] = {**PORTABLE, "num_stages": 1, "sum_stages": 1}
 #: fp32 tiles are twice as large; short chunks keep the digits of sums of logarithms.

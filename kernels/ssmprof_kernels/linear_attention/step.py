@@ -18,6 +18,7 @@ from ssmprof_kernels.device.segments import State, Token
 from ssmprof_kernels.launch import recorded, replay
 from ssmprof_kernels.linear_attention.plan import tile
 from ssmprof_kernels.linear_attention.step_kernel import ssmprof_scan_linear_step
+from ssmprof_kernels.reference import linear_attention
 
 _recordings: recorded.Recordings = {}
 #: Order of the tensors of a call.
@@ -42,10 +43,7 @@ def retention_step(
         ValueError: an argument's shape, dtype or device does not fit.
         RuntimeError: an input wants a gradient while gradients are recorded.
     """
-    tensors = (state, q, k, v, None, decay)
-    if _plain(tensors):
-        return reference.retention_step(state, q, k, v, decay, scale=scale)
-    return step("retention_step", *tensors, scale)
+    return step("retention_step", state, q, k, v, None, decay, scale)
 
 
 def lightning_step(
@@ -78,19 +76,7 @@ def gla_step(state: Tensor, q: Tensor, k: Tensor, v: Tensor, a: Tensor, *, scale
     Raises:
         ValueError, RuntimeError: as of `retention_step`.
     """
-    tensors = (state, q, k, v, a, None)
-    if _plain(tensors):
-        return reference.gla_step(state, q, k, v, a, scale=scale)
-    return step("gla_step", *tensors, scale)
-
-
-def _plain(tensors: tuple[Tensor | None, ...]) -> bool:
-    """Whether plain torch computes this call, which then has been checked."""
-    door.forward_only(_NAMES, tensors)
-    if tensors[0] is not None and (tensors[0].is_cuda or door.interpreted()):
-        return False
-    _check(*tensors)
-    return True
+    return step("gla_step", state, q, k, v, a, None, scale)
 
 
 def step(
@@ -105,13 +91,20 @@ def step(
     *,
     given: bool = False,
 ) -> Tensor:
-    """The step on a GPU, by `decay` or by the gates `a`: logits, or where `given` logarithms."""
-    if decay is not None:
-        decay = decay.contiguous()
+    """The step of `kind`, by `decay` or by the gates `a`: logits, or where `given` logarithms."""
     tensors = (state, q, k, v, a, decay)
-    key = recorded.key_of(tensors, scale, given)
+    door.forward_only(_NAMES, tensors)
+    key = recorded.key_of(tensors, kind, scale, given)
     if key not in _recordings:
         _check(*tensors)
+    if not (state.is_cuda or door.interpreted()):
+        if a is None:
+            assert decay is not None
+            return reference.retention_step(state, q, k, v, decay, scale=scale)
+        call = linear_attention.gated_step if given else reference.gla_step
+        return call(state, q, k, v, a, scale=scale)
+    if decay is not None:
+        tensors = (*tensors[:-1], decay.contiguous())
     batch, heads, width, value = state.shape
     rows = batch * heads * value
     size = "8K" if rows <= 8192 else "64K" if rows <= 65536 else "more"
@@ -151,8 +144,9 @@ def _record(
     recording.add(
         ssmprof_scan_linear_step, batch * heads * -(-value // BV),
         replay.launch_options(meta["num_warps"]), state_ptr=ref[0], q_ptr=ref[1], k_ptr=ref[2],
-        v_ptr=ref[3], gate_ptr=ref[4], decay_ptr=ref[5], y_ptr=ref[6], scale=scale, H=heads, PER=heads // k.shape[1], K=key,
-        V=value, BK=tile(key), BV=BV, GATES=a is not None, GIVEN=given,
+        v_ptr=ref[3], gate_ptr=ref[4], decay_ptr=ref[5], y_ptr=ref[6], scale=scale,
+        H=heads, PER=heads // k.shape[1], K=key, V=value, BK=tile(key), BV=BV,
+        GATES=a is not None, GIVEN=given,
         s_steps=replay.strides(State, state), **strides,
     )  # fmt: skip
     return recording

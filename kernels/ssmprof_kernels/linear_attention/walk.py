@@ -2,8 +2,8 @@
 
 Promises: a program owns some columns of one head's state over one segment of a sequence and keeps
 them in registers; nothing per chunk goes to memory but outputs. A sequence is cut into segments of
-T chunks; `ssmprof_scan_linear_summaries` gives what each of them adds, from which a program of the walk sums up
-the state it begins with.
+T chunks; the summaries are what each of them adds, from which a program of the walk sums up the
+state it begins with.
 """
 
 # Kernel parameters and launch options are not what a type checker takes them for.
@@ -105,8 +105,8 @@ def _start(
     """The state before a segment: the initial one, and what the segments before it add."""
     state = tl.zeros([BK, BV], tl.float32)
     if H0:
-        at = h0_ptr + (seq * H + head).to(tl.int64) * (K * V)
-        state = tl.load(at + cells, mask=owned, other=0.0).to(tl.float32)
+        given = h0_ptr + (seq * H + head).to(tl.int64) * (K * V)
+        state = tl.load(given + cells, mask=owned, other=0.0).to(tl.float32)
     if SEGMENTS:
         for before in range(segment):
             if GATES:
@@ -122,13 +122,13 @@ def _start(
 
 @triton.jit
 def _by_tokens(
-    state, q_ptr, k_ptr, v_ptr, gate_ptr, y_ptr, ks, vs, scale, g, valid, y_sl, q_steps, k_steps, v_steps, g_steps, K: tl.constexpr, V: tl.constexpr, GATES: tl.constexpr,
-    GIVEN: tl.constexpr,
+    state, q_ptr, k_ptr, v_ptr, gate_ptr, y_ptr, ks, vs, scale, g, valid, y_step, q_steps, k_steps,
+    v_steps, g_steps, K: tl.constexpr, V: tl.constexpr, GATES: tl.constexpr, GIVEN: tl.constexpr,
 ):  # fmt: skip
     """A segment token by token: a product with 0 would hand on what is no number to the tokens of
     a chunk before it."""
     for t in range(valid):
-        at = t.to(tl.int64)
+        at = tl.cast(t, tl.int64)
         q = (
             tl.load(q_ptr + at * q_steps.l + ks * q_steps.k, mask=ks < K, other=0.0).to(tl.float32)
             * scale
@@ -142,16 +142,17 @@ def _by_tokens(
             state *= exp2(g)
         state += k[:, None] * v[None, :]
         y = tl.sum(q[:, None] * state, 0)
-        tl.store(y_ptr + at * y_sl + vs, y.to(y_ptr.dtype.element_ty), mask=vs < V)
+        tl.store(y_ptr + at * y_step + vs, y.to(y_ptr.dtype.element_ty), mask=vs < V)
     return state
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def ssmprof_scan_linear_walk(
     q_ptr, k_ptr, v_ptr, gate_ptr, asking_ptr, key_ptr, pair_ptr, total_ptr, decay_ptr, h0_ptr,
-    cu_ptr, sum_ptr, gone_ptr, y_ptr, final_ptr, scale, L, H, S, M, T, count, steps, q_steps, k_steps, v_steps, g_steps,
-    PER: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, GATES: tl.constexpr, GIVEN: tl.constexpr, H0: tl.constexpr,
+    cu_ptr, sum_ptr, gone_ptr, y_ptr, final_ptr, scale, L, H, S, M, T, count, steps, q_steps,
+    k_steps, v_steps, g_steps, PER: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, GATES: tl.constexpr,
+    GIVEN: tl.constexpr, H0: tl.constexpr,
     FINAL: tl.constexpr, VARLEN: tl.constexpr, SEGMENTS: tl.constexpr, PRECISION: tl.constexpr,
     STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -239,7 +240,7 @@ def ssmprof_scan_linear_walk(
         v_at += v_steps.l.to(tl.int64) * C
         pair_at += H.to(tl.int64) * (C * C)
         y_at += H.to(tl.int64) * (C * V)
-    finite = tl.sum(tl.sum(tl.abs(state * 0.0), 1), 0) == 0.0
+    finite = tl.sum(tl.abs(state * 0.0)) == 0.0
     if not finite:
         if GATES:
             gate_ptr += entry * g_steps.b + token * g_steps.l + shared * g_steps.h

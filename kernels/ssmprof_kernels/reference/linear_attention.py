@@ -77,11 +77,30 @@ def gla(
     cu_seqlens: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """As `retention`, with gates a (B, L, Hk, K) of each key feature."""
+    g = log_gate(a.to(torch.promote_types(a.dtype, torch.float32)))
+    return gated(
+        q, k, v, g, scale=scale, initial_state=initial_state,
+        return_final_state=return_final_state, cu_seqlens=cu_seqlens,
+    )  # fmt: skip
+
+
+def gated(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    *,
+    scale: float,
+    initial_state: Tensor | None = None,
+    return_final_state: bool | torch.dtype = False,
+    cu_seqlens: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """As `retention`, with log decays g (B, L, Hk, K) of each key feature."""
     if cu_seqlens is not None:
         options = {"scale": scale, "return_final_state": return_final_state or True}
-        found = chunks.packed(gla, (q, k, v, a), (), cu_seqlens, initial_state, options)
+        found = chunks.packed(gated, (q, k, v, g), (), cu_seqlens, initial_state, options)
         return found[0] if return_final_state is False else found
-    return _chunked(q, k, v, None, a, scale, initial_state, return_final_state)
+    return _chunked(q, k, v, None, g, scale, initial_state, return_final_state)
 
 
 def _chunked(
@@ -104,7 +123,7 @@ def _chunked(
             assert decay is not None
             g = decay.to(wide).expand(batch, tokens, heads)
         else:
-            g = log_gate(gates[:, span].to(wide))
+            g = gates[:, span].to(wide)
         out, state = _span(
             chunks.split(q[:, span], wide, heads) * scale,
             chunks.split(k[:, span], wide, heads),
@@ -147,7 +166,14 @@ def lightning_step(
 
 def gla_step(state: Tensor, q: Tensor, k: Tensor, v: Tensor, a: Tensor, *, scale: float) -> Tensor:
     """As `retention_step`, with gates a (B, Hk, K)."""
-    g = log_gate(a.to(torch.promote_types(state.dtype, torch.float32)))
+    wide = torch.promote_types(state.dtype, torch.float32)
+    return gated_step(state, q, k, v, log_gate(a.to(wide)), scale=scale)
+
+
+def gated_step(
+    state: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor, *, scale: float
+) -> Tensor:
+    """As `retention_step`, with log decays g (B, Hk, K)."""
     return _step(state, q, k, v, g.repeat_interleave(q.shape[1] // g.shape[1], 1)[..., None], scale)
 
 

@@ -30,26 +30,47 @@ def rwkv7(
     cu_seqlens: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """All (B, L, H, K), w the log decay; state (B, H, K, K). y is like v."""
+    wide = torch.promote_types(v.dtype, torch.float32)
+    return low_rank(
+        r, w, k, v, kk, kk.to(wide) * a.to(wide), initial_state=initial_state,
+        return_final_state=return_final_state, cu_seqlens=cu_seqlens,
+    )  # fmt: skip
+
+
+def low_rank(
+    r: Tensor,
+    w: Tensor,
+    k: Tensor,
+    v: Tensor,
+    removed: Tensor,
+    added: Tensor,
+    *,
+    initial_state: Tensor | None = None,
+    return_final_state: bool | torch.dtype = False,
+    cu_seqlens: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """`rwkv7` by the key that is removed and the row that is added in its place: the transition is
+    diag(exp(w)) - added removed^T."""
+    inputs = (r, w, k, v, removed, added)
     if cu_seqlens is not None:
         options = {"return_final_state": return_final_state or True}
-        found = chunks.packed(rwkv7, (r, w, k, v, kk, a), (), cu_seqlens, initial_state, options)
+        found = chunks.packed(low_rank, inputs, (), cu_seqlens, initial_state, options)
         return found[0] if return_final_state is False else found
     heads, key = v.shape[2], r.shape[3]
     state = chunks.first_state(initial_state, v, heads, key)
     y = torch.empty(v.shape, dtype=v.dtype, device=v.device)
     for span in chunks.spans(v.shape[1]):
-        split = [chunks.split(x[:, span], state.dtype, heads) for x in (r, w, k, v, kk, a)]
+        split = [chunks.split(x[:, span], state.dtype, heads) for x in inputs]
         out, state = _span(*split, state)
         y[:, span] = chunks.merge(out, span.stop - span.start)
     return chunks.finish(y, state, return_final_state)
 
 
 def _span(
-    r: Tensor, w: Tensor, k: Tensor, v: Tensor, kk: Tensor, a: Tensor, state: Tensor
+    r: Tensor, w: Tensor, k: Tensor, v: Tensor, kk: Tensor, added: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Chunks (B, H, n, C, K) of one span: outputs, and the state after it."""
     w = chunks.floor(w)
-    added = kk * a
     so_far, to_end = chunks.until(w).exp_(), chunks.after(w).exp_()
     asked = kk * chunks.before(w).exp_()
     # u = -(kk S_before), part of it written by earlier tokens of the chunk.

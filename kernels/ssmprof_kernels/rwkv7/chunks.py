@@ -1,12 +1,12 @@
 """First launches of RWKV-7's scan: what each chunk does to any state, all chunks at once.
 
 Promises: know no state, so that all their programs are independent. A chunk of C tokens maps the
-state S before it to `D S - M S + Q` after it, and its outputs are `N + R S`: `ssmprof_scan_rwkv7_map` writes D
-(K), M (K, K), Q (K, V), N (C, V) and R (C, K). In tokens t of the chunk, with g their decay so far:
+state S before it to `D S - M S + Q` after it, and its outputs are `N + R S`: the second launch
+writes D (K), M (K, K), Q (K, V), N (C, V) and R (C, K). With g the decay so far of each token:
 
 - u = T (A v + kk g S), T = (I + B)^-1, A and B the causal products of kk with k and with the rows
   that are added (`-u` is what a token writes under `added`; arXiv:2503.14456, equations 17 to 19);
-  `ssmprof_scan_rwkv7_solve` writes T (C, C);
+  the first writes T (C, C);
 - R = r g - (r added) T (kk g), N = (r k) v - (r added) T A v, and M and Q likewise with the keys.
 
 The products take both sides relative to half of the chunk's decay, which no exponent of a chunk of
@@ -85,7 +85,7 @@ def _pair(
 @triton.jit
 def _is_ordinary(so_far, total):
     """Whether a chunk's decays stay in reach of a float; a maximum passes over NaN, a sum not."""
-    near = tl.max(tl.max(tl.abs(so_far), 1), 0) <= MOST_DECAY
+    near = tl.max(tl.abs(so_far)) <= MOST_DECAY
     return near & (tl.sum(tl.abs(total), 0) < float("inf"))
 
 
@@ -96,8 +96,9 @@ def _token(base, t, columns, steps, mask):
 
 @triton.jit
 def _by_tokens(
-    r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, rows_ptr, found, vs, scale, valid, r_steps, w_steps, k_steps, v_steps, kk_steps, a_steps, K: tl.constexpr, V: tl.constexpr,
-    C: tl.constexpr, WIDTH: tl.constexpr, PAIR: tl.constexpr, VALUES: tl.constexpr,
+    r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, rows_ptr, found, vs, scale, valid, r_steps, w_steps,
+    k_steps, v_steps, kk_steps, a_steps, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
+    WIDTH: tl.constexpr, PAIR: tl.constexpr, VALUES: tl.constexpr,
 ):  # fmt: skip
     """The chunk token by token, from the columns `vs` of a matrix, `found`, on: what they become,
     and each token's outputs. Without VALUES no token adds any: the map of a state."""
@@ -244,8 +245,8 @@ def ssmprof_scan_rwkv7_map(
                 tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty))
                 at = ks[:, None] * BV + vs[None, :]
                 tl.store(added_ptr + at, kept.to(added_ptr.dtype.element_ty))
-                strange = tl.sum(tl.sum(tl.abs(out * 0.0), 1), 0)
-                strange += tl.sum(tl.sum(tl.abs(kept * 0.0), 1), 0)
+                strange = tl.sum(tl.abs(out * 0.0))
+                strange += tl.sum(tl.abs(kept * 0.0))
             else:
                 asked = dot(solve.to(narrow), kk_in, None, "tf32").to(narrow)
                 read = dot(seen.to(narrow), asked, r_in, "tf32") * rest[None, :]
@@ -256,8 +257,8 @@ def ssmprof_scan_rwkv7_map(
                 at = ks[:, None] * BK + ks[None, :]
                 tl.store(moved_ptr + at, moved.to(moved_ptr.dtype.element_ty))
                 tl.store(decay_ptr + place * BK + ks, exp2(total))
-                strange = tl.sum(tl.sum(tl.abs(read * 0.0), 1), 0)
-                strange += tl.sum(tl.sum(tl.abs(moved * 0.0), 1), 0)
+                strange = tl.sum(tl.abs(read * 0.0))
+                strange += tl.sum(tl.abs(moved * 0.0))
             # 0 times what is no number is none: then the tokens before it must not see it.
             done = strange == 0.0
     if not done:
@@ -279,7 +280,8 @@ def ssmprof_scan_rwkv7_map(
                 identity = tl.where(ks[:, None] == ms[None, :], 1.0, 0.0)
                 moved = _by_tokens(
                     r_ptr, w_ptr, k_ptr, v_ptr, kk_ptr, a_ptr, read_ptr, identity, ms, scale,
-                    valid, r_steps, w_steps, k_steps, v_steps, kk_steps, a_steps, K, V, C, BK, PAIR, False,
+                    valid, r_steps, w_steps, k_steps, v_steps, kk_steps, a_steps, K, V, C, BK,
+                    PAIR, False,
                 )  # fmt: skip
                 moved = identity * decay[:, None] - moved
                 at = moved_ptr + ks[:, None] * BK + ms[None, :]

@@ -15,6 +15,7 @@ from torch import Tensor
 from ssmprof_kernels import door, reference
 from ssmprof_kernels.device import segments
 from ssmprof_kernels.launch import recorded, replay
+from ssmprof_kernels.reference.rwkv7 import low_rank
 from ssmprof_kernels.rwkv7 import plan
 from ssmprof_kernels.rwkv7.chunks import ssmprof_scan_rwkv7_map, ssmprof_scan_rwkv7_solve
 from ssmprof_kernels.rwkv7.walk import ssmprof_scan_rwkv7_walk
@@ -59,15 +60,7 @@ def rwkv7(
             do not ascend from 0 to L.
         RuntimeError: an input wants a gradient while gradients are recorded.
     """
-    inputs = (r, w, k, v, kk, a, initial_state, cu_seqlens)
-    door.forward_only(_NAMES, inputs)
-    if not r.is_cuda and not door.interpreted():
-        _check(*inputs)
-        return reference.rwkv7(
-            r, w, k, v, kk, a, initial_state=initial_state,
-            return_final_state=return_final_state, cu_seqlens=cu_seqlens,
-        )  # fmt: skip
-    return scan(*inputs, 1.0, return_final_state, pair=True)
+    return scan(r, w, k, v, kk, a, initial_state, cu_seqlens, 1.0, return_final_state, pair=True)
 
 
 def scan(
@@ -84,14 +77,21 @@ def scan(
     *,
     pair: bool,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """`rwkv7` on a GPU with outputs times `scale`; unless `pair`, `kk` and `a` are the column and
-    the row `a` and `b` of a transition `diag(exp(w)) + b a^T`."""
+    """`rwkv7` with outputs times `scale`; unless `pair`, `kk` and `a` are the row and the column of
+    a transition `diag(exp(w)) + a kk^T`."""
     inputs = (r, w, k, v, kk, a, initial_state, cu_seqlens)
-    meta = plan.choose(v.shape, r.shape[-1], v.dtype, v.device).meta if v.dim() == 4 else None
+    door.forward_only(_NAMES, inputs)
     key = recorded.key_of(inputs, scale, pair, return_final_state)
-    if meta is None or key not in _recordings:
+    if key not in _recordings:
         _check(*inputs)
-        assert meta is not None
+    if not (v.is_cuda or door.interpreted()):
+        call = reference.rwkv7 if pair else low_rank
+        return call(
+            r if scale == 1.0 else r * scale, w, k, v, kk if pair else -kk, a,
+            initial_state=initial_state, return_final_state=return_final_state,
+            cu_seqlens=cu_seqlens,
+        )  # fmt: skip
+    meta = plan.choose(v.shape, r.shape[-1], v.dtype, v.device).meta
     y = torch.empty(v.shape, dtype=v.dtype, device=v.device)
     final = None
     if return_final_state is not False:

@@ -21,7 +21,7 @@ DEFAULT: dict[str, Any] = {
     "inverse": "tf32",
     "BLOCK": 16,
     "walk_warps": 4,
-    "walk_stages": 3,
+    "walk_stages": 4,
 }
 #: Blackwell: Triton's software pipelining has corrupted recurrences silently there.
 DEFAULT_BLACKWELL: dict[str, Any] = {**DEFAULT, "walk_stages": 1}
