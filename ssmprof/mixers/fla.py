@@ -64,7 +64,7 @@ def candidates(
     resort."""
     find: dict[str, Find] = {} if ours is None else {"ssmprof": ours}
     return Candidates(
-        {**find, "fla": package, "reference": Plain(module, reference)},
+        {**find, "fla": package, "reference": Plain(f"reference.{module}", reference)},
         last=frozenset({"reference"}),
         mutates=mutates,
     )
