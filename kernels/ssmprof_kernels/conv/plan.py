@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ssmprof_kernels import launch
-from ssmprof_kernels.conv import kernels, update_kernel
+from ssmprof_kernels.conv import drafts_kernel, kernels, update_kernel
 from ssmprof_kernels.device.overlap import possible
 from ssmprof_kernels.launch import replay
 
@@ -126,6 +126,51 @@ def record_update(
             GATHERED=index is not None,
             RING=at is not None,
             ONE=length == 1,
+            EARLY=possible(x.device),
+        ),
+        BLOCK_D=meta["BLOCK_D"],
+    )
+    return recording
+
+
+_DRAFT_POINTERS = ("x", "state", "w", "bias", "old", "new", "cu", "accepted", "y")
+
+
+def record_drafts(
+    tensors: Tensors, pad_index: int, meta: dict[str, int], *, silu: bool
+) -> replay.Recording:
+    """The launch of several tokens per sequence; `tensors` in the order of `_DRAFT_POINTERS`."""
+    x, state, weight, bias, old, new, cu, accepted, y = tensors
+    assert x is not None
+    assert state is not None
+    assert weight is not None
+    assert y is not None
+    steps = [
+        replay.strides(kernels.Tokens, t) if t.ndim == 3 else kernels.Tokens(0, *t.stride())
+        for t in (x, y)
+    ]
+    recording = replay.Recording(len(tensors))
+    recording.add(
+        drafts_kernel.ssmprof_conv_drafts,
+        (x.shape[0] if cu is None else cu.shape[0] - 1) * -(-x.shape[-1] // meta["BLOCK_D"]),
+        replay.launch_options(meta["num_warps"]),
+        **{f"{name}_ptr": replay.Arg(i) for i, name in enumerate(_DRAFT_POINTERS)},
+        length=x.shape[1] if cu is None else 0,
+        dim=x.shape[-1],
+        pad_index=pad_index,
+        x_steps=steps[0],
+        state_steps=replay.strides(kernels.State, state),
+        w_steps=replay.strides(kernels.Taps, weight),
+        y_steps=steps[1],
+        FORM=drafts_kernel.Form(
+            W=weight.shape[1],
+            ROOM=state.shape[2],
+            SILU=silu,
+            BIAS=bias is not None,
+            OLD=old is not None,
+            NEW=new is not None,
+            PACKED=cu is not None,
+            EACH=accepted is not None,
             EARLY=possible(x.device),
         ),
         BLOCK_D=meta["BLOCK_D"],
