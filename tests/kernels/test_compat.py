@@ -15,6 +15,7 @@ from ssmprof_kernels.compat import causal_conv1d as conv
 from ssmprof_kernels.compat import fla, mamba_ssm, vllm
 
 FUNCTIONS = [f for _, table in compat.PACKAGES.values() for fs in table.values() for f in fs]
+FUNCTIONS += [vllm.selective_state_update, vllm.causal_conv1d_update]
 
 
 @pytest.fixture(autouse=True)

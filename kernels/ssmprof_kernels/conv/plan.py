@@ -27,9 +27,8 @@ DEFAULT_UPDATE = {"BLOCK_D": 128, "num_warps": 4}
 Tensors = tuple[torch.Tensor | None, ...]
 
 
-def blocks(x: torch.Tensor, y: torch.Tensor, *, varies: bool) -> tuple[dict[str, Any], bool]:
-    """Meta-parameters for x (B,L,D), and whether the kernel of rows takes it; `varies`: taps differ
-    by token."""
+def lookup(x: torch.Tensor, y: torch.Tensor, *, varies: bool) -> launch.Lookup:
+    """Where the blocks for x (B,L,D) are looked up; `varies`: taps differ by token."""
     if x.stride(2) != 1 and x.stride(1) == 1:
         if varies or not (_whole_vectors(x) and _whole_vectors(y)):
             bucket, default = "uneven-rows", DEFAULT_UNEVEN_ROWS
@@ -39,7 +38,7 @@ def blocks(x: torch.Tensor, y: torch.Tensor, *, varies: bool) -> tuple[dict[str,
         bucket, default = "per-token", DEFAULT_PER_TOKEN
     else:
         bucket, default = launch.length_bucket(x.shape[0] * x.shape[1]), DEFAULT
-    return launch.pick("causal_conv1d", bucket, x.device, default).meta, bucket == "rows"
+    return "causal_conv1d", bucket, x.device, default
 
 
 def _whole_vectors(x: torch.Tensor) -> bool:
@@ -54,14 +53,19 @@ _POINTERS = ("x", "w", "bias", "init", "ids", "cu", "y", "final")
 _UPDATE_POINTERS = ("x", "state", "w", "bias", "index", "at", "y")
 
 
-def record(
-    tensors: Tensors, n: int, meta: dict[str, int], *, silu: bool, rows: bool
-) -> replay.Recording:
+def lookup_update(x: torch.Tensor) -> launch.Lookup:
+    """Where the blocks of a decode step are looked up."""
+    return "causal_conv1d_update", "all", x.device, DEFAULT_UPDATE
+
+
+def record(tensors: Tensors, n: int, meta: dict[str, int], *, silu: bool) -> replay.Recording:
     """The launch for `n` sequences; `tensors` in the order of `_POINTERS`."""
     x, weight, bias, init, ids, cu, y, final = tensors
     assert x is not None
     assert weight is not None
+    assert y is not None
     batch, length, dim = x.shape
+    varies = ids is not None or cu is not None
     n_d = -(-dim // meta["BLOCK_D"])
     n_main = n_d * -(-length // meta["BLOCK_L"]) * batch
     form = kernels.Form(
@@ -77,7 +81,7 @@ def record(
         "y_steps": replay.strides(kernels.Tokens, y),
         "TILE": kernels.Tile(meta["BLOCK_L"], meta["BLOCK_D"], meta["U"]),
     }  # fmt: skip
-    if rows:
+    if lookup(x, y, varies=varies)[1] == "rows":
         kernel = kernels.ssmprof_conv_rows
         given["LOG_U"] = meta["U"].bit_length() - 1
     else:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import torch
 
-from ssmprof_kernels import door
+from ssmprof_kernels import door, launch
 from ssmprof_kernels.launch import recorded
 from ssmprof_kernels.norm import plan, reference
 
 _recordings: recorded.Recordings = {}
+_lookups = launch.lookups()
 _MAX_GROUP = 65536
 
 
@@ -61,21 +62,20 @@ def gated_rmsnorm(
         RuntimeError: an input wants a gradient while gradients are recorded.
     """
     door.forward_only(("x", "weight", "z", "bias"), (x, weight, z, bias))
-    rows = tuple(None if t is None else _as_rows(t) for t in (x, z))
-    key = recorded.key_of(
-        (*rows, weight, bias), x.ndim, group_size, norm_before_gate, eps, subtract_mean
-    )
-    if key not in _recordings:
-        _check(x, weight, z, bias, group_size)
     if not (x.is_cuda or door.interpreted()):
+        _lookup(x, weight, z, bias, group_size)
         return reference.gated_rmsnorm(
             x, weight, z=z, group_size=group_size, norm_before_gate=norm_before_gate, eps=eps,
             bias=bias, subtract_mean=subtract_mean,
         )  # fmt: skip
+    rows = (_as_rows(x), None if z is None else _as_rows(z))
+    key = recorded.key_of(
+        (*rows, weight, bias), x.ndim, group_size, norm_before_gate, eps, subtract_mean
+    )
+    meta = recorded.meta_of(_lookups, key, lambda: _lookup(x, weight, z, bias, group_size))
     # More than two leading axes are merged, which only dense memory allows without a copy.
     y = torch.empty_like(x) if x.ndim <= 3 else torch.empty(x.shape, dtype=x.dtype, device=x.device)
     size = group_size or x.shape[-1]
-    meta = plan.blocks(size, x.device)
     tensors = (*rows, weight, bias, _as_rows(y))
     recorded.run(
         _recordings, key, meta, tensors, x.device,
@@ -86,13 +86,14 @@ def gated_rmsnorm(
     return y
 
 
-def _check(
+def _lookup(
     x: torch.Tensor,
     weight: torch.Tensor,
     z: torch.Tensor | None,
     bias: torch.Tensor | None,
     group_size: int | None,
-) -> None:
+) -> launch.Lookup:
+    """Where the blocks are looked up; ValueError for the first argument that does not fit."""
     if x.numel() == 0:
         raise ValueError(f"x must have shape (...,D), none of them 0, got {tuple(x.shape)}")
     dim = x.shape[-1]
@@ -109,3 +110,4 @@ def _check(
     door.same_device(x, weight=weight, z=z, bias=bias)
     if x.is_cuda:
         door.dtype("x", x, door.FLOATS)
+    return plan.lookup(size, x.device)

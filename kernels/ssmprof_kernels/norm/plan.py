@@ -5,8 +5,6 @@ Promises: pure functions of shapes, strides and options; nothing here launches.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 
@@ -18,9 +16,9 @@ from ssmprof_kernels.norm.kernel import Form, Rows, ssmprof_norm_gated_rms
 DEFAULT = {"ELEMENTS": 2048, "PER_WARP": 1024}
 
 
-def blocks(size: int, device: torch.device) -> dict[str, Any]:
-    """Meta-parameters for groups of `size` channels."""
-    return launch.pick("gated_rmsnorm", f"{_block(size)}", device, DEFAULT).meta
+def lookup(size: int, device: torch.device) -> launch.Lookup:
+    """Where the blocks for groups of `size` channels are looked up."""
+    return "gated_rmsnorm", f"{_block(size)}", device, DEFAULT
 
 
 def _block(size: int) -> int:

@@ -32,14 +32,14 @@ _GLUON = (
 )
 
 
-def choose(
+def lookup(
     sequences: int, length: int, channels: int, states: int, bits: int, rows: bool,
     device: torch.device,
-) -> launch.Choice:  # fmt: skip
-    """Blocks for a shape, from the tables or by `default`; cached by `launch`."""
+) -> launch.Lookup:  # fmt: skip
+    """Where the blocks for a shape are looked up."""
     key = bucket(sequences, length, channels, states, bits, rows, device)
     fill = _fill(sequences, channels, device)
-    return launch.pick("selective_scan", key, device, default(states, fill))
+    return "selective_scan", key, device, default(states, fill)
 
 
 @functools.lru_cache(1024)

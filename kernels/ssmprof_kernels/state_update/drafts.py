@@ -8,7 +8,7 @@ those of `op.selective_state_update`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from ssmprof_kernels.state_update import plan, reference
 from ssmprof_kernels.state_update.arguments import Arguments
 
 _recordings: recorded.Recordings = {}
-_picks: dict[recorded.Key, plan.Pick] = {}
+_lookups = launch.lookups()
 
 
 class Sequences(NamedTuple):
@@ -97,30 +97,29 @@ def selective_state_drafts(
     tensors = (state, x, dt, A, B, C, D, z, dt_bias, None, out)
     more = Sequences(state_indices, new_indices, cu_seqlens, accepted)
     door.forward_only(Arguments._fields, tensors)
-    inputs = (*tensors, *more)
-    key = recorded.key_of(inputs, dt_softplus, pad_index)
-    pick = _picks.get(key)
-    if pick is None:
-        full = Arguments(*tensors).expanded()
-        # Rows share slots, so that there may be fewer than rows.
-        full._replace(state_indices=x.new_empty(x.shape[0], dtype=torch.int32)).check()
-        more.check(x, state.shape[0])
-        if len(_picks) >= recorded.MOST:
-            _picks.clear()
-        pick = _picks[key] = plan.pick(full.as_heads())
     if not (x.is_cuda or door.interpreted()):
+        _lookup(Arguments(*tensors), more)
         return reference.selective_state_drafts(
             state, x, dt, A, B, C, D=D, z=z, dt_bias=dt_bias, dt_softplus=dt_softplus,
             state_indices=state_indices, new_indices=new_indices, cu_seqlens=cu_seqlens,
             accepted=accepted, pad_index=pad_index, out=out,
         )  # fmt: skip
-    meta = launch.pick(*pick).meta
+    key = recorded.key_of((*tensors, *more), dt_softplus, pad_index)
+    meta = recorded.meta_of(_lookups, key, lambda: _lookup(Arguments(*tensors), more))
     y = torch.empty_like(x) if out is None else out
     call = (state, x, dt, A, B, C, D, z, dt_bias, y, *more)
-
-    def record() -> Any:
-        full = Arguments(*tensors).expanded().as_heads()
-        return plan.record_drafts(full, more, meta, dt_softplus, pad_index)
-
-    recorded.run(_recordings, key, meta, call, x.device, record)
+    recorded.run(
+        _recordings, key, meta, call, x.device,
+        lambda: plan.record_drafts(
+            Arguments(*tensors).expanded().as_heads(), more, meta, dt_softplus, pad_index
+        ),
+    )  # fmt: skip
     return y
+
+
+def _lookup(given: Arguments, more: Sequences) -> launch.Lookup:
+    full = given.expanded()
+    # Rows share slots, so that there may be fewer slots than rows.
+    full._replace(state_indices=full.x.new_empty(len(full.x), dtype=torch.int32)).check()
+    more.check(full.x, full.state.shape[0])
+    return plan.lookup(full.as_heads())

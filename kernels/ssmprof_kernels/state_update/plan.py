@@ -11,13 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssmprof_kernels import launch
 from ssmprof_kernels.device.overlap import possible
 from ssmprof_kernels.launch import replay
 from ssmprof_kernels.state_update import drafts_kernel, kernel
 from ssmprof_kernels.state_update.arguments import Arguments
-
-#: What `launch.pick` is asked.
-Pick = tuple[str, str, torch.device, dict[str, Any]]
 
 
 @functools.lru_cache(1024)
@@ -34,7 +32,7 @@ def default(states: int) -> dict[str, Any]:
     return {"BLOCK_P": rows, "num_warps": 1}
 
 
-def pick(full: Arguments) -> Pick:
+def lookup(full: Arguments) -> launch.Lookup:
     """Where the blocks for these tensors, in the form of heads, are looked up."""
     batch, heads, width = full.x.shape
     states = full.B.shape[2]
