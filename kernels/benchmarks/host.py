@@ -1,4 +1,4 @@
-"""What a call costs the host, per operation: `python kernels/benchmarks/host.py [--against KERNELS]`.
+"""What a call costs the host: `python kernels/benchmarks/host.py [--against KERNELS]`.
 
 Promises: times eager calls of the everyday form at 512 tokens, batch 1, back to back and with no
 wait for the device, the least of several repeats; with `--against` another checkout's `kernels`
