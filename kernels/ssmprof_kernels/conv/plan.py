@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ssmprof_kernels import launch
-from ssmprof_kernels.conv import drafts_kernel, kernels, update_kernel
+from ssmprof_kernels.conv import drafts_kernel, kernels, rows_kernel, update_kernel
 from ssmprof_kernels.device.overlap import possible
 from ssmprof_kernels.launch import replay
 
@@ -82,7 +82,7 @@ def record(tensors: Tensors, n: int, meta: dict[str, int], *, silu: bool) -> rep
         "TILE": kernels.Tile(meta["BLOCK_L"], meta["BLOCK_D"], meta["U"]),
     }  # fmt: skip
     if lookup(x, y, varies=varies)[1] == "rows":
-        kernel = kernels.ssmprof_conv_rows
+        kernel = rows_kernel.ssmprof_conv_rows
         given["LOG_U"] = meta["U"].bit_length() - 1
     else:
         kernel = kernels.ssmprof_conv_tokens
