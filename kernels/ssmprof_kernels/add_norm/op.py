@@ -6,6 +6,9 @@ rounded to the stream's dtype before it is normed, so that results equal those o
 square in fp32 (arXiv:1910.07467). Shapes: x, update and both results (..., d), weight (d).
 """
 
+# Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 import torch

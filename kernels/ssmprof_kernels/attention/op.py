@@ -55,7 +55,7 @@ def attention_decode(
     inputs = (q, k_cache, v_cache, lengths, block_table)
     door.forward_only(_INPUTS, inputs)
     if not (q.is_cuda or door.interpreted()):
-        _check(*inputs, window)
+        _check(*inputs, window=window)
         return reference.attention_decode(
             q, k_cache, v_cache, lengths, window=window, scale=scale, block_table=block_table
         )
@@ -71,7 +71,7 @@ def attention_decode(
 
 
 def _lookup(inputs: tuple[Any, ...], window: int | None) -> launch.Lookup:
-    _check(*inputs, window)
+    _check(*inputs, window=window)
     q, k_cache, _, _, block_table = inputs
     return plan.lookup(q, k_cache, block_table, window)
 
@@ -82,6 +82,7 @@ def _check(
     v_cache: torch.Tensor,
     lengths: torch.Tensor | None,
     block_table: torch.Tensor | None,
+    *,
     window: int | None,
 ) -> None:
     if q.ndim != 3 or q.numel() == 0:

@@ -91,7 +91,7 @@ def record(
             cut, share, dk, dv, 0 if table is None else k.shape[1], lengths is not None,
             window is not None,
         ),
-        TILE=kernels.Tile(*(_tile(size) for size in (share, dk, dv)), meta["BLOCK_N"]),
+        TILE=kernels.Tile(_tile(share), _tile(dk), _tile(dv), meta["BLOCK_N"]),
         OVERLAP=overlap,
     )  # fmt: skip
     if cut > 1:
@@ -108,4 +108,4 @@ def record(
 
 def _tile(size: int) -> int:
     """Power of two that holds `size`, at least 16 (the smallest side of a matrix instruction)."""
-    return max(16, triton.next_power_of_2(size))
+    return max(16, 1 << (size - 1).bit_length())

@@ -108,11 +108,10 @@ def mamba_inner_fn(
     def by_token(
         given: torch.Tensor | None, at: int, bias: torch.Tensor | None, norm: torch.Tensor | None
     ) -> torch.Tensor:
-        if given is None:
-            given = parts[at] if bias is None else parts[at] + bias.to(parts[at].dtype)
-        else:
-            given = given.transpose(-1, -2)
-        return given if norm is None else _rms(given, norm, b_c_dt_rms_eps)
+        found = parts[at] if given is None else given.transpose(-1, -2)
+        if given is None and bias is not None:
+            found = found + bias.to(found.dtype)
+        return found if norm is None else _rms(found, norm, b_c_dt_rms_eps)
 
     delta = F.linear(parts[0], delta_proj_weight)
     if dt_rms_weight is not None:

@@ -63,7 +63,7 @@ def causal_conv1d_drafts(
     inputs = (x, conv_state, weight, bias, state_indices, new_indices, cu_seqlens, accepted)
     door.forward_only(_INPUTS, inputs)
     if not (x.is_cuda or door.interpreted()):
-        _check(*inputs, activation)
+        _check(*inputs, activation=activation)
         return reference.causal_conv1d_drafts(
             x, conv_state, weight, bias, activation=activation, state_indices=state_indices,
             new_indices=new_indices, cu_seqlens=cu_seqlens, accepted=accepted,
@@ -81,7 +81,7 @@ def causal_conv1d_drafts(
 
 
 def _lookup(inputs: tuple[Any, ...], activation: str | None) -> launch.Lookup:
-    _check(*inputs, activation)
+    _check(*inputs, activation=activation)
     return plan.lookup_update(inputs[0])
 
 
@@ -94,6 +94,7 @@ def _check(
     new_indices: torch.Tensor | None,
     cu_seqlens: torch.Tensor | None,
     accepted: torch.Tensor | None,
+    *,
     activation: str | None,
 ) -> None:
     axes, letters = (3, "(n,l,D)") if cu_seqlens is None else (2, "(rows,D) beside cu_seqlens")

@@ -58,7 +58,7 @@ def causal_conv1d(
     inputs = (x, weight, bias, initial_state, seq_idx, cu_seqlens)
     door.forward_only(_INPUTS, inputs)
     if not (x.is_cuda or door.interpreted()):
-        _check(*inputs, activation)
+        _check(*inputs, activation=activation)
         return reference.causal_conv1d(
             x, weight, bias, activation=activation, initial_state=initial_state,
             return_final_state=return_final_state, cu_seqlens=cu_seqlens, seq_idx=seq_idx,
@@ -77,7 +77,7 @@ def causal_conv1d(
 
 
 def _lookup(inputs: tuple[Any, ...], y: torch.Tensor, activation: str | None) -> launch.Lookup:
-    _check(*inputs, activation)
+    _check(*inputs, activation=activation)
     x, _, _, _, seq_idx, cu_seqlens = inputs
     return plan.lookup(x, y, varies=seq_idx is not None or cu_seqlens is not None)
 
@@ -89,6 +89,7 @@ def _check(
     initial_state: torch.Tensor | None,
     seq_idx: torch.Tensor | None,
     cu_seqlens: torch.Tensor | None,
+    *,
     activation: str | None,
 ) -> None:
     if x.ndim != 3 or x.numel() == 0:

@@ -54,7 +54,7 @@ def causal_conv1d_update(
     inputs = (x, conv_state, weight, bias, state_indices, cache_seqlens)
     door.forward_only(_INPUTS, inputs)
     if not (x.is_cuda or door.interpreted()):
-        _check(*inputs, activation)
+        _check(*inputs, activation=activation)
         return reference.causal_conv1d_update(
             x, conv_state, weight, bias, activation=activation, state_indices=state_indices,
             pad_index=pad_index, cache_seqlens=cache_seqlens,
@@ -71,7 +71,7 @@ def causal_conv1d_update(
 
 
 def _lookup(inputs: tuple[Any, ...], activation: str | None) -> launch.Lookup:
-    _check(*inputs, activation)
+    _check(*inputs, activation=activation)
     return plan.lookup_update(inputs[0])
 
 
@@ -82,6 +82,7 @@ def _check(
     bias: torch.Tensor | None,
     state_indices: torch.Tensor | None,
     cache_seqlens: torch.Tensor | None,
+    *,
     activation: str | None,
 ) -> None:
     if x.ndim not in (2, 3) or x.numel() == 0:

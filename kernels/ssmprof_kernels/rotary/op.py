@@ -6,6 +6,9 @@ written once; fp32 in registers. With cos and sin of position p, halves (x1, x2)
 Shapes: qkv (B,L,Hq+2Hk,dh), tables (L,dh/2), caches (B,rows,Hk,dh).
 """
 
+# Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 import torch
