@@ -19,7 +19,7 @@ from ssmprof_kernels.selective_scan.kernel import ssmprof_scan_selective
 
 try:
     from ssmprof_kernels.selective_scan.gluon_kernel import ssmprof_scan_selective_gluon
-except ImportError:
+except (ImportError, AttributeError):  # before Triton 3.5
     ssmprof_scan_selective_gluon = None
 
 #: Tokens below which no segment is cut off: starting and ending a program costs as much.
