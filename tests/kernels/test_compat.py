@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -10,9 +11,9 @@ from types import ModuleType
 
 import pytest
 import torch
-from ssmprof_kernels import OPS, compat
+from ssmprof_kernels import OPS, compat, reference
 from ssmprof_kernels.compat import causal_conv1d as conv
-from ssmprof_kernels.compat import fla, mamba_ssm, vllm
+from ssmprof_kernels.compat import fla, fla_gated, fla_rwkv7, mamba_ssm, vllm
 
 FUNCTIONS = [f for _, table in compat.PACKAGES.values() for fs in table.values() for f in fs]
 FUNCTIONS += [vllm.selective_state_update, vllm.causal_conv1d_update]
@@ -238,6 +239,70 @@ def test_simple_gla_is_its_recurrence(gate, v_first):
     torch.testing.assert_close(state, h, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("length", [1, 9])
+@pytest.mark.parametrize("v_first", [False, True])
+def test_gla_is_its_recurrence(length, v_first):
+    q, k, g = (torch.randn(2, length, 3, 8) for _ in range(3))
+    v, g, start = (
+        torch.randn(2, length, 3, 5),
+        torch.nn.functional.logsigmoid(g),
+        torch.randn(2, 3, 8, 5),
+    )
+    given = start.transpose(-1, -2) if v_first else start
+    h, wanted = start.clone(), []
+    for t in range(length):
+        h = h * g[:, t].exp()[..., None] + k[:, t, ..., None] * v[:, t, :, None]
+        wanted.append(0.3 * (q[:, t, ..., None] * h).sum(-2))
+    for call in (fla_gated.chunk_gla, fla_gated.fused_recurrent_gla):
+        o, state = call(q, k, v, g, scale=0.3, initial_state=given, output_final_state=True,
+                        state_v_first=v_first)  # fmt: skip
+        torch.testing.assert_close(o, torch.stack(wanted, 1), rtol=1e-4, atol=1e-4)
+        state = state.transpose(-1, -2) if v_first else state
+        torch.testing.assert_close(state, h, rtol=1e-4, atol=1e-4)
+        assert call(q, k, v, g)[1] is None
+
+
+@pytest.mark.parametrize("length", [1, 9])
+def test_retention_and_lightning_decay_by_head(length):
+    q, k, v = (torch.randn(1, length, 4, 8) for _ in range(3))
+    heads = torch.arange(4.0)
+    for calls, decay in (
+        (
+            (fla_gated.chunk_retention, fla_gated.fused_recurrent_retention),
+            torch.log(1 - 2.0 ** (-5 - heads)),
+        ),
+        (
+            (
+                functools.partial(fla_gated.chunk_lightning_attn, layer_idx=1, num_layers=4),
+                functools.partial(
+                    fla_gated.fused_recurrent_lightning_attn, layer_idx=1, num_layers=4
+                ),
+            ),
+            -(8 / 4 * (1 - 1 / 4)) * heads,
+        ),
+    ):
+        wanted, last = reference.retention(q, k, v, decay, scale=8**-0.5, return_final_state=True)
+        for call in calls:
+            o, state = call(q, k, v, output_final_state=True)
+            torch.testing.assert_close(o, wanted, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(state, last, rtol=1e-4, atol=1e-5)
+
+
+def test_rwkv7_takes_the_transition_in_either_form():
+    r, w, k, v, kk = (torch.randn(1, 9, 2, 8) for _ in range(5))
+    w, a, start = -torch.rand_like(w), torch.rand_like(kk), torch.randn(1, 2, 8, 8)
+    wanted, last = reference.rwkv7(r, w, k, v, kk, a, initial_state=start, return_final_state=True)
+    options = {"initial_state": start, "output_final_state": True, "scale": 0.5}
+    for call, more in (
+        (fla_rwkv7.chunk_rwkv7, (-kk, kk * a)),
+        (fla_rwkv7.fused_recurrent_rwkv7, (-kk, kk * a)),
+        (fla_rwkv7.fused_mul_recurrent_rwkv7, (kk, a)),
+    ):
+        o, state = call(r, w, k, v, *more, **options)
+        torch.testing.assert_close(o, 0.5 * wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(state, last, rtol=1e-4, atol=1e-5)
+
+
 def test_a_gradient_that_would_be_needed_is_refused():
     x, w = torch.randn(2, 6, 9), torch.randn(6, 4, requires_grad=True)
     with pytest.raises(RuntimeError, match="weight requires a gradient"):
@@ -276,6 +341,15 @@ BC = torch.zeros(1, 4, 1, 16)
         ),
         (lambda: fla.chunk_simple_gla(BC, BC, BC, BC[..., 0], BC[0, 0, :, 0]), "g_gamma"),
         (lambda: fla.fused_recurrent_simple_gla(BC, BC, BC, reverse=True), "reverse"),
+        (lambda: fla_gated.fused_recurrent_gla(X, X, X, X, X), "gv"),
+        (lambda: fla_gated.fused_recurrent_gla(X, X, X, X, reverse=True), "reverse"),
+        (lambda: fla_gated.fused_recurrent_retention(X, X, X, reverse=True), "reverse"),
+        (lambda: fla_gated.fused_recurrent_lightning_attn(X, X, X, 0, 2, reverse=True), "reverse"),
+        (lambda: fla_rwkv7.chunk_rwkv7(X, X, X, X, X, X, cp_context=object()), "cp_context"),
+        (
+            lambda: fla_rwkv7.fused_mul_recurrent_rwkv7(X, X, X, X, X, X, reverse=True),
+            "reverse",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_honoured_raises(call, named):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-from ssmprof_kernels.compat import causal_conv1d, fla, mamba_ssm
+from ssmprof_kernels.compat import causal_conv1d, fla, fla_gated, fla_rwkv7, mamba_ssm
 
 #: Package -> its version whose signatures are offered, and module path -> functions.
 PACKAGES: dict[str, tuple[str, dict[str, tuple[Callable[..., Any], ...]]]] = {
@@ -43,7 +43,20 @@ PACKAGES: dict[str, tuple[str, dict[str, tuple[Callable[..., Any], ...]]]] = {
     ),
     "fla": (
         "0.6.0+ssmprof",
-        {"ops.simple_gla": (fla.chunk_simple_gla, fla.fused_recurrent_simple_gla)},
+        {
+            "ops.simple_gla": (fla.chunk_simple_gla, fla.fused_recurrent_simple_gla),
+            "ops.gla": (fla_gated.chunk_gla, fla_gated.fused_recurrent_gla),
+            "ops.retention": (fla_gated.chunk_retention, fla_gated.fused_recurrent_retention),
+            "ops.lightning_attn": (
+                fla_gated.chunk_lightning_attn,
+                fla_gated.fused_recurrent_lightning_attn,
+            ),
+            "ops.rwkv7": (
+                fla_rwkv7.chunk_rwkv7,
+                fla_rwkv7.fused_recurrent_rwkv7,
+                fla_rwkv7.fused_mul_recurrent_rwkv7,
+            ),
+        },
     ),
 }
 

@@ -24,6 +24,26 @@ FLOATS = ("bfloat16", "float16", "float32")
 MAYBE = (None, *FLOATS)
 SWITCH = (False, True)
 
+_LINEAR: dict[str, tuple[Any, ...]] = {
+    "q": FLOATS,
+    "initial_state": MAYBE,
+    "return_final_state": MAYBE,
+    "cu_seqlens": SWITCH,
+    "layout": ("dense", "apart"),
+    "length": (4096, 200),
+    "key": (128, 256, 20),
+    "shared": (4, 1),
+}
+_LINEAR_STEP: dict[str, tuple[Any, ...]] = {
+    "state": FLOATS,
+    "q": FLOATS,
+    "k": FLOATS,
+    "v": FLOATS,
+    "key": (128, 256, 20),
+    "shared": (4, 1),
+    "batch": (8, 1, 64),
+}
+
 AXES: dict[str, dict[str, tuple[Any, ...]]] = {
     "ssd_scan": {
         "x": FLOATS,
@@ -130,6 +150,32 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "batch": (1, 64),
         "room": (4096, 256),
     },
+    "gla": {"a": FLOATS, **_LINEAR},
+    "gla_step": {"a": FLOATS, **_LINEAR_STEP},
+    "retention": {"decay": FLOATS, **_LINEAR},
+    "retention_step": {"decay": FLOATS, **_LINEAR_STEP},
+    "lightning": {"decay": FLOATS, **_LINEAR},
+    "lightning_step": {"decay": FLOATS, **_LINEAR_STEP},
+    "rwkv7": {
+        "r": FLOATS,
+        "w": FLOATS,
+        "initial_state": MAYBE,
+        "return_final_state": MAYBE,
+        "cu_seqlens": SWITCH,
+        "layout": ("dense", "apart"),
+        "width": (64, 20),
+    },
+    "rwkv7_step": {
+        "state": FLOATS,
+        "r": FLOATS,
+        "w": FLOATS,
+        "k": FLOATS,
+        "v": FLOATS,
+        "kk": FLOATS,
+        "a": FLOATS,
+        "width": (64, 20),
+        "batch": (8, 1, 64),
+    },
 }
 #: Parameters that an axis of another name decides about, or whose value a kernel only passes on.
 WITH: dict[str, dict[str, str]] = {
@@ -140,6 +186,14 @@ WITH: dict[str, dict[str, str]] = {
     "causal_conv1d_update": {"pad_index": "state_indices"},
     "gated_rmsnorm": {"eps": "x"},
     "attention_decode": {"k_cache": "q", "v_cache": "q", "scale": "q"},
+    "gla": {"k": "q", "v": "q", "scale": "q"},
+    "gla_step": {"scale": "q"},
+    "retention": {"k": "q", "v": "q", "scale": "q"},
+    "retention_step": {"scale": "q"},
+    "lightning": {"k": "q", "v": "q", "scale": "q"},
+    "lightning_step": {"scale": "q"},
+    "rwkv7": {"k": "r", "v": "r", "kk": "r", "a": "r"},
+    "rwkv7_step": {},
 }
 
 
@@ -310,6 +364,54 @@ def _attention(
     )  # fmt: skip
 
 
+def _linear(
+    *, op: str, q: str, initial_state: str | None, return_final_state: str | None,
+    cu_seqlens: bool, layout: str, length: int, key: int, shared: int, a: str | None = None,
+    decay: str | None = None,
+) -> Any:  # fmt: skip
+    H, value, n = 4, 2 * key, 4 if cu_seqlens else 1
+    apart = layout == "apart"
+    return OPS[op].kernel(
+        _t(q, 1, length, H, key, apart=apart), _t(q, 1, length, shared, key, apart=apart),
+        _t(q, 1, length, shared, value, apart=apart),
+        _t(decay, H) if a is None else _t(a, 1, length, shared, key, apart=apart), scale=0.1,
+        initial_state=_t(initial_state, n, H, key, value),
+        return_final_state=_final(return_final_state),
+        cu_seqlens=_i(n + 1) if cu_seqlens else None,
+    )  # fmt: skip
+
+
+def _linear_step(
+    *, op: str, state: str, q: str, k: str, v: str, key: int, shared: int, batch: int,
+    a: str | None = None, decay: str | None = None,
+) -> Any:  # fmt: skip
+    H, value = 4, 2 * key
+    return OPS[op].kernel(
+        _t(state, batch, H, key, value), _t(q, batch, H, key), _t(k, batch, shared, key),
+        _t(v, batch, shared, value), _t(decay, H) if a is None else _t(a, batch, shared, key),
+        scale=0.1,
+    )  # fmt: skip
+
+
+def _rwkv7(
+    *, r: str, w: str, initial_state: str | None, return_final_state: str | None,
+    cu_seqlens: bool, layout: str, width: int,
+) -> Any:  # fmt: skip
+    n, shape = 4 if cu_seqlens else 1, (1, 4096, 4, width)
+    x = _t(r, *shape, apart=layout == "apart")
+    return OPS["rwkv7"].kernel(
+        x, _t(w, *shape), x, x, x, x, initial_state=_t(initial_state, n, 4, width, width),
+        return_final_state=_final(return_final_state),
+        cu_seqlens=_i(n + 1) if cu_seqlens else None,
+    )  # fmt: skip
+
+
+def _rwkv7_step(*, state: str, width: int, batch: int, **inputs: str) -> Any:
+    shape = (batch, 4, width)
+    tokens = {name: _t(dtype, *shape) for name, dtype in inputs.items()}
+    return OPS["rwkv7_step"].kernel(_t(state, *shape, width), **tokens)
+
+
 _CALLS: dict[str, Callable[..., Any]] = {
     "ssd_scan": _ssd,
     "selective_scan": _selective,
@@ -318,4 +420,11 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _attention,
+    **{op: functools.partial(_linear, op=op) for op in ("gla", "retention", "lightning")},
+    **{
+        op: functools.partial(_linear_step, op=op)
+        for op in ("gla_step", "retention_step", "lightning_step")
+    },
+    "rwkv7": _rwkv7,
+    "rwkv7_step": _rwkv7_step,
 }
