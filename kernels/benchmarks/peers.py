@@ -51,6 +51,16 @@ NOTES = {
 }
 
 
+#: Whether an update starts before the kernel before has ended, by operation and provider.
+EARLY = {
+    ("selective_state_update", "ssmprof"): True,
+    ("selective_state_update", "ssmprof-alone"): False,
+    ("selective_state_update", "mamba_ssm"): False,
+    ("causal_conv1d_update", "ssmprof"): False,
+    ("causal_conv1d_update", "causal_conv1d"): False,
+}
+
+
 #: Operation and provider of the peers that Triton compiles, and of those among them that choose
 #: their blocks by measuring.
 TUNED = frozenset(

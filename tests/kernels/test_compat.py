@@ -13,9 +13,10 @@ import pytest
 import torch
 from ssmprof_kernels import OPS, compat, reference
 from ssmprof_kernels.compat import causal_conv1d as conv
-from ssmprof_kernels.compat import fla, fla_gated, fla_rwkv7, mamba_ssm
+from ssmprof_kernels.compat import fla, fla_gated, fla_rwkv7, mamba_ssm, vllm
 
 FUNCTIONS = [f for _, table in compat.PACKAGES.values() for fs in table.values() for f in fs]
+FUNCTIONS += [vllm.selective_state_update, vllm.causal_conv1d_update]
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +127,99 @@ def test_the_gated_norm_defaults_to_norm_before_gate():
     torch.testing.assert_close(mamba_ssm.rmsnorm_fn(x, w, None, z=z), expected)
 
 
+@pytest.mark.parametrize("bias", [None, torch.arange(16.0)])
+def test_the_layer_norm_is_that_of_torch(bias):
+    x, z, w = torch.randn(3, 16), torch.randn(3, 16), torch.rand(16)
+    want = torch.nn.functional.layer_norm(x, (16,), w, bias, 1e-6)
+    torch.testing.assert_close(mamba_ssm.layernorm_fn(x, w, bias), want)
+    gated = mamba_ssm.layernorm_fn(x, w, bias, z)
+    torch.testing.assert_close(gated, want * torch.nn.functional.silu(z))
+    rms = mamba_ssm.rmsnorm_fn(x, w, bias)
+    plain = torch.nn.functional.rms_norm(x, (16,), w, 1e-6)
+    torch.testing.assert_close(rms, plain if bias is None else plain + bias)
+
+
+def test_states_of_packed_sequences_are_their_last_inputs():
+    x, ends = torch.randn(9, 4), torch.tensor([0, 5, 5, 6, 9])
+    got = conv.causal_conv1d_varlen_states(x, ends, 3)
+    want = torch.zeros(4, 4, 3)
+    want[0], want[2, :, 2:], want[3] = x[2:5].T, x[5:6].T, x[6:9].T
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("given", ["", "B", "BC"])
+@pytest.mark.parametrize("normed", [False, True])
+def test_the_inner_function_is_its_parts(given, normed):
+    D, N, R, L = 6, 4, 2, 9
+    xz, w, w_bias = torch.randn(2, 2 * D, L), torch.randn(D, 1, 4), torch.randn(D)
+    projected = R + N * (2 - len(given))
+    x_proj, dt_proj, out = torch.randn(projected, D), torch.randn(D, R), torch.randn(5, D)
+    A, skip, bias = -torch.rand(D, N), torch.randn(D), torch.randn(D)
+    B, C = torch.randn(2, N, L), torch.randn(2, N, L)
+    norms = {"b_rms_weight": torch.rand(N), "dt_rms_weight": torch.rand(D)} if normed else {}
+    got = mamba_ssm.mamba_inner_fn(
+        xz, w, w_bias, x_proj, dt_proj, out, None, A, B if "B" in given else None,
+        C if "C" in given else None, skip, bias, B_proj_bias=bias[:N], **norms,
+    )  # fmt: skip
+    x, z = xz.chunk(2, dim=1)
+    x = conv.causal_conv1d_fn(x, w[:, 0], w_bias, activation="silu")
+    made = torch.nn.functional.linear(x.transpose(1, 2), x_proj)
+    delta = made[..., :R] @ dt_proj.T
+    if "B" not in given:
+        B = (made[..., R : R + N] + bias[:N]).transpose(1, 2)
+    if "C" not in given:
+        C = made[..., -N:].transpose(1, 2)
+    if normed:
+        B = mamba_ssm.rmsnorm_fn(B.transpose(1, 2), norms["b_rms_weight"], None).transpose(1, 2)
+        delta = mamba_ssm.rmsnorm_fn(delta, norms["dt_rms_weight"], None)
+    y = mamba_ssm.selective_scan_fn(x, delta.transpose(1, 2), A, B, C, skip, z, bias, True)
+    torch.testing.assert_close(got, y.transpose(1, 2) @ out.T, rtol=1e-4, atol=1e-4)
+
+
+def test_the_steps_of_vllm_go_on_from_what_was_accepted():
+    """Two sequences, drafts of three and two tokens, of which two and one count."""
+    slots = torch.tensor([[0, 1, 2], [3, 4, 5]], dtype=torch.int32)
+    cu, accepted = torch.tensor([0, 3, 5], dtype=torch.int32), torch.tensor([1, 1])
+    A, skip = -torch.rand(2, 4, 8), torch.randn(2, 4)
+    state = torch.randn(6, 2, 4, 8)
+    start = state[[0, 3]].clone()
+
+    def tokens(rows):
+        return [torch.randn(rows, 2, 4), torch.rand(rows, 2, 4), A] + [
+            torch.randn(rows, 1, 8) for _ in range(2)
+        ]
+
+    first, then = tokens(5), tokens(2)
+    more = {"state_batch_indices": slots, "cu_seqlens": cu}
+    vllm.selective_state_update(state, *first, skip, num_accepted_tokens=accepted, **more)
+    more["cu_seqlens"] = torch.tensor([0, 1, 2])
+    got = vllm.selective_state_update(
+        state, *then, skip, num_accepted_tokens=torch.tensor([2, 1]), **more
+    )
+    for i, kept in enumerate(([0, 1], [3])):
+        h = start[i : i + 1].clone()
+        for row in kept:
+            one = [t if t is A else t[row : row + 1] for t in first]
+            vllm.selective_state_update(h, *one, skip)
+        want = vllm.selective_state_update(h, *[t if t is A else t[i : i + 1] for t in then], skip)
+        torch.testing.assert_close(got[i : i + 1], want, rtol=1e-4, atol=1e-5)
+
+
+def test_the_convolution_of_vllm_reads_one_block_and_writes_another():
+    x, state, w = torch.randn(2, 6), torch.randn(5, 6, 3), torch.randn(6, 4)
+    blocks = torch.tensor([[0, 1], [2, 3]], dtype=torch.int32)
+    before = state.clone()
+    y = vllm.causal_conv1d_update(
+        x, state, w, activation=True, conv_state_indices=blocks,
+        initial_state_idx=torch.tensor([0, 1]),
+        block_idx_last_scheduled_token=torch.tensor([1, 0]),
+    )  # fmt: skip
+    alone = before[[0, 3]].clone()
+    torch.testing.assert_close(y, conv.causal_conv1d_update(x, alone, w, activation="silu"))
+    torch.testing.assert_close(state[[1, 2]], alone)
+    torch.testing.assert_close(state[[0, 3, 4]], before[[0, 3, 4]])
+
+
 @pytest.mark.parametrize("gate", ["none", "token", "zero", "head"])
 @pytest.mark.parametrize("v_first", [False, True])
 def test_simple_gla_is_its_recurrence(gate, v_first):
@@ -225,8 +319,14 @@ BC = torch.zeros(1, 4, 1, 16)
     ("call", "named"),
     [
         (lambda: conv.causal_conv1d_fn(X[0], X[0, 0], activation="relu"), "activation"),
-        (lambda: mamba_ssm.layernorm_fn(X, X[0, 0, 0], None), "is_rms_norm"),
-        (lambda: mamba_ssm.rmsnorm_fn(X, X[0, 0, 0], X[0, 0, 0]), "bias"),
+        (lambda: mamba_ssm.rmsnorm_fn(X, X[0, 0, 0], X[0, 0, 0, :3]), "bias"),
+        (lambda: conv.causal_conv1d_varlen_states(X, X[0, 0, 0], 3), "x and cu_seqlens"),
+        (
+            lambda: vllm.selective_state_update(
+                X[0], X[0], X[0], X[0], X[0], X[0], enable_stochastic_rounding=True
+            ),
+            "enable_stochastic_rounding",
+        ),
         (
             lambda: mamba_ssm.mamba_chunk_scan_combined(
                 X, X[..., 0], X[0, 0, :, 0], BC, BC, 64, return_varlen_states=True

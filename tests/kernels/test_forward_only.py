@@ -9,6 +9,7 @@ import pytest
 import torch
 from ssmprof_kernels import OPS, compat
 from ssmprof_kernels.add_norm import op as add_norm
+from ssmprof_kernels.compat import vllm
 from ssmprof_kernels.rotary import op as rotary
 from ssmprof_kernels.swiglu import op as swiglu
 
@@ -43,7 +44,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "causal_conv1d_update": {
         "x": U[0], "conv_state": torch.zeros(4, 6, 3), "weight": torch.randn(6, 4), "bias": ONE,
     },
-    "gated_rmsnorm": {"x": U, "weight": ONE, "z": U},
+    "gated_rmsnorm": {"x": U, "weight": ONE, "z": U, "bias": ONE},
     "attention_decode": {"q": X[0], "k_cache": torch.randn(4, 5, 2, 16),
                          "v_cache": torch.randn(4, 5, 2, 16)},
     "gla": {**dict.fromkeys("qkva", X), "initial_state": STATE},
@@ -100,6 +101,7 @@ def test_the_smaller_kernels_refuse_it_too():
 
 
 FUNCTIONS = [f for _, table in compat.PACKAGES.values() for fs in table.values() for f in fs]
+FUNCTIONS += [vllm.selective_state_update, vllm.causal_conv1d_update]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
@@ -113,7 +115,8 @@ def test_the_compatible_functions_name_the_argument_as_their_caller_does(functio
     more |= {"is_rms_norm": True} if function.__name__ == "layernorm_fn" else {}
     more |= {"layer_idx": 0, "num_layers": 2} if "lightning" in function.__name__ else {}
     more |= {"bias": None} if function.__name__ in ("layernorm_fn", "rmsnorm_fn") else {}
-    for name in set(tensors) - set(more):
+    more |= {"state_len": 2} if function.__name__ == "causal_conv1d_varlen_states" else {}
+    for name in set(tensors) - set(more) - OTHERS:
         wanted = {**tensors, name: tensors[name].clone().requires_grad_()}
         with pytest.raises(RuntimeError, match=f"^{name} requires a gradient"):
             function(**wanted | more)

@@ -4,7 +4,8 @@
 `sys.modules` and takes them out again; models imported inside keep what they bound. Promises: a
 really installed package is replaced only with `replace=True`; a Hugging Face model that already
 chose its functions is an error, not a silent slow path; every parameter of the original is spelled
-out, and a value that cannot be honoured raises.
+out, and a value that cannot be honoured raises. vLLM has no package of its own for its kernels; the
+functions of `compat.vllm` are put in their places one by one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ PACKAGES: dict[str, tuple[str, dict[str, tuple[Callable[..., Any], ...]]]] = {
     "mamba_ssm": (
         "2.3.2+ssmprof",
         {
-            "ops.selective_scan_interface": (mamba_ssm.selective_scan_fn,),
+            "ops.selective_scan_interface": (
+                mamba_ssm.selective_scan_fn,
+                mamba_ssm.mamba_inner_fn,
+            ),
             "ops.triton.ssd_combined": (mamba_ssm.mamba_chunk_scan_combined,),
             "ops.triton.selective_state_update": (mamba_ssm.selective_state_update,),
             "ops.triton.layernorm_gated": (mamba_ssm.layernorm_fn, mamba_ssm.rmsnorm_fn),
@@ -32,7 +36,10 @@ PACKAGES: dict[str, tuple[str, dict[str, tuple[Callable[..., Any], ...]]]] = {
     ),
     "causal_conv1d": (
         "1.7.0+ssmprof",
-        {"": (causal_conv1d.causal_conv1d_fn, causal_conv1d.causal_conv1d_update)},
+        {
+            "": (causal_conv1d.causal_conv1d_fn, causal_conv1d.causal_conv1d_update),
+            "causal_conv1d_varlen": (causal_conv1d.causal_conv1d_varlen_states,),
+        },
     ),
     "fla": (
         "0.6.0+ssmprof",

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 from ssmprof_kernels import OPS
+from ssmprof_kernels.conv.drafts import causal_conv1d_drafts
+from ssmprof_kernels.state_update.drafts import selective_state_drafts
 from ssmprof_kernels.static.covering import Form
 
 FLOATS = ("bfloat16", "float16", "float32")
@@ -95,6 +97,7 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "state_indices": SWITCH,
         "out": SWITCH,
         "overlap": SWITCH,
+        "drafts": (None, "slots", "packed", "accepted"),
         "kind": ("tied heads", "full heads", "channels"),
         "groups": (1, 2),
         "states": (128, 16, 20),
@@ -122,6 +125,7 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "state_indices": (None, "int32", "int64"),
         "cache_seqlens": SWITCH,
         "tokens": (None, 1, 3),
+        "drafts": (None, "slots", "packed", "accepted"),
         "taps": (4, 3, 2),
         "room": (0, 2),
     },
@@ -131,6 +135,8 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "z": MAYBE,
         "group_size": (None, 256),
         "norm_before_gate": SWITCH,
+        "bias": MAYBE,
+        "subtract_mean": SWITCH,
         "layout": ("dense", "apart"),
         "channels": (5120, 768),
     },
@@ -262,19 +268,38 @@ def _selective(
 def _state_update(
     *, state: str, x: str, dt: str, A: str, B: str, C: str, D: str | None, z: str | None,
     dt_bias: str | None, dt_softplus: bool, state_indices: bool, out: bool, overlap: bool,
-    kind: str, groups: int, states: int, batch: int,
+    drafts: str | None, kind: str, groups: int, states: int, batch: int,
 ) -> Any:  # fmt: skip
     inner = (128,) if kind == "channels" else (4, 64)
     tied = kind == "tied heads"
     per_head = inner[:1] if tied else inner
     bc = (batch, groups, states)
-    return OPS["selective_state_update"].kernel(
+    given = (
         _t(state, batch + 1, *inner, states), _t(x, batch, *inner), _t(dt, batch, *per_head),
         _t(A, *per_head) if tied else _t(A, *inner, states), _t(B, *bc), _t(C, *bc),
-        D=_t(D, *per_head), z=_t(z, batch, *inner), dt_bias=_t(dt_bias, *per_head),
-        dt_softplus=dt_softplus, state_indices=_i(batch) if state_indices else None,
-        out=_t(x, batch, *inner) if out else None, overlap=overlap,
     )  # fmt: skip
+    options = {
+        "D": _t(D, *per_head), "z": _t(z, batch, *inner), "dt_bias": _t(dt_bias, *per_head),
+        "dt_softplus": dt_softplus, "out": _t(x, batch, *inner) if out else None,
+    }  # fmt: skip
+    if drafts is not None:
+        return selective_state_drafts(*given, **options, **_drafts(drafts, batch, state_indices))
+    return OPS["selective_state_update"].kernel(
+        *given, **options, state_indices=_i(batch) if state_indices else None, overlap=overlap
+    )
+
+
+def _drafts(kind: str, n: int, indices: bool) -> dict[str, Any]:
+    """Where the states of `n` sequences are: other slots than they came from, several tokens each,
+    of which only some were accepted."""
+    if kind == "accepted":
+        slots = _i(n, 3)
+        new = {"new_indices": _i(n, 3)} if indices else {}
+        return {"state_indices": slots, "accepted": _i(n), "cu_seqlens": _i(n + 1), **new}
+    slots = _i(n) if indices else None
+    if kind == "packed":
+        return {"state_indices": slots, "cu_seqlens": _i(n + 1)}
+    return {"state_indices": slots, "new_indices": _i(n)}
 
 
 def _conv(
@@ -296,8 +321,19 @@ def _conv(
 def _conv_update(
     *, x: str, conv_state: str, weight: str, bias: str | None, state_indices: str | None,
     cache_seqlens: bool, tokens: int | None, taps: int, room: int, activation: str | None,
+    drafts: str | None,
 ) -> Any:  # fmt: skip
     D = 300
+    if drafts is not None:
+        more = _drafts(drafts, 4, state_indices is not None)
+        if drafts == "accepted":
+            more |= {n: _i(4) for n in more if n.endswith("_indices")}
+        packed = "cu_seqlens" in more
+        return causal_conv1d_drafts(
+            _t(x, 12, D) if packed else _t(x, 4, tokens or 1, D),
+            _t(conv_state, 9, D, taps + 1 + room), _t(weight, D, taps), _t(bias, D),
+            activation=activation, **more,
+        )  # fmt: skip
     return OPS["causal_conv1d_update"].kernel(
         _t(x, 4, D) if tokens is None else _t(x, 4, tokens, D),
         _t(conv_state, 9, D, taps - 1 + room), _t(weight, D, taps), _t(bias, D),
@@ -307,11 +343,12 @@ def _conv_update(
 
 
 def _norm(
-    *, x: str, weight: str, z: str | None, layout: str, channels: int, **more: Any
+    *, x: str, weight: str, z: str | None, bias: str | None, layout: str, channels: int,
+    **more: Any,
 ) -> Any:  # fmt: skip
     return OPS["gated_rmsnorm"].kernel(
         _t(x, 64, channels, apart=layout == "apart"), _t(weight, channels),
-        z=_t(z, 64, channels), **more,
+        z=_t(z, 64, channels), bias=_t(bias, channels), **more,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ssmprof_kernels import OPS
+from ssmprof_kernels.state_update.drafts import selective_state_drafts
 
 Call = Callable[[], Any]
 
@@ -96,6 +97,17 @@ def _channels(batch: int, D: int = 5120, **options: Any) -> Any:
     )  # fmt: skip
 
 
+def _drafts(n: int, H: int = 80) -> Any:
+    P, N, rows = 64, 128, 3 * n
+    x, dt = _t(rows, H, P), _t(rows, H).unsqueeze(-1).expand(rows, H, P)
+    A = _f(H).view(H, 1, 1).expand(H, P, N)
+    skip, BC, slots = _f(H).unsqueeze(-1).expand(H, P), _t(rows, 1, N), _i(n, 3)
+    return selective_state_drafts(
+        _t(64, H, P, N), x, dt, A, BC, BC, D=skip, dt_bias=skip, dt_softplus=True,
+        state_indices=slots, cu_seqlens=_i(n + 1), accepted=_i(n),
+    )  # fmt: skip
+
+
 def _state_update() -> Iterator[tuple[str, Call]]:
     yield "mamba2 x1", lambda: _heads(1)
     for batch in (8, 64):
@@ -104,6 +116,7 @@ def _state_update() -> Iterator[tuple[str, Call]]:
         yield f"mamba1 x{batch}", lambda batch=batch: _channels(batch)
     yield "mamba2 overlap", lambda: _heads(8, overlap=True)
     yield "mamba1 overlap", lambda: _channels(8, overlap=True)
+    yield "mamba2 drafts", lambda: _drafts(8)
     index = {"state_indices": _i(8), "overlap": True}
     yield "slots overlap", lambda: _heads(8, **index)
 
