@@ -75,7 +75,9 @@ def _rwkv7(r, w, k, v, a, b, scale=1.0, initial_state=None, output_final_state=F
            safe_gate=False, lower_bound=None, chunk_size=None):  # fmt: skip
     assert scale == 1.0
     assert lower_bound < w.min()
-    return reference.rwkv7(r, w, k, v, -a, b / -a, initial_state=initial_state, return_final_state=True)
+    return reference.rwkv7(
+        r, w, k, v, -a, b / -a, initial_state=initial_state, return_final_state=True
+    )
 
 
 def _rwkv7_step(r, w, k, v, kk, a, scale=1.0, initial_state=None, output_final_state=False):
