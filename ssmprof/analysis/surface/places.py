@@ -47,7 +47,7 @@ def middle(axis: Sequence[int], low: int, high: int) -> int | None:
 
 
 def held_out(sweep: Sweep, phase: Phase, seed: int) -> tuple[Place, ...]:
-    """Points that predict nothing: drawn by the seed from all but the first ones, over all lengths."""
+    """Points that predict nothing: drawn by the seed from all but the first, over all lengths."""
     ways = batches(sweep, phase)
     begun = {(b, at) for b in first(ways) for at in first_lengths(sweep, phase)}
     lattice = [(b, at) for at in sweep.contexts for b in ways if (b, at) not in begun]

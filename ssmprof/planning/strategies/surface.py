@@ -5,7 +5,8 @@
                a batch that its neighbours do not predict gets a batch on either side
     line       where the faster one of two contenders changes, the gap is halved until the lattice
                of the scenario has no length between
-    held-out   points drawn by the seed, which predict nothing: the page says how far they are missed
+    held-out   points drawn by the seed, which predict nothing: they say how far the rest can be
+               trusted
 
 The scenario's lengths and batches are the lattice that points are chosen from. Every step is one
 visit, and every contender is measured at every point, so that they stay comparable. A batch whose
