@@ -23,11 +23,11 @@ _ELEMENTS = 1024
 
 @triton.jit(do_not_specialize=["length", "start"])
 def _rotary_kernel(
-    qkv_ptr, cos_ptr, sin_ptr, q_ptr, k_ptr, v_ptr, length, start, blocks,
+    qkv_ptr, cos_ptr, sin_ptr, q_ptr, k_ptr, v_ptr, position_ptr, length, start, blocks,
     stride_xb, stride_xl, stride_xh, stride_t,
     stride_kb, stride_kl, stride_kh, stride_vb, stride_vl, stride_vh,
     HQ: tl.constexpr, HK: tl.constexpr, HALF: tl.constexpr, TURN: tl.constexpr,
-    HEADS: tl.constexpr, WIDTH: tl.constexpr,
+    HEADS: tl.constexpr, WIDTH: tl.constexpr, EACH: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0) // blocks
     b = (token // length).to(tl.int64)
@@ -37,12 +37,17 @@ def _rotary_kernel(
         h += HQ  # queries stay where they are
     n = tl.arange(0, WIDTH)[None, :]
     inside = (h[:, None] < HQ + 2 * HK) & (n < HALF)
+    row = t + start
+    turn = t
+    if EACH:  # every sequence stands elsewhere
+        row = t + tl.load(position_ptr + b)
+        turn = row
     x = qkv_ptr + b * stride_xb + t * stride_xl + h[:, None] * stride_xh + n
     low = tl.load(x, inside, 0.0).to(tl.float32)
     high = tl.load(x + HALF, inside, 0.0).to(tl.float32)
     if TURN:
-        cos = tl.load(cos_ptr + t * stride_t + n, n < HALF, 0.0).to(tl.float32)
-        sin = tl.load(sin_ptr + t * stride_t + n, n < HALF, 0.0).to(tl.float32)
+        cos = tl.load(cos_ptr + turn * stride_t + n, n < HALF, 0.0).to(tl.float32)
+        sin = tl.load(sin_ptr + turn * stride_t + n, n < HALF, 0.0).to(tl.float32)
         turned = h[:, None] < HQ + HK
         cos = tl.where(turned, cos, 1.0)
         sin = tl.where(turned, sin, 0.0)
@@ -53,7 +58,6 @@ def _rotary_kernel(
         q = q_ptr + ((b * length + t) * HQ + h[:, None]) * (2 * HALF) + n
         tl.store(q, low.to(q_ptr.dtype.element_ty), query)
         tl.store(q + HALF, high.to(q_ptr.dtype.element_ty), query)
-    row = t + start
     kh = (h - HQ)[:, None]
     k = k_ptr + b * stride_kb + row * stride_kl + kh * stride_kh + n
     key = inside & (kh >= 0) & (kh < HK)
@@ -73,14 +77,20 @@ def rotary(
     k_cache: torch.Tensor,
     v_cache: torch.Tensor,
     start: int,
+    *,
+    positions: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Rotate queries and keys, write keys and values into rows start .. start + L of the caches.
+
+    With `positions` the tokens of each sequence stand there, and go to those rows; the tables are
+    those of all positions, and a position beyond the caches is not looked for.
 
     Args:
         qkv: (B,L,Hq+2Hk,dh), heads of queries, keys, values in this order; unit last stride.
         cos, sin: (L,dh/2) of the tokens' positions; None rotates nothing.
         k_cache, v_cache: (B,rows,Hk,dh), overwritten in place; unit last stride.
         start: row of the first token.
+        positions: (B) int on the device, of the first token of each sequence.
 
     Returns:
         q (B,L,Hq,dh), a view of qkv where nothing is rotated.
@@ -102,10 +112,13 @@ def rotary(
             f"qkv of shape {tuple(qkv.shape)} must hold more than 2Hk = {2 * kv_heads} heads of an "
             f"even width, and rows {start} .. {start + length} lie in a cache of {rows}"
         )
+    if positions is not None:
+        door.shape("positions", positions, (batch,), "(B,)")
     turn, stride_t = False, 0
     if cos is not None and sin is not None:
-        door.shape("cos", cos, (length, dim // 2), "(L,dh/2)")
-        door.shape("sin", sin, (length, dim // 2), "(L,dh/2)")
+        known = length if positions is None else cos.shape[0]
+        door.shape("cos", cos, (known, dim // 2), "(L,dh/2)")
+        door.shape("sin", sin, (known, dim // 2), "(L,dh/2)")
         turn, stride_t = True, cos.stride(0)
     if qkv.stride(3) != 1 or k_cache.stride(3) != 1 or v_cache.stride(3) != 1:
         raise ValueError("qkv, k_cache and v_cache must have a unit last stride")
@@ -120,11 +133,12 @@ def rotary(
     blocks = -(-moved // per_program)
     _rotary_kernel[(batch * length * blocks,)](
         qkv, cos if turn else qkv, sin if turn else qkv, q, k_cache, v_cache,
-        length, start, blocks,
+        positions, length, start, blocks,
         qkv.stride(0), qkv.stride(1), qkv.stride(2), stride_t,
         k_cache.stride(0), k_cache.stride(1), k_cache.stride(2),
         v_cache.stride(0), v_cache.stride(1), v_cache.stride(2),
         HQ=q_heads, HK=kv_heads, HALF=half, TURN=turn, HEADS=per_program, WIDTH=width,
+        EACH=positions is not None,
         num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
     return q
