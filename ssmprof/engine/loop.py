@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -30,7 +30,7 @@ class Came:
     iterations: int = 0
     largest_batch: int = 0
     wall_s: list[float] = field(default_factory=list[float])  # of each iteration
-    device_s: list[float] = field(default_factory=list[float])  # of each iteration's calls
+    device_s: list[float] = field(default_factory=list[float])  # of its calls
 
 
 @dataclass
@@ -42,13 +42,24 @@ class _Running:
 
 
 class Loop:
-    """Serves requests with so many slots. `prompts` gives the tokens of a request where they matter.
+    """Serves requests with so many slots, of which `most` are used at once.
 
-    A chunk that does not end its prompt ends on a multiple of `grid_tokens`.
+    A chunk that does not end its prompt ends on a multiple of `grid_tokens`. `clock` gives seconds,
+    `doze` lets some pass.
     """
 
-    def __init__(self, calls: Calls, *, chunk_tokens: int, grid_tokens: int = 1) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        *,
+        chunk_tokens: int,
+        grid_tokens: int = 1,
+        clock: Callable[[], float] = time.perf_counter,
+        doze: Callable[[float], object] = time.sleep,
+    ) -> None:
         self.calls, self.chunk_tokens, self.grid_tokens = calls, chunk_tokens, grid_tokens
+        self.clock, self.doze = clock, doze
+        self.most = calls.slots.count  # at once
         self._cuda = calls.graphs
 
     def prepare(self, requests: Sequence[Request], *, batches: Sequence[int] = ()) -> None:
@@ -94,24 +105,23 @@ class _Run:
         self.waiting: deque[int] = deque()
         self.reading: deque[list[int]] = deque()  # [index, tokens done]
         self.running: list[_Running] = []
-        self.events = (
-            [torch.cuda.Event(enable_timing=True) for _ in range(2)] if loop._cuda else []
-        )
+        self.events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if loop._cuda else []
 
     def all(self) -> Came:
         """Until the last request has left."""
-        self.began = time.perf_counter()
+        self.began = self.loop.clock()
         self._wait()
         while self.next < len(self.requests) or self.waiting or self.reading or self.running:
+            start = self.loop.clock()
             self._admit()
             if not (self.reading or self.running):
-                time.sleep(_DOZE_S)
+                self.loop.doze(_DOZE_S)
                 continue
-            self._iteration()
+            self._iteration(start)
         return self.out
 
     def _now(self) -> float:
-        return time.perf_counter() - self.began
+        return self.loop.clock() - self.began
 
     def _wait(self) -> None:
         if self.events:
@@ -124,11 +134,11 @@ class _Run:
                 break
             self.waiting.append(self.next)
             self.next += 1
-        while self.waiting and len(self.reading) + len(self.running) < self.slots.count:
+        while self.waiting and len(self.reading) + len(self.running) < self.loop.most:
             self.reading.append([self.waiting.popleft(), 0])
 
-    def _iteration(self) -> None:
-        start = time.perf_counter()
+    def _iteration(self, start: float) -> None:
+        calling = self.loop.clock()
         if self.events:
             self.events[0].record()
         stepped = len(self.running)
@@ -147,13 +157,15 @@ class _Run:
         if self.events:
             self.events[1].record()
         self._wait()
+        called_s = self.loop.clock() - calling
         now = self._now()
         self._told(now, stepped, done)
         self.out.iterations += 1
         self.out.largest_batch = max(self.out.largest_batch, stepped)
-        self.out.wall_s.append(time.perf_counter() - start)
         if self.events:
-            self.out.device_s.append(self.events[0].elapsed_time(self.events[1]) / 1e3)
+            called_s = self.events[0].elapsed_time(self.events[1]) / 1e3
+        self.out.device_s.append(called_s)
+        self.out.wall_s.append(self.loop.clock() - start)
 
     def _piece(self, budget: int) -> int:
         index, done = self.reading[0]

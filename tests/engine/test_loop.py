@@ -1,4 +1,4 @@
-"""The loop that really runs: every sequence is made as if it were alone, by the simulator's rules."""
+"""The loop that really runs: every sequence is made as if alone, by the simulator's rules."""
 
 from __future__ import annotations
 
@@ -69,6 +69,15 @@ def alone(made: Model, prompt: torch.Tensor, count: int) -> list[int]:
         cache.advance()
         tokens.append(int(out[0].argmax()))
     return tokens
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Tiny calls on a busy machine: threads that wait for each other take longer than the work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", ["transformer", "hybrid"])
