@@ -17,7 +17,7 @@ LENGTHS = [2**k for k in range(14)]
 SURFACE = Surface(
     "virtual",
     {n: 1e-3 + n * 1e-5 for n in LENGTHS},
-    {b: {n: 1e-3 + b * 1e-4 for n in LENGTHS} for b in (1, 16, 64)},
+    {b: dict.fromkeys(LENGTHS, 0.001 + b * 0.0001) for b in (1, 16, 64)},
     chunk_tokens=1024,
 )
 

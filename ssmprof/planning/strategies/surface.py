@@ -1,12 +1,12 @@
 """Times over batch and context from few points: outcomes -> what to measure next.
 
-    first      both ends and the middle of batch and context, all contenders in one process
+    first      both ends and the middle of batch and context, all contenders in one process; and
+               points drawn by the seed, held out: they predict nothing, and say how far the rest
+               can be trusted
     between    a length that its neighbours do not predict within 5 % gets a length on either side;
                a batch that its neighbours do not predict gets a batch on either side
     line       where the faster one of two contenders changes, the gap is halved until the lattice
                of the scenario has no length between
-    held-out   points drawn by the seed, which predict nothing: they say how far the rest can be
-               trusted
 
 The scenario's lengths and batches are the lattice that points are chosen from. Every step is one
 visit, and every contender is measured at every point, so that they stay comparable. A batch whose
@@ -50,15 +50,13 @@ def next_step(
     """What to measure after these outcomes; nothing when the surface is known."""
     state = State(scenario, outcomes, environments or {}, device)
     seen = _seen(state)
-    wanted = _first(scenario)
-    if not _missing(wanted, seen):
-        wanted = {phase: _between(state, phase, seen) for phase in scenario.sweep.phase}
-    if not _missing(wanted, seen):
-        wanted = {
-            phase: set(held_out(scenario.sweep, phase, scenario.seed))
-            for phase in scenario.sweep.phase
-        }
-    return Step(_asked(state, _missing(wanted, seen)))
+    missing = _missing(_first(scenario), seen)
+    if not missing:
+        between: Places = {}
+        for phase in scenario.sweep.phase:
+            between[phase] = _between(state, phase, seen)
+        missing = _missing(between, seen)
+    return Step(_asked(state, missing))
 
 
 def begin(
@@ -74,10 +72,7 @@ def begin(
 def expected(scenario: Scenario, device: Device = "cuda") -> tuple[Job, ...]:
     """What is measured whatever the surface looks like: the first points and the held-out ones."""
     state = State(scenario, (), {}, device)
-    wanted = _first(scenario)
-    for phase in scenario.sweep.phase:
-        wanted[phase] |= set(held_out(scenario.sweep, phase, scenario.seed))
-    return tuple(job for one in _asked(state, wanted) for job in one.jobs())
+    return tuple(job for one in _asked(state, _first(scenario)) for job in one.jobs())
 
 
 def _way(state: State) -> Execution:
@@ -87,11 +82,13 @@ def _way(state: State) -> Execution:
 
 
 def _first(scenario: Scenario) -> Places:
-    sweep = scenario.sweep
-    return {
-        phase: {(b, at) for b in first(batches(sweep, phase)) for at in first_lengths(sweep, phase)}
-        for phase in sweep.phase
-    }
+    """The ends and the middle, and the held-out points: a sweep cut short has both."""
+    sweep, found = scenario.sweep, Places()
+    for phase in sweep.phase:
+        lengths = first_lengths(sweep, phase)
+        found[phase] = {(b, at) for b in first(batches(sweep, phase)) for at in lengths}
+        found[phase] |= set(held_out(sweep, phase, scenario.seed))
+    return found
 
 
 def _seen(state: State) -> Places:
@@ -124,7 +121,7 @@ def _between(state: State, phase: Phase, seen: Places) -> set[Place]:
     lengths, held = sweep.contexts, set(held_out(sweep, phase, state.scenario.seed))
     every = _rows(state, phase, held)
     wanted = set[Place]()
-    # A held-out point is measured last and stays what it is: others stand in for it.
+    # A held-out point stays what it is: others stand in for it.
     free = {b: [at for at in lengths if (b, at) not in held] for b in batches(sweep, phase)}
     for rows in every.values():
         wanted |= _lengths(free, rows) | _batches(state, rows, phase)
