@@ -21,7 +21,7 @@ from ssmprof.records import Decision, Job, Trials
 from ssmprof.spec import Scenario
 
 PARTS = 5
-SURFACE_PARTS = 3  # of a surface, whose batches are two questions already
+SURFACE_PARTS = 2  # of a surface, whose batches are two questions already
 _GRAIN = 64
 
 

@@ -88,9 +88,8 @@ def test_a_step_in_batch_gets_rows_on_either_side() -> None:
 def test_the_line_between_two_contenders_is_closed_in_on() -> None:
     outcomes, _ = swept()
     held = held_out(LATTICE.sweep, "decode", LATTICE.seed)
-    one, other = (
-        rows(outcomes, name, "decode").without(held) for name in ("transformer", "mamba2")
-    )
+    left = [rows(outcomes, name, "decode").without(held) for name in ("transformer", "mamba2")]
+    one, other = (found for found in left if found is not None)
     for gap in gaps(one, other):
         inside = [a for a in LATTICE.sweep.contexts if gap.low_tokens < a < gap.high_tokens]
         assert all((gap.batch, at) in held for at in inside)
@@ -125,7 +124,7 @@ def test_providers_are_decided_for_the_ends_of_the_batches() -> None:
     assert {(one.points[0].phase, one.points[0].batch) for one in asked} == {
         ("prefill", 1), ("decode", 1), ("decode", 128),
     }  # fmt: skip
-    assert all(len(one.points) == 3 for one in asked)
+    assert all(len(one.points) == 2 for one in asked)
 
 
 def test_a_chunk_is_the_end_of_its_prompt() -> None:
