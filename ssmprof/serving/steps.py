@@ -18,6 +18,7 @@ import msgspec
 from ssmprof import limits
 from ssmprof.analysis.compare.conditions import by_conditions
 from ssmprof.analysis.compare.curve import contenders
+from ssmprof.analysis.surface.planes import predicting
 from ssmprof.analysis.surface.rows import Rows
 from ssmprof.bounded import read_file
 from ssmprof.errors import ConfigError, nearest, reason
@@ -64,8 +65,10 @@ class Surface:
     def prefill(self, tokens: int) -> float:
         """Seconds of a whole prompt of so many tokens, read in chunks where those were measured."""
         step = self.chunk_tokens
-        if step is None or tokens <= step:
+        if step is None:
             return self._read(tokens)
+        if tokens <= step:  # a shorter chunk is taken to last as long as the shortest one
+            return self._read(max(tokens, self._shortest))
         return math.fsum(self.chunk(at, min(step, tokens - at)) for at in range(0, tokens, step))
 
     def chunk(self, done: int, tokens: int) -> float:
@@ -127,7 +130,7 @@ def of_run(
 
     Raises ConfigError where a contender is unknown or was not measured.
     """
-    groups = by_conditions(run.outcomes, run.environments)
+    groups = by_conditions(predicting(run).outcomes, run.environments)
     found: list[Surface] = []
     for name in names:
         known = [block.name for block in run.scenario.blocks]

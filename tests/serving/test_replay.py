@@ -184,6 +184,7 @@ def test_measured_chunks_take_what_their_past_adds() -> None:
     times = {50: 0.5, 100: 1.0, 200: 1.5, 1_000: 5.5}
     surface = Surface("x", times, {}, chunk_tokens=100)
     assert surface.prefill(100) == 1.0
+    assert surface.prefill(20) == 0.5  # the shortest that was measured
     assert surface.prefill(300) == pytest.approx(1.0 + 1.5 + 2.0)
     assert surface.chunk(400, 100) == pytest.approx(3.0)
     assert surface.chunk(400, 50) == pytest.approx(0.5 + 2.0 / 2)
