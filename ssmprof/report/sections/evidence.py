@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ssmprof.analysis import Analysis
+from ssmprof.analysis.decide.cautions import cautions
 from ssmprof.analysis.explain import roofline
 from ssmprof.analysis.findings import Advice, RooflinePoint
 from ssmprof.records import Conditions, Run
@@ -161,6 +162,23 @@ def opportunities(analysis: Analysis) -> list[Part]:
 def _gain(one: Advice) -> str:
     gain = f" {format_ratio(one.at_most)}" if one.at_most else ""
     return f"{one.where}{gain}"
+
+
+def rules_of_thumb(run: Run) -> list[Part]:
+    """What was published on such a choice and not measured here, with its sources."""
+    found = cautions(run.scenario.blocks)
+    if not found:
+        return []
+    rows = tuple(
+        {"when": one.when, "statement": one.statement, "source": one.sources} for one in found
+    )
+    columns = (
+        Column("when", "what is asked of the model"),
+        Column("statement", "published rule of thumb"),
+        Column("source", "source"),
+    )
+    table = Table("Nothing in this table was measured in this run", columns, rows)
+    return [Head("What was published, and not measured here?"), Listing(table, stacked=True)]
 
 
 def claims(analysis: Analysis) -> list[Part]:
