@@ -82,8 +82,8 @@ class Calls:
             self.model.ops.choose(choice)
 
     def room(self, rows: int) -> int:
-        """Rows in powers of two: a kernel's grid follows from them."""
-        return min(self.slots.rows, 1 << max(8, (rows - 1).bit_length()))
+        """Rows in powers of two from 1,024 on: a kernel's grid follows from them."""
+        return min(self.slots.rows, 1 << max(10, (rows - 1).bit_length()))
 
     def _step(self, batch: int, rows: int) -> Call:
         cache = self.slots.first(batch, rows)

@@ -1,7 +1,7 @@
 """The simulator against the loop: medians of what users see, predicted and measured.
 
-For each contender and number of slots a made trace of requests arrives at such a rate that the
-simulated server is busy for `BUSY` of the time. The simulator gets its step times from a run, and
+For each contender and number of slots a made trace of requests arrives at such a rate that, as
+simulated, half of the slots are in use. The simulator gets its step times from a run, and
 once more from the loop's own calls timed one by one: the first says how far a prediction from a run
 can be trusted, the second how far the rules of the simulator can.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,7 +31,7 @@ from ssmprof.serving.simulator import Served, Server, simulate
 from ssmprof.serving.steps import Surface
 
 BAR = 0.1  # of the measured median
-BUSY = 0.7  # of the time, by the simulation
+USED = 0.5  # of the slots, on average, as simulated
 _WARM = 24  # requests that are served before, to learn what the host takes
 _TIMES = 5  # readings of a call that is timed by itself
 
@@ -44,9 +44,9 @@ class Setting(Struct, frozen=True, kw_only=True):
 
     slots: tuple[int, ...] = (8, 64)
     requests: int = 400
-    chunk_tokens: int = 2048
+    chunk_tokens: int = 1024
     grid_tokens: int = 256
-    longest: int = 4096
+    longest: int = 1792
     output_tokens: int = 64
     seed: int = 0
 
@@ -83,7 +83,10 @@ def prove(
     name = torch.cuda.get_device_name(0) if device == "cuda" else "cpu"
     report = Report(device=name, torch=str(torch.__version__), seconds=0.0, quantities=())
     for one in contenders:
-        for quantity in _proved(one, setting, device, say):
+        start = time.perf_counter()
+        loop = ready(one, setting, device)
+        say(f"{one.recipe.name}: calls made ready in {time.perf_counter() - start:.1f} s")
+        for quantity in held_against(one, setting, loop, say):
             found.append(quantity)
             shown = "n/a" if quantity.value is None else f"{quantity.value:.1%}"
             say(f"{quantity.name}: {shown} (bar {quantity.bar:.0%}); {quantity.how}")
@@ -94,38 +97,38 @@ def prove(
     return report
 
 
-def _proved(
-    one: Contender, setting: Setting, device: str, say: Callable[[str], object]
-) -> list[Quantity]:
+def ready(one: Contender, setting: Setting, device: str) -> Loop:
+    """The loop of a contender, with every call captured that it may need."""
     model = served(one.recipe, device, one.dtype)
     calls = Calls(model, Slots(model, max(setting.slots), setting.rows), one.providers)
-    base = made(setting, setting.requests)
     loop = Loop(calls, chunk_tokens=setting.chunk_tokens, grid_tokens=setting.grid_tokens)
-    start = time.perf_counter()
-    loop.prepare(base)
-    say(f"{one.recipe.name}: calls made ready in {time.perf_counter() - start:.1f} s")
-    own = timed(calls, setting)
+    loop.prepare(made(setting, setting.requests))
+    return loop
+
+
+def held_against(
+    one: Contender, setting: Setting, loop: Loop, say: Callable[[str], object]
+) -> Iterable[Quantity]:
+    """Serve and simulate the same requests, once for each number of slots."""
+    own = timed(loop.calls, setting)
     warm = loop.serve(made(setting, _WARM))
-    host_s = max(0.0, median(wall - busy for wall, busy in zip(warm.wall_s, warm.device_s,
-                                                               strict=True)))  # fmt: skip
+    waits = [wall - busy for wall, busy in zip(warm.wall_s, warm.device_s, strict=True)]
+    host_s = max(0.0, median(waits))
     say(f"{one.recipe.name}: the host takes {host_s * 1e6:.0f} us between two iterations")
-    found: list[Quantity] = []
+    surfaces = {"its own calls": own}
+    if one.surface is not None:
+        surfaces = {"the run": one.surface, **surfaces}
     for slots in setting.slots:
-        surfaces = {"its own calls": own}
-        if one.surface is not None:
-            surfaces = {"the run": one.surface, **surfaces}
         servers = {
             source: Server(surface, None, slots, setting.chunk_tokens, setting.grid_tokens, host_s)
             for source, surface in surfaces.items()
         }
-        first = next(iter(servers.values()))
-        requests = _at_load(base, first)
+        requests = _at_load(made(setting, setting.requests), next(iter(servers.values())), slots)
         loop.most = slots
         came = loop.serve(requests)
         for source, server in servers.items():
             told = simulate(requests, server)
-            found += _compared(one.recipe.name, slots, source, requests, came, told, server)
-    return found
+            yield from _compared(one.recipe.name, slots, source, requests, came, told, server)
 
 
 def made(setting: Setting, count: int) -> list[Request]:
@@ -178,13 +181,18 @@ def _median_s(call: Callable[[], object], cuda: bool, before: Callable[[], objec
     return median(taken[1:])
 
 
-def _at_load(base: Sequence[Request], server: Server) -> list[Request]:
-    """The requests so fast that the simulated server is busy for its share of the time."""
+def _at_load(base: Sequence[Request], server: Server, slots: int) -> list[Request]:
+    """The requests so fast that, as simulated, a share of the slots is in use on average."""
     low, high = 2.0**-10, 2.0**20
     for _ in range(30):
         load = (low * high) ** 0.5
         told = simulate(base, server, load=load)
-        low, high = (load, high) if told.busy_s < BUSY * told.ends_s else (low, load)
+        stays = (
+            first + (between * (one.output_tokens - 1) if between == between else 0.0)
+            for one, first, between in zip(base, told.ttft_s, told.tpot_s, strict=True)
+        )
+        used = sum(stays) / told.ends_s
+        low, high = (load, high) if used < USED * slots else (low, load)
     return [Request(one.arrival_s / low, one.prompt_tokens, one.output_tokens) for one in base]
 
 
@@ -204,8 +212,8 @@ def _compared(
         value = abs(ours / theirs - 1)
         how = (
             f"{len(requests)} requests, {rate:.3g} per second, at most {came.largest_batch} at "
-            f"once; simulated {ours * 1e3:.3g} ms, measured {theirs * 1e3:.3g} ms; host "
-            f"{server.host_s * 1e6:.0f} us per iteration"
+            f"once, {came.iterations:,} iterations; simulated {ours * 1e3:.3g} ms, measured "
+            f"{theirs * 1e3:.3g} ms; host {server.host_s * 1e6:.0f} us per iteration"
         )
         reason = None
         if value > BAR:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
               help="Sequences at once.")  # fmt: skip
 @click.option("--count", type=click.IntRange(8, 100_000), default=400, show_default=True,
               help="Requests that are served each time.")  # fmt: skip
-@click.option("--longest", type=click.IntRange(2, limits.CONTEXT_TOKENS), default=4096,
+@click.option("--chunk", type=click.IntRange(8, limits.CONTEXT_TOKENS),
+              help="Tokens of an iteration; half of the run's chunk by default.")  # fmt: skip
+@click.option("--longest", type=click.IntRange(2, limits.CONTEXT_TOKENS), default=1792,
               show_default=True, help="Tokens of the longest prompt.")  # fmt: skip
 @click.option("--answer", type=click.IntRange(2, limits.CONTEXT_TOKENS), default=64,
               show_default=True, help="Tokens of an answer, on average.")  # fmt: skip
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
               show_default=True, help="Where to serve.")  # fmt: skip
 @table_options
 def validate(
-    run: str, models: tuple[str, ...], slots: str, count: int, longest: int, answer: int,
-    folder: str | None, device: str, form: str | None, output: str | None,
+    run: str, models: tuple[str, ...], slots: str, count: int, chunk: int | None, longest: int,
+    answer: int, folder: str | None, device: str, form: str | None, output: str | None,
 ) -> None:  # fmt: skip
     """Serve made requests with contenders of RUN, whose surface was measured (scenario serving), in
     a real loop of continuous batching on this device; simulate the same; compare the medians.
@@ -46,8 +48,8 @@ def validate(
     from ssmprof.doctor.host import need_torch
 
     loaded = load_run(run)
-    chunk = loaded.scenario.sweep.chunk
-    if chunk is None or chunk < 8:
+    measured = loaded.scenario.sweep.chunk
+    if measured is None or measured < 8:
         raise ConfigError(
             f"{run}: measured no chunks of prompts", fix="ssmprof sweep serving measures them"
         )
@@ -57,9 +59,10 @@ def validate(
     from ssmprof.engine.proof import Setting, prove
 
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    grid = measured // 8
     setting = Setting(
-        slots=_slots(slots), requests=count, chunk_tokens=chunk, grid_tokens=chunk // 8,
-        longest=max(chunk // 8, longest // (chunk // 8) * (chunk // 8)), output_tokens=answer,
+        slots=_slots(slots), requests=count, chunk_tokens=max(grid, chunk or measured // 2),
+        grid_tokens=grid, longest=max(grid, longest // grid * grid), output_tokens=answer,
     )  # fmt: skip
     name = torch.cuda.get_device_name(0) if kind == "cuda" else "cpu"
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("nvidia", "")).strip("-")
