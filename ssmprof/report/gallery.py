@@ -212,7 +212,7 @@ def _ratios(mine: Sequence[_Seen]) -> Table:
         Column("context_tokens", "context", format_context, numeric=True),
         *(Column(file, label, format_ratio, numeric=True) for file, label in labels.items()),
     )
-    return Table(f"Times as fast as {mine[0].base}", columns, rows)
+    return Table(f"Times as fast as {mine[0].base}: {_title(mine[0])}", columns, rows)
 
 
 def _histories(groups: dict[str, list[_Seen]]) -> list[Part]:
@@ -225,8 +225,8 @@ def _histories(groups: dict[str, list[_Seen]]) -> list[Part]:
             for seen, one in first
             if one is not None and (one.low_tokens or one.high_tokens)
         ]
-        title = _title(mine[0])
-        table = _zones(first)
+        title = f"{_title(mine[0])}: first crossing"
+        table = _zones(title, first)
         if len(known) < 2:
             if any(one is not None for _, one in first):
                 parts.append(Prose(f"{title}: fewer than two runs have a zone.", "note"))
@@ -238,7 +238,7 @@ def _histories(groups: dict[str, list[_Seen]]) -> list[Part]:
     return parts
 
 
-def _zones(first: Sequence[tuple[_Seen, Crossing | None]]) -> Table:
+def _zones(title: str, first: Sequence[tuple[_Seen, Crossing | None]]) -> Table:
     rows = tuple(
         {
             "run": seen.entry.label,
@@ -254,4 +254,4 @@ def _zones(first: Sequence[tuple[_Seen, Crossing | None]]) -> Table:
         Column("run", "run"), Column("zone", "crossing, tokens"), Column("why", "why so wide"),
         Column("grade", "trust"),
     )  # fmt: skip
-    return Table("The first crossing of each run, the oldest first", columns, rows)
+    return Table(f"{title} of each run, the oldest first", columns, rows)
