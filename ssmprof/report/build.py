@@ -59,12 +59,15 @@ def _grade(analysis: Analysis) -> str:
 
 
 def _sections(run: Run, analysis: Analysis, sha256: str, *, identifiers: bool) -> list[Section]:
+    served = serving.section(run, analysis)
+    first = bool(analysis.planes)  # its question is of batches
     found = [
+        served if first else None,
         where.section(run, analysis),
         why.section(run, analysis),
         published.section(run),
         fits.section(run, analysis),
-        serving.section(run, analysis),
+        None if first else served,
         cost.section(run, analysis),
         trust.section(run, analysis, identifiers=identifiers),
         data.section(run, sha256, identifiers=identifiers),
