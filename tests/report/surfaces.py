@@ -1,4 +1,4 @@
-"""A run of the strategy `surface` with planted times, as the strategy itself asks for its points."""
+"""A run of the strategy `surface` with planted times: the strategy itself asks for its points."""
 
 from __future__ import annotations
 

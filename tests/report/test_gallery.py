@@ -1,4 +1,4 @@
-"""A gallery of runs and a share of one: links, comparisons, what is left out, the same each time."""
+"""A gallery of runs and a share of one: links, comparisons, no names, the same each time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ssmprof.cli import cli
 from ssmprof.errors import ConfigError
-from ssmprof.records import Measurement, Run
+from ssmprof.records import Measurement, Outcome, Run
 from ssmprof.report import gallery
 from ssmprof.report.share import packed
 from ssmprof.store import folder
@@ -26,19 +26,19 @@ pages = import_module("pages")
 SECRET = "/home/kowalski/private"
 
 
+def moved(one: Outcome, environment: str, factor: float) -> Outcome:
+    one = replace(one, environment=environment)
+    if not isinstance(one, Measurement) or one.point.block == "attention":
+        return one
+    return replace(one, times_s=tuple(factor * time for time in one.times_s))
+
+
 def run(device: str, day: int, factor: float = 1.0) -> Run:
     """`rich` on another device; everything that is no attention is slower by a factor."""
     made = pages.rich(execution=("graph",))
     (machine,) = made.environments.values()
     machine = replace(machine, device=device, git=f"{day:02d}abcdef0123")
-    outcomes = tuple(
-        replace(
-            one, environment=machine.fingerprint,
-            times_s=tuple(t * (factor if one.point.block != "attention" else 1) for t in one.times_s),
-        )
-        if isinstance(one, Measurement) else replace(one, environment=machine.fingerprint)
-        for one in made.outcomes
-    )  # fmt: skip
+    outcomes = tuple(moved(one, machine.fingerprint, factor) for one in made.outcomes)
     return replace(
         made, environments={machine.fingerprint: machine}, outcomes=outcomes, decisions=(),
         created_unix_s=1.79e9 + 86_400 * day, command=f"ssmprof sweep -o {SECRET}/run",
