@@ -181,12 +181,17 @@ def rules_of_thumb(run: Run) -> list[Part]:
     return [Head("What was published, and not measured here?"), Listing(table, stacked=True)]
 
 
-def claims(analysis: Analysis) -> list[Part]:
-    """Published claims: those measured here, then recomputed ones, then one line for the rest."""
+def claims(run: Run, analysis: Analysis) -> list[Part]:
+    """Published claims: those measured here, then recomputed ones, then one line for the rest.
+
+    Those that stand among the rules of thumb are left to them.
+    """
+    thumb = {one.statement for one in cautions(run.scenario.blocks)}
     table = rows.claims(analysis)
     if not table.rows:
         return []
     known = {one: [row for row in table.rows if row["test"] == one] for one in _TESTS}
+    known["none"] = [row for row in known["none"] if row["statement"] not in thumb]
     parts: list[Part] = [Head("Do published claims hold here?")]
     if mine := known["measured"]:
         tested = Table("Published claims that this run tests", _CLAIM, tuple(mine))
