@@ -62,8 +62,9 @@ class Sweep(Value, frozen=True, kw_only=True):
     `eager_up_to` tokens eager calls are left out where graphs are asked for as well: a long call
     hides its launches, and the time is better spent elsewhere. With `chunk` prompts are read as
     servers read them: a prefill is the last so many tokens of its context. `strategy` says what is
-    measured: the `grid` of all combinations, what it takes to `decide` who wins where, or as many
-    points as the `surface` of times over batch and context needs.
+    measured: the `grid` of all combinations, what it takes to `decide` who wins where, or, `dense`,
+    every length around each change of winner, three times, or as many points as the `surface` of
+    times over batch and context needs.
     """
 
     contexts: Annotated[tuple[Tokens, ...], Meta(min_length=1, max_length=limits.CONTEXTS)]

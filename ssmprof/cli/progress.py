@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 QUIET_S = 10.0
 _MORE = {
     "decide": ", then until it is decided",
+    "dense": ", then every length around a change of winner",
     "surface": ", then where they do not tell what lies between",
 }
 _WARN = {"noisy": "noisy", "throttled": "throttled", "power-cap": "power cap"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ssmprof_kernels.rotary import rotary
+from ssmprof_kernels.rotary.op import rotary
 
 from ssmprof.mixers.attention import rope
 
