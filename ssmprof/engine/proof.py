@@ -32,6 +32,7 @@ from ssmprof.serving.steps import Surface
 
 BAR = 0.1  # of the measured median
 USED = 0.5  # of the slots, on average, as simulated
+_ENDED = "the command ended before this contender was served"
 _WARM = 24  # requests that are served before, to learn what the host takes
 _TIMES = 5  # readings of a call that is timed by itself
 
@@ -79,21 +80,49 @@ def prove(
     folder.mkdir(parents=True, exist_ok=True)
     if device == "cpu":  # as a sweep does: a thread that waits its turn holds up all others
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
-    began, found = time.perf_counter(), list[Quantity]()
-    name = torch.cuda.get_device_name(0) if device == "cuda" else "cpu"
-    report = Report(device=name, torch=str(torch.__version__), seconds=0.0, quantities=())
+    began = time.perf_counter()
+    found = {one.recipe.name: missing(one, setting) for one in contenders}
+    report = _written(folder, device, began, found)
     for one in contenders:
         start = time.perf_counter()
         loop = ready(one, setting, device)
         say(f"{one.recipe.name}: calls made ready in {time.perf_counter() - start:.1f} s")
+        mine: list[Quantity] = []
         for quantity in held_against(one, setting, loop, say):
-            found.append(quantity)
+            mine.append(quantity)
             shown = "n/a" if quantity.value is None else f"{quantity.value:.1%}"
             say(f"{quantity.name}: {shown} (bar {quantity.bar:.0%}); {quantity.how}")
-        seconds = time.perf_counter() - began
-        report = msgspec.structs.replace(report, seconds=seconds, quantities=tuple(found))
-        text = msgspec.json.format(msgspec.json.encode(report), indent=2)
-        (folder / "serving.json").write_bytes(text + b"\n")
+        found[one.recipe.name] = mine
+        report = _written(folder, device, began, found)
+    return report
+
+
+def missing(one: Contender, setting: Setting) -> list[Quantity]:
+    """The quantities of a contender before they are measured: each keeps its place."""
+    return [
+        _quantity(what, one.recipe.name, slots, source, None, "not measured", _ENDED)
+        for slots in setting.slots
+        for source in _sources(one)
+        for what in ("TTFT", "TPOT")
+    ]
+
+
+def _sources(one: Contender) -> list[str]:
+    return ["its own calls"] if one.surface is None else ["the run", "its own calls"]
+
+
+def _written(
+    folder: Path, device: str, began: float, found: Mapping[str, Sequence[Quantity]]
+) -> Report:
+    """serving.json as far as it is known."""
+    report = Report(
+        device=torch.cuda.get_device_name(0) if device == "cuda" else "cpu",
+        torch=str(torch.__version__),
+        seconds=time.perf_counter() - began,
+        quantities=tuple(quantity for mine in found.values() for quantity in mine),
+    )
+    text = msgspec.json.format(msgspec.json.encode(report), indent=2)
+    (folder / "serving.json").write_bytes(text + b"\n")
     return report
 
 
@@ -115,15 +144,14 @@ def held_against(
     waits = [wall - busy for wall, busy in zip(warm.wall_s, warm.device_s, strict=True)]
     host_s = max(0.0, median(waits))
     say(f"{one.recipe.name}: the host takes {host_s * 1e6:.0f} us between two iterations")
-    surfaces = {"its own calls": own}
-    if one.surface is not None:
-        surfaces = {"the run": one.surface, **surfaces}
+    known = {"the run": one.surface, "its own calls": own}
+    surfaces = {source: known[source] for source in _sources(one)}
     for slots in setting.slots:
         servers = {
             source: Server(surface, None, slots, setting.chunk_tokens, setting.grid_tokens, host_s)
             for source, surface in surfaces.items()
         }
-        requests = _at_load(made(setting, setting.requests), next(iter(servers.values())), slots)
+        requests = at_load(made(setting, setting.requests), next(iter(servers.values())), slots)
         loop.most = slots
         came = loop.serve(requests)
         for source, server in servers.items():
@@ -181,7 +209,7 @@ def _median_s(call: Callable[[], object], cuda: bool, before: Callable[[], objec
     return median(taken[1:])
 
 
-def _at_load(base: Sequence[Request], server: Server, slots: int) -> list[Request]:
+def at_load(base: Sequence[Request], server: Server, slots: int) -> list[Request]:
     """The requests so fast that, as simulated, a share of the slots is in use on average."""
     low, high = 2.0**-10, 2.0**20
     for _ in range(30):
@@ -218,10 +246,15 @@ def _compared(
         reason = None
         if value > BAR:
             reason = f"the simulator is {'above' if ours > theirs else 'below'} what was measured"
-        found.append(
-            Quantity(
-                name=f"{what}, median, {name}, {slots} slots, step times of {source}",
-                value=value, bar=BAR, unit="of the measured median", how=how, reason=reason,
-            )
-        )  # fmt: skip
+        found.append(_quantity(what, name, slots, source, value, how, reason))
     return found
+
+
+def _quantity(
+    what: str, name: str, slots: int, source: str, value: float | None, how: str,
+    reason: str | None,
+) -> Quantity:  # fmt: skip
+    return Quantity(
+        name=f"{what}, median, {name}, {slots} slots, step times of {source}",
+        value=value, bar=BAR, unit="of the measured median", how=how, reason=reason,
+    )  # fmt: skip
