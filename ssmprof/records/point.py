@@ -60,6 +60,16 @@ class Conditions(Record, frozen=True, kw_only=True):
     state_dtype: StoredDtype | None = None
     chunk: int | None = None
 
+    @property
+    def reads_whole(self) -> bool:
+        """Whether a prefill reads its whole context: only then is its time that of a prompt."""
+        return self.phase == "prefill" and self.chunk is None
+
+    def call_tokens(self, context: int) -> int:
+        """Tokens of one call at a context, those of all its sequences."""
+        each = 1 if self.phase == "decode" else min(context, self.chunk or context)
+        return (self.batch or 1) * each
+
     def label(self) -> str:
         """`prefill, batch 1, bfloat16, graph`; what is unusual is named behind."""
         head = "" if self.logits == "none" else f", {self.logits} logits"

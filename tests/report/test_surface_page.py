@@ -9,15 +9,22 @@ from pathlib import Path
 
 import make
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 
 from ssmprof.analysis import analyze
 from ssmprof.analysis.surface.planes import predicting
+from ssmprof.cli import cli
+from ssmprof.errors import ConfigError
 from ssmprof.report import to_html
 from ssmprof.report.build import build
+from ssmprof.report.figures import plane
+from ssmprof.report.names import name_contenders
 from ssmprof.report.page import Listing, Picture, Prose, Section
+from ssmprof.report.svg import to_svg
 from ssmprof.serving import deployed
 from ssmprof.serving.steps import of_run
+from ssmprof.store import folder
 
 sys.path.insert(0, str(Path(__file__).parent))
 surfaces = import_module("surfaces")
@@ -113,3 +120,34 @@ def test_the_page_is_small_and_the_same_each_time(run) -> None:
 def test_other_runs_have_no_plane() -> None:
     assert analyze(make.run(make.measurement()), ("planes",)).planes == ()
     assert deployed.offered(make.run(make.measurement())) is None
+
+
+def test_times_of_chunks_are_not_told_as_those_of_prompts(run, section: Section) -> None:
+    assert not any(one.kind == "mine" for one in section.parts)
+    page = build(run)
+    assert "first token" not in to_html(run)
+    assert page.decision.command.startswith(("ssmprof doctor", "ssmprof serving replay"))
+    prefill = next(o for o in analyze(run).latencies if o.conditions.phase == "prefill")
+    assert not prefill.conditions.reads_whole
+    assert prefill.conditions.call_tokens(8192) == 2048
+    assert prefill.conditions.call_tokens(512) == 512
+
+
+def test_a_mix_of_prompts_is_refused_where_chunks_were_measured(run, tmp_path: Path) -> None:
+    folder.write(tmp_path / "run", run)
+    words = ["decide", str(tmp_path / "run"), "--mix", "2944:100%"]
+    failed = CliRunner().invoke(cli, words, standalone_mode=False).exception
+    assert isinstance(failed, ConfigError)
+    assert "measured chunks of prompts" in str(failed)
+
+
+def test_lines_that_part_nothing_are_not_drawn() -> None:
+    names = name_contenders(surfaces.SCENARIO.blocks)
+    borders = [
+        plane.Border("transformer = mamba2", ("transformer", "mamba2"), ((1, 600.0), (8, 700.0))),
+        plane.Border("hybrid = mamba2", ("hybrid", "mamba2"), ((1, 650.0), (8, 750.0))),
+    ]
+    winners = {(1, 512): "transformer", (8, 512): "transformer", (1, 1024): "mamba2"}
+    drawn = to_svg(plane.draw(winners, borders, names), "x", "title", "text")
+    assert "transformer = mamba2" in drawn
+    assert "hybrid" not in drawn

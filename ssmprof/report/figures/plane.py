@@ -20,9 +20,13 @@ _LINES = ((5, 2), (1.5, 1.5), (8, 2, 1.5, 2))
 
 @dataclass(frozen=True)
 class Border:
-    """Where two contenders are equal: (batch, context) in ascending batches."""
+    """Where two contenders are equal: (batch, context) in ascending batches.
+
+    Drawn where each of the two is fastest somewhere; any other line parts nothing.
+    """
 
     label: str
+    between: tuple[str, str]
     places: tuple[tuple[int, float], ...]
 
 
@@ -30,6 +34,8 @@ def draw(winners: Mapping[tuple[int, int], str], borders: Sequence[Border], name
     """Batches over lengths; a mark per measured place in the winner's colour and shape."""
     contexts = sorted({at for _, at in winners})
     batches = sorted({batch for batch, _ in winners})
+    leading = set(winners.values())
+    borders = [one for one in borders if leading.issuperset(one.between)]
     shown = [one for one in names.values() if one.block in set(winners.values())]
     below = canvas.legend_height([one.label for one in shown] + [one.label for one in borders])
     height = 3.5 + below

@@ -177,8 +177,8 @@ def rules_of_thumb(run: Run) -> list[Part]:
         Column("statement", "published rule of thumb"),
         Column("source", "source"),
     )
-    table = Table("Nothing in this table was measured in this run", columns, rows)
-    return [Head("What was published, and not measured here?"), Listing(table, stacked=True)]
+    caption = f"{len(rows)} rules of thumb on such a choice: published, and not measured here"
+    return [Listing(Table(caption, columns, rows), folded=True, stacked=True)]
 
 
 def claims(run: Run, analysis: Analysis) -> list[Part]:

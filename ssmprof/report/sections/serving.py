@@ -72,7 +72,8 @@ def _pairs(found: Plane) -> list[tuple[str, str]]:
 def _borders(found: Plane, names: Names) -> Iterable[plane.Border]:
     for one, other in _pairs(found):
         cuts = [(e.batch, e.at_tokens) for e in found.line(one, other) if e.at_tokens is not None]
-        yield plane.Border(f"{names[one].label} = {names[other].label}", tuple(cuts))
+        label = f"{names[one].label} = {names[other].label}"
+        yield plane.Border(label, (one, other), tuple(cuts))
 
 
 def _lines(found: Plane, names: Names) -> str:
