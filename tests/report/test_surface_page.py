@@ -125,7 +125,7 @@ def test_other_runs_have_no_plane() -> None:
 def test_times_of_chunks_are_not_told_as_those_of_prompts(run, section: Section) -> None:
     assert not any(one.kind == "mine" for one in section.parts)
     page = build(run)
-    assert "first token" not in to_html(run)
+    assert "Whole requests: prompt and answer" not in to_html(run)
     assert page.decision.command.startswith(("ssmprof doctor", "ssmprof serving replay"))
     prefill = next(o for o in analyze(run).latencies if o.conditions.phase == "prefill")
     assert not prefill.conditions.reads_whole
