@@ -111,8 +111,11 @@ def _seen(state: State) -> Places:
 
 
 def _missing(wanted: Places, seen: Places) -> Places:
-    left = {phase: places - seen.get(phase, set()) for phase, places in wanted.items()}
-    return {phase: places for phase, places in left.items() if places}
+    missing = Places()
+    for phase, places in wanted.items():
+        if left := places - seen.get(phase, set()):
+            missing[phase] = left
+    return missing
 
 
 def _between(state: State, phase: Phase, seen: Places) -> set[Place]:
