@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssmprof_kernels import launch
 from ssmprof_kernels.launch import replay
 
 
@@ -40,6 +41,23 @@ MOST = 4096
 def key_of(tensors: Sequence[Tensor | None], *options: Hashable) -> Key:
     """Layout, alignment and device of each tensor, and the options of a call."""
     return Key((replay.facts_of(tensors), options))
+
+
+def meta_of(
+    lookups: dict[Key, launch.Lookup], key: Key, ask: Callable[[], launch.Lookup]
+) -> dict[str, Any]:
+    """Meta-parameters of a call. `ask` says once per key where they are looked up, and checks the
+    arguments: both cost more than the launch, and what was accepted once is accepted again.
+
+    Args:
+        lookups: of `launch.lookups`, one per operation.
+    """
+    lookup = lookups.get(key)
+    if lookup is None:
+        if len(lookups) >= MOST:
+            lookups.clear()
+        lookup = lookups[key] = ask()
+    return launch.pick(*lookup).meta
 
 
 def run(

@@ -28,7 +28,7 @@ from ssmprof.planning.strategies.step import Asked, Step, asked_of
 from ssmprof.records import Environment, Job, Measurement, Outcome, Sampling
 from ssmprof.spec import Scenario
 
-PILOT = Sampling(pairs=4, length_s=0.5)
+PILOT = Sampling(pairs=10, target_error=0.004, length_s=0.5)
 TURNS = Sampling(pairs=40, target_error=0.0015, length_s=0.5)
 STEADY = Sampling(mode="sustained")
 
