@@ -56,7 +56,7 @@ def command(
     """Measure a SCENARIO, or compare MODELs, and keep every outcome in a run folder.
 
     With --resume, name again the models that are code of your own: only then it runs. --device all
-    measures on every GPU of this host at once.
+    measures on every GPU of this host at once, --device each asks every GPU for its own answer.
     Ctrl-C finishes the point and saves; twice stops now. Example: ssmprof sweep quickstart
     """
     from ssmprof.cli.progress import Reporter
@@ -68,7 +68,8 @@ def command(
     from ssmprof.store import folder as store
 
     if resume:
-        refuse((*axes, "output"), "does not go with --resume: a run keeps what it was asked")
+        mine = [name for name in axes if name != "device" or axes[name] not in ("all", "each")]
+        refuse((*mine, "output"), "does not go with --resume: a run keeps what it was asked")
         scenario = store.read_header(Path(resume)).scenario
     else:
         refuse(("rerun_noisy", "until_decided"), "goes with --resume RUN", "--resume RUN")
@@ -82,7 +83,9 @@ def command(
         agree(scenario, what, resume)
     if until_decided:
         scenario = decided(scenario)
-    executor = executor_for(scenario.device, every=axes["device"] == "all", fleet=fleet)
+    executor = executor_for(
+        scenario.device, every=axes["device"] == "all", each=axes["device"] == "each", fleet=fleet
+    )
     opened: RunFolder | None = None
     try:
         if resume:

@@ -28,7 +28,7 @@ from ssmprof.spec import Passes
 
 pytest.importorskip("distributed", reason="the extra `fleet` is not installed")
 
-import fleets
+import crew
 from dask import config
 
 from ssmprof.session.executors.fleet import admission, clusters, dask
@@ -46,7 +46,9 @@ def deaths(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fleet(deaths: Path) -> Iterator[dask.Dask]:
-    found = dask.Dask.local(["0", "1"], fleets.by_formula, **{fleets.DEATHS: str(deaths)})
+    found = dask.Dask.local(
+        ["0", "1"], crew.by_formula, **{crew.DEATHS: str(deaths)}
+    )
     yield found
     found.close()
 
@@ -126,7 +128,7 @@ def test_real_processes_of_a_fleet_decide_once_and_leave_nothing(tmp_path: Path)
     tag = f"tag-fleet-{tmp_path.name}"
     asked = replace(ASKED, passes=Passes(parts=False, memory="off", energy=False, cupti=False))
     environ = {**fakes.ENVIRON, "SSMPROF_TEST_TAG": tag}
-    two = dask.Dask.local(["0", "1"], fleets.of_processes, **environ)
+    two = dask.Dask.local(["0", "1"], crew.of_processes, **environ)
     try:
         found = ssmprof.sweep(asked, executor=two, examine=False, output=tmp_path / "run")
     finally:
@@ -141,7 +143,11 @@ def test_real_processes_of_a_fleet_decide_once_and_leave_nothing(tmp_path: Path)
 def outside(tmp_path: Path, deaths: Path) -> Iterator[tuple[str, Popen[bytes]]]:
     """A scheduler of its own with a worker: its address, and the process to kill."""
     where, streams = tmp_path / "scheduler.json", {"stderr": DEVNULL, "stdout": DEVNULL}
-    environ = os.environ | fakes.ENVIRON | {fleets.DEATHS: str(deaths), "CUDA_VISIBLE_DEVICES": "0"}
+    environ = (
+        os.environ
+        | fakes.ENVIRON
+        | {crew.DEATHS: str(deaths), "CUDA_VISIBLE_DEVICES": "0"}
+    )
     environ |= {"PYTHONPATH": os.pathsep.join(sys.path), fakes.NAP: "0.05"}
     python = [sys.executable, "-m"]
     at = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(where)]
@@ -165,7 +171,7 @@ def test_when_the_scheduler_is_killed_outcomes_stay_and_a_resume_completes_them(
 ) -> None:
     address, scheduler = outside
     monkeypatch.setitem(config.config["distributed"]["comm"]["timeouts"], "connect", "2s")
-    remote = dask.Dask.at(address, fleets.of_processes)
+    remote = dask.Dask.at(address, crew.of_processes)
 
     class Killing(Progress):
         def outcome(self, outcome: Outcome) -> None:
@@ -258,7 +264,7 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
 
 def test_a_running_scheduler_is_used_and_left_running(fleet: dask.Dask, tmp_path: Path) -> None:
     address = fleet._client.scheduler.address
-    other = dask.Dask.at(address, fleets.by_formula)
+    other = dask.Dask.at(address, crew.by_formula)
     found = swept(other, tmp_path / "run")
     other.close()
     assert sorted(one.key for one in found.outcomes) == KEYS
