@@ -1,6 +1,6 @@
 """One GPU of a host against several: throughput, answers, power and clocks, host cores.
 
-    python -m fleet.gpus [--output FOLDER] [--file fleet.json] [--seconds 420]
+    python -m fleet.gpus [--output FOLDER] [--file fleet.json] [--seconds 440]
 
 Every part is a sweep of its own by the command line, `--device all` (points shared between the
 cards) or `--device each` (every card measures everything), of the shipped scenario `crossover` at
@@ -323,10 +323,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fleet.gpus", description=__doc__)
     parser.add_argument("--output", type=Path, default=results.FOLDER)
     parser.add_argument("--file", default="fleet.json", help="quantities are added to it")
-    parser.add_argument("--seconds", type=float, default=420.0, help="for all parts together")
-    parser.add_argument("--contexts", default="1K,4K,16K,64K")
+    parser.add_argument("--seconds", type=float, default=440.0, help="for all parts together")
+    parser.add_argument("--contexts", default="1K,8K,64K")
     parser.add_argument("--phase", default="prefill,decode")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
     told = parser.parse_args()
     axes = Axes(contexts=told.contexts, phase=told.phase, rounds=told.rounds, device="cuda")
     asked = scenario_of("crossover", axes)
