@@ -249,7 +249,7 @@ def measure(host: Host) -> None:
     lengths = asked.sweep.contexts
     first = replace(
         asked,
-        sweep=replace(asked.sweep, contexts=(lengths[0], lengths[-1])),
+        sweep=replace(asked.sweep, contexts=tuple(sorted({lengths[0], lengths[-1]}))),
         budget=replace(asked.budget, rounds=1),
     )
     prepared = host.swept("prepare", cards, "all", first)
@@ -325,7 +325,7 @@ def main() -> int:
     parser.add_argument("--file", default="fleet.json", help="quantities are added to it")
     parser.add_argument("--seconds", type=float, default=440.0, help="for all parts together")
     parser.add_argument("--contexts", default="1K,8K,64K")
-    parser.add_argument("--phase", default="prefill,decode")
+    parser.add_argument("--phase", default="prefill")
     parser.add_argument("--rounds", type=int, default=4)
     told = parser.parse_args()
     axes = Axes(contexts=told.contexts, phase=told.phase, rounds=told.rounds, device="cuda")

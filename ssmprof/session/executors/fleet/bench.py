@@ -9,10 +9,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
 from distributed import Client, as_completed
+from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
 from msgspec.structs import replace
 
@@ -89,13 +91,17 @@ class FleetBench:
                 for following in itertools.islice(requests, 1):
                     self._fly(following, landed)
         finally:
-            self._client.cancel(list(self._flying))
+            self._cancel()
             self._flying.clear()
 
     def stop(self) -> None:
         """Have whoever waits for an outcome wait no longer."""
         self._stopped = True
-        self._client.cancel(list(self._flying))
+        self._cancel()
+
+    def _cancel(self) -> None:
+        with suppress(ClosedClientError):  # then nothing flies
+            self._client.cancel(list(self._flying))
 
     def heed(self, *_: object) -> None:
         """What others find reaches the workers with their next job."""
