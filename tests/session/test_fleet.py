@@ -46,9 +46,7 @@ def deaths(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fleet(deaths: Path) -> Iterator[dask.Dask]:
-    found = dask.Dask.local(
-        ["0", "1"], crew.by_formula, **{crew.DEATHS: str(deaths)}
-    )
+    found = dask.Dask.local(["0", "1"], crew.by_formula, **{crew.DEATHS: str(deaths)})
     yield found
     found.close()
 
@@ -143,11 +141,7 @@ def test_real_processes_of_a_fleet_decide_once_and_leave_nothing(tmp_path: Path)
 def outside(tmp_path: Path, deaths: Path) -> Iterator[tuple[str, Popen[bytes]]]:
     """A scheduler of its own with a worker: its address, and the process to kill."""
     where, streams = tmp_path / "scheduler.json", {"stderr": DEVNULL, "stdout": DEVNULL}
-    environ = (
-        os.environ
-        | fakes.ENVIRON
-        | {crew.DEATHS: str(deaths), "CUDA_VISIBLE_DEVICES": "0"}
-    )
+    environ = os.environ | fakes.ENVIRON | {crew.DEATHS: str(deaths), "CUDA_VISIBLE_DEVICES": "0"}
     environ |= {"PYTHONPATH": os.pathsep.join(sys.path), fakes.NAP: "0.05"}
     python = [sys.executable, "-m"]
     at = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(where)]

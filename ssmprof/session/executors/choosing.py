@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from ssmprof.devices import Wanted
 from ssmprof.errors import ConfigError
 from ssmprof.session.executors.local import Local
@@ -21,12 +19,12 @@ def executor_for(
     if not (every or each) and fleet is None:
         return Local(wanted)
     try:
-        from ssmprof.session.executors.fleet.clusters import visible_gpus
-        from ssmprof.session.executors.fleet.dask import Dask
+        from ssmprof.session.executors.fleet import asked
+        from ssmprof.session.executors.fleet.starting import start
     except ImportError as error:
         raise ConfigError(
             "several devices need Dask", cause=str(error), fix="pip install 'ssmprof[fleet]'"
         ) from None
     if fleet is not None:
-        return Dask.at(fleet, partial(Local, wanted))
-    return Dask.local(visible_gpus(), partial(Local, "cuda"), each=each)
+        return start(asked.read(fleet), wanted)
+    return start(asked.LocalAsked(each=each), "cuda")

@@ -6,8 +6,9 @@ three workers becomes a Failure, which a resumed run measures again. Workers nev
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import cloudpickle
@@ -65,24 +66,34 @@ class OneKind:
 class Dask(SideBySide):
     """The workers of a scheduler; `make` makes each worker's executor, on the worker.
 
-    `kinds` are its devices by name, each an executor: a run asks each for its own answer.
+    `kinds` are its devices by name, each an executor: a run asks each for its own answer. The
+    first of the `workers` is waited for `wait_s`; later ones of a kind that is known join.
     Raises NoDeviceError where a worker has no device, ConfigError where versions of ssmprof differ.
     """
 
     def __init__(
-        self, client: Client, make: Callable[[], Executor] = Local, *, workers: int = 1
+        self,
+        client: Client,
+        make: Callable[[], Executor] = Local,
+        *,
+        workers: int = 1,
+        wait_s: float = START_S,
     ) -> None:
         self._client = client
         self._close: list[Callable[[], object]] = []
-        client.wait_for_workers(workers, timeout=START_S)
+        _wait_for(client, workers, wait_s)
         client.register_plugin(Door(), name=Door.name)
         client.register_plugin(Post(make), name=NAME)
         told = cast("dict[str, bytes]", client.run(describe))
         self.workers = {
             address: msgspec.json.decode(one, type=Description) for address, one in told.items()
         }
+        late = workers - len(self.workers) + 1
         super().__init__(
-            [OneKind(client, one, count(self.workers, one.device)) for one in kinds(self.workers)]
+            [
+                OneKind(client, one, max(count(self.workers, one.device), late))
+                for one in kinds(self.workers)
+            ]
         )
 
     @classmethod
@@ -92,11 +103,15 @@ class Dask(SideBySide):
         make: Callable[[], Executor] = Local,
         *,
         security: Security | None = None,
+        workers: int = 1,
+        wait_s: float = START_S,
+        closing: Callable[[], object] | None = None,
     ) -> Dask:
         """The fleet of a running scheduler, whose workers have the resource `ssmprof-device=1`.
 
-        Certificates are Dask's own settings without `security`. Raises ConfigError where anybody
-        could send to it, or where it does not answer.
+        Certificates are Dask's own settings without `security`; `workers` are waited for, `closing`
+        is called in the end. Raises ConfigError where anybody could send to it, or where it does
+        not answer.
         """
         refuse_open(address)
         try:
@@ -107,11 +122,11 @@ class Dask(SideBySide):
                 fix="dask scheduler --host 127.0.0.1 starts one",
             ) from None  # fmt: skip
         try:
-            found = cls(client, make)
+            found = cls(client, make, workers=workers, wait_s=wait_s)
         except BaseException:
             client.close()
             raise
-        found._close.append(client.close)
+        found._close += [client.close, *([closing] if closing else [])]
         return found
 
     @classmethod
@@ -122,12 +137,13 @@ class Dask(SideBySide):
         make: Callable[[], Executor] = Local,
         *,
         security: Security | None = None,
+        wait_s: float = START_S,
     ) -> Dask:
         """The fleet of a cluster that was started for it, and ends with it."""
         try:
             client = Client(cluster, security=security, set_as_default=False)
             try:
-                found = cls(client, make, workers=workers)
+                found = cls(client, make, workers=workers, wait_s=wait_s)
             except BaseException:
                 client.close()
                 raise
@@ -157,3 +173,15 @@ class Dask(SideBySide):
         """Leave the scheduler; end the cluster that was started here."""
         while self._close:
             self._close.pop(0)()
+
+
+def _wait_for(client: Client, workers: int, wait_s: float) -> None:
+    """All workers for START_S, and the first one for `wait_s`. Raises ConfigError."""
+    for many, seconds in ((workers, min(START_S, wait_s)), (1, max(wait_s - START_S, 0.1))):
+        with suppress(TimeoutError, asyncio.TimeoutError):
+            client.wait_for_workers(many, timeout=seconds)
+            return
+    raise ConfigError(
+        f"no worker of the fleet came within {wait_s:.0f} s",
+        fix="dask worker ADDRESS --nthreads 1 --resources ssmprof-device=1 starts one",
+    )

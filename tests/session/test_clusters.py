@@ -1,0 +1,208 @@
+"""Fleets beyond one host: a real sshd, a real Slurm and TLS on the loopback; manifests of pods."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fakes
+import make
+import pytest
+
+import ssmprof
+from ssmprof.errors import ConfigError
+
+pytest.importorskip("distributed", reason="the extra `fleet` is not installed")
+pytest.importorskip("cryptography", reason="the extra `fleet` is not installed")
+
+import crew
+from distributed.security import Security
+
+from ssmprof.session.executors import executor_for
+from ssmprof.session.executors.fleet import asked, keys
+from ssmprof.session.executors.fleet.dask import Dask
+from ssmprof.session.executors.fleet.starting import start
+
+ASKED = make.scenario(contexts=(64, 128), device="cpu")
+KEYS = sorted(job.key for job in make.jobs(ASKED))
+ENVIRON = {**fakes.ENVIRON, crew.DEATHS: "/nonexistent"}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def python_here(folder: Path) -> str:
+    """An interpreter as another host has it: it knows ssmprof and the tests."""
+    file = folder / "python"
+    path = os.pathsep.join(one for one in sys.path if one)
+    deaths = f"{crew.DEATHS}={ENVIRON[crew.DEATHS]}"
+    file.write_text(f'#!/bin/sh\nexec env PYTHONPATH="{path}" {deaths} {sys.executable} "$@"\n')
+    file.chmod(0o755)
+    return str(file)
+
+
+def swept(fleet: Dask, path: Path) -> ssmprof.Run:
+    return ssmprof.sweep(ASKED, executor=fleet, examine=False, output=path)
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A daemon of its own on its own port, with throw-away keys: fields of a fleet's file."""
+    daemon = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
+    if daemon is None:
+        pytest.skip("no sshd: apt-get install openssh-server")
+    pytest.importorskip("asyncssh")
+    port = free_port()
+    for name in ("host", "user"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)]
+        subprocess.run(command, check=True)
+    (tmp_path / "allowed").write_text((tmp_path / "user.pub").read_text())
+    host_key = " ".join((tmp_path / "host.pub").read_text().split()[:2])
+    known = tmp_path / "known_hosts"
+    known.write_text("".join(f"[{one}]:{port} {host_key}\n" for one in ("127.0.0.1", "localhost")))
+    config = tmp_path / "sshd_config"
+    config.write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path / 'host'}\n"
+        f"AuthorizedKeysFile {tmp_path / 'allowed'}\nPidFile none\nStrictModes no\nUsePAM no\n"
+        "PasswordAuthentication no\nSubsystem sftp internal-sftp\n"
+    )
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    process = subprocess.Popen([daemon, "-D", "-e", "-f", str(config)], stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+            break
+        except OSError:
+            assert time.monotonic() < end, "sshd does not start"
+            time.sleep(0.05)
+    yield {
+        "port": port, "user": getpass.getuser(), "identity": str(tmp_path / "user"),
+        "known_hosts": str(known), "python": python_here(tmp_path),
+    }  # fmt: skip
+    process.terminate()
+    process.wait(10)
+
+
+def test_hosts_by_ssh_measure_under_keys_that_are_gone_afterwards(
+    sshd: dict[str, Any], tmp_path: Path
+) -> None:
+    wanted = asked.SshAsked(hosts=("127.0.0.1",), gpus=2, **sshd)
+    fleet = start(wanted, "cpu", crew.by_formula)
+    try:
+        assert fleet._client.scheduler.address.startswith("tls://")
+        (placed,) = Path("/tmp").glob("ssmprof-keys-*")
+        assert placed.stat().st_mode & 0o777 == 0o700
+        assert {file.stat().st_mode & 0o777 for file in placed.iterdir()} == {0o600}
+        found = swept(fleet, tmp_path / "run")
+    finally:
+        fleet.close()
+    assert sorted(one.key for one in found.outcomes) == KEYS
+    assert {one.cpu for one in found.environments.values()} == {"half 0", "half 1"}
+    assert not list(Path("/tmp").glob("ssmprof-keys-*"))
+
+
+def test_a_host_that_ssh_does_not_reach_or_trust_is_named(
+    sshd: dict[str, Any], tmp_path: Path
+) -> None:
+    nobody = tmp_path / "nobody"
+    nobody.write_text("")
+    for changes in ({"known_hosts": str(nobody)}, {"port": free_port()}):
+        wanted = asked.SshAsked(hosts=("127.0.0.1",), **(sshd | changes))
+        with pytest.raises(ConfigError, match=r"127\.0\.0\.1: SSH fails"):
+            start(wanted, "cpu", crew.by_formula)
+
+
+def test_an_interpreter_that_is_not_there_is_told(sshd: dict[str, Any]) -> None:
+    wanted = asked.SshAsked(hosts=("127.0.0.1",), **(sshd | {"python": "/nowhere/python"}))
+    with pytest.raises(ConfigError, match="no fleet on") as raised:
+        start(wanted, "cpu", crew.by_formula)
+    assert "ssmprof[fleet]" in str(raised.value)
+    assert not list(Path("/tmp").glob("ssmprof-keys-*"))
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[tuple[str, Security]]:
+    """A scheduler and a worker that speak TLS alone, and the keys."""
+    security = keys.temporary()
+    (tmp_path / "keys").mkdir(mode=0o700)
+    keys.write(security, tmp_path / "keys")
+    files = [f"--tls-ca-file={tmp_path}/keys/ca.pem", f"--tls-cert={tmp_path}/keys/cert.pem"]
+    files += [f"--tls-key={tmp_path}/keys/key.pem", "--protocol", "tls"]
+    address = f"tls://127.0.0.1:{free_port()}"
+    environ = os.environ | ENVIRON | {"CUDA_VISIBLE_DEVICES": "0"}
+    environ |= {"PYTHONPATH": os.pathsep.join(sys.path)}
+    quiet: dict[str, Any] = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    python = [sys.executable, "-m"]
+    at = ["--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard"]
+    mine = [address, "--nthreads", "1", "--resources", "ssmprof-device=1", "--death-timeout", "30"]
+    started = [
+        subprocess.Popen(
+            [*python, f"distributed.cli.dask_{what}", *words, *files], env=environ, **quiet
+        )
+        for what, words in (("scheduler", at), ("worker", mine))
+    ]
+    end = time.monotonic() + 30
+    while socket.socket().connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))):
+        assert time.monotonic() < end, "the scheduler does not start"
+        time.sleep(0.1)
+    yield address, security
+    for process in reversed(started):
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_scheduler_under_tls_is_used_with_its_keys_and_without_them_it_is_not(
+    tls: tuple[str, Security], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dask import config
+
+    address, security = tls
+    fleet = Dask.at(address, crew.by_formula, security=security)
+    try:
+        assert sorted(one.key for one in swept(fleet, tmp_path / "run").outcomes) == KEYS
+    finally:
+        fleet.close()
+    with config.set({"distributed.comm.timeouts.connect": "2s"}):
+        for stranger in (keys.temporary(), None):
+            with pytest.raises(ConfigError, match="no scheduler answers"):
+                Dask.at(address, crew.by_formula, security=stranger)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('kind = "ssh"', "hosts"),
+        ('kind = "ssh"\nhosts = []', "hosts"),
+        ('kind = "ssh"\nhosts = ["a"]\npassword = "x"', "password"),
+        ('kind = "moab"', "moab"),
+        ("kind = ", "Invalid"),
+    ],
+)
+def test_a_file_that_is_wrong_names_its_field(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=said) as raised:
+        executor_for("any", fleet=str(file))
+    assert "kind =" in str(raised.value)
+
+
+def test_words_and_files_say_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text('kind = "ssh"\nhosts = ["a", "b"]\n')
+    assert asked.read(str(file)) == asked.read("ssh:a,b") == asked.SshAsked(hosts=("a", "b"))
+    assert asked.read("tls://a:1") == asked.AddressAsked(address="tls://a:1")
+    with pytest.raises(ConfigError, match="no host"):
+        asked.read("ssh:")
