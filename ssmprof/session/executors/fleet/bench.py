@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, cast
 
@@ -63,9 +64,10 @@ class FleetBench:
         found = Decided(())
         for trials, future in sent:
             try:
-                told = self._read(future.result()).decided
-                said = told or Decided((), (f"{trials.label()}: no answer of the fleet",))
-            except KilledWorker as error:
+                told = self._read(future.result())
+                lost = f"{trials.label()}: {told.failed or 'no answer of the fleet'}"
+                said = told.decided or Decided((), (lost,))
+            except (KilledWorker, CancelledError, msgspec.MsgspecError, TypeError) as error:
                 said = Decided((), (f"{trials.label()}: {error}",))
             found = Decided(found.decisions + said.decisions, found.problems + said.problems)
         if found.decisions:
@@ -179,15 +181,14 @@ class FleetBench:
                 fix=f"start it again, then ssmprof sweep --resume {self._desk.folder}",
             )  # fmt: skip
         try:
-            found = {one.key: one for one in self._read(future.result()).outcomes}
-            why = "answered rubbish: not the outcomes of its job"
+            reply = self._read(future.result())
+            found = {one.key: one for one in reply.outcomes}
+            why = reply.failed or "answered rubbish: not the outcomes of its job"
         except KilledWorker as killed:
             found = {}
             why = f"{killed.allowed_failures + 1} workers of the fleet died over this job"
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, TypeError) as error:
             found, why = {}, f"answered rubbish: {error}"
-        except SsmprofError as error:
-            found, why = {}, f"the worker's executor failed: {error.what}"
         for job in jobs:
             outcome = found.get(job.key) or self._missing(job, why)
             if isinstance(outcome, Failure):

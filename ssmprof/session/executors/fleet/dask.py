@@ -27,6 +27,8 @@ from ssmprof.session.executors.fleet.post import NAME, Description, Post, descri
 from ssmprof.session.executors.local import Local
 from ssmprof.session.executors.protocol import Desk, Executor, Kind, SideBySide
 
+_PLAIN = ["dask", "msgpack"]
+
 cloudpickle.register_pickle_by_value(door)
 
 
@@ -115,7 +117,7 @@ class Dask(SideBySide):
         """
         refuse_open(address)
         try:
-            client = Client(address, security=security, set_as_default=False)
+            client = _client(address, security)
         except (OSError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"{address}: no scheduler answers", cause=str(error),
@@ -141,7 +143,7 @@ class Dask(SideBySide):
     ) -> Dask:
         """The fleet of a cluster that was started for it, and ends with it."""
         try:
-            client = Client(cluster, security=security, set_as_default=False)
+            client = _client(cluster, security)
             try:
                 found = cls(client, make, workers=workers, wait_s=wait_s)
             except BaseException:
@@ -185,3 +187,8 @@ def _wait_for(client: Client, workers: int, wait_s: float) -> None:
         f"no worker of the fleet came within {wait_s:.0f} s",
         fix="dask worker ADDRESS --nthreads 1 --resources ssmprof-device=1 starts one",
     )
+
+
+def _client(where: str | Cluster, security: Security | None) -> Client:
+    """A client that takes bytes from workers and unpickles no result of theirs."""
+    return Client(where, security=security, set_as_default=False, deserializers=_PLAIN)

@@ -7,8 +7,9 @@ the run. A bench stays open for as long as run, decisions and disabled passes ar
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,13 +63,17 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 class Reply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What came of it. Environments come with their examination, before outcomes that need them."""
+    """What came of it. Environments come with their examination, before outcomes that need them.
+
+    `failed` says why the executor could not go on; its exception stays on the worker.
+    """
 
     environments: tuple[Environment, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     disabled: tuple[DisabledPass, ...] = ()
     decided: Decided | None = None
     warned: tuple[str, ...] = ()
+    failed: str | None = None
 
 
 class Description(Struct, frozen=True, kw_only=True):
@@ -131,27 +136,39 @@ class Post(WorkerPlugin):
         return msgspec.json.encode(told)
 
     def answer(self, letter: bytes) -> bytes:
-        """Measure what is asked for."""
+        """Measure what is asked for. Raises nothing that an executor raises."""
         request = msgspec.json.decode(letter, type=Request)
         keys = (job.key for job in request.jobs)
         self._predicted.update(zip(keys, request.predicted, strict=False))
-        bench = self._at(request.terms)
         outcomes: list[Outcome] = []
-        todo = [*request.jobs, *([request.visit] if request.visit is not None else [])]
-        if todo:
-            outcomes.extend(bench(todo))
-            self._own.update(one.key for one in outcomes)
-        decided = bench.decide(request.trials) if request.trials else None
+        decided = failed = None
+        try:
+            bench = self._at(request.terms)
+            todo = [*request.jobs, *([request.visit] if request.visit is not None else [])]
+            outcomes.extend(bench(todo) if todo else ())
+            decided = bench.decide(request.trials) if request.trials else None
+        except Exception as error:
+            traceback.print_exc()
+            failed = f"the worker's executor failed: {type(error).__name__}: {error}"
+            self._shut()
+        self._own.update(one.key for one in outcomes)
         reply = Reply(
             environments=tuple(self._told),
             outcomes=tuple(outcomes),
             disabled=tuple(self._disabled),
             decided=decided,
             warned=tuple(self._warned),
+            failed=failed,
         )
         self._disabled.clear()
         self._warned.clear()
         return msgspec.json.encode(reply)
+
+    def _shut(self) -> None:
+        """End a bench that failed: the next job opens another one."""
+        self._bench = self._terms = None
+        with suppress(Exception):
+            self._open.close()
 
     def _here(self) -> Executor:
         if self._executor is None:
