@@ -68,7 +68,7 @@ class Camp:
         self.address = f"tcp://127.0.0.1:{self.port}"
         self.folder = folder
         self._start = start
-        self._environ = {
+        self.environ = {
             **os.environ, **fakes.ENVIRON, crew.DEATHS: str(folder), "DASK_DISTRIBUTED__WORKER__"
             "MEMORY__TERMINATE": "false", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "DASK_LOGGING__DISTRIBUTED": "critical", **environ,
@@ -79,7 +79,7 @@ class Camp:
     def start_scheduler(self) -> None:
         """Start it, and wait until it answers."""
         words = ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
-        self.scheduler = self._start(SCHEDULER, words, self._environ)
+        self.scheduler = self._start(SCHEDULER, words, self.environ)
         end = time.monotonic() + 30
         while not listens(self.port):
             assert time.monotonic() < end, "the scheduler does not start"
@@ -90,7 +90,7 @@ class Camp:
         words = [at or self.address, "--nthreads", "1", "--resources", "ssmprof-device=1"]
         words += ["--no-nanny", "--no-dashboard", "--death-timeout", "20", "--host", "127.0.0.1"]
         words += ["--local-directory", str(self.folder), "--memory-limit", "0", *more]
-        environ = self._environ | {"CUDA_VISIBLE_DEVICES": card} | environ
+        environ = self.environ | {"CUDA_VISIBLE_DEVICES": card} | environ
         self.workers[card] = self._start(WORKER, words, environ)
 
     def kill_worker(self, card: str) -> None:

@@ -26,6 +26,7 @@ def resume_command(path: Path, until_decided: bool = False) -> str:
 def conclude(path: Path, end: End, min_trust: str, scenario: Scenario) -> int:
     """Print what was found, and turn how it ended into an exit code."""
     from ssmprof.analysis import analyze
+    from ssmprof.report import beside
     from ssmprof.report.text import summary
     from ssmprof.store.folder import load
 
@@ -40,6 +41,8 @@ def conclude(path: Path, end: End, min_trust: str, scenario: Scenario) -> int:
         say(f"! processes of {transient} points were killed. Measure them again: {resume}")
     analysis = analyze(run)
     _print(terminal(summary(run, analysis, room())))
+    for line in beside.told(run, analysis):
+        say(line)
     say(f"Next: ssmprof report {path}")
     if analysis.withheld or analysis.grade > min_trust:
         return EXIT_WITHHELD

@@ -31,11 +31,12 @@ from ssmprof.store.journal import read
 
 LEAST = 300
 CARDS = ("0", "1", "2")
-ASKED = make.scenario(contexts=(64, 128, 256, 512, 1024), device="cpu")
+ASKED = make.scenario(contexts=tuple(range(64, 704, 64)), device="cpu")
 KEYS = {job.key for job in make.jobs(ASKED)}
-NAP_S = 0.03
+NAP_S = 0.06
 # Of a hundred kills: workers go most often, as in life.
 SHARES = {"worker": 70, "client": 15, "scheduler": 15}
+MOST_OF_A_SWEEP = 12  # then it is left in peace, and must come to its end
 _SESSION_S = 90.0
 
 
@@ -112,9 +113,10 @@ def hurt(many: int, seed: int, ledger: Ledger, scratch: Path) -> None:
 def _sweep(camp: Camp, path: Path, draw: random.Random, many: int, ledger: Ledger) -> None:
     path.mkdir()
     run = path / "run"
+    most = min(many, sum(ledger.kills.values()) + MOST_OF_A_SWEEP)
     for _ in range(40):
         ledger.sessions += 1
-        code = _session(camp, run, draw, many, ledger)
+        code = _session(camp, run, draw, most, ledger)
         _held(run, path / "told", ledger, path.name)
         if code == 0:
             break
@@ -128,7 +130,7 @@ def _session(camp: Camp, run: Path, draw: random.Random, many: int, ledger: Ledg
     _mend(camp)
     client = session(camp, run)
     until = time.monotonic() + _SESSION_S
-    strike = time.monotonic() + 0.3 + draw.random() * 0.7
+    strike = time.monotonic() + 0.2 + draw.random() * 0.6
     while True:
         ended, status = os.waitpid(client, os.WNOHANG)
         if ended:
@@ -138,7 +140,7 @@ def _session(camp: Camp, run: Path, draw: random.Random, many: int, ledger: Ledg
             end(client)
             return None
         if time.monotonic() > strike and sum(ledger.kills.values()) < many:
-            strike = time.monotonic() + 0.1 + draw.random() * 0.6
+            strike = time.monotonic() + 0.05 + draw.random() * 0.4
             whom = draw.choices(list(SHARES), list(SHARES.values()))[0]
             ledger.kills[whom] += 1
             if whom == "client":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -13,9 +14,14 @@ import pytest
 from msgspec.structs import replace
 
 import ssmprof
+from ssmprof.analysis import analyze
 from ssmprof.analysis.compare.devices import beside, difference
-from ssmprof.errors import SsmprofError
+from ssmprof.cli import main
+from ssmprof.errors import EXIT_FINDING, SsmprofError
 from ssmprof.records import Failure, Job, Outcome
+from ssmprof.report.beside import told
+from ssmprof.report.build import build
+from ssmprof.report.page import Listing
 from ssmprof.session.executors import SideBySide, Virtual
 from ssmprof.session.progress import Progress
 from ssmprof.spec import Scenario
@@ -175,7 +181,7 @@ def test_ctrl_c_ends_all_devices(tmp_path: Path) -> None:
 
 
 def test_progress_is_told_of_each_device(tmp_path: Path) -> None:
-    told: dict[str, list[str]] = {}
+    heard: dict[str, list[str]] = {}
 
     class Counting(Progress):
         def __init__(self, name: str = "") -> None:
@@ -185,9 +191,51 @@ def test_progress_is_told_of_each_device(tmp_path: Path) -> None:
             return Counting(device)
 
         def outcome(self, outcome: Outcome) -> None:
-            told.setdefault(self.name, []).append(outcome.key)
+            heard.setdefault(self.name, []).append(outcome.key)
 
     swept(tmp_path / "run", both(fakes.formula, fakes.formula), progress=Counting())
-    assert {name: sorted(keys) for name, keys in told.items()} == {
+    assert {name: sorted(keys) for name, keys in heard.items()} == {
         "Fast GPU": KEYS, "Slow GPU": KEYS
     }  # fmt: skip
+
+
+def test_the_page_and_the_command_show_answers_side_by_side_and_what_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = swept(tmp_path / "run", both())
+    section = next(one for one in build(run).sections if one.anchor == "devices")
+    (listing,) = section.parts
+    assert isinstance(listing, Listing)
+    assert [row["device"] for row in listing.table.rows] == ["Fast GPU", "Slow GPU"]
+    changes = listing.table.rows[1]["changes"]
+    assert "attention beats mamba2 at 128, 256 on Slow GPU, and loses on Fast GPU" in changes
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path / "run")])
+    assert "beats mamba2 at 128, 256 on Slow GPU" in capsys.readouterr().err
+
+
+def test_devices_that_agree_change_nothing_and_one_alone_has_no_such_table(tmp_path: Path) -> None:
+    run = swept(tmp_path / "run", both(quick, quick))
+    assert all("nothing that is certain changes" in line for line in told(run, analyze(run)))
+    alone = swept(tmp_path / "alone", Virtual(quick, FAST))
+    assert not [one for one in build(alone).sections if one.anchor == "devices"]
+
+
+def test_devices_of_one_run_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run"
+    swept(path, both())
+    with pytest.raises(SystemExit) as end:
+        main(["compare", f"{path}@fast", f"{path}@slow gpu", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert end.value.code == EXIT_FINDING
+    assert {row["block"] for row in found} == {"mamba2"}
+    assert all(row["verdict"] == "slower" for row in found)
+    assert all(row["ratio"] == pytest.approx(4, rel=1e-3) for row in found)
+    for wanted, said in (("third", "no device"), ("gpu", "more than one device")):
+        with pytest.raises(SystemExit):
+            main(["compare", f"{path}@{wanted}", f"{path}@slow"])
+        told_there = capsys.readouterr().err
+        assert said in told_there
+        assert "Fast GPU, Slow GPU" in told_there
