@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", metavar="FOLDER", help="Run folder; reports/DATE-NAME-DEVICE.")
 @click.option("--resume", metavar="RUN", help="Go on with a run; nothing is measured twice.")
 @click.option("--no-doctor", is_flag=True, help="Skip the examination; no verdict is given then.")
+@click.option("--no-decide", is_flag=True, help="The first provider runs each op; none is tried.")
 @click.option("--rerun-noisy", is_flag=True, help="With --resume: noisy points, one round more.")
 @click.option(
     "--until-decided", is_flag=True, help="With --resume: measure until it is known who wins where."
@@ -45,6 +46,7 @@ def command(
     output: str | None,
     resume: str | None,
     no_doctor: bool,
+    no_decide: bool,
     rerun_noisy: bool,
     until_decided: bool,
     pack: bool,
@@ -101,8 +103,9 @@ def command(
             talk = ctx.find_root().obj or {}
             reporter = Reporter(quiet=talk.get("quiet", False), verbose=talk.get("verbose", False))
             end = conduct(
-                run_folder, scenario, executor, reporter, examine=not no_doctor, again=rerun_noisy
-            )
+                run_folder, scenario, executor, reporter, examine=not no_doctor, again=rerun_noisy,
+                decide=not no_decide,
+            )  # fmt: skip
     except KeyboardInterrupt:
         how = f"; go on with: {resume_command(opened.path, until_decided)}" if opened else ""
         say(f"stopped{how}")

@@ -34,6 +34,7 @@ class Asked(NamedTuple):
     scenario: Scenario
     examine: bool
     again: bool
+    decide: bool = True
 
 
 class Way:
@@ -67,6 +68,11 @@ class Way:
         )
         if not asked.examine:
             progress.examined(None)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is to be found who runs which op, before anything is measured."""
+        return self._asked.decide and bool(self.missing)
 
     @property
     def _environments(self) -> dict[str, Environment]:
@@ -143,9 +149,10 @@ def measure_run(
     *,
     examine: bool,
     again: bool = False,
+    decide: bool = True,
 ) -> End:
     """Measure what a run folder lacks of a scenario, and say how that ended."""
-    asked = Asked(opened, scenario, examine, again)
+    asked = Asked(opened, scenario, examine, again, decide)
     devices = devices_of(executor)
     known = {opened.environments[one.environment].device for one in opened.journal.outcomes}
     if len(devices) == 1 and len(known) < 2:
@@ -158,7 +165,7 @@ def _alone(way: Way, scenario: Scenario) -> End:
     with ExitStack() as stack:
         bench = way.open(way.desk(), stack)
         stack.enter_context(way.progress)
-        if way.missing:
+        if way.undecided:
             way.decided(*way.decide(bench))
         way.progress.started()
         return run_course(way.course(bench), scenario.budget.sweep_s)
@@ -183,7 +190,7 @@ class _Deciding:
         self._way = way
         self._bench = bench
         self._letters = letters
-        self._asked = not way.missing
+        self._asked = not way.undecided
 
     def __call__(self, todo: Iterable[Job | Visit]) -> Iterator[Outcome]:
         if not self._asked:

@@ -142,14 +142,17 @@ def conduct(
     *,
     examine: bool = True,
     again: bool = False,
+    decide: bool = True,
 ) -> End:
     """Measure what a run folder lacks of a scenario, and say how that ended.
 
-    `again` measures noisy points once more. Raises what `sweep` raises, but for the first request
-    to end, which is an answer here.
+    `again` measures noisy points once more; without `decide` the first provider runs
+    each op. Raises what `sweep` raises, but for the first request to end, which is an answer here.
     """
     with _alone():
-        return measure_run(opened, scenario, executor, progress, examine=examine, again=again)
+        return measure_run(
+            opened, scenario, executor, progress, examine=examine, again=again, decide=decide
+        )
 
 
 def new_folder(scenario: Scenario, device: str) -> Path:

@@ -4,8 +4,8 @@
 
 Every part is a sweep of its own by the command line, `--device all` (points shared between the
 cards) or `--device each` (every card measures everything), of the shipped scenario `crossover` at
-some of its lengths. Kernels are compiled and providers decided once, before. What was found is
-written after each part, and a part for which there is no time is left out and named.
+some of its lengths. Kernels are compiled once, before. What was found is written after each part,
+the important ones first; a part for which there is no time is left out and named.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from msgspec.structs import replace
@@ -38,13 +39,14 @@ from ssmprof.store import folder as store
 SHARE = {2: 1.8, 4: 3.5}  # what so many GPUs must reach, in times of one
 OTHERWISE = 0.875  # of each further one
 TIE = 0.02
-_SPARE_S = 15.0  # for pages and the end
+_SPARE_S = 6.0  # for pages and the end
 
 
 class Host:
     """The cards, the folder of results, and the time that is left."""
 
     program = "ssmprof"
+    deciding = False  # by --decide: who runs which op is looked into, once, before the first part
 
     def __init__(self, output: Path, file: str, seconds: float, asked: Scenario) -> None:
         self.cards = visible_gpus()
@@ -117,6 +119,7 @@ class Host:
         """The sweep's exit code; it is told to end when the time is up, and then made to."""
         environ = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(cards)}
         words = ["sweep", "--resume", str(path), "--device", how, "--no-doctor"]
+        words += [] if self.deciding else ["--no-decide"]
         with path.with_suffix(".log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", self.program, *words], stdout=log, stderr=log, env=environ,
@@ -151,12 +154,26 @@ class Host:
             "command_s": wall_s,
             "measuring_s": end - begin,
             "points_per_s": len(run.outcomes) / (end - begin),
+            "start_s": _start_s(run) if len(cards) == 1 else None,
             "decisions": len(run.decisions),
             "states": self.watch.between(begin, end),
         }
 
     def _tail(self, path: Path) -> None:
         print(path.with_suffix(".log").read_text(errors="replace")[-1500:], flush=True)
+
+
+def _start_s(run: Run) -> float:
+    """What a worker takes to start before its first point, where one card shows it: the usual gap
+    between two visits. The first visit's own start lies before everything in the journal.
+    """
+    order = sorted(run.outcomes, key=lambda one: one.started_unix_s)
+    gaps = [
+        after.started_unix_s - before.started_unix_s - before.wall_s
+        for before, after in pairwise(order)
+        if (before.point.block, before.round) != (after.point.block, after.round)
+    ]
+    return max(0.0, median(gaps)) if gaps else 0.0
 
 
 def _on(found: Decision, machine: Environment) -> Decision:
@@ -214,17 +231,25 @@ def points_apart(here: Run, there: Run) -> str:
 
 def throughput(host: Host, many: int) -> list[dict[str, Any]]:
     """What so many GPUs reach in times of one, once both were seen."""
-    speeds = {len(row["cards"]): row["points_per_s"] for row in host.rows if row["device"] == "all"
-              and row["run"] != "prepare"}  # fmt: skip
-    if many not in speeds or 1 not in speeds:
+    rows = {
+        len(row["cards"]): row
+        for row in host.rows
+        if row["device"] == "all" and row["run"] != "prepare"
+    }
+    if many not in rows or 1 not in rows:
         return []
+    start_s = rows[1]["start_s"]  # of the first worker, which the journal does not hold
+    speeds = {
+        size: row["measurements"] / (row["measuring_s"] + start_s) for size, row in rows.items()
+    }
     share = SHARE.get(many, OTHERWISE * many)
     times = speeds[many] / speeds[1]
     return [
         results.quantity(
             f"{many} GPUs of one host, crossover: throughput missing from {share:g} times one",
             max(0.0, share - times), 0.0, "times one GPU",
-            f"{times:.3f} times: {speeds[1]:.3f} and {speeds[many]:.3f} points per second",
+            f"{times:.3f} times: {speeds[1]:.3f} and {speeds[many]:.3f} points per second, "
+            f"{rows[1]['measurements']} and {rows[many]['measurements']} points",
         )
     ]  # fmt: skip
 
@@ -246,12 +271,7 @@ def measure(host: Host) -> None:
     """All parts, those that decide first."""
     cards, asked = host.cards, host.asked
     many = len(cards)
-    lengths = asked.sweep.contexts
-    first = replace(
-        asked,
-        sweep=replace(asked.sweep, contexts=tuple(sorted({lengths[0], lengths[-1]}))),
-        budget=replace(asked.budget, rounds=1),
-    )
+    first = replace(asked, budget=replace(asked.budget, rounds=1))
     prepared = host.swept("prepare", cards, "all", first)
     if prepared is None:
         return
@@ -326,14 +346,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=440.0, help="for all parts together")
     parser.add_argument("--contexts", default="1K,8K,64K")
     parser.add_argument("--phase", default="prefill")
+    parser.add_argument("--decide", action="store_true", help="who runs which op, beforehand")
     parser.add_argument("--rounds", type=int, default=4)
     told = parser.parse_args()
     axes = Axes(contexts=told.contexts, phase=told.phase, rounds=told.rounds, device="cuda")
     asked = scenario_of("crossover", axes)
     # Latencies alone: the other passes belong to one round, and would not be shared evenly.
     passes = replace(asked.passes, parts=False, memory="off", cupti=False)
-    budget = replace(asked.budget, point_s=0.2, sweep_s=None)
+    budget = replace(asked.budget, point_s=0.1, sweep_s=None)
     host = Host(told.output, told.file, told.seconds, replace(asked, passes=passes, budget=budget))
+    host.deciding = told.decide
     print(f"{host.device}: cards {', '.join(host.cards)}; {told.seconds:.0f} s", flush=True)
     try:
         measure(host)
