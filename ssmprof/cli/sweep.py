@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     help="Exit 5 if the run is graded lower.",
 )  # fmt: skip
 @click.option(
-    "--fleet", metavar="ADDRESS", help="Measure on the workers of a Dask scheduler, of one kind."
+    "--fleet",
+    metavar="FLEET",
+    help="Measure on a scheduler's workers (ADDRESS), on ssh:HOST,HOST, or as a FILE.toml says.",
 )
 @axis_options
 @click.pass_context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import shutil
 import socket
@@ -26,8 +27,9 @@ pytest.importorskip("cryptography", reason="the extra `fleet` is not installed")
 import crew
 from distributed.security import Security
 
+from ssmprof.cli import main
 from ssmprof.session.executors import executor_for
-from ssmprof.session.executors.fleet import asked, keys
+from ssmprof.session.executors.fleet import asked, keys, starting
 from ssmprof.session.executors.fleet.dask import Dask
 from ssmprof.session.executors.fleet.starting import start
 
@@ -206,3 +208,121 @@ def test_words_and_files_say_the_same(tmp_path: Path) -> None:
     assert asked.read("tls://a:1") == asked.AddressAsked(address="tls://a:1")
     with pytest.raises(ConfigError, match="no host"):
         asked.read("ssh:")
+
+
+def test_a_plan_of_a_fleet_says_who_would_measure_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(starting, "partial", lambda *_: crew.by_card)
+    file = tmp_path / "fleet.toml"
+    file.write_text('kind = "local"\ndevices = ["0", "1", "2"]\n')
+    with pytest.raises(SystemExit) as end:
+        main(["plan", "smoke", "--fleet", str(file), "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert end.value.code == 0
+    totals = {row["device"]: row for row in rows if row["block"] == "total"}
+    assert {name: row["workers"] for name, row in totals.items()} == {"Fast GPU": 2, "Slow GPU": 1}
+    fast, slow = totals["Fast GPU"], totals["Slow GPU"]
+    assert fast["points"] == slow["points"] == 2
+    assert fast["time_s"] == pytest.approx(slow["time_s"] / 2)
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Slurm of one node, with its own keys, ports and state."""
+    programs = [shutil.which(name, path=PROGRAMS) for name in ("munged", "slurmctld", "slurmd")]
+    if None in programs or shutil.which("sbatch") is None:
+        pytest.skip("no Slurm: apt-get install slurmctld slurmd slurm-client munge")
+    pytest.importorskip("dask_jobqueue")
+    if os.getuid() != 0:
+        pytest.skip("slurmd starts jobs as root only")
+    where = tmp_path / "slurm"
+    for name in ("", "state", "spool"):
+        (where / name).mkdir(mode=0o755)
+    for above in where.parents:
+        if above.stat().st_uid == os.getuid() and above != Path("/"):
+            above.chmod(above.stat().st_mode & ~0o022)  # munge trusts no path that others write
+    (where / "munge.key").write_bytes(os.urandom(1024))
+    (where / "munge.key").chmod(0o400)
+    host = socket.gethostname().split(".")[0]
+    text = SLURM.format(where=where, host=host, first=free_port(), second=free_port())
+    (where / "slurm.conf").write_text(text)
+    munged, slurmctld, slurmd = map(str, programs)
+    files = [f"--{name}={where}/munge.{end}" for name, end in MUNGE.items()]
+    conf = ["-D", "-f", str(where / "slurm.conf")]
+    log = (where / "log").open("wb")
+    started: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setenv("SLURM_CONF", str(where / "slurm.conf"))
+    try:
+        for command in (
+            [munged, "--foreground", "--force", *files],
+            [slurmctld, *conf],
+            [slurmd, *conf],
+        ):
+            started.append(subprocess.Popen(command, stdout=log, stderr=log))
+            time.sleep(1.0)
+        end = time.monotonic() + 30
+        while b"idle" not in subprocess.run(["sinfo", "-h"], capture_output=True).stdout:
+            if time.monotonic() > end:
+                pytest.skip(f"Slurm does not start here: {(where / 'log').read_text()[-500:]}")
+            time.sleep(0.3)
+        yield
+    finally:
+        subprocess.run(["scancel", "--user", getpass.getuser()], capture_output=True)
+        for process in reversed(started):
+            process.terminate()
+            process.wait(20)
+        log.close()
+
+
+PROGRAMS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+MUNGE = {
+    "socket": "socket", "key-file": "key", "pid-file": "pid", "seed-file": "seed", "log-file": "log"
+}  # fmt: skip
+SLURM = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmctldPort={first}
+SlurmdPort={second}
+AuthType=auth/munge
+AuthInfo=socket={where}/munge.socket
+StateSaveLocation={where}/state
+SlurmdSpoolDir={where}/spool
+SlurmctldPidFile={where}/slurmctld.pid
+SlurmdPidFile={where}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+ReturnToService=2
+MpiDefault=none
+NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=8000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def test_jobs_of_slurm_measure_under_tls(slurm: None, tmp_path: Path) -> None:
+    cards = ["export CUDA_VISIBLE_DEVICES=$SLURM_JOB_ID", f"cd {tmp_path}"]
+    wanted = asked.SlurmAsked(
+        jobs=2, partition="main", walltime="00:05:00", cores=1, memory="500MB", gpus=0,
+        prologue=tuple(cards), python=python_here(tmp_path), shared=str(tmp_path),
+        host="127.0.0.1",
+    )  # fmt: skip
+    fleet = start(wanted, "cpu", crew.by_formula)
+    try:
+        assert fleet._client.scheduler.address.startswith("tls://")
+        found = swept(fleet, tmp_path / "run")
+    finally:
+        fleet.close()
+    assert sorted(one.key for one in found.outcomes) == KEYS
+    assert len(found.environments) == 2
+    assert not list(tmp_path.glob(".ssmprof-keys-*/*"))
+
+
+def test_a_slurm_that_takes_no_job_says_so(slurm: None, tmp_path: Path) -> None:
+    wanted = asked.SlurmAsked(partition="nowhere", shared=str(tmp_path), host="127.0.0.1", gpus=0)
+    with pytest.raises(ConfigError, match="Slurm takes no job") as raised:
+        start(wanted, "cpu", crew.by_formula)
+    assert "partition" in str(raised.value)

@@ -140,19 +140,21 @@ class Dask(SideBySide):
         *,
         security: Security | None = None,
         wait_s: float = START_S,
+        closing: Callable[[], object] | None = None,
     ) -> Dask:
-        """The fleet of a cluster that was started for it, and ends with it."""
+        """The fleet of a cluster that was started for it, and ends with it (by `closing`)."""
+        end = closing or cluster.close
         try:
-            client = _client(cluster, security)
+            client = _client(cluster, security or cluster.security)
             try:
                 found = cls(client, make, workers=workers, wait_s=wait_s)
             except BaseException:
                 client.close()
                 raise
         except BaseException:
-            cluster.close()
+            end()
             raise
-        found._close += [client.close, cluster.close]
+        found._close += [client.close, end]
         return found
 
     @classmethod

@@ -47,6 +47,13 @@ def write(security: Security, folder: Path) -> None:
             stream.write(text)
 
 
+def placed(folder: str) -> Security:
+    """The key pair whose files lie in `folder`."""
+    files = {"cert": f"{folder}/cert.pem", "key": f"{folder}/key.pem"}
+    roles = {f"tls_{role}_{name}": at for role in _ROLES for name, at in files.items()}
+    return Security(require_encryption=True, tls_ca_file=f"{folder}/ca.pem", **roles)
+
+
 def settings(folder: str) -> dict[str, Any]:
     """Dask's settings for whoever has the files in `folder`: TLS, and nothing without it."""
     files = {"cert": f"{folder}/cert.pem", "key": f"{folder}/key.pem"}

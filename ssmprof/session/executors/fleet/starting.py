@@ -50,7 +50,7 @@ def start(asked: Asked, wanted: Wanted, make: Callable[[], Executor] | None = No
             wait_s=asked.wait_s,
             closing=pods.close,
         )
-    from ssmprof.session.executors.fleet.slurm import slurm_cluster
+    from ssmprof.session.executors.fleet.slurm import SlurmJobs
 
-    cluster = slurm_cluster(asked, security)
-    return Dask.of(cluster, asked.jobs, make, security=security, wait_s=asked.wait_s)
+    jobs = SlurmJobs(asked, security)
+    return Dask.of(jobs.cluster, asked.jobs, make, wait_s=asked.wait_s, closing=jobs.close)
