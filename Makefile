@@ -1,12 +1,13 @@
 # `make sweep` and `make test` set up what each of them needs in .venv: Python, make and a compiler
 # are enough. PYTHON chooses the interpreter (3.10 or later).
 PYTHON ?= python3
+GPU_PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 
-.PHONY: sweep test lint docs html install simulate faults fuzz scale static-all test-gpu bench clean
+.PHONY: sweep test lint docs html install simulate faults fuzz scale fleet fleet-gpus static-all test-gpu bench clean
 
 # What a sweep and its page need. torch by name: the extra leaves it out where boards have their own.
 $(READY): pyproject.toml constraints.txt
@@ -57,6 +58,15 @@ fuzz: $(DEV)
 scale: $(DEV)
 	PYTHONPATH=.:kernels:tests $(BIN)/python -m scale --output reports/scale
 
+# A fleet without a GPU: 300 kills, a thousand virtual devices, a local sweep against one before the
+# session (about 15 minutes): reports/fleet/fleet.json. `make fleet-gpus` adds one GPU of this host
+# against several to it; GPU_PYTHON holds torch and ssmprof[fleet].
+fleet: $(DEV)
+	PYTHONPATH=.:kernels:tests $(BIN)/python -m fleet
+
+fleet-gpus:
+	PYTHONPATH=.:kernels:tests $(GPU_PYTHON) -m fleet.gpus
+
 # Every dtype and option of every kernel, any three together, compiled for GPUs that need not be
 # here; `make test` compiles any two together.
 STATIC_ARCHS ?= sm_87 sm_90
@@ -70,7 +80,6 @@ simulate: $(DEV)
 	PYTHONPATH=.:tests $(BIN)/python -m simulations
 
 # On a machine with a CUDA device, with the Python that holds its torch: make test-gpu GPU_PYTHON=...
-GPU_PYTHON ?= python3
 test-gpu:
 	PYTHONPATH=.:kernels:tests $(GPU_PYTHON) -m pytest -q -m gpu tests
 

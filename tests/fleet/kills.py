@@ -130,6 +130,7 @@ def _session(camp: Camp, run: Path, draw: random.Random, many: int, ledger: Ledg
     _mend(camp)
     client = session(camp, run)
     until = time.monotonic() + _SESSION_S
+    mend = time.monotonic()
     strike = time.monotonic() + 0.2 + draw.random() * 0.6
     while True:
         ended, status = os.waitpid(client, os.WNOHANG)
@@ -151,6 +152,9 @@ def _session(camp: Camp, run: Path, draw: random.Random, many: int, ledger: Ledg
                 time.sleep(draw.random() * 0.5)
             else:
                 camp.kill_worker(draw.choice(sorted(camp.workers)))
+            _mend(camp)
+        if time.monotonic() > mend:  # workers leave a scheduler that was killed
+            mend = time.monotonic() + 0.3
             _mend(camp)
         time.sleep(0.01)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import json
 import os
@@ -326,3 +327,56 @@ def test_a_slurm_that_takes_no_job_says_so(slurm: None, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Slurm takes no job") as raised:
         start(wanted, "cpu", crew.by_formula)
     assert "partition" in str(raised.value)
+
+
+def test_manifests_of_pods_hold_against_the_operators_schema() -> None:
+    """No cluster is asked: this is what could be said without one."""
+    jsonschema = pytest.importorskip("jsonschema")
+    yaml = pytest.importorskip("yaml")
+    dask_kubernetes = pytest.importorskip("dask_kubernetes")
+    from ssmprof.session.executors.fleet.kubernetes import manifests
+
+    wanted = asked.KubernetesAsked(
+        image="here/ssmprof:1", workers=3, namespace="bench", memory="9Gi"
+    )
+    security = keys.temporary()
+    secret, cluster = manifests(wanted, security)
+    chart = Path(dask_kubernetes.__file__).parent / "operator/deployment/helm"
+    file = chart / "dask-kubernetes-operator/crds/daskcluster.yaml"
+    definition = yaml.safe_load(file.read_text())
+    (version,) = definition["spec"]["versions"]
+    schema = version["schema"]["openAPIV3Schema"]
+    jsonschema.validate({"spec": cluster["spec"]}, _strict(schema))
+    worker, scheduler = (cluster["spec"][role]["spec"] for role in ("worker", "scheduler"))
+    assert cluster["spec"]["worker"]["replicas"] == 3
+    (container,) = worker["containers"]
+    assert container["resources"]["limits"] == {"cpu": "4", "memory": "9Gi", "nvidia.com/gpu": "1"}
+    words = " ".join(container["args"])
+    assert "tls://ssmprof-scheduler.bench.svc:8786 --protocol tls" in words
+    assert "--resources ssmprof-device=1" in words
+    assert scheduler["containers"][0]["args"][-2:] == ["--protocol", "tls"]
+    for pod in (worker, scheduler):
+        environ = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+        assert environ["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] == "True"
+        assert environ["DASK_DISTRIBUTED__COMM__TLS__CA_FILE"].endswith("/ca.pem")
+        assert pod["volumes"][0]["secret"]["secretName"] == secret["metadata"]["name"]
+    found = {name: base64.b64decode(text).decode() for name, text in secret["data"].items()}
+    assert found == keys.contents(security)
+    assert "PRIVATE KEY" not in json.dumps(cluster)
+
+
+def _strict(schema: Any) -> Any:
+    """The schema, in which a field that it does not know is an error, as for kubectl."""
+    if isinstance(schema, list):
+        return [_strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _strict(one) for name, one in schema.items()}
+    open_ended = (
+        found.get("x-kubernetes-preserve-unknown-fields") or found.get("properties", {}) == {}
+    )
+    if found.get("type") == "object" and "additionalProperties" not in found and not open_ended:
+        found["additionalProperties"] = False
+    if found.pop("x-kubernetes-int-or-string", False):
+        found.pop("type", None)
+    return found

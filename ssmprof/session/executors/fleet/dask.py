@@ -17,7 +17,7 @@ from distributed import Client
 from distributed.deploy import Cluster
 from distributed.security import Security
 
-from ssmprof.errors import ConfigError
+from ssmprof.errors import ConfigError, SsmprofError
 from ssmprof.session.executors.fleet import door
 from ssmprof.session.executors.fleet.admission import count, kinds, refuse_open
 from ssmprof.session.executors.fleet.bench import FleetBench
@@ -125,6 +125,12 @@ class Dask(SideBySide):
             ) from None  # fmt: skip
         try:
             found = cls(client, make, workers=workers, wait_s=wait_s)
+        except OSError as error:
+            client.close()
+            raise SsmprofError(
+                f"{address}: the scheduler went away", cause=str(error),
+                fix="look at its log, and start it again",
+            ) from None  # fmt: skip
         except BaseException:
             client.close()
             raise
