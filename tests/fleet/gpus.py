@@ -1,11 +1,11 @@
 """One GPU of a host against several: throughput, answers, power and clocks, host cores.
 
-    python -m fleet.gpus [--output FOLDER] [--file fleet.json] [--seconds 440]
+    python -m fleet.gpus [--output FOLDER] [--file fleet.json] [--seconds 480]
 
 Every part is a sweep of its own by the command line, `--device all` (points shared between the
-cards) or `--device each` (every card measures everything), of the shipped scenario `crossover` at
-some of its lengths. Kernels are compiled once, before. What was found is written after each part,
-the important ones first; a part for which there is no time is left out and named.
+cards) or `--device each` (every card measures everything), of the shipped scenario `crossover`.
+Kernels are compiled once, before. What was found is written after each part, the important ones
+first; a part for which there is no time is left out and named.
 """
 
 from __future__ import annotations
@@ -343,9 +343,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fleet.gpus", description=__doc__)
     parser.add_argument("--output", type=Path, default=results.FOLDER)
     parser.add_argument("--file", default="fleet.json", help="quantities are added to it")
-    parser.add_argument("--seconds", type=float, default=440.0, help="for all parts together")
-    parser.add_argument("--contexts", default="1K,8K,64K")
-    parser.add_argument("--phase", default="prefill")
+    parser.add_argument("--seconds", type=float, default=480.0, help="for all parts together")
+    parser.add_argument("--contexts", help="lengths; without them the scenario's")
+    parser.add_argument("--phase", help="prefill, decode; both without it")
     parser.add_argument("--decide", action="store_true", help="who runs which op, beforehand")
     parser.add_argument("--rounds", type=int, default=4)
     told = parser.parse_args()

@@ -55,7 +55,14 @@ async def workers(address: str, many: int, folder: str) -> None:
     from dask import config
     from distributed import Worker
 
-    config.set({"distributed.worker.memory.terminate": False})
+    # What a host watches of its one worker would be watched a thousand times here.
+    config.set(
+        {
+            "distributed.worker.profile.enabled": False,
+            "distributed.admin.tick.interval": "10s",
+            "distributed.admin.system-monitor.interval": "60s",
+        }
+    )
     made: list[Any] = []
     for first in range(0, many, 50):
         batch = [
@@ -71,11 +78,15 @@ async def workers(address: str, many: int, folder: str) -> None:
 
 def client(address: str, many: int, points: int, folder: str) -> dict[str, Any]:
     """One sweep; what this process took for it."""
+    from distributed import Client
+
     import fleet.many as here
     from ssmprof.session.executors.fleet.dask import Dask
     from ssmprof.session.run import sweep
 
-    executor = Dask.at(address, here.device, workers=many, wait_s=_START_S)
+    with Client(address, set_as_default=False) as waiting:
+        waiting.wait_for_workers(many, timeout=_START_S)
+    executor = Dask.at(address, here.device)
     asked = scenario(points)
     before, began = time.process_time(), time.monotonic()
     start_bytes = _peak_bytes()

@@ -104,7 +104,7 @@ class Client:
 
     @property
     def environments(self) -> dict[str, Environment]:
-        """The machines its workers told of, by fingerprint."""
+        """The machines of its workers, by fingerprint."""
         return self._staff.environments
 
     def close(self) -> None:

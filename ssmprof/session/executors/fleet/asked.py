@@ -97,6 +97,7 @@ class KubernetesAsked(_Asked, tag="kubernetes", frozen=True, kw_only=True):
     cpu: str = "4"
     memory: str = "32Gi"
     name: Annotated[str, Meta(pattern="^[a-z]([-a-z0-9]{0,40}[a-z0-9])?$")] = "ssmprof"
+    wait_s: Seconds = 600.0
 
     def label(self) -> str:
         return f"{self.workers} pods of Kubernetes"

@@ -13,8 +13,7 @@ from typing import cast
 
 import cloudpickle
 import msgspec
-from distributed import Client
-from distributed.deploy import Cluster
+from distributed import Client, SpecCluster
 from distributed.security import Security
 
 from ssmprof.errors import ConfigError, SsmprofError
@@ -140,7 +139,7 @@ class Dask(SideBySide):
     @classmethod
     def of(
         cls,
-        cluster: Cluster,
+        cluster: SpecCluster,
         workers: int,
         make: Callable[[], Executor] = Local,
         *,
@@ -197,6 +196,6 @@ def _wait_for(client: Client, workers: int, wait_s: float) -> None:
     )
 
 
-def _client(where: str | Cluster, security: Security | None) -> Client:
+def _client(where: str | SpecCluster, security: Security | None) -> Client:
     """A client that takes bytes from workers and unpickles no result of theirs."""
     return Client(where, security=security, set_as_default=False, deserializers=_PLAIN)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import dask
+import dask.config
 from distributed.security import Security
 
 from ssmprof.errors import ConfigError

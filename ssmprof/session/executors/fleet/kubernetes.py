@@ -110,12 +110,15 @@ async def _forwarded(asked: KubernetesAsked) -> int:
     from dask_kubernetes.operator.networking import port_forward_service
 
     name = f"{asked.name}-scheduler"
-    async with asyncio.timeout(START_S):
+
+    async def forwarded() -> int:
         while not [
             one async for one in kr8s.asyncio.get("services", name, namespace=asked.namespace)
         ]:
             await asyncio.sleep(1.0)
         return await port_forward_service(name, asked.namespace, PORT)
+
+    return await asyncio.wait_for(forwarded(), START_S)
 
 
 def _sync(work: Any) -> Any:
