@@ -216,3 +216,26 @@ def test_a_network_that_pauses_loses_and_doubles_nothing(
     whole(tmp_path / "run")
     assert not list(found.failures())
     assert told == (["the scheduler does not answer; waiting for it"] * (cut and whom == "client"))
+
+
+def test_a_scheduler_that_is_started_again_goes_on(camp: Camp, tmp_path: Path) -> None:
+    """It knows nothing of the sweep, and its workers are new."""
+    camp.start_worker("0")
+    killed: list[float] = []
+
+    class Killing(Progress):
+        def outcome(self, outcome: Outcome) -> None:
+            if not killed:
+                killed.append(time.monotonic())
+                camp.kill_scheduler()
+                camp.start_scheduler()
+                camp.start_worker("1")
+
+    fleet = Dask.at(camp.address, crew.napping)
+    try:
+        found = swept(fleet, tmp_path / "run", progress=Killing())
+    finally:
+        fleet.close()
+    whole(tmp_path / "run")
+    assert not list(found.failures())
+    assert {one.cpu for one in found.environments.values()} == {"host of 0", "host of 1"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import cast
 
 import cloudpickle
@@ -21,7 +22,7 @@ from ssmprof.session.executors.fleet import door
 from ssmprof.session.executors.fleet.admission import count, kinds, refuse_open
 from ssmprof.session.executors.fleet.bench import FleetBench
 from ssmprof.session.executors.fleet.clusters import START_S, on_this_host
-from ssmprof.session.executors.fleet.door import Door
+from ssmprof.session.executors.fleet.door import Door, stands
 from ssmprof.session.executors.fleet.post import NAME, Description, Post, describe
 from ssmprof.session.executors.local import Local
 from ssmprof.session.executors.protocol import Desk, Executor, Kind, SideBySide
@@ -34,9 +35,12 @@ cloudpickle.register_pickle_by_value(door)
 class OneKind:
     """The workers whose devices have one name: points are measured once, by any of them."""
 
-    def __init__(self, client: Client, device: Description, workers: int) -> None:
+    def __init__(
+        self, client: Client, device: Description, workers: int, rejoin: Callable[[], None]
+    ) -> None:
         self._client = client
         self._device = device
+        self._rejoin = rejoin
         self.workers = workers
 
     @property
@@ -54,7 +58,9 @@ class OneKind:
     @contextmanager
     def open(self, desk: Desk) -> Iterator[FleetBench]:
         """Benches are opened by the workers, with the first job that they are given."""
-        bench = FleetBench(self._client, desk, self.name, self.kind, self.workers)
+        bench = FleetBench(
+            self._client, desk, self.name, self.kind, self.workers, rejoin=self._rejoin
+        )
         try:
             yield bench
         finally:
@@ -83,16 +89,16 @@ class Dask(SideBySide):
         self._client = client
         self._close: list[Callable[[], object]] = []
         _wait_for(client, workers, wait_s)
-        client.register_plugin(Door(), name=Door.name)
-        client.register_plugin(Post(make), name=NAME)
+        _join(client, make)
         told = cast("dict[str, bytes]", client.run(describe))
         self.workers = {
             address: msgspec.json.decode(one, type=Description) for address, one in told.items()
         }
+        rejoin = partial(_rejoin, client, make)
         late = workers - len(self.workers) + 1
         super().__init__(
             [
-                OneKind(client, one, max(count(self.workers, one.device), late))
+                OneKind(client, one, max(count(self.workers, one.device), late), rejoin)
                 for one in kinds(self.workers)
             ]
         )
@@ -182,6 +188,18 @@ class Dask(SideBySide):
         """Leave the scheduler; end the cluster that was started here."""
         while self._close:
             self._close.pop(0)()
+
+
+def _join(client: Client, make: Callable[[], Executor]) -> None:
+    """Have the scheduler and all workers, those that come later included, know what to do."""
+    client.register_plugin(Door(), name=Door.name)
+    client.register_plugin(Post(make), name=NAME)
+
+
+def _rejoin(client: Client, make: Callable[[], Executor]) -> None:
+    """The same where the scheduler was started again; one that never ended knows it still."""
+    if not client.run_on_scheduler(stands):
+        _join(client, make)
 
 
 def _wait_for(client: Client, workers: int, wait_s: float) -> None:

@@ -35,3 +35,8 @@ class Door(SchedulerPlugin):
             waiting = scheduler.bulk_schedule_unrunnable_after_adding_worker(state)
             scheduler.transitions(waiting, stimulus_id=f"{self.name}-{worker}")
         return "OK"
+
+
+def stands(dask_scheduler: Any) -> bool:
+    """Whether a scheduler has the door: one that was started again has not."""
+    return Door.name in dask_scheduler.plugins
