@@ -1,6 +1,6 @@
 """A thousand virtual devices behind a real scheduler: what the client takes per point, as a table.
 
-Scheduler, workers (all in one process) and client are processes of their own on the loopback, so
+Scheduler, workers (hundreds in a process) and client are processes of their own on the loopback, so
 that what the client takes is counted apart. The law over 1,000, 10,000 and 100,000 points tells
 what more would take.
 """
@@ -33,7 +33,8 @@ DEVICES = 1000
 POINTS = (1_000, 10_000, 100_000)
 OVERHEAD_S, MEMORY_BYTES = 2e-3, 2e9
 _LENGTHS = tuple(64 * (step + 1) for step in range(50))  # one visit: 50 points
-_START_S = 240.0
+_START_S = 600.0
+_HOSTS = 4  # processes that hold the workers
 
 
 def scenario(points: int) -> Scenario:
@@ -113,22 +114,29 @@ def measure(many: int = DEVICES, points: tuple[int, ...] = POINTS) -> list[dict[
     with tempfile.TemporaryDirectory(prefix="ssmprof-fleet-") as scratch:
         camp = Camp(Path(scratch))
         camp.start_scheduler()
-        python = [sys.executable, "-m", "fleet.many", "--folder", scratch, "--devices", str(many)]
+        python = [sys.executable, "-m", "fleet.many", "--folder", scratch]
         environ = {**camp.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         quiet = subprocess.DEVNULL
-        host = subprocess.Popen(
-            [*python, "--host", camp.address], env=environ, stdout=quiet, stderr=quiet
-        )
+        shares = [many // _HOSTS + (number < many % _HOSTS) for number in range(_HOSTS)]
+        hosts = [
+            subprocess.Popen(
+                [*python, "--host", camp.address, "--devices", str(share)],
+                env=environ, stdout=quiet, stderr=quiet,
+            )
+            for share in shares
+        ]  # fmt: skip
         try:
             for count in points:
                 asked = [*python, "--client", camp.address, "--points", str(count)]
+                asked += ["--devices", str(many)]
                 done = subprocess.run(asked, env=environ, capture_output=True, text=True)
                 if done.returncode:
                     raise RuntimeError(done.stderr[-2000:])
                 rows.append(json.loads(done.stdout.splitlines()[-1]))
                 print(line(rows[-1]), flush=True)
         finally:
-            end(host.pid)
+            for host in hosts:
+                end(host.pid)
             camp.close()
     return rows
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, cast
@@ -40,10 +40,7 @@ _LOOK_S = 0.1
 
 
 class FleetBench:
-    """The devices called `device` at work on one run.
-
-    `rejoin` is called when the scheduler answers again after it did not.
-    """
+    """The devices called `device` at work on one run."""
 
     def __init__(
         self,
@@ -52,11 +49,8 @@ class FleetBench:
         device: str,
         kind: Kind,
         workers: int,
-        *,
-        rejoin: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
-        self._rejoin = rejoin
         self._desk = desk
         self._device = device
         self._kind: Kind = kind
@@ -135,12 +129,7 @@ class FleetBench:
             self._desk.warned("the scheduler does not answer; waiting for it")
         while self._client.status == "connecting" and not self._stopped:
             time.sleep(_LOOK_S)
-        if self._client.status != "running" or self._stopped:
-            return False
-        with suppress(OSError, TimeoutError):
-            self._rejoin()
-            return True
-        return self._is_back()
+        return self._client.status == "running" and not self._stopped
 
     def _request(self, asked: list[Job] | Visit) -> Request:
         jobs = asked.jobs() if isinstance(asked, Visit) else tuple(asked)

@@ -7,9 +7,9 @@ three workers becomes a Failure, which a resumed run measures again. Workers nev
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import cast
 
 import cloudpickle
@@ -27,6 +27,7 @@ from ssmprof.session.executors.fleet.post import NAME, Description, Post, descri
 from ssmprof.session.executors.local import Local
 from ssmprof.session.executors.protocol import Desk, Executor, Kind, SideBySide
 
+_LOOK_S = 2.0
 _PLAIN = ["dask", "msgpack"]
 
 cloudpickle.register_pickle_by_value(door)
@@ -35,12 +36,9 @@ cloudpickle.register_pickle_by_value(door)
 class OneKind:
     """The workers whose devices have one name: points are measured once, by any of them."""
 
-    def __init__(
-        self, client: Client, device: Description, workers: int, rejoin: Callable[[], None]
-    ) -> None:
+    def __init__(self, client: Client, device: Description, workers: int) -> None:
         self._client = client
         self._device = device
-        self._rejoin = rejoin
         self.workers = workers
 
     @property
@@ -58,9 +56,7 @@ class OneKind:
     @contextmanager
     def open(self, desk: Desk) -> Iterator[FleetBench]:
         """Benches are opened by the workers, with the first job that they are given."""
-        bench = FleetBench(
-            self._client, desk, self.name, self.kind, self.workers, rejoin=self._rejoin
-        )
+        bench = FleetBench(self._client, desk, self.name, self.kind, self.workers)
         try:
             yield bench
         finally:
@@ -94,14 +90,14 @@ class Dask(SideBySide):
         self.workers = {
             address: msgspec.json.decode(one, type=Description) for address, one in told.items()
         }
-        rejoin = partial(_rejoin, client, make)
         late = workers - len(self.workers) + 1
         super().__init__(
             [
-                OneKind(client, one, max(count(self.workers, one.device), late), rejoin)
+                OneKind(client, one, max(count(self.workers, one.device), late))
                 for one in kinds(self.workers)
             ]
         )
+        self._close.append(_Watchman(client, make).close)
 
     @classmethod
     def at(
@@ -196,10 +192,27 @@ def _join(client: Client, make: Callable[[], Executor]) -> None:
     client.register_plugin(Post(make), name=NAME)
 
 
-def _rejoin(client: Client, make: Callable[[], Executor]) -> None:
-    """The same where the scheduler was started again; one that never ended knows it still."""
-    if not client.run_on_scheduler(stands):
-        _join(client, make)
+class _Watchman:
+    """Looks whether the scheduler still knows what a sweep needs: one that was started again does
+    not, and tasks that it was sent meanwhile wait until it is told.
+    """
+
+    def __init__(self, client: Client, make: Callable[[], Executor]) -> None:
+        self._client = client
+        self._make = make
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._end.set()
+
+    def _watch(self) -> None:
+        while not self._end.wait(_LOOK_S):
+            with suppress(Exception):  # it does not answer: the bench says so
+                if self._client.status == "running" and not self._client.run_on_scheduler(stands):
+                    _join(self._client, self._make)
 
 
 def _wait_for(client: Client, workers: int, wait_s: float) -> None:
