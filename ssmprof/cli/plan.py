@@ -37,6 +37,8 @@ def command(
     """
     if chip is not None:
         refuse(("device", "fleet"), "and --on both say where; leave one of them out")
+    if fleet is not None and axes["device"] in ("all", "each"):
+        refuse(("device",), "and --fleet both say where; leave one of them out")
     if fleet is not None or axes["device"] in ("all", "each"):
         from ssmprof.cli import fleet_plan
 

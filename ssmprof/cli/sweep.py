@@ -78,6 +78,12 @@ def command(
     else:
         refuse(("rerun_noisy", "until_decided"), "goes with --resume RUN", "--resume RUN")
         scenario = recorded_scenario(asked(what, **axes))
+    if fleet is not None and axes["device"] in ("all", "each"):
+        refuse(("device",), "and --fleet both say where; leave one of them out")
+    if dry_run and (fleet is not None or axes["device"] in ("all", "each")):
+        from ssmprof.cli import fleet_plan
+
+        return fleet_plan.show(scenario, fleet, None, None, axes["device"])
     if dry_run:
         from ssmprof.cli.plan import show
 

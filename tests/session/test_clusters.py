@@ -20,7 +20,7 @@ import make
 import pytest
 
 import ssmprof
-from ssmprof.errors import ConfigError
+from ssmprof.errors import EXIT_USAGE, ConfigError
 
 pytest.importorskip("distributed", reason="the extra `fleet` is not installed")
 pytest.importorskip("cryptography", reason="the extra `fleet` is not installed")
@@ -380,3 +380,13 @@ def _strict(schema: Any) -> Any:
     if found.pop("x-kubernetes-int-or-string", False):
         found.pop("type", None)
     return found
+
+
+@pytest.mark.parametrize("command", ["sweep", "plan"])
+def test_a_fleet_and_all_devices_are_one_too_many(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "smoke", "--fleet", "ssh:a", "--device", "all"])
+    assert end.value.code == EXIT_USAGE
+    assert "both say where" in capsys.readouterr().err
