@@ -60,7 +60,8 @@ def _run(tree: Path, output: Path) -> tuple[float, float]:
     environ = {
         **os.environ, "PYTHONPATH": f"{tree}:{tree / 'kernels'}", "CUDA_VISIBLE_DEVICES": "",
     }  # fmt: skip
-    command = [sys.executable, "-m", "ssmprof", "sweep", "smoke", "--device", "cpu", "--no-doctor"]
+    command = [sys.executable, "-m", "ssmprof", "sweep", "scenarios/smoke.toml"]
+    command += ["--device", "cpu", "--no-doctor"]
     before, began = os.times(), time.monotonic()
     done = subprocess.run(
         [*command, "-o", str(output)], env=environ, cwd=tree, capture_output=True, text=True
