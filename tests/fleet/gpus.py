@@ -263,7 +263,8 @@ def agreement(name: str, pairs: list[tuple[str, Run, Run]]) -> dict[str, Any]:
         print(f"{what}: {count} answers differ of {seen} compared. {points_apart(here, there)}")
         total, compared = total + count, compared + seen
         said += [f"{what}: {word}" for word in words]
-    how = f"{compared} pairs of contenders at a length, {len(pairs)} pairs of runs"
+    runs = "; ".join(what for what, _, _ in pairs)
+    how = f"{compared} pairs of contenders at a length: {runs}"
     return results.quantity(name, total, 0, "answers", how, "; ".join(said)[:400] or None)
 
 

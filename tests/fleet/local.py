@@ -46,6 +46,7 @@ def measure(pairs: int = PAIRS) -> list[dict[str, Any]]:
     how = "wall " + ", ".join(f"{ratio:.3f}" for ratio in walls)
     how += "; processor time " + ", ".join(f"{ratio:.3f}" for ratio in works)
     how += f"; medians {median(walls):.3f} and {median(works):.3f}"
+    how += f"; {os.cpu_count()} cores under a load of {os.getloadavg()[1]:.0f}"
     return [
         quantity(
             "local sweep through the session over one before it, median of five pairs",
