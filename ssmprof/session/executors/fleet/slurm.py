@@ -55,7 +55,7 @@ class SlurmJobs:
 
 
 def options(asked: SlurmAsked, folder: str) -> dict[str, Any]:
-    """What dask-jobqueue is asked for; `folder` takes the keys."""
+    """What dask-jobqueue is asked for; `folder` takes keys and logs."""
     gpus = [f"--gpus={asked.gpus}"] if asked.gpus else []
     found: dict[str, Any] = {
         "queue": asked.partition,
@@ -70,6 +70,7 @@ def options(asked: SlurmAsked, folder: str) -> dict[str, Any]:
         "job_script_prologue": list(asked.prologue),
         "worker_extra_args": ["--resources", f"{RESOURCE}=1"],
         "shared_temp_directory": folder,
+        "log_directory": folder,
         "python": asked.python,
         "scheduler_options": {"port": 0, "dashboard": False, "dashboard_address": ":0"},
         "silence_logs": "critical",
