@@ -1,12 +1,14 @@
 # `make sweep` and `make test` set up what each of them needs in .venv: Python, make and a compiler
 # are enough. PYTHON chooses the interpreter (3.10 or later).
 PYTHON ?= python3
+# The Python that holds the torch of a CUDA device.
+GPU_PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 
-.PHONY: sweep test lint docs html install simulate truth faults fuzz scale static-all test-gpu bench clean
+.PHONY: sweep test lint docs html install simulate truth faults fuzz scale fleet fleet-gpus static-all test-gpu bench clean
 
 # What a sweep and its page need. torch by name: the extra leaves it out where boards have their own.
 $(READY): pyproject.toml constraints.txt
@@ -57,6 +59,15 @@ fuzz: $(DEV)
 scale: $(DEV)
 	PYTHONPATH=.:kernels:tests $(BIN)/python -m scale --output reports/scale
 
+# A fleet without a GPU: 300 kills, a thousand virtual devices, a local sweep against one before the
+# session (about 15 minutes): reports/fleet/fleet.json. `make fleet-gpus` adds one GPU of this host
+# against several to it; GPU_PYTHON holds torch and ssmprof[fleet].
+fleet: $(DEV)
+	PYTHONPATH=.:kernels:tests $(BIN)/python -m fleet
+
+fleet-gpus:
+	PYTHONPATH=.:kernels:tests $(GPU_PYTHON) -m fleet.gpus
+
 # Every dtype and option of every kernel, compiled for GPUs that need not be here, with the spills of
 # each kernel: any two together for every architecture, any three for two of them; `make test`
 # compiles any two for these two.
@@ -69,9 +80,6 @@ static-all: $(DEV)
 # How often answers are right: planted curves through the whole analysis (a minute or two).
 simulate: $(DEV)
 	PYTHONPATH=.:tests $(BIN)/python -m simulations
-
-# The Python that holds the torch of a CUDA device.
-GPU_PYTHON ?= python3
 
 # How true the answers are: sweeps against dense references, as far as TRUTH_S seconds reach; the
 # table grows where it stands. TRUTH_DEVICE=cpu measures what a CPU can tell.

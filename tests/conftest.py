@@ -35,8 +35,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _nothing_leaks() -> object:
     """No test leaves a worker process or an open scope behind."""
     yield
-    client = sys.modules.get("ssmprof.measure.workers.client")
+    pool = sys.modules.get("ssmprof.measure.workers.pool")
     scopes = sys.modules.get("ssmprof.scopes")
-    workers = client.living_workers() if client else ()
+    workers = tuple(pool.living) if pool else ()
     assert not workers, f"workers left behind: {workers}"
     assert not (scopes and scopes.is_listening()), "a scope listener was left behind"

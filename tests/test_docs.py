@@ -58,7 +58,7 @@ def test_python_blocks_run(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_page_id)
-def test_toml_blocks_are_scenarios_or_settings(page: Path, tmp_path: Path) -> None:
+def test_toml_blocks_are_scenarios_settings_or_fleets(page: Path, tmp_path: Path) -> None:
     for body in transcripts.blocks(page, "toml"):
         if "[[blocks]]" in body:
             found = scenario.parse(body, "block.toml")
@@ -66,6 +66,11 @@ def test_toml_blocks_are_scenarios_or_settings(page: Path, tmp_path: Path) -> No
             continue
         file = tmp_path / "ssmprof.toml"
         file.write_text(body, encoding="utf-8")
+        if body.startswith("kind = "):
+            from ssmprof.session.executors.fleet import asked
+
+            assert asked.read(str(file)).label()
+            continue
         result = CliRunner().invoke(cli, ["--config", str(file), "config", "show"])
         assert result.exit_code == 0, result.output
 

@@ -39,7 +39,9 @@ def axis_options(command: Function) -> Function:
         click.option("--host-profile", is_flag=True, help="Where the CPU waits (py-spy pass)."),
         click.option("--time-budget", metavar="TIME", callback=duration_type, help="Such as 20m."),
         click.option(
-            "--device", type=click.Choice(["any", "cuda", "cpu", "all"]), help="Where to measure."
+            "--device",
+            type=click.Choice(["any", "cuda", "cpu", "all", "each"]),
+            help="Where to measure.",
         ),
         click.option(
             "--rounds",
@@ -65,7 +67,7 @@ def asked(names: tuple[str, ...], **changes: Any) -> Scenario:
     if not names:
         raise click.UsageError("name a scenario or models; ssmprof scenarios lists the former")
     refuse_untyped(names)
-    if changes.get("device") == "all":
+    if changes.get("device") in ("all", "each"):
         changes["device"] = "cuda"  # every GPU: who measures is asked for them
     what = names[0] if len(names) == 1 else names
     return scenario_of(what, Axes(**changes), "command line")

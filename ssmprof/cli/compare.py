@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ssmprof.cli.options import answer, emit, load_run, say, table_options
+from ssmprof.cli.options import answer, emit, load_device, say, table_options
 from ssmprof.errors import EXIT_DONE, EXIT_FINDING, ConfigError
 
 
@@ -29,6 +29,7 @@ def command(
     """What became slower, faster, or cannot be told, from the first RUN to the second.
 
     Exits 1 if a point is slower than the gate allows, or may be: what cannot be told does not pass.
+    RUN@DEVICE is what one device of a run measured: compare fleet@h100 fleet@h200.
     Example: ssmprof compare main pr --gate 5%
     """
     from ssmprof.analysis import analyze
@@ -38,7 +39,7 @@ def command(
     from ssmprof.units import format_context, format_time
 
     allowed = _share(gate)
-    runs = load_run(before), load_run(after)
+    runs = load_device(before), load_device(after)
     found = compare(*runs, gate=allowed, metric=metric)  # type: ignore[arg-type]
     rows = tuple(
         {
@@ -88,10 +89,13 @@ def command(
             output,
         )
     said = [verdicts_of(run, analyze(run)) for run in runs]
-    for key in (key for key in said[0] if key in said[1]):
-        was, now = (one[key].sentence for one in said)
+    told = [
+        {(key[0].label(), key[1]): verdict.sentence for key, verdict in one.items()} for one in said
+    ]
+    for key in (key for key in told[0] if key in told[1]):
+        was, now = (one[key] for one in told)
         if key[1] == metric and was != now:
-            answer(f"{key[0].label()}: was: {was} Is now: {now}", form, output)
+            answer(f"{key[0]}: was: {was} Is now: {now}", form, output)
     if not found.same_stack:
         say("! the runs differ in device or software; a difference may be theirs")
     for name, only in (("first", found.only_before), ("second", found.only_after)):

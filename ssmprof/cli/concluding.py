@@ -29,6 +29,7 @@ def conclude(
 ) -> int:
     """Print what was found, as text or JSON, and turn how it ended into an exit code."""
     from ssmprof.analysis import analyze
+    from ssmprof.report import beside
     from ssmprof.store.folder import load
 
     run = load(path)
@@ -42,6 +43,8 @@ def conclude(
         say(f"! processes of {transient} points were killed. Measure them again: {resume}")
     analysis = analyze(run)
     _print(_found(run, analysis, form))
+    for line in beside.told(run, analysis):
+        say(line)
     say(f"Next: ssmprof report {path}")
     if analysis.withheld or analysis.grade > min_trust:
         return EXIT_WITHHELD

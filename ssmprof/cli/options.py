@@ -91,6 +91,28 @@ def load_run(run: str | None) -> Run:
     return loaded
 
 
+def load_device(asked: str) -> Run:
+    """Read `RUN`, or of `RUN@DEVICE` what one of its devices measured; any part of a name that
+    only one of them has will do. Raises ConfigError where none or several have it.
+    """
+    from ssmprof.analysis.compare.conditions import of_device
+
+    folder, at, wanted = asked.rpartition("@")
+    if not at or Path(asked).exists():
+        return load_run(asked)
+    run = load_run(folder)
+    names = sorted({machine.device for machine in run.environments.values()})
+    exact = [name for name in names if name.lower() == wanted.lower()]
+    found = exact or [name for name in names if wanted.lower() in name.lower()]
+    if len(found) != 1:
+        raise ConfigError(
+            f"{asked}: {'no device' if not found else 'more than one device'} of that name",
+            cause=f"the run holds {', '.join(names)}",
+            fix=f"{folder}@{names[0]}" if names else None,
+        )
+    return of_device(run, found[0])
+
+
 def say_dropped(folder: object, loaded: Run) -> None:
     """What could not be read of a run, on stderr."""
     for dropped in loaded.dropped[:_MOST_DROPPED]:

@@ -19,17 +19,30 @@ if TYPE_CHECKING:
 @click.command("plan", short_help="What a sweep would measure and cost; nothing is run.")
 @click.argument("what", nargs=-1, metavar="SCENARIO | MODEL...")
 @click.option("--on", "chip", metavar="NAME", help="Plan for that device: h100, orin-nx, ...")
+@click.option("--fleet", metavar="FLEET", help="Ask a fleet who would measure what (as sweep).")
 @axis_options
 @table_options
 def command(
-    what: tuple[str, ...], chip: str | None, form: str | None, output: str | None, **axes: Any
+    what: tuple[str, ...],
+    chip: str | None,
+    fleet: str | None,
+    form: str | None,
+    output: str | None,
+    **axes: Any,
 ) -> int:
     """Points, what would not fit, and estimated time and energy of a sweep. Nothing is run.
 
+    With --fleet its workers are started, asked for their devices and ended.
     Example: ssmprof plan crossover --on h100
     """
     if chip is not None:
-        refuse(("device",), "and --on both say where; leave one of them out")
+        refuse(("device", "fleet"), "and --on both say where; leave one of them out")
+    if fleet is not None and axes["device"] in ("all", "each"):
+        refuse(("device",), "and --fleet both say where; leave one of them out")
+    if fleet is not None or axes["device"] in ("all", "each"):
+        from ssmprof.cli import fleet_plan
+
+        return fleet_plan.show(asked(what, **axes), fleet, form, output, axes["device"])
     return show(asked(what, **axes), form, output, chip)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", metavar="FOLDER", help="Run folder; reports/DATE-NAME-DEVICE.")
 @click.option("--resume", metavar="RUN", help="Go on with a run; nothing is measured twice.")
 @click.option("--no-doctor", is_flag=True, help="Skip the examination; no verdict is given then.")
+@click.option("--no-decide", is_flag=True, help="The first provider runs each op; none is tried.")
 @click.option("--rerun-noisy", is_flag=True, help="With --resume: noisy points, one round more.")
 @click.option(
     "--until-decided", is_flag=True, help="With --resume: measure until it is known who wins where."
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     help="Exit 5 if the run is graded lower.",
 )  # fmt: skip
 @click.option(
-    "--fleet", metavar="ADDRESS", help="Measure on the workers of a Dask scheduler, of one kind."
+    "--fleet",
+    metavar="FLEET",
+    help="Measure on a scheduler's workers (ADDRESS), on ssh:HOST,HOST, or as a FILE.toml says.",
 )
 @click.option("--json", "form", flag_value="json", help="Write the answers as JSON at the end.")
 @axis_options
@@ -46,6 +49,7 @@ def command(
     output: str | None,
     resume: str | None,
     no_doctor: bool,
+    no_decide: bool,
     rerun_noisy: bool,
     until_decided: bool,
     pack: bool,
@@ -58,7 +62,7 @@ def command(
     """Measure a SCENARIO, or compare MODELs, and keep every outcome in a run folder.
 
     With --resume, name again the models that are code of your own: only then it runs. --device all
-    measures on every GPU of this host at once.
+    measures on every GPU of this host at once, --device each asks every GPU for its own answer.
     Ctrl-C finishes the point and saves; twice stops now. Example: ssmprof sweep quickstart
     """
     from ssmprof.cli.progress import Reporter
@@ -70,11 +74,18 @@ def command(
     from ssmprof.store import folder as store
 
     if resume:
-        refuse((*axes, "output"), "does not go with --resume: a run keeps what it was asked")
+        mine = [name for name in axes if name != "device" or axes[name] not in ("all", "each")]
+        refuse((*mine, "output"), "does not go with --resume: a run keeps what it was asked")
         scenario = store.read_header(Path(resume)).scenario
     else:
         refuse(("rerun_noisy", "until_decided"), "goes with --resume RUN", "--resume RUN")
         scenario = recorded_scenario(asked(what, **axes))
+    if fleet is not None and axes["device"] in ("all", "each"):
+        refuse(("device",), "and --fleet both say where; leave one of them out")
+    if dry_run and (fleet is not None or axes["device"] in ("all", "each")):
+        from ssmprof.cli import fleet_plan
+
+        return fleet_plan.show(scenario, fleet, None, None, axes["device"])
     if dry_run:
         from ssmprof.cli.plan import show
 
@@ -84,7 +95,9 @@ def command(
         agree(scenario, what, resume)
     if until_decided:
         scenario = decided(scenario)
-    executor = executor_for(scenario.device, every=axes["device"] == "all", fleet=fleet)
+    executor = executor_for(
+        scenario.device, every=axes["device"] == "all", each=axes["device"] == "each", fleet=fleet
+    )
     opened: RunFolder | None = None
     try:
         if resume:
@@ -100,8 +113,9 @@ def command(
             talk = ctx.find_root().obj or {}
             reporter = Reporter(quiet=talk.get("quiet", False), verbose=talk.get("verbose", False))
             end = conduct(
-                run_folder, scenario, executor, reporter, examine=not no_doctor, again=rerun_noisy
-            )
+                run_folder, scenario, executor, reporter, examine=not no_doctor, again=rerun_noisy,
+                decide=not no_decide,
+            )  # fmt: skip
     except KeyboardInterrupt:
         how = f"; go on with: {resume_command(opened.path, until_decided)}" if opened else ""
         say(f"stopped{how}")

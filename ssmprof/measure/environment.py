@@ -26,6 +26,14 @@ from ssmprof.mixers.packages import PACKAGES
 from ssmprof.private import without_own
 from ssmprof.records import Environment
 
+CARD = "SSMPROF_CARD"  # where cards of one name are told apart: which one this process has
+
+
+def called(name: str) -> str:
+    """The name of a device: the driver's, and which card it is where that matters."""
+    card = os.environ.get(CARD)
+    return f"{name} #{card}" if card else name
+
 
 def bare(kind: Literal["cuda", "cpu"]) -> Environment:
     """What can be said without torch and without a worker."""
@@ -56,7 +64,7 @@ def probe(device: Device, kind: Literal["cuda", "cpu"]) -> Environment:
         properties, board = torch.cuda.get_device_properties(0), "board" in values
         values |= {
             # torch calls every Orin "Orin"; a board knows its own name.
-            "device": values["device"] if board else properties.name,
+            "device": values["device"] if board else called(properties.name),
             "chip": values["chip"] if board else find_chip(properties.name) or values["chip"],
             "cuda": torch.version.cuda,
             "compute_capability": f"{properties.major}.{properties.minor}",
@@ -89,7 +97,7 @@ def prepare() -> None:
 def _common(device: Device, kind: Literal["cuda", "cpu"]) -> dict[str, Any]:
     pinned = device.pinned()
     values: dict[str, Any] = {
-        "device": device.name,
+        "device": called(device.name),
         "kind": kind,
         "ssmprof": version("ssmprof") or "0.1.0",
         "python": platform.python_version(),

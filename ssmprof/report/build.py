@@ -11,7 +11,17 @@ from ssmprof.report.card import decision
 from ssmprof.report.hero import heroes
 from ssmprof.report.page import Page, Section
 from ssmprof.report.redact import plain, redacted
-from ssmprof.report.sections import cost, data, fits, published, serving, trust, where, why
+from ssmprof.report.sections import (
+    cost,
+    data,
+    devices,
+    fits,
+    published,
+    serving,
+    trust,
+    where,
+    why,
+)
 from ssmprof.report.verdicts import views_of
 from ssmprof.report.words import published_banner
 
@@ -64,6 +74,7 @@ def _sections(run: Run, analysis: Analysis, sha256: str, *, identifiers: bool) -
     found = [
         served if first else None,
         where.section(run, analysis),
+        devices.section(run, analysis),
         why.section(run, analysis),
         published.section(run),
         fits.section(run, analysis),

@@ -35,6 +35,48 @@ class Journal(Protocol):
     def append(self, outcome: Outcome) -> None: ...
 
 
+class Course:
+    """One device's way through a scenario: what is asked of it, and what it answered.
+
+    `first` is what it begins with, `refine` what would narrow its answer after that; what `journal`
+    has, or this session got for better or for worse, is not asked for again.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        measure: Measure,
+        first: Iterable[Job | Visit],
+        refine: Callable[[], Iterable[Job | Visit]],
+        on_outcome: Callable[[Outcome], object] = lambda _: None,
+    ) -> None:
+        self.measure = measure
+        self._journal = journal
+        self._first: Iterable[Job | Visit] | None = first
+        self._refine = refine
+        self._on_outcome = on_outcome
+        self._answered: set[str] = set()
+
+    def following(self) -> list[Job | Visit]:
+        """What to measure now; nothing where all is done."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            if todo := self._missing(first):
+                return todo
+        return self._missing(self._refine())
+
+    def keep(self, outcome: Outcome) -> None:
+        """Keep an outcome: it is on the disk when this returns. Raises StoreError."""
+        self._journal.append(outcome)
+        self._answered.add(outcome.key)
+        self._on_outcome(outcome)
+
+    def _missing(self, jobs: Iterable[Job | Visit]) -> list[Job | Visit]:
+        done = self._journal.done | self._answered
+        left = (job.remaining(done) for job in jobs)
+        return [job for job in left if job is not None]
+
+
 def measure_all(
     scenario: Scenario,
     journal: Journal,
@@ -51,37 +93,36 @@ def measure_all(
     once. The time budget of the scenario is looked at between points. Raises StoreError where an
     outcome cannot be kept: what cannot be kept is not measured.
     """
-    end = clock() + (scenario.budget.sweep_s or float("inf"))
-    answered: set[str] = set()  # in this session, for better or for worse
+    course = Course(
+        journal, measure, expand(scenario), lambda: refine(scenario, journal.outcomes), on_outcome
+    )
+    return run_course(course, scenario.budget.sweep_s, clock)
 
-    def missing(jobs: Iterable[Job | Visit]) -> list[Job | Visit]:
-        done = journal.done | answered
-        left = (job.remaining(done) for job in jobs)
-        return [job for job in left if job is not None]
 
-    with _interruptible() as interrupted:
-        todo = missing(expand(scenario))
-        while todo or (todo := missing(refine(scenario, journal.outcomes))):
-            with closing(_closable(measure(todo))) as outcomes:
+def run_course(
+    course: Course, budget_s: float | None, clock: Callable[[], float] = time.monotonic
+) -> End:
+    """Measure what a course asks for, until it asks for no more; as `measure_all`."""
+    end = clock() + (budget_s or float("inf"))
+    with interruptible() as interrupted:
+        while todo := course.following():
+            with closing(closable(course.measure(todo))) as outcomes:
                 for outcome in outcomes:
-                    journal.append(outcome)
-                    answered.add(outcome.key)
-                    on_outcome(outcome)
+                    course.keep(outcome)
                     if interrupted():
                         return "interrupted"
                     if clock() > end:
                         return "out-of-time"
-            todo = []
     return "done"
 
 
-def _closable(outcomes: Iterator[Outcome]) -> Generator[Outcome, None, None]:
+def closable(outcomes: Iterator[Outcome]) -> Generator[Outcome, None, None]:
     """Any iterator as one that can be closed, so that `measure` ends when the sweep does."""
     yield from outcomes
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[Callable[[], bool]]:
     """Turn the first request to end into an answer to the question, the second into an exception.
 
     SIGHUP stays ignored where it was (nohup): that sweep is meant to outlive its terminal.

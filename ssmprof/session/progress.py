@@ -49,6 +49,10 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def at(self, device: str) -> Progress:
+        """Who is told of one device, where several measure at the same time."""
+        return self
+
     def begins(self, scenario: Scenario, machine: Machine) -> None:
         """That is asked, of such a machine."""
 

@@ -15,18 +15,14 @@ from pathlib import Path
 from typing import Literal
 
 from ssmprof.errors import SsmprofError
-from ssmprof.planning import feasible
-from ssmprof.planning.again import noisy_again
-from ssmprof.planning.strategies import STRATEGIES
-from ssmprof.records import Job, Outcome, Visit
-from ssmprof.report.redact import recorded, recorded_scenario
+from ssmprof.report.redact import recorded_scenario
 from ssmprof.session.asking import Axes, What, agree, scenario_of
 from ssmprof.session.asking import decided as until_it_is_decided
-from ssmprof.session.decisions import Decisions
-from ssmprof.session.executors import Desk, Executor, Local
-from ssmprof.session.loop import End, measure_all
+from ssmprof.session.conducting import measure_run
+from ssmprof.session.executors import Executor, Local
+from ssmprof.session.loop import End
 from ssmprof.session.notebook import progress_here
-from ssmprof.session.progress import Planned, Progress
+from ssmprof.session.progress import Progress
 from ssmprof.session.result import Run, load
 from ssmprof.spec import Scenario
 from ssmprof.store import folder as store
@@ -95,7 +91,7 @@ def sweep(
         chosen = executor or stack.enter_context(closing(Local(scenario.device)))
         path = Path(output).expanduser() if output else new_folder(scenario, chosen.name)
         opened = stack.enter_context(store.create(path, scenario))
-        end = _conduct(opened, scenario, chosen, progress or progress_here(), examine=examine)
+        end = measure_run(opened, scenario, chosen, progress or progress_here(), examine=examine)
     return _result(path, end)
 
 
@@ -134,7 +130,7 @@ def resume(
         chosen = executor or stack.enter_context(closing(Local(scenario.device)))
         opened = stack.enter_context(store.resume(path))
         told = progress or progress_here()
-        end = _conduct(opened, scenario, chosen, told, examine=examine, again=rerun_noisy)
+        end = measure_run(opened, scenario, chosen, told, examine=examine, again=rerun_noisy)
     return _result(path, end)
 
 
@@ -146,78 +142,16 @@ def conduct(
     *,
     examine: bool = True,
     again: bool = False,
+    decide: bool = True,
 ) -> End:
     """Measure what a run folder lacks of a scenario, and say how that ended.
 
-    `again` measures noisy points once more. Raises what `sweep` raises, but for the first request
-    to end, which is an answer here.
+    `again` measures noisy points once more; without `decide` the first provider runs
+    each op. Raises what `sweep` raises, but for the first request to end, which is an answer here.
     """
     with _alone():
-        return _conduct(opened, scenario, executor, progress, examine=examine, again=again)
-
-
-def _conduct(
-    opened: RunFolder,
-    scenario: Scenario,
-    executor: Executor,
-    progress: Progress,
-    *,
-    examine: bool,
-    again: bool = False,
-) -> End:
-    journal, known = opened.journal, Decisions(opened)
-    strategy = STRATEGIES[scenario.sweep.strategy]
-    machine = feasible.Machine.of_device(executor.name, executor.kind, executor.memory_bytes)
-    progress.begins(scenario, machine)
-
-    def go_on(asked: Scenario, outcomes: Sequence[Outcome]) -> Sequence[Job | Visit]:
-        step = strategy.go_on(asked, outcomes, opened.environments, executor.kind)
-        progress.narrowed(step.answers)
-        progress.expect(step.asked)
-        return step.asked
-
-    begun = strategy.begin(scenario, journal.outcomes, opened.environments, executor.kind)
-    first = [*begun, *(noisy_again(scenario, journal.outcomes) if again else [])]
-    progress.expect(first)
-    first = first or list(go_on(scenario, journal.outcomes))
-    progress.skip(journal.done)
-    points = [job.key for one in first for job in one.jobs()]
-    missing = sum(key not in journal.done for key in points)
-    progress.planned(
-        Planned(
-            points=len(points),
-            missing=missing,
-            strategy=scenario.sweep.strategy,
-            device=executor.name,
-            folder=opened.path,
-        )
-    )
-    if not examine:
-        progress.examined(None)
-    desk = Desk(
-        folder=opened.path,
-        examine=examine and bool(missing),
-        outcomes=known.outcomes,
-        decisions=known.providers,
-        disabled=known.disabled,
-        predict=lambda job: feasible.peak_bytes(job, machine),
-        meet=known.meet,
-        disable=known.disable,
-        telemetry=opened.add_telemetry,
-        examined=progress.examined,
-        warned=progress.warned,
-    )
-    with executor.open(desk) as bench, progress:
-        if missing:
-            known.decide(scenario, bench, executor.kind, progress)
-        progress.started()
-        return measure_all(
-            scenario,
-            journal,
-            lambda todo: (recorded(outcome) for outcome in bench(todo)),
-            go_on,
-            expand=lambda _: first,
-            on_outcome=progress.outcome,
+        return measure_run(
+            opened, scenario, executor, progress, examine=examine, again=again, decide=decide
         )
 
 

@@ -15,7 +15,7 @@ outcomes from being read.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -246,7 +246,7 @@ def load(path: Path) -> Run:
     run = Run(
         scenario=header.scenario,
         environments=environments,
-        outcomes=_union(contents.outcomes),
+        outcomes=_union(contents.outcomes, environments),
         telemetry=telemetry,
         decisions=decisions.read(path),
         created_unix_s=header.created_unix_s,
@@ -283,7 +283,7 @@ def merge(runs: Iterable[Run], *, allow_different: bool = False) -> Run:
         every[0],
         scenario=_joined(every),
         environments=environments,
-        outcomes=_union(outcomes),
+        outcomes=_union(outcomes, environments),
         telemetry=tuple(telemetry),
         decisions=tuple(
             {
@@ -335,25 +335,35 @@ def write(path: Path, run: Run) -> None:
             folder.add_telemetry(sample)
 
 
-def _union(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+def _union(
+    outcomes: Iterable[Outcome], environments: Mapping[str, Environment]
+) -> tuple[Outcome, ...]:
     """One outcome per environment and job, in the order of their first appearance.
 
-    A failure in passing says nothing of its machine: a measurement of any takes its place.
+    A failure in passing gives way to a measurement of its job by a device of the same name; and by
+    any, where its own device measured nothing at all: it may have had no name yet.
     """
     kept: dict[tuple[str, Point, int], Outcome] = {}
     for outcome in outcomes:
         key = (outcome.environment, outcome.point, outcome.round)
         if isinstance(outcome, Measurement) or not isinstance(kept.get(key), Measurement):
             kept[key] = outcome
-    passing = {key[1:] for key, one in kept.items() if isinstance(one, Failure) and one.transient}
-    if not passing:
+    if not any(isinstance(one, Failure) and one.transient for one in kept.values()):
         return tuple(kept.values())
-    passing &= {key[1:] for key, one in kept.items() if isinstance(one, Measurement)}
-    return tuple(
-        one
-        for key, one in kept.items()
-        if not (isinstance(one, Failure) and one.transient and key[1:] in passing)
-    )
+    names = {name: machine.device for name, machine in environments.items()}
+    measured: dict[str, set[tuple[Point, int]]] = {}
+    for one in kept.values():
+        if isinstance(one, Measurement):
+            device = names.get(one.environment, "")
+            measured.setdefault(device, set()).add((one.point, one.round))
+    by_any = set[tuple[Point, int]]().union(*measured.values())
+
+    def gives_way(one: Outcome) -> bool:
+        if not (isinstance(one, Failure) and one.transient):
+            return False
+        return (one.point, one.round) in measured.get(names.get(one.environment, ""), by_any)
+
+    return tuple(one for one in kept.values() if not gives_way(one))
 
 
 def _indented(record: msgspec.Struct) -> bytes:

@@ -253,10 +253,12 @@ class Journal:
 
     def _learn(self, outcome: Outcome) -> None:
         if outcome.key in self._failed:
-            self.outcomes = [one for one in self.outcomes if one.key != outcome.key]
+            self.outcomes = [
+                one for one in self.outcomes if one.key != outcome.key or not _in_passing(one)
+            ]
             self._failed.discard(outcome.key)
         self.outcomes.append(outcome)
-        if isinstance(outcome, Failure) and outcome.transient:
+        if _in_passing(outcome):
             self._failed.add(outcome.key)
         else:
             self.done.add(outcome.key)
@@ -270,3 +272,7 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _in_passing(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failure) and outcome.transient

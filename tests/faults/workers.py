@@ -16,7 +16,8 @@ from ledger import Ledger, check_equal, check_kept, check_nothing_left, check_on
 from msgspec import structs
 
 from ssmprof.measure.workers import control, pool, process
-from ssmprof.measure.workers.client import Client, living_workers
+from ssmprof.measure.workers.client import Client
+from ssmprof.measure.workers.pool import living
 from ssmprof.records import Failure, Job, Outcome
 from ssmprof.session.loop import measure_all
 from ssmprof.store import folder
@@ -42,7 +43,7 @@ def swept(
     """Measure what the run folder lacks of these jobs; it is made where it is missing."""
     opened = folder.resume(path) if path.exists() else folder.create(path, ASKED)
     with opened as run:
-        client._on_environment = run.add_environment
+        client._staff._on_environment = run.add_environment
         for found in client.environments.values():
             run.add_environment(found)
         measure_all(
@@ -117,7 +118,7 @@ class Striker:
 
     def strike(self, kind: str, worker: int) -> None:
         """Send what the plan says, to whom it says."""
-        (launcher,) = living_workers()
+        (launcher,) = living
         signals = {
             "worker killed": [(worker, signal.SIGKILL)],
             "worker: bus error": [(worker, signal.SIGBUS)],

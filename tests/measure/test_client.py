@@ -162,8 +162,8 @@ def test_a_launcher_that_is_killed_is_replaced(tmp_path):
     first, second, third = jobs(3)
     with fakes.client() as client:
         assert list(client([first])) == [fakes.formula(first)]
-        client._pool.process.kill()
-        client._pool.process.wait()
+        client._staff.pool.process.kill()
+        client._staff.pool.process.wait()
         assert list(client([second, third])) == [fakes.formula(second), fakes.formula(third)]
 
 
@@ -221,8 +221,8 @@ def test_a_launcher_whose_socket_ended_is_replaced_although_it_runs():
     with fakes.client() as client:
         list(client([first]))
         client._end_worker()
-        client._pool._control.close()
-        client._pool._control.broken = True
+        client._staff.pool._control.close()
+        client._staff.pool._control.broken = True
         assert list(client([second])) == [fakes.formula(second)]
 
 
@@ -233,7 +233,7 @@ def test_a_stopped_launcher_is_replaced_and_holds_nobody(monkeypatch):
     with fakes.client(environ={"SSMPROF_TEST_TAG": tag}) as client:
         list(client([first]))
         client._end_worker()
-        os.kill(client._pool.process.pid, signal.SIGSTOP)
+        os.kill(client._staff.pool.process.pid, signal.SIGSTOP)
         began = time.monotonic()
         assert list(client([second])) == [fakes.formula(second)]
         assert time.monotonic() - began < 10.0
@@ -246,8 +246,8 @@ def test_a_launcher_that_is_stopped_while_its_worker_hangs_holds_nobody(monkeypa
     tag = f"tag-{os.getpid()}-both"
     environ = {"SSMPROF_TEST_TAG": tag}
     with fakes.client({hung.key: "hang"}, tmp_path, environ=environ) as client:
-        client._worker, client._group = client._start(0), (hung.point.block_digest, 0)
-        os.kill(client._pool.process.pid, signal.SIGSTOP)
+        client._worker, client._group = client._staff.start(0), (hung.point.block_digest, 0)
+        os.kill(client._staff.pool.process.pid, signal.SIGSTOP)
         lost, measured = client([hung, after])
     assert lost.reason == "timeout"
     assert measured == fakes.formula(after)
@@ -257,7 +257,7 @@ def test_a_launcher_that_is_stopped_while_its_worker_hangs_holds_nobody(monkeypa
 def test_a_worker_that_reads_nothing_cannot_hold_its_parent():
     (job,) = jobs(1, budget=IMPATIENT)
     with fakes.client() as client:
-        client._worker, client._group = client._start(0), (job.point.block_digest, 0)
+        client._worker, client._group = client._staff.start(0), (job.point.block_digest, 0)
         client._chosen = lambda _: {f"op {number}": "x" * 1000 for number in range(1000)}
         os.kill(client._worker.pid, signal.SIGSTOP)
         (lost,) = client([job])
@@ -276,7 +276,7 @@ def test_a_fork_that_always_fails_is_a_transient_failure_and_the_launcher_lives(
     (job,) = jobs(1)
     with fakes.client({"fork": "refuse"}, tmp_path) as client:
         (lost,) = client([job])
-        assert client._pool.alive()
+        assert client._staff.pool.alive()
     assert lost.transient
     assert "no worker could be started: Resource temporarily unavailable" in lost.detail
 
@@ -307,7 +307,7 @@ def test_a_later_launcher_that_cannot_start_does_not_end_the_sweep(tmp_path):
     second = make.job("mamba2", 64, round=1)
     with fakes.client({}, tmp_path) as client:
         list(client([first]))
-        client._runner = "no_such_module:Runner"
+        client._staff.runner = "no_such_module:Runner"
         (lost,) = client([second])
     assert lost.transient
     assert "no_such_module" in lost.detail
@@ -320,8 +320,8 @@ def test_what_a_killed_launcher_leaves_of_its_workers_is_ended(tmp_path):
     faults = {job.key: "compiling 1"}
     environ = {"SSMPROF_TEST_TAG": tag}
     with fakes.client(faults, tmp_path, environ=environ) as client:
-        client._worker, client._group = client._start(0), (job.point.block_digest, 0)
-        threading.Timer(0.3, client._pool.process.kill).start()
+        client._worker, client._group = client._staff.start(0), (job.point.block_digest, 0)
+        threading.Timer(0.3, client._staff.pool.process.kill).start()
         assert list(client([job])) == [fakes.formula(job)]
         assert len(fakes.processes(tag)) == 2
     assert fakes.gone(tag) == []
@@ -380,7 +380,7 @@ def test_a_watch_can_condemn_a_worker(tmp_path):
 
 def test_a_runner_that_cannot_be_imported_is_an_error_a_user_can_read():
     client = fakes.client(environ={"PYTHONPATH": ""})
-    client._runner = "no_such_module:Runner"
+    client._staff.runner = "no_such_module:Runner"
     with client, pytest.raises(SsmprofError, match="does not start") as raised:
         list(client(jobs(1)))
     assert "no_such_module" in raised.value.cause
@@ -397,7 +397,7 @@ def test_environments_are_announced_before_the_outcomes_that_name_them():
 def test_the_parent_sleeps_while_a_worker_measures(tmp_path):
     todo = jobs(1, budget=structs.replace(make.QUICK, timeout_s=1.5))
     with fakes.client({todo[0].key: "hang"}, tmp_path) as client:
-        client._start(0).end()
+        client._staff.start(0).end()
         before = os.times()
         list(client(todo))
         after = os.times()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ import pytest
 from msgspec.structs import replace
 
 import ssmprof
+from ssmprof.chips import find_chip
 from ssmprof.errors import StoreError
+from ssmprof.measure.environment import CARD, bare, called
 from ssmprof.measure.workers.client import Client
 from ssmprof.records import DisabledPass, Measurement
 from ssmprof.session.executors import Local, Virtual
+from ssmprof.session.progress import Progress
+from ssmprof.session.run import conduct
 from ssmprof.spec import Passes
 from ssmprof.store import decisions, folder
 
@@ -120,3 +125,36 @@ def test_a_damaged_file_of_disabled_passes_is_named(tmp_path: Path) -> None:
     (tmp_path / "run" / "disabled_passes.json").write_text('[{"name": "sleep"}]')
     with pytest.raises(StoreError, match="disabled_passes"):
         ssmprof.resume(tmp_path / "run", executor=Virtual(fakes.formula, make.ENVIRONMENT))
+
+
+def test_who_runs_which_op_is_not_looked_into_where_nobody_asks(
+    tmp_path: Path, faulty: Path
+) -> None:
+    faulty.write_text(json.dumps({"decide attention": "kill", "decide mamba2": "kill"}))
+    with folder.create(tmp_path / "run", ASKED) as opened, closing(Local("cpu")) as here:
+        end = conduct(opened, ASKED, here, Progress(), examine=False, decide=False)
+    found = ssmprof.load(tmp_path / "run")
+    assert end == "done"
+    assert found.decisions == ()
+    assert all(isinstance(one, Measurement) for one in found.outcomes)
+
+
+def test_a_bench_heeds_what_others_found(faulty: Path) -> None:
+    """Two lengths ran out of memory elsewhere: the next one is not tried here."""
+    longer = make.job("mamba2", 512)
+    died = [make.failure(point=make.job("mamba2", context).point) for context in (128, 256)]
+    with fakes.client() as client:
+        assert [one.key for one in client([longer])] == [longer.key]
+        client.heed(died, (), ())
+        (skipped,) = client([make.job("mamba2", 512, round=1)])
+    assert skipped.reason == "skipped"
+
+
+def test_cards_of_one_name_are_told_apart_where_that_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert called("NVIDIA H200") == "NVIDIA H200"
+    monkeypatch.setenv(CARD, "1")
+    assert called("NVIDIA H200") == "NVIDIA H200 #1"
+    assert find_chip("NVIDIA H200 #1") == find_chip("NVIDIA H200") is not None
+    assert bare("cpu").device.endswith(" #1")

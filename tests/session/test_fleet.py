@@ -28,10 +28,12 @@ from ssmprof.spec import Passes
 
 pytest.importorskip("distributed", reason="the extra `fleet` is not installed")
 
-import fleets
+import crew
+from dask import config
 
-from ssmprof.session.executors import dask
-from ssmprof.session.executors.post import Description, Request, Terms
+from ssmprof.session.executors.fleet import admission, clusters, dask
+from ssmprof.session.executors.fleet.bench import FleetBench
+from ssmprof.session.executors.fleet.post import Description, Request, Terms
 
 ASKED = make.scenario(contexts=(64, 128, 256), device="cpu")
 KEYS = sorted(job.key for job in make.jobs(ASKED))
@@ -44,7 +46,7 @@ def deaths(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fleet(deaths: Path) -> Iterator[dask.Dask]:
-    found = dask.Dask.local(["0", "1"], fleets.by_formula, **{fleets.DEATHS: str(deaths)})
+    found = dask.Dask.local(["0", "1"], crew.by_formula, **{crew.DEATHS: str(deaths)})
     yield found
     found.close()
 
@@ -124,7 +126,7 @@ def test_real_processes_of_a_fleet_decide_once_and_leave_nothing(tmp_path: Path)
     tag = f"tag-fleet-{tmp_path.name}"
     asked = replace(ASKED, passes=Passes(parts=False, memory="off", energy=False, cupti=False))
     environ = {**fakes.ENVIRON, "SSMPROF_TEST_TAG": tag}
-    two = dask.Dask.local(["0", "1"], fleets.of_processes, **environ)
+    two = dask.Dask.local(["0", "1"], crew.of_processes, **environ)
     try:
         found = ssmprof.sweep(asked, executor=two, examine=False, output=tmp_path / "run")
     finally:
@@ -139,7 +141,7 @@ def test_real_processes_of_a_fleet_decide_once_and_leave_nothing(tmp_path: Path)
 def outside(tmp_path: Path, deaths: Path) -> Iterator[tuple[str, Popen[bytes]]]:
     """A scheduler of its own with a worker: its address, and the process to kill."""
     where, streams = tmp_path / "scheduler.json", {"stderr": DEVNULL, "stdout": DEVNULL}
-    environ = os.environ | fakes.ENVIRON | {fleets.DEATHS: str(deaths), "CUDA_VISIBLE_DEVICES": "0"}
+    environ = os.environ | fakes.ENVIRON | {crew.DEATHS: str(deaths), "CUDA_VISIBLE_DEVICES": "0"}
     environ |= {"PYTHONPATH": os.pathsep.join(sys.path), fakes.NAP: "0.05"}
     python = [sys.executable, "-m"]
     at = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(where)]
@@ -159,10 +161,11 @@ def outside(tmp_path: Path, deaths: Path) -> Iterator[tuple[str, Popen[bytes]]]:
 
 
 def test_when_the_scheduler_is_killed_outcomes_stay_and_a_resume_completes_them(
-    outside: tuple[str, Popen[bytes]], tmp_path: Path
+    outside: tuple[str, Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, scheduler = outside
-    remote = dask.Dask.at(address, fleets.of_processes)
+    monkeypatch.setitem(config.config["distributed"]["comm"]["timeouts"], "connect", "2s")
+    remote = dask.Dask.at(address, crew.of_processes)
 
     class Killing(Progress):
         def outcome(self, outcome: Outcome) -> None:
@@ -186,7 +189,7 @@ HERE = Description(version=ssmprof.__version__, device="Virtual GPU", kind="cuda
 
 
 def test_workers_agree_on_the_smallest_memory() -> None:
-    found = dask._agreed({"a": HERE, "b": replace(HERE, memory_bytes=40)})
+    (found,) = admission.kinds({"a": HERE, "b": replace(HERE, memory_bytes=40)})
     assert (found.device, found.memory_bytes) == ("Virtual GPU", 40)
 
 
@@ -194,7 +197,6 @@ def test_workers_agree_on_the_smallest_memory() -> None:
     ("other", "error", "said"),
     [
         (replace(HERE, version="0.0.9"), ConfigError, f"0.0.9, and this is {ssmprof.__version__}"),
-        (replace(HERE, device="Other GPU"), ConfigError, "Other GPU, Virtual GPU"),
         (replace(HERE, missing="no GPU"), NoDeviceError, "worker b has no device"),
     ],
 )
@@ -202,7 +204,7 @@ def test_a_worker_that_does_not_fit_is_refused(
     other: Description, error: type[SsmprofError], said: str
 ) -> None:
     with pytest.raises(error, match=said):
-        dask._agreed({"a": HERE, "b": other})
+        admission.kinds({"a": HERE, "b": other})
 
 
 @pytest.mark.parametrize(
@@ -217,7 +219,7 @@ def test_a_scheduler_that_anybody_can_reach_is_refused(address: str) -> None:
     "address", ["tcp://127.0.0.1:1", "localhost:1", "tcp://[::1]:1", "tls://node:8786"]
 )
 def test_this_host_and_tls_are_accepted(address: str) -> None:
-    dask.refuse_open(address)
+    admission.refuse_open(address)
 
 
 @pytest.mark.parametrize("letter", [b"", b"rubbish", b'{"outcomes":[{}]}', b'{"more":1}', object()])
@@ -227,10 +229,10 @@ def test_rubbish_is_a_failure_of_its_job_and_reaches_no_journal(letter: object) 
     desk: Any = SimpleNamespace(
         outcomes=(), decisions=(), disabled=(), meet=met.append, folder="run", examine=False
     )
-    bench = dask.FleetBench(None, desk, "cuda", 1)  # type: ignore[arg-type]
+    sent = FleetBench(None, desk, "Virtual GPU", "cuda", 1)  # type: ignore[arg-type]
     future = SimpleNamespace(status="finished", result=lambda: letter)
     request = Request(terms=Terms(folder="run", examine=False), jobs=(job,))
-    (found,) = bench._outcomes(future, request)
+    (found,) = sent._outcomes(future, request)
     assert isinstance(found, Failure)
     assert found.transient
     assert "gave no valid answer" in found.detail
@@ -240,15 +242,13 @@ def test_rubbish_is_a_failure_of_its_job_and_reaches_no_journal(letter: object) 
 
 def test_outcomes_of_a_scheduler_that_is_gone_are_kept_and_the_way_on_is_named() -> None:
     desk: Any = SimpleNamespace(outcomes=(), decisions=(), disabled=(), folder="runs/x")
-    bench = dask.FleetBench(None, desk, "cuda", 1)  # type: ignore[arg-type]
+    sent = FleetBench(None, desk, "Virtual GPU", "cuda", 1)  # type: ignore[arg-type]
     request = Request(terms=Terms(folder="run", examine=False), jobs=(make.job(),))
     with pytest.raises(SsmprofError, match="scheduler of the fleet is gone"):
-        list(bench._outcomes(SimpleNamespace(status="cancelled"), request))
+        list(sent._outcomes(SimpleNamespace(status="cancelled"), request))
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dask import config
-
     with (
         config.set({"distributed.comm.timeouts.connect": "1s"}),
         pytest.raises(ConfigError, match=r"127\.0\.0\.1:9: no scheduler answers"),
@@ -258,7 +258,7 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
 
 def test_a_running_scheduler_is_used_and_left_running(fleet: dask.Dask, tmp_path: Path) -> None:
     address = fleet._client.scheduler.address
-    other = dask.Dask.at(address, fleets.by_formula)
+    other = dask.Dask.at(address, crew.by_formula)
     found = swept(other, tmp_path / "run")
     other.close()
     assert sorted(one.key for one in found.outcomes) == KEYS
@@ -278,8 +278,9 @@ def test_all_devices_without_a_gpu_are_no_device(
 
 
 def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "ssmprof.session.executors.dask")
-    monkeypatch.delattr(executors, "dask")
+    for name in [name for name in sys.modules if name.startswith(FleetBench.__module__[:-6])]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(executors, "fleet")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ConfigError, match="several devices need Dask") as raised:
         executor_for("any", every=True)
@@ -288,7 +289,7 @@ def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_visible_gpus_are_those_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-1")
-    assert dask.visible_gpus() == ["3", "GPU-1"]
+    assert clusters.visible_gpus() == ["3", "GPU-1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(NoDeviceError):
-        dask.visible_gpus()
+        clusters.visible_gpus()

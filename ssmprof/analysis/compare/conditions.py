@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 from ssmprof.records import Conditions, Environment, Outcome, Run
 
 Groups = dict[Conditions, list[Outcome]]
@@ -36,3 +38,14 @@ def device_of(run: Run, outcome: Outcome) -> str:
     """The name of the device an outcome belongs to; empty where its environment is lost."""
     machine = run.environments.get(outcome.environment)
     return machine.device if machine else ""
+
+
+def of_device(run: Run, device: str) -> Run:
+    """What a run holds of the device of this name."""
+    machines = {name: one for name, one in run.environments.items() if one.device == device}
+    return replace(
+        run,
+        environments=machines,
+        outcomes=tuple(one for one in run.outcomes if one.environment in machines),
+        decisions=tuple(one for one in run.decisions if one.environment in machines),
+    )

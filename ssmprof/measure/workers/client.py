@@ -17,15 +17,14 @@ from typing import Literal
 
 from msgspec import structs
 
-from ssmprof.errors import SsmprofError
-from ssmprof.measure import environment
 from ssmprof.measure.board import suspected
 from ssmprof.measure.workers import wire
 from ssmprof.measure.workers.decisions import Decided, Deciding
 from ssmprof.measure.workers.limits import DisabledPasses, Limits
-from ssmprof.measure.workers.pool import Pool, living
 from ssmprof.measure.workers.process import LostError, Watch, Worker
 from ssmprof.measure.workers.retry import Remains, persistently
+from ssmprof.measure.workers.scales import Scales
+from ssmprof.measure.workers.staff import Staff
 from ssmprof.measure.workers.visiting import Host, Visiting
 from ssmprof.measure.workers.worker import BROKEN
 from ssmprof.records import (
@@ -44,17 +43,11 @@ from ssmprof.records import (
 from ssmprof.units import format_bytes
 
 RUNNER = "ssmprof.measure.point:PointRunner"
-START_S = 120.0  # a driver that wakes up, and the device's first context
 # The first call of a block may compile dozens of kernels, and implementations tune themselves: 73 s
 # were seen on an H100 with an empty cache. That is no hang.
 FIRST_CALL_S = 180.0
 
 Group = tuple[str, int] | None
-
-
-def living_workers() -> tuple[int, ...]:
-    """Process ids of launchers not closed yet."""
-    return tuple(living)
 
 
 class Client:
@@ -89,25 +82,17 @@ class Client:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.device: Literal["cuda", "cpu"] = device
-        self.environments: dict[str, Environment] = {}
+        self._staff = Staff(runner, device, environ, watch, on_environment)
+        self._scales = Scales(self._weighing)
         self._limits = Limits(known)
-        self._on_environment = on_environment
-        self._watch = watch
         self._room = room or (lambda: None)
         self._free: int | None = None
         self._predict = predict or (lambda _: None)
         self._folder = None if folder is None else str(folder.resolve())
         self._first_call_s = first_call_s
         self._called: set[str] = set()
-        self._runner = runner
-        self._environ = environ
-        self._pool: Pool | None = None
-        self._pool_round = -1
-        self._launched = False
         self._worker: Worker | None = None
         self._group: Group | None = None
-        self._fingerprint: str | None = None
-        self._weighed: dict[str, wire.Weighed] = {}
         self._decisions = tuple(decisions)
         self._disabled = DisabledPasses(disabled, on_disabled)
 
@@ -117,12 +102,15 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def environments(self) -> dict[str, Environment]:
+        """The machines of its workers, by fingerprint."""
+        return self._staff.environments
+
     def close(self) -> None:
         """End the worker and its launcher, and everything they started."""
         self._end_worker()
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        self._staff.close()
 
     def __call__(self, jobs: Iterable[Job | Visit]) -> Iterator[Outcome]:
         """Yield one outcome per job (of a visit: per point), in the order of the jobs."""
@@ -146,22 +134,34 @@ class Client:
         """Who runs which op: asked in two processes, obeyed by all workers from now on."""
         self._end_worker()
         found = Deciding(
-            lambda: self._start(0),
-            lambda: self.environments[self._fingerprint or ""],
+            lambda: self._staff.start(0),
+            lambda: self._staff.environments[self._staff.fingerprint or ""],
             lambda one: len(one.points) * one.budget.timeout_s + self._first_call_s,
         )(asked)
         self._decisions += found.decisions
         return found
 
+    def heed(
+        self,
+        outcomes: Iterable[Outcome],
+        decisions: Iterable[Decision],
+        disabled: Iterable[DisabledPass],
+    ) -> None:
+        """Obey from now on what other clients of the run found, too."""
+        for outcome in outcomes:
+            self._limits.learn(outcome)
+        self._decisions += tuple(decisions)
+        self._disabled.add(disabled)
+
     def _chosen(self, job: Job) -> dict[str, str]:
         """Op -> provider that is decided for this job; empty until a worker told its device."""
-        machine = self.environments.get(self._fingerprint or "")
+        machine = self._staff.machine
         return {} if machine is None else providers_at(self._decisions, job.point, machine.device)
 
     def _host(self) -> Host:
         """What a visit may use of this client."""
         return Host(
-            start=self._start,
+            start=self._staff.start,
             failure=lambda job, lost, began, clock: self._failure(
                 job, lost, began, clock, self._predict(job)
             ),
@@ -197,14 +197,14 @@ class Client:
             return self._suspected(structs.replace(reply.outcome, predicted_bytes=predicted))
         if any(note.kind == BROKEN for note in reply.outcome.notes):
             self._end_worker(kill=True)
-        return self._with_memory(reply.outcome, job)
+        return self._scales.joined(reply.outcome, job)
 
     def _attempt(self, job: Job, remains: Remains) -> wire.Reply:
         """The worker's answer. Raises LostError, what the worker left behind then noted."""
         first = job.point.block_digest not in self._called
         try:
             worker = self._serving(job)  # it tells the device, on which the providers depend
-            asked = self._disabled.of(job, self._fingerprint or "")
+            asked = self._disabled.of(job, self._staff.fingerprint or "")
             request = wire.Measure(job=asked, chosen=self._chosen(job), folder=self._folder)
             return worker.ask(request, self._deadline_s(job))
         except LostError as lost:
@@ -228,7 +228,7 @@ class Client:
         failed = Failure(
             point=job.point,
             round=job.round,
-            environment=self._fingerprint or self._meet(environment.bare(self.device)),
+            environment=self._staff.known(),
             reason=lost.reason,
             detail=lost.detail,
             predicted_bytes=predicted,
@@ -240,7 +240,7 @@ class Client:
 
     def _suspected(self, failed: Failure) -> Failure:
         """A lack of memory with memory to spare names the driver that is known for it."""
-        return suspected(failed, self.environments.get(failed.environment), self._free)
+        return suspected(failed, self._staff.environments.get(failed.environment), self._free)
 
     def _deadline_s(self, job: Job) -> float:
         first = job.point.block_digest not in self._called
@@ -249,7 +249,7 @@ class Client:
 
     def _serving(self, job: Job) -> Worker:
         if self._worker is None:
-            self._worker = self._start(job.round)
+            self._worker = self._staff.start(job.round)
         return self._worker
 
     def _stage(self) -> str:
@@ -263,61 +263,10 @@ class Client:
         Where several attempts died, each in another pass, no pass is to blame.
         """
         if len(set(stages)) == 1:
-            where = self._fingerprint or kept.environment
+            where = self._staff.fingerprint or kept.environment
             self._disabled.blame(stages[0], job, where, lost.detail)
         note = Note(kind=BROKEN, text=f"{lost.reason} in pass {stages[-1]}: {lost.detail}")
-        return self._with_memory(structs.replace(kept, notes=(*kept.notes, note)), job)
-
-    def _start(self, turn: int) -> Worker:
-        """A worker that has said hello. Raises LostError."""
-        worker = self._launchers(turn).fork()
-        try:
-            hello = worker.hear(START_S)
-        except LostError:
-            worker.end()
-            raise
-        if not isinstance(hello, wire.Hello):
-            worker.kill()
-            worker.end()
-            raise LostError("crash", "gave no valid answer: no greeting")
-        self._fingerprint = self._meet(hello.environment)
-        return worker
-
-    def _launchers(self, turn: int) -> Pool:
-        """The launcher of this round.
-
-        Forks share the host memory's layout with their launcher, which is part of what differs
-        between processes on a CPU: there a launcher per round keeps rounds independent. On a GPU
-        each worker makes a context of its own, and one launcher serves all rounds.
-        """
-        stale = self.device == "cpu" and self._pool_round != turn
-        if self._pool is not None and (stale or not self._pool.alive()):
-            self._pool.close()
-            self._pool = None
-        if self._pool is None:
-            self._pool = self._new_pool()
-            self._pool_round = turn
-        return self._pool
-
-    def _new_pool(self) -> Pool:
-        """A launcher. Raises SsmprofError where none has ever started: that is for the user."""
-        try:
-            pool = Pool(self._runner, self.device, self._environ, self._watch)
-        except SsmprofError as error:
-            if not self._launched:
-                raise
-            text = f"{error.what}: {error.cause}"
-            raise LostError("crash", text, transient=True) from error
-        self._launched = True
-        return pool
-
-    def _meet(self, found: Environment) -> str:
-        fingerprint = found.fingerprint
-        if fingerprint not in self.environments:
-            self.environments[fingerprint] = found
-            if self._on_environment is not None:
-                self._on_environment(found)
-        return fingerprint
+        return self._scales.joined(structs.replace(kept, notes=(*kept.notes, note)), job)
 
     def _end_worker(self, kill: bool = False) -> None:
         if self._worker is not None:
@@ -329,51 +278,22 @@ class Client:
     def _weigh(self, jobs: Iterable[Job]) -> None:
         """Memory of every point that asks for it, each in a worker that has run nothing else."""
         for job in jobs:
-            if job.passes.memory != "fresh" or job.point.key in self._weighed:
+            if not self._scales.lacks(job):
                 continue
             if self._limits.verdict(job.point) is not None:
                 continue
             self._end_worker()  # the room must be free
             if self._cramped(self._predict(job)) is not None:
                 continue
-            self._weighed[job.point.key] = self._weigh_one(job)
-
-    def _weigh_one(self, job: Job) -> wire.Weighed:
-        clock = time.monotonic()
-        try:
-            reply = persistently(lambda: self._weighing(job))
-        except LostError as lost:
-            reply = wire.Weighed(key=job.key, missing=f"{lost.reason}: {lost.detail}")
-        if not isinstance(reply, wire.Weighed):
-            reply = wire.Weighed(key=job.key, missing="crash: gave no valid answer")
-        return structs.replace(reply, wall_s=time.monotonic() - clock)
+            self._scales.weigh(job)
 
     def _weighing(self, job: Job) -> wire.Reply:
-        worker = self._start(job.round)
+        worker = self._staff.start(job.round)
         try:
             request = wire.Weigh(job=job, chosen=self._chosen(job))
             return worker.ask(request, self._deadline_s(job))
         finally:
             worker.end()
-
-    def _with_memory(self, measured: Measurement, job: Job) -> Measurement:
-        weighed = self._weighed.get(job.point.key)
-        if job.passes.memory != "fresh" or weighed is None:
-            return measured
-        notes = measured.notes
-        if weighed.memory is None:
-            notes += (Note(kind="memory", text=weighed.missing or "no reason was given"),)
-        if weighed.compilations:
-            text = f"{weighed.compilations} kernels were compiled in the first call"
-            notes += (Note(kind="compiled", text=text),)
-        return structs.replace(
-            measured,
-            memory=weighed.memory,
-            cold_s=measured.cold_s if weighed.cold_s is None else weighed.cold_s,
-            notes=notes,
-            wall_s=measured.wall_s + weighed.wall_s,
-            measuring_s=measured.measuring_s + weighed.measuring_s,
-        )
 
 
 def _group(job: Job | Visit) -> Group:

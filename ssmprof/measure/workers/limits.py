@@ -85,9 +85,13 @@ class DisabledPasses:
         on_found: Callable[[DisabledPass], object] = lambda _: None,
     ) -> None:
         self._names: dict[str, set[PassName]] = defaultdict(set)
+        self.add(known)
+        self._on_found = on_found
+
+    def add(self, known: Iterable[DisabledPass]) -> None:
+        """Note passes that somebody else found; nobody is told."""
         for one in known:
             self._names[one.environment].add(one.name)
-        self._on_found = on_found
 
     def blame(self, stage: str, job: Job, environment: str, detail: str) -> None:
         """Note that a worker of that machine died in this pass of this job."""

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ssmprof.devices import Device, Wanted, detect
 from ssmprof.doctor import examination as doctor
 from ssmprof.doctor.host import need_torch
+from ssmprof.measure.environment import called
 from ssmprof.measure.passes.telemetry import Telemetry
 from ssmprof.measure.workers.client import Client
 from ssmprof.session.executors.protocol import Desk, Kind
@@ -27,7 +28,7 @@ class Local:
 
     @property
     def name(self) -> str:
-        return self._device.name
+        return called(self._device.name)
 
     @property
     def kind(self) -> Kind:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
+from ssmprof.errors import ConfigError
 from ssmprof.measure.workers.decisions import Decided
 from ssmprof.records import (
     Calibration,
@@ -62,6 +63,16 @@ class Bench(Protocol):
         """Measure: one outcome per job, and per point of a visit."""
         ...
 
+    def heed(
+        self,
+        outcomes: Iterable[Outcome],
+        decisions: Iterable[Decision],
+        disabled: Iterable[DisabledPass],
+        /,
+    ) -> None:
+        """What other benches of the run found since this one was opened; obeyed from now on."""
+        ...
+
 
 class Executor(Protocol):
     """Where a sweep measures: a device by name and kind, with memory in bytes where it tells."""
@@ -82,3 +93,47 @@ class Executor(Protocol):
     def close(self) -> None:
         """Give the device back; closing twice is allowed."""
         ...
+
+
+@runtime_checkable
+class Fleet(Protocol):
+    """Devices of several names: a run asks each for its own answer, all at the same time."""
+
+    @property
+    def kinds(self) -> Sequence[Executor]: ...
+
+
+class SideBySide:
+    """Executors of several devices as one."""
+
+    def __init__(self, kinds: Sequence[Executor]) -> None:
+        self.kinds = kinds
+
+    @property
+    def name(self) -> str:
+        return " and ".join(one.name for one in self.kinds)
+
+    @property
+    def kind(self) -> Kind:
+        return self.kinds[0].kind
+
+    @property
+    def memory_bytes(self) -> int | None:
+        sizes = [one.memory_bytes for one in self.kinds if one.memory_bytes is not None]
+        return min(sizes, default=None)
+
+    def open(self, desk: Desk) -> AbstractContextManager[Bench]:
+        """The bench of the only device. Raises ConfigError where there are several."""
+        if len(self.kinds) > 1:
+            raise ConfigError(f"several devices: {self.name}", fix="open one of `kinds`")
+        return self.kinds[0].open(desk)
+
+    def close(self) -> None:
+        """Give all devices back."""
+        for one in self.kinds:
+            one.close()
+
+
+def devices_of(executor: Executor) -> Sequence[Executor]:
+    """The devices that an executor measures on, each an executor of its own."""
+    return executor.kinds if isinstance(executor, Fleet) else (executor,)

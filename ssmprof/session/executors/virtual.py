@@ -47,6 +47,9 @@ class Virtual:
         """A formula has no implementations to choose from."""
         return Decided(())
 
+    def heed(self, *_: object) -> None:
+        """A formula depends on nobody."""
+
     def __call__(self, todo: Iterable[Job | Visit]) -> Iterator[Outcome]:
         """By formula, in the order of the jobs."""
         for one in todo:
