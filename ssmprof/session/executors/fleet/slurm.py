@@ -22,7 +22,7 @@ class SlurmJobs:
     def __init__(self, asked: SlurmAsked, security: Security) -> None:
         """Raises ConfigError where dask-jobqueue is missing, or Slurm takes no job."""
         try:
-            from dask_jobqueue import SLURMCluster
+            from dask_jobqueue.slurm import SLURMCluster
         except ImportError as error:
             raise ConfigError(
                 "a fleet of Slurm needs dask-jobqueue",
