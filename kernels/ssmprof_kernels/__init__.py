@@ -17,6 +17,7 @@ from ssmprof_kernels import reference
 from ssmprof_kernels.attention_decode import attention_decode
 from ssmprof_kernels.causal_conv import causal_conv1d
 from ssmprof_kernels.causal_conv_update import causal_conv1d_update
+from ssmprof_kernels.gated_delta import gated_delta, gated_delta_step, kda, kda_step
 from ssmprof_kernels.gated_norm import gated_rmsnorm
 from ssmprof_kernels.selective_scan import selective_scan
 from ssmprof_kernels.ssd_scan import ssd_scan
@@ -30,7 +31,11 @@ __all__ = [
     "attention_decode",
     "causal_conv1d",
     "causal_conv1d_update",
+    "gated_delta",
+    "gated_delta_step",
     "gated_rmsnorm",
+    "kda",
+    "kda_step",
     "selective_scan",
     "selective_state_update",
     "ssd_scan",
@@ -59,5 +64,9 @@ OPS: dict[str, Op] = {
         causal_conv1d_update,
         gated_rmsnorm,
         attention_decode,
+        gated_delta,
+        gated_delta_step,
+        kda,
+        kda_step,
     )
 }

@@ -11,6 +11,16 @@ from ssmprof_kernels.reference.conv import (
     causal_conv1d_update,
     causal_conv1d_update_sequential,
 )
+from ssmprof_kernels.reference.delta_ops import (
+    gated_delta,
+    gated_delta_sequential,
+    gated_delta_step,
+    gated_delta_step_sequential,
+    kda,
+    kda_sequential,
+    kda_step,
+    kda_step_sequential,
+)
 from ssmprof_kernels.reference.experts import grouped_mm, moe_sequential
 from ssmprof_kernels.reference.latent import latent_attention_sequential, latent_decode
 from ssmprof_kernels.reference.mamba3 import mamba3_scan, mamba3_sequential, mamba3_step
@@ -31,9 +41,17 @@ __all__ = [
     "causal_conv1d_sequential",
     "causal_conv1d_update",
     "causal_conv1d_update_sequential",
+    "gated_delta",
+    "gated_delta_sequential",
+    "gated_delta_step",
+    "gated_delta_step_sequential",
     "gated_rmsnorm",
     "gated_rmsnorm_sequential",
     "grouped_mm",
+    "kda",
+    "kda_sequential",
+    "kda_step",
+    "kda_step_sequential",
     "latent_attention_sequential",
     "latent_decode",
     "mamba3_scan",

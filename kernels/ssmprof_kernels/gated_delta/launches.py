@@ -1,0 +1,182 @@
+"""Which kernels a delta rule launches over a prompt, with which tiles, segments and arguments.
+
+Promises: depends on shapes, strides, dtypes and options only; `record` launches nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from ssmprof_kernels import launch, replay
+from ssmprof_kernels.gated_delta import plan
+from ssmprof_kernels.gated_delta.combine import combine
+from ssmprof_kernels.gated_delta.prepare import prepare_heads
+from ssmprof_kernels.gated_delta.prepare_channels import prepare_channels
+from ssmprof_kernels.gated_delta.walk import walk
+
+#: Order of the tensors of a call.
+NAMES = ("q", "k", "v", "g", "beta", "A_log", "dt_bias", "h0", "cu", "y", "final")
+
+
+class Options(NamedTuple):
+    """What a call asks for beside its tensors; see `op.gated_delta`."""
+
+    qk_l2norm: bool
+    beta_sigmoid: bool
+    negative: bool
+    scale: float
+
+
+def record(
+    tensors: tuple[Tensor | None, ...],
+    sequences: int,
+    options: Options,
+    meta: dict[str, Any],
+) -> replay.Recording:
+    """Choose kernels, tiles and segments; `tensors` in the order of `NAMES`."""
+    given: dict[str, Tensor | None] = dict(zip(NAMES, tensors, strict=True))
+    q, k, v = tensors[:3]
+    assert q is not None
+    assert k is not None
+    assert v is not None
+    batch, length, heads, value = v.shape
+    key = q.shape[3]
+    g = given["g"]
+    channels = g is not None and g.dim() == 4
+    facts = launch.facts(v.device)
+    packed = None if given["cu"] is None else sequences
+    cut = plan.plan(batch, length, heads, (key, value), packed, meta, facts.sm_count)
+    C, BK, BV = plan.CHUNK, plan.tile(key), min(meta["BV"], plan.tile(value))
+    interpret = not v.is_cuda
+    tma = meta["tma"] and facts.sm >= 90
+    direct = tma and not channels and packed is None and key == BK and _is_matrix(q)
+    direct = direct and _is_matrix(k)
+    half = v.dtype != torch.float32
+    # fmt: off
+    ref: dict[str, Any] = {name: replay.Arg(i) for i, name in enumerate(NAMES)}
+    rec = replay.Recording(len(tensors))
+    tiles = cut.chunks * heads
+    square = {name: rec.tensor(tiles * C, C, dtype=v.dtype) for name in ("solve", "score")}
+    if channels:
+        rows = {n: rec.tensor(tiles * C, BK, dtype=v.dtype) for n in ("asks", "knows", "keeps")}
+    else:
+        rows = {n: rec.work(tiles * C) for n in ("asks", "knows", "keeps")}
+    kept = rec.work(tiles * (BK if channels else 1))
+    made: dict[str, Any] = {f"{name}_ptr": at for name, at in (square | rows).items()}
+    made["kept_ptr"] = kept
+    place = {"L": length, "H": heads, "count": sequences, "steps": sequences.bit_length(),
+             "CHUNKS": -(-length // C), "PER_KEY": heads // q.shape[2]}
+    strides = {
+        name: _strides(name, given[name], letters)
+        for name, letters in (("q", "blhk"), ("k", "blhk"), ("v", "blhv"), ("beta", "blh"),
+                              ("g", "blhk" if channels else "blh"), ("h0", "bhkv"))
+    }
+    common = {"K": key, "C": C, "BK": BK, "VARLEN": packed is not None, "INTERPRET": interpret,
+              "PRECISION": "tf32" if half else "tf32x3"}
+
+    def launched(warps: int, stages: int = 2) -> dict[str, Any]:
+        if interpret:
+            return {"num_warps": warps, "num_stages": stages}
+        return {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+
+    gates = {
+        "GATE": given["A_log"] is not None, "BIAS": given["dt_bias"] is not None,
+        "SIGMOID": options.beta_sigmoid, "NEGATIVE": options.negative, "NORM": options.qk_l2norm,
+        "SOLVE": "tf32" if half else "tf32x3", "scale": options.scale,
+    }
+    inputs = {
+        "q_ptr": ref["q"], "k_ptr": ref["k"], "g_ptr": ref["g"], "beta_ptr": ref["beta"],
+        "a_log_ptr": ref["A_log"], "bias_ptr": ref["dt_bias"], "cu_ptr": ref["cu"],
+    }
+    prepare: Any = prepare_heads
+    if channels:
+        prepare = prepare_channels
+        gates |= {"PART": min(meta["part"], BK), "LEVELS": C.bit_length() - 1}
+    else:
+        gates["DECAY"] = g is not None
+    rec.add(
+        prepare, tiles, launched(meta["pre_warps"], 1), **inputs, **made, **place, **gates,
+        **common, **strides["q"], **strides["k"], **strides["g"], **strides["beta"],
+    )
+
+    def tile(name: str, columns: int) -> Any:
+        if not tma:
+            return None
+        at = square[name] if name in square else rows[name]
+        return replay.View(at.index, functools.partial(_tiles, rows=C, columns=columns))
+
+    def tokens(name: str) -> Any:
+        if not direct:
+            return None
+        return replay.View(NAMES.index(name), functools.partial(_matrix, rows=C, columns=BK))
+
+    refs = {"solve_ref": tile("solve", C), "score_ref": tile("score", C)}
+    if channels:
+        refs |= {f"{name}_ref": tile(name, BK) for name in ("asks", "knows", "keeps")}
+    else:
+        refs |= {"asks_ref": tokens("q"), "knows_ref": tokens("k"), "keeps_ref": None}
+    blocks, columns = -(-value // BV), -(-BK // BV)
+    ends = None
+    if cut.S > 1:
+        ends = rec.work(cut.slots * heads, blocks * BV + BK, BK)
+    walking = {
+        **refs, **made, "q_ptr": ref["q"], "k_ptr": ref["k"], "v_ptr": ref["v"],
+        "h0_ptr": ref["h0"], "cu_ptr": ref["cu"], "ends_ptr": ends, "y_ptr": ref["y"],
+        "final_ptr": ref["final"], **place, "T": cut.T, "S": cut.S, **strides["q"], **strides["k"],
+        **strides["v"], **strides["h0"], "V": value, "BV": BV, "CHANNELS": channels,
+        "DECAY": g is not None, "TMA": tma, "DIRECT": direct, "SEGMENTS": cut.S > 1,
+        "H0": given["h0"] is not None, "FINAL": given["final"] is not None, **common,
+    }
+    if cut.S > 1:
+        rec.add(
+            walk, cut.slots * heads * (blocks + columns),
+            launched(meta["sum_warps"], meta["sum_stages"]), SUMMARY=True, **walking,
+        )
+    if cut.S > 2:
+        BR = min(32, BV)
+        rec.add(
+            combine, sequences * heads * (blocks * BV // BR), launched(4), ends_ptr=ends,
+            cu_ptr=ref["cu"], L=length, H=heads, T=cut.T, S=cut.S, VP=blocks * BV, BK=BK, BR=BR,
+            BM=min(32, BK), VARLEN=packed is not None,
+        )
+    rec.add(
+        walk, cut.slots * heads * blocks, launched(meta["num_warps"], meta["num_stages"]),
+        SUMMARY=False, **walking,
+    )
+    # fmt: on
+    return rec
+
+
+def _strides(name: str, tensor: Tensor | None, letters: str) -> dict[str, int]:
+    steps = (0,) * len(letters) if tensor is None else tensor.stride()
+    return {f"{name}_s{a}": s for a, s in zip(letters, steps, strict=True)}
+
+
+def _is_matrix(t: Tensor) -> bool:
+    """Whether chunks of (B, L, H, K) are tiles of a matrix (B L, H K) behind which there is 0."""
+    batch, length, heads, key = t.shape
+    row = t.stride(1)
+    return (
+        t.stride(3) == 1
+        and (heads == 1 or t.stride(2) == key)
+        and (batch == 1 or (t.stride(0) == length * row and length % plan.CHUNK == 0))
+        and row > 0
+        and row * t.element_size() % 16 == 0
+        and t.data_ptr() % 16 == 0
+    )
+
+
+def _matrix(t: Tensor, rows: int, columns: int) -> TensorDescriptor:
+    """Descriptor of (B, L, H, K) seen as (B L, H K), in tiles of rows x columns."""
+    batch, length, heads, key = t.shape
+    shape, strides = [batch * length, heads * key], [t.stride(1), 1]
+    return TensorDescriptor(t, shape, strides, [rows, columns])
+
+
+def _tiles(t: Tensor, rows: int, columns: int) -> TensorDescriptor:
+    return TensorDescriptor(t, list(t.shape), [columns, 1], [rows, columns])

@@ -1,0 +1,93 @@
+"""First launch of the delta rules with a decay per head, or none: what needs no state.
+
+For every chunk of every head (arXiv:2406.06484, section 3.2; arXiv:2412.06464, section 3.3) the
+triangle T that turns what the state does not know of the values into what is written, W = T R; the
+scores P that tokens have for each other; and three factors per token. With a the running sum of
+base-2 log decays and n_q, n_k what makes a query and a key of length one:
+
+    T = (I + M)^-1 diag(beta),   M[i, j] = beta_i n_k[i] n_k[j] (k_i k_j) 2^(a_i - a_j),  j < i
+    P[i, j] = scale n_q[i] n_k[j] (q_i k_j) 2^(a_i - a_j),  j <= i
+    asks = scale n_q 2^a,   knows = n_k 2^a,   keeps = n_k 2^(a_C - a)
+"""
+
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false
+
+import triton
+import triton.language as tl
+
+from ssmprof_kernels.gated_delta.parts import (
+    UNSPECIALISED,
+    _dot,
+    _exp2,
+    _locate,
+    gate_rate,
+    inverse,
+    inverse_length,
+    log_decay,
+    step_size,
+)
+
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
+def prepare_heads(
+    q_ptr, k_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, score_ptr, asks_ptr,
+    knows_ptr, keeps_ptr, kept_ptr, L, H, PER_KEY, CHUNKS, count, steps, scale, q_sb, q_sl, q_sh,
+    q_sk, k_sb, k_sl, k_sh, k_sk, g_sb, g_sl, g_sh, beta_sb, beta_sl, beta_sh, K: tl.constexpr,
+    C: tl.constexpr, BK: tl.constexpr, DECAY: tl.constexpr, GATE: tl.constexpr,
+    BIAS: tl.constexpr, SIGMOID: tl.constexpr, NEGATIVE: tl.constexpr, NORM: tl.constexpr,
+    VARLEN: tl.constexpr, PRECISION: tl.constexpr, SOLVE: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """One chunk of one head; CHUNKS chunks of a sequence, where all have the same length."""
+    pid = tl.program_id(0)
+    head = pid % H
+    slot = pid // H
+    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, C, CHUNKS, VARLEN)
+    begin = (slot - first) * C
+    if begin >= length:
+        return
+    entry = (seq * 0 if VARLEN else seq).to(tl.int64)
+    token = (start + begin).to(tl.int64)
+    i = tl.arange(0, C)
+    n = tl.arange(0, BK)
+    valid = i < length - begin
+    mask = valid[:, None] & (n[None, :] < K)
+    key_head = (head // PER_KEY).to(tl.int64)
+    far = head.to(tl.int64)
+    row = token + i.to(tl.int64)
+    k_at = k_ptr + entry * k_sb + key_head * k_sh + row[:, None] * k_sl + n[None, :] * k_sk
+    q_at = q_ptr + entry * q_sb + key_head * q_sh + row[:, None] * q_sl + n[None, :] * q_sk
+    k = tl.load(k_at, mask=mask, other=0.0)
+    q = tl.load(q_at, mask=mask, other=0.0)
+    beta_at = beta_ptr + entry * beta_sb + far * beta_sh + row * beta_sl
+    beta = step_size(tl.load(beta_at, mask=valid, other=0.0), valid, SIGMOID, NEGATIVE)
+    per_k = inverse_length(k, NORM)
+    per_q = inverse_length(q, NORM) * scale
+    later = i[:, None] > i[None, :]
+    a = per_k * 0.0
+    if DECAY:
+        bias = 0.0
+        if BIAS:
+            bias = tl.load(bias_ptr + head).to(tl.float32)
+        raw = tl.load(g_ptr + entry * g_sb + far * g_sh + row * g_sl, mask=valid, other=0.0)
+        g = log_decay(raw, gate_rate(a_log_ptr, head, GATE), bias, valid, GATE, not INTERPRET)
+        a = tl.cumsum(g, 0)
+    total = tl.sum(tl.where(i == C - 1, a, 0.0), 0)
+    between = _exp2(tl.where(later, a[:, None] - a[None, :], 0.0), INTERPRET)
+    keys = _dot(k, tl.trans(k), None, PRECISION, INTERPRET) * between * per_k[None, :]
+    system = tl.where(later, keys * (beta * per_k)[:, None], 0.0)
+    tile = (slot.to(tl.int64) * H + head) * (C * C) + i[:, None] * C + i[None, :]
+    scores = _dot(q, tl.trans(k), None, PRECISION, INTERPRET) * between
+    scores = scores * per_q[:, None] * per_k[None, :]
+    scores = tl.where(later | (i[:, None] == i[None, :]), scores, 0.0)
+    tl.store(score_ptr + tile, scores.to(score_ptr.dtype.element_ty))
+    solved = inverse(system, C, SOLVE) * beta[None, :]
+    tl.store(solve_ptr + tile, solved.to(solve_ptr.dtype.element_ty))
+    line = (slot.to(tl.int64) * H + head) * C + i
+    so_far = _exp2(a, INTERPRET)
+    tl.store(asks_ptr + line, per_q * so_far)
+    tl.store(knows_ptr + line, per_k * so_far)
+    tl.store(keeps_ptr + line, per_k * _exp2(total - a, INTERPRET))
+    tl.store(kept_ptr + slot.to(tl.int64) * H + head, _exp2(total, INTERPRET))

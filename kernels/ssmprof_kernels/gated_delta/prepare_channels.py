@@ -1,0 +1,122 @@
+"""First launch of Kimi delta attention, whose decay is one per key feature (arXiv:2510.26692).
+
+As `prepare`, but decays do not leave a product of a query and a key as one factor: with the running
+sum a (C, K) a score is sum over features of q_i k_j 2^(a_i - a_j). Pairs of tokens across the
+middle of a block of 2, 4, ... C tokens meet there: 2^(a_i - a_middle) 2^(a_middle - a_j), both
+exponents sums of what lies between, so that none is positive and none is a difference of long sums.
+What a token has for the state goes to memory, in place of factors:
+
+    asks = scale n_q q 2^a,   knows = n_k k 2^a,   keeps = n_k k 2^(a_C - a)
+"""
+
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false
+
+import triton
+import triton.language as tl
+
+from ssmprof_kernels.gated_delta.parts import (
+    UNSPECIALISED,
+    _dot,
+    _exp2,
+    _locate,
+    gate_rate,
+    inverse,
+    inverse_length,
+    log_decay,
+    step_size,
+)
+
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
+def prepare_channels(
+    q_ptr, k_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, score_ptr, asks_ptr,
+    knows_ptr, keeps_ptr, kept_ptr, L, H, PER_KEY, CHUNKS, count, steps, scale, q_sb, q_sl, q_sh,
+    q_sk, k_sb, k_sl, k_sh, k_sk, g_sb, g_sl, g_sh, g_sk, beta_sb, beta_sl, beta_sh,
+    K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, PART: tl.constexpr, LEVELS: tl.constexpr,
+    GATE: tl.constexpr, BIAS: tl.constexpr, SIGMOID: tl.constexpr, NEGATIVE: tl.constexpr,
+    NORM: tl.constexpr, VARLEN: tl.constexpr, PRECISION: tl.constexpr, SOLVE: tl.constexpr,
+    INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """One chunk of one head, PART of its BK features at a time; C is 2 ** LEVELS."""
+    pid = tl.program_id(0)
+    head = pid % H
+    slot = pid // H
+    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, C, CHUNKS, VARLEN)
+    begin = (slot - first) * C
+    if begin >= length:
+        return
+    entry = (seq * 0 if VARLEN else seq).to(tl.int64)
+    i = tl.arange(0, C)
+    j = i[None, :]
+    valid = i < length - begin
+    row = (start + begin).to(tl.int64) + i.to(tl.int64)
+    key_head = (head // PER_KEY).to(tl.int64)
+    far = head.to(tl.int64)
+    k_rows = k_ptr + entry * k_sb + key_head * k_sh + row[:, None] * k_sl
+    q_rows = q_ptr + entry * q_sb + key_head * q_sh + row[:, None] * q_sl
+    g_rows = g_ptr + entry * g_sb + far * g_sh + row[:, None] * g_sl
+    beta_at = beta_ptr + entry * beta_sb + far * beta_sh + row * beta_sl
+    beta = step_size(tl.load(beta_at, mask=valid, other=0.0), valid, SIGMOID, NEGATIVE)
+    rate = gate_rate(a_log_ptr, head, GATE)
+    place = slot.to(tl.int64) * H + head
+    per_k = tl.zeros((C,), tl.float32) + 1.0
+    per_q = per_k
+    if NORM:
+        n = tl.arange(0, BK)[None, :]
+        mask = valid[:, None] & (n < K)
+        per_k = inverse_length(tl.load(k_rows + n * k_sk, mask=mask, other=0.0), NORM)
+        per_q = inverse_length(tl.load(q_rows + n * q_sk, mask=mask, other=0.0), NORM)
+    per_q = per_q * scale
+    keys = tl.zeros((C, C), tl.float32)
+    scores = tl.zeros((C, C), tl.float32)
+    for part in range(0, BK, PART):
+        n = part + tl.arange(0, PART)
+        here = n < K
+        mask = valid[:, None] & here[None, :]
+        k = tl.load(k_rows + n[None, :] * k_sk, mask=mask, other=0.0).to(tl.float32)
+        q = tl.load(q_rows + n[None, :] * q_sk, mask=mask, other=0.0).to(tl.float32)
+        k = k * per_k[:, None]
+        q = q * per_q[:, None]
+        bias = tl.zeros((PART,), tl.float32)
+        if BIAS:
+            bias = tl.load(bias_ptr + head * K + n, mask=here, other=0.0).to(tl.float32)
+        raw = tl.load(g_rows + n[None, :] * g_sk, mask=mask, other=0.0)
+        # Sums over the block of a token, 1, 2, ... C wide: all of it, up to the token, behind it.
+        whole = log_decay(raw, rate, bias[None, :], mask, GATE, not INTERPRET)
+        until = whole
+        after = tl.zeros((C, PART), tl.float32)
+        scores += tl.where(i[:, None] == j, tl.sum(q * k, 1)[:, None], 0.0)
+        for level in tl.static_range(LEVELS):
+            size: tl.constexpr = 1 << level
+            second = (i // size) % 2 == 1
+            weight = _exp2(tl.where(second[:, None], until, after), INTERPRET)
+            columns = (k * weight).to(q_ptr.dtype.element_ty)
+            rows = (q * weight).to(q_ptr.dtype.element_ty)
+            pairs = (i[:, None] // (2 * size) == j // (2 * size)) & second[:, None]
+            pairs = pairs & ((j // size) % 2 == 0)
+            met = _dot(columns, tl.trans(columns), None, PRECISION, INTERPRET)
+            keys += tl.where(pairs, met, 0.0)
+            met = _dot(rows, tl.trans(columns), None, PRECISION, INTERPRET)
+            scores += tl.where(pairs, met, 0.0)
+            halves = whole.reshape(C // (2 * size), 2, size, PART)
+            both = tl.sum(halves, 1)[:, None, :, :] + tl.zeros_like(halves)
+            both = both.reshape(C, PART)
+            other = both - whole
+            until += tl.where(second[:, None], other, 0.0)
+            after += tl.where(second[:, None], 0.0, other)
+            whole = both
+        so_far = _exp2(until, INTERPRET)
+        tile = place * (C * BK) + i[:, None] * BK + n[None, :]
+        tl.store(asks_ptr + tile, (q * so_far).to(asks_ptr.dtype.element_ty))
+        tl.store(knows_ptr + tile, (k * so_far).to(knows_ptr.dtype.element_ty))
+        keeps = k * _exp2(after, INTERPRET)
+        tl.store(keeps_ptr + tile, keeps.to(keeps_ptr.dtype.element_ty))
+        kept = tl.sum(tl.where(i[:, None] == C - 1, so_far, 0.0), 0)
+        tl.store(kept_ptr + place * BK + n, kept)
+    tile = place * (C * C) + i[:, None] * C + j
+    tl.store(score_ptr + tile, scores.to(score_ptr.dtype.element_ty))
+    solved = inverse(keys * beta[:, None], C, SOLVE) * beta[None, :]
+    tl.store(solve_ptr + tile, solved.to(solve_ptr.dtype.element_ty))
