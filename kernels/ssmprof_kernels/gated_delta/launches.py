@@ -56,6 +56,7 @@ def record(
     tma = meta["tma"] and facts.sm >= 90
     direct = tma and not channels and packed is None and key == BK and _is_matrix(q)
     direct = direct and _is_matrix(k)
+    direct_v = tma and packed is None and value % BV == 0 and _is_matrix(v)
     half = v.dtype != torch.float32
     # fmt: off
     ref: dict[str, Any] = {name: replay.Arg(i) for i, name in enumerate(NAMES)}
@@ -94,13 +95,15 @@ def record(
         "a_log_ptr": ref["A_log"], "bias_ptr": ref["dt_bias"], "cu_ptr": ref["cu"],
     }
     prepare: Any = prepare_heads
+    warps = meta["pre_warps"]
     if channels:
         prepare = prepare_channels
-        gates |= {"PART": min(meta["part"], BK), "LEVELS": C.bit_length() - 1}
+        gates |= {"PART": min(meta["part"], BK), "LEVELS": C.bit_length() - 1, "WIDE": not half}
+        warps = meta["channel_warps"]
     else:
         gates["DECAY"] = g is not None
     rec.add(
-        prepare, tiles, launched(meta["pre_warps"], 1), **inputs, **made, **place, **gates,
+        prepare, tiles, launched(warps, 1), **inputs, **made, **place, **gates,
         **common, **strides["q"], **strides["k"], **strides["g"], **strides["beta"],
     )
 
@@ -110,22 +113,23 @@ def record(
         at = square[name] if name in square else rows[name]
         return replay.View(at.index, functools.partial(_tiles, rows=C, columns=columns))
 
-    def tokens(name: str) -> Any:
-        if not direct:
+    def tokens(name: str, columns: int, given_so: bool) -> Any:
+        if not given_so:
             return None
-        return replay.View(NAMES.index(name), functools.partial(_matrix, rows=C, columns=BK))
+        return replay.View(NAMES.index(name), functools.partial(_matrix, rows=C, columns=columns))
 
     refs = {"solve_ref": tile("solve", C), "score_ref": tile("score", C)}
     if channels:
         refs |= {f"{name}_ref": tile(name, BK) for name in ("asks", "knows", "keeps")}
     else:
-        refs |= {"asks_ref": tokens("q"), "knows_ref": tokens("k"), "keeps_ref": None}
+        refs |= {"asks_ref": tokens("q", BK, direct), "knows_ref": tokens("k", BK, direct),
+                 "keeps_ref": None}
     blocks, columns = -(-value // BV), -(-BK // BV)
     ends = None
     if cut.S > 1:
         ends = rec.work(cut.slots * heads, blocks * BV + BK, BK)
     walking = {
-        **refs, **made, "q_ptr": ref["q"], "k_ptr": ref["k"], "v_ptr": ref["v"],
+        **refs, "v_ref": tokens("v", BV, direct_v), "DIRECT_V": direct_v, **made, "q_ptr": ref["q"], "k_ptr": ref["k"], "v_ptr": ref["v"],
         "h0_ptr": ref["h0"], "cu_ptr": ref["cu"], "ends_ptr": ends, "y_ptr": ref["y"],
         "final_ptr": ref["final"], **place, "T": cut.T, "S": cut.S, **strides["q"], **strides["k"],
         **strides["v"], **strides["h0"], "V": value, "BV": BV, "CHANNELS": channels,

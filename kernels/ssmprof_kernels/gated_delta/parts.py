@@ -78,6 +78,16 @@ def inverse_length(x, NORM: tl.constexpr):
 
 
 @triton.jit
+def _merged(full, lower, SIZE: tl.constexpr, C: tl.constexpr, PRECISION: tl.constexpr):
+    """Inverse of blocks of 2 SIZE rows, from that of their halves."""
+    i = tl.arange(0, C)[:, None]
+    j = tl.arange(0, C)[None, :]
+    below = (i // (2 * SIZE) == j // (2 * SIZE)) & (i // SIZE > j // SIZE)
+    between = tl.dot(full, tl.where(below, lower, 0.0), input_precision=PRECISION)
+    return full - tl.dot(between, full, input_precision=PRECISION)
+
+
+@triton.jit
 def inverse(lower, C: tl.constexpr, PRECISION: tl.constexpr):
     """(I + lower)^-1 of a strictly lower (C, C): blocks of SMALL rows by substitution, all at once,
     then pairs of blocks by products of matrices, (I + D^-1 N)^-1 D^-1 = D^-1 - D^-1 N D^-1.
@@ -91,17 +101,13 @@ def inverse(lower, C: tl.constexpr, PRECISION: tl.constexpr):
     own = n[:, None, None, None] == n[None, None, :, None]
     corners = tl.sum(tl.where(own, lower.reshape(N, SMALL, N, SMALL), 0.0), 2)
     solved = tl.where(r == c, 1.0, 0.0) + tl.zeros((N, SMALL, SMALL), tl.float32)
-    for i in range(1, SMALL):
-        row = tl.sum(tl.where(r == i, corners, 0.0), 1)
-        known = tl.sum(row[:, :, None] * solved, 1)
-        solved = tl.where(r == i, solved - known[:, None, :], solved)
+    for i in range(SMALL - 1):
+        # Row i is ready; the rows below lose what they have of it. No axis changes its place, so
+        # that all of it stays within a warp.
+        column = tl.sum(tl.where(c == i, corners, 0.0), 2)
+        row = tl.sum(tl.where(r == i, solved, 0.0), 1)
+        solved -= column[:, :, None] * row[:, None, :]
     full = tl.where(own, solved[:, :, None, :], 0.0).reshape(C, C)
-    i = tl.arange(0, C)[:, None]
-    j = tl.arange(0, C)[None, :]
     for doubling in tl.static_range(2):
-        size: tl.constexpr = SMALL << doubling
-        if size < C:
-            below = (i // (2 * size) == j // (2 * size)) & (i // size > j // size)
-            between = tl.dot(full, tl.where(below, lower, 0.0), input_precision=PRECISION)
-            full -= tl.dot(between, full, input_precision=PRECISION)
+        full = _merged(full, lower, SMALL << doubling, C, PRECISION)
     return full

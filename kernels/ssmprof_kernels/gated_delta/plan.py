@@ -16,7 +16,8 @@ from ssmprof_kernels import launch
 #: Tokens of a chunk.
 CHUNK = 64
 #: Values of a program `BV`, and the launch shapes of the walk, of the summaries (`sum_...`) and of
-#: what is prepared (`pre_...`; `part` features at a time where each has its decay); `tma` where
+#: what is prepared (`pre_warps`; `channel_warps`, `part` features at a time, where each has its
+#: decay); `tma` where
 #: tiles come by descriptors on Hopper and later.
 #:
 #: Then the time model of `segments`: `resident` programs share a multiprocessor; `alone_us` is one
@@ -31,6 +32,7 @@ DEFAULT: dict[str, Any] = {
     "sum_warps": 4,
     "sum_stages": 2,
     "pre_warps": 4,
+    "channel_warps": 8,
     "part": 64,
     "tma": True,
     "resident": 2,
@@ -48,7 +50,6 @@ DEFAULT_FP32: dict[str, Any] = {
     **DEFAULT_PORTABLE,
     "BV": 16,
     "part": 32,
-    "pre_warps": 8,
     "alone_us": 4.0,
     "busy_us": 3.0,
 }

@@ -56,12 +56,11 @@ def prepare_heads(
     mask = valid[:, None] & (n[None, :] < K)
     key_head = (head // PER_KEY).to(tl.int64)
     far = head.to(tl.int64)
-    row = token + i.to(tl.int64)
-    k_at = k_ptr + entry * k_sb + key_head * k_sh + row[:, None] * k_sl + n[None, :] * k_sk
-    q_at = q_ptr + entry * q_sb + key_head * q_sh + row[:, None] * q_sl + n[None, :] * q_sk
-    k = tl.load(k_at, mask=mask, other=0.0)
-    q = tl.load(q_at, mask=mask, other=0.0)
-    beta_at = beta_ptr + entry * beta_sb + far * beta_sh + row * beta_sl
+    k_at = k_ptr + entry * k_sb + key_head * k_sh + token * k_sl
+    q_at = q_ptr + entry * q_sb + key_head * q_sh + token * q_sl
+    k = tl.load(k_at + i[:, None] * k_sl + n[None, :] * k_sk, mask=mask, other=0.0)
+    q = tl.load(q_at + i[:, None] * q_sl + n[None, :] * q_sk, mask=mask, other=0.0)
+    beta_at = beta_ptr + entry * beta_sb + far * beta_sh + token * beta_sl + i * beta_sl
     beta = step_size(tl.load(beta_at, mask=valid, other=0.0), valid, SIGMOID, NEGATIVE)
     per_k = inverse_length(k, NORM)
     per_q = inverse_length(q, NORM) * scale
@@ -71,7 +70,8 @@ def prepare_heads(
         bias = 0.0
         if BIAS:
             bias = tl.load(bias_ptr + head).to(tl.float32)
-        raw = tl.load(g_ptr + entry * g_sb + far * g_sh + row * g_sl, mask=valid, other=0.0)
+        g_at = g_ptr + entry * g_sb + far * g_sh + token * g_sl + i * g_sl
+        raw = tl.load(g_at, mask=valid, other=0.0)
         g = log_decay(raw, gate_rate(a_log_ptr, head, GATE), bias, valid, GATE, not INTERPRET)
         a = tl.cumsum(g, 0)
     total = tl.sum(tl.where(i == C - 1, a, 0.0), 0)

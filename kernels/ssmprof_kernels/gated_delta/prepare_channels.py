@@ -4,6 +4,7 @@ As `prepare`, but decays do not leave a product of a query and a key as one fact
 sum a (C, K) a score is sum over features of q_i k_j 2^(a_i - a_j). Pairs of tokens across the
 middle of a block of 2, 4, ... C tokens meet there: 2^(a_i - a_middle) 2^(a_middle - a_j), both
 exponents sums of what lies between, so that none is positive and none is a difference of long sums.
+They are formed by matrices of ones and zeros.
 What a token has for the state goes to memory, in place of factors:
 
     asks = scale n_q q 2^a,   knows = n_k k 2^a,   keeps = n_k k 2^(a_C - a)
@@ -30,6 +31,51 @@ from ssmprof_kernels.gated_delta.parts import (
 )
 
 
+@triton.jit
+def _halved(g, WIDE: tl.constexpr):
+    """Two bf16 numbers whose sum is g to 16 bits; g itself and nothing where matrices are WIDE."""
+    if WIDE:
+        return g, g
+    high = g.to(tl.bfloat16)
+    return high, (g - high.to(tl.float32)).to(tl.bfloat16)
+
+
+@triton.jit
+def _sums(chosen, high, low, WIDE: tl.constexpr, INTERPRET: tl.constexpr):
+    """For each row of `chosen` (C, C) the sum of the rows of g that it names."""
+    if WIDE:
+        sums = _dot(tl.where(chosen, 1.0, 0.0), high, None, "tf32x3", INTERPRET)
+    else:
+        ones = tl.where(chosen, 1.0, 0.0).to(tl.bfloat16)
+        sums = _dot(ones, low, None, "tf32", INTERPRET)
+        sums = _dot(ones, high, sums, "tf32", INTERPRET)
+    return sums
+
+
+@triton.jit
+def _meet(
+    keys, scores, q, k, high, low, level, dtype: tl.constexpr, C: tl.constexpr,
+    WIDE: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """Scores of the pairs across the middles of blocks of 2 << level tokens, added."""
+    i = tl.arange(0, C)[:, None]
+    j = tl.arange(0, C)[None, :]
+    # Rows of second halves ask, those of first halves are asked: one weight serves both.
+    half_i = i >> level
+    half_j = j >> level
+    second = (half_i & 1) == 1
+    chosen = (half_i == half_j) & ((j <= i) == second)
+    weight = _exp2(_sums(chosen, high, low, WIDE, INTERPRET), INTERPRET)
+    columns = (k * weight).to(dtype)
+    rows = (q * weight).to(dtype)
+    pairs = (half_i >> 1 == half_j >> 1) & (half_i > half_j)
+    met = _dot(columns, tl.trans(columns), None, PRECISION, INTERPRET)
+    keys += tl.where(pairs, met, 0.0)
+    met = _dot(rows, tl.trans(columns), None, PRECISION, INTERPRET)
+    scores += tl.where(pairs, met, 0.0)
+    return keys, scores
+
+
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def prepare_channels(
     q_ptr, k_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, score_ptr, asks_ptr,
@@ -37,8 +83,8 @@ def prepare_channels(
     q_sk, k_sb, k_sl, k_sh, k_sk, g_sb, g_sl, g_sh, g_sk, beta_sb, beta_sl, beta_sh,
     K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, PART: tl.constexpr, LEVELS: tl.constexpr,
     GATE: tl.constexpr, BIAS: tl.constexpr, SIGMOID: tl.constexpr, NEGATIVE: tl.constexpr,
-    NORM: tl.constexpr, VARLEN: tl.constexpr, PRECISION: tl.constexpr, SOLVE: tl.constexpr,
-    INTERPRET: tl.constexpr,
+    NORM: tl.constexpr, VARLEN: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
+    SOLVE: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """One chunk of one head, PART of its BK features at a time; C is 2 ** LEVELS."""
     pid = tl.program_id(0)
@@ -52,23 +98,23 @@ def prepare_channels(
     i = tl.arange(0, C)
     j = i[None, :]
     valid = i < length - begin
-    row = (start + begin).to(tl.int64) + i.to(tl.int64)
+    token = (start + begin).to(tl.int64)
     key_head = (head // PER_KEY).to(tl.int64)
     far = head.to(tl.int64)
-    k_rows = k_ptr + entry * k_sb + key_head * k_sh + row[:, None] * k_sl
-    q_rows = q_ptr + entry * q_sb + key_head * q_sh + row[:, None] * q_sl
-    g_rows = g_ptr + entry * g_sb + far * g_sh + row[:, None] * g_sl
-    beta_at = beta_ptr + entry * beta_sb + far * beta_sh + row * beta_sl
+    k_rows = k_ptr + entry * k_sb + key_head * k_sh + token * k_sl + i[:, None] * k_sl
+    q_rows = q_ptr + entry * q_sb + key_head * q_sh + token * q_sl + i[:, None] * q_sl
+    g_rows = g_ptr + entry * g_sb + far * g_sh + token * g_sl + i[:, None] * g_sl
+    beta_at = beta_ptr + entry * beta_sb + far * beta_sh + token * beta_sl + i * beta_sl
     beta = step_size(tl.load(beta_at, mask=valid, other=0.0), valid, SIGMOID, NEGATIVE)
     rate = gate_rate(a_log_ptr, head, GATE)
     place = slot.to(tl.int64) * H + head
     per_k = tl.zeros((C,), tl.float32) + 1.0
     per_q = per_k
     if NORM:
-        n = tl.arange(0, BK)[None, :]
-        mask = valid[:, None] & (n < K)
-        per_k = inverse_length(tl.load(k_rows + n * k_sk, mask=mask, other=0.0), NORM)
-        per_q = inverse_length(tl.load(q_rows + n * q_sk, mask=mask, other=0.0), NORM)
+        wide = tl.arange(0, BK)[None, :]
+        inside = valid[:, None] & (wide < K)
+        per_k = inverse_length(tl.load(k_rows + wide * k_sk, mask=inside, other=0.0), NORM)
+        per_q = inverse_length(tl.load(q_rows + wide * q_sk, mask=inside, other=0.0), NORM)
     per_q = per_q * scale
     keys = tl.zeros((C, C), tl.float32)
     scores = tl.zeros((C, C), tl.float32)
@@ -84,39 +130,21 @@ def prepare_channels(
         if BIAS:
             bias = tl.load(bias_ptr + head * K + n, mask=here, other=0.0).to(tl.float32)
         raw = tl.load(g_rows + n[None, :] * g_sk, mask=mask, other=0.0)
-        # Sums over the block of a token, 1, 2, ... C wide: all of it, up to the token, behind it.
-        whole = log_decay(raw, rate, bias[None, :], mask, GATE, not INTERPRET)
-        until = whole
-        after = tl.zeros((C, PART), tl.float32)
+        g = log_decay(raw, rate, bias[None, :], mask, GATE, not INTERPRET)
+        high, low = _halved(g, WIDE)
         scores += tl.where(i[:, None] == j, tl.sum(q * k, 1)[:, None], 0.0)
-        for level in tl.static_range(LEVELS):
-            size: tl.constexpr = 1 << level
-            second = (i // size) % 2 == 1
-            weight = _exp2(tl.where(second[:, None], until, after), INTERPRET)
-            columns = (k * weight).to(q_ptr.dtype.element_ty)
-            rows = (q * weight).to(q_ptr.dtype.element_ty)
-            pairs = (i[:, None] // (2 * size) == j // (2 * size)) & second[:, None]
-            pairs = pairs & ((j // size) % 2 == 0)
-            met = _dot(columns, tl.trans(columns), None, PRECISION, INTERPRET)
-            keys += tl.where(pairs, met, 0.0)
-            met = _dot(rows, tl.trans(columns), None, PRECISION, INTERPRET)
-            scores += tl.where(pairs, met, 0.0)
-            halves = whole.reshape(C // (2 * size), 2, size, PART)
-            both = tl.sum(halves, 1)[:, None, :, :] + tl.zeros_like(halves)
-            both = both.reshape(C, PART)
-            other = both - whole
-            until += tl.where(second[:, None], other, 0.0)
-            after += tl.where(second[:, None], 0.0, other)
-            whole = both
-        so_far = _exp2(until, INTERPRET)
+        for level in range(LEVELS):
+            keys, scores = _meet(keys, scores, q, k, high, low, level, q_ptr.dtype.element_ty, C,
+                                 WIDE, PRECISION, INTERPRET)  # fmt: skip
+        so_far = _exp2(_sums(j <= i[:, None], high, low, WIDE, INTERPRET), INTERPRET)
         tile = place * (C * BK) + i[:, None] * BK + n[None, :]
         tl.store(asks_ptr + tile, (q * so_far).to(asks_ptr.dtype.element_ty))
         tl.store(knows_ptr + tile, (k * so_far).to(knows_ptr.dtype.element_ty))
-        keeps = k * _exp2(after, INTERPRET)
+        keeps = k * _exp2(_sums(j > i[:, None], high, low, WIDE, INTERPRET), INTERPRET)
         tl.store(keeps_ptr + tile, keeps.to(keeps_ptr.dtype.element_ty))
         kept = tl.sum(tl.where(i[:, None] == C - 1, so_far, 0.0), 0)
         tl.store(kept_ptr + place * BK + n, kept)
-    tile = place * (C * C) + i[:, None] * C + j
-    tl.store(score_ptr + tile, scores.to(score_ptr.dtype.element_ty))
+    square = place * (C * C) + i[:, None] * C + j
+    tl.store(score_ptr + square, scores.to(score_ptr.dtype.element_ty))
     solved = inverse(keys * beta[:, None], C, SOLVE) * beta[None, :]
-    tl.store(solve_ptr + tile, solved.to(solve_ptr.dtype.element_ty))
+    tl.store(solve_ptr + square, solved.to(solve_ptr.dtype.element_ty))

@@ -2,7 +2,7 @@
 
 With S (K, V) the state before a chunk, per chunk (arXiv:2406.06484, section 3.2):
 
-    R = V - knows S,   W = T R,   O = asks S + P W,   S = kept S + keeps^T W
+    W = T V - T (knows S),   O = asks S + P W,   S = kept S + keeps^T W
 
 All of it is formed transposed: every left operand is then what a product before has left in
 registers. T, P and the others are what `prepare` or `prepare_channels` wrote. A state is
@@ -82,12 +82,12 @@ def _start(
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def walk(
-    asks_ref, knows_ref, keeps_ref, solve_ref, score_ref, q_ptr, k_ptr, v_ptr, asks_ptr, knows_ptr,
-    keeps_ptr, kept_ptr, solve_ptr, score_ptr, h0_ptr, cu_ptr, ends_ptr, y_ptr, final_ptr, L, H,
+    asks_ref, knows_ref, keeps_ref, v_ref, solve_ref, score_ref, q_ptr, k_ptr, v_ptr, asks_ptr,
+    knows_ptr, keeps_ptr, kept_ptr, solve_ptr, score_ptr, h0_ptr, cu_ptr, ends_ptr, y_ptr, final_ptr, L, H,
     PER_KEY, T, S, CHUNKS, count, steps, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh, k_sk, v_sb,
     v_sl, v_sh, v_sv, h0_sb, h0_sh, h0_sk, h0_sv, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, CHANNELS: tl.constexpr,
-    DECAY: tl.constexpr, TMA: tl.constexpr, DIRECT: tl.constexpr, SUMMARY: tl.constexpr,
+    DECAY: tl.constexpr, TMA: tl.constexpr, DIRECT: tl.constexpr, DIRECT_V: tl.constexpr, SUMMARY: tl.constexpr,
     SEGMENTS: tl.constexpr, H0: tl.constexpr, FINAL: tl.constexpr, VARLEN: tl.constexpr,
     PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
@@ -126,7 +126,7 @@ def walk(
     batch = seq * 0 if VARLEN else seq
     entry = batch.to(tl.int64)
     token = (start + begin).to(tl.int64)
-    v_base = v_ptr + entry * v_sb + token * v_sl + far * v_sh
+    v_base = v_ptr + entry * v_sb + token * v_sl + far * v_sh + block * BV * v_sv
     y_base = y_ptr + ((entry * L + token) * H + far) * V
     k_base = k_ptr
     q_base = q_ptr
@@ -141,41 +141,46 @@ def walk(
     for c in range(0, left, C):
         here = i < left - c
         mask = here[:, None] & (n[None, :] < K)
-        solve = _rows(solve_ref, solve_ptr, made, place, C, C, TMA)
+        line = place * C + i
         if CHANNELS:
+            kept = tl.load(kept_ptr + place * BK + n)[None, :]
             knows = _rows(knows_ref, knows_ptr, made, place, C, BK, TMA)
             keeps = _rows(keeps_ref, keeps_ptr, made, place, C, BK, TMA)
         else:
+            known_by = tl.load(knows_ptr + line)[None, :]
+            kept_by = tl.load(keeps_ptr + line)[None, :]
+            kept = tl.load(kept_ptr + place)
             knows = _tokens(knows_ref, k_base, given, near * k_sh, k_sl, k_sk, mask, C, BK, DIRECT)
             keeps = knows
-        at = v_base + i[None, :] * v_sl + v[:, None] * v_sv
-        values = tl.load(at, mask=here[None, :] & (v[:, None] < V), other=0.0)
+        solve = _rows(solve_ref, solve_ptr, made, place, C, C, TMA)
         state = s.to(dtype)
         known = _dot(state, tl.trans(knows), None, PRECISION, INTERPRET)
         if not CHANNELS:
-            known *= tl.load(knows_ptr + place * C + i)[None, :]
-        rest = (values.to(tl.float32) - known).to(dtype)
-        written = _dot(rest, tl.trans(solve), None, PRECISION, INTERPRET)
+            known *= known_by
+        in_v = here[:, None] & (v[None, :] < V)
+        values = _tokens(v_ref, v_base, given, head * v_sh + block * BV, v_sl, v_sv, in_v, C, BV,
+                         DIRECT_V)  # fmt: skip
+        written = _dot(tl.trans(values), tl.trans(solve), None, PRECISION, INTERPRET)
+        written = _dot((-known).to(dtype), tl.trans(solve), written, PRECISION, INTERPRET)
         if not SUMMARY:
             score = _rows(score_ref, score_ptr, made, place, C, C, TMA)
             if CHANNELS:
                 asks = _rows(asks_ref, asks_ptr, made, place, C, BK, TMA)
             else:
+                asked_by = tl.load(asks_ptr + line)[None, :]
                 asks = _tokens(asks_ref, q_base, given, near * q_sh, q_sl, q_sk, mask, C, BK,
                                DIRECT)  # fmt: skip
             out = _dot(state, tl.trans(asks), None, PRECISION, INTERPRET)
             if not CHANNELS:
-                out *= tl.load(asks_ptr + place * C + i)[None, :]
+                out *= asked_by
             out = _dot(written.to(dtype), tl.trans(score), out, PRECISION, INTERPRET)
             at = y_base + i[None, :].to(tl.int64) * (H * V) + v[:, None]
             tl.store(at, out.to(dtype), mask=here[None, :] & (v[:, None] < V))
             y_base += C * H * V
-        if CHANNELS:
-            s *= tl.load(kept_ptr + place * BK + n)[None, :]
-        else:
-            written *= tl.load(keeps_ptr + place * C + i)[None, :]
-            if DECAY:
-                s *= tl.load(kept_ptr + place)
+        if not CHANNELS:
+            written *= kept_by
+        if DECAY:
+            s *= kept
         s = _dot(written.to(dtype), keeps, s, PRECISION, INTERPRET)
         place += H
         v_base += C * v_sl
