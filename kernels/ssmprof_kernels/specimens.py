@@ -7,6 +7,7 @@ reach further options and shape buckets.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -169,6 +170,44 @@ def _attention_decode() -> Iterator[tuple[str, Call]]:
     )  # fmt: skip
 
 
+def _delta(op: str, length: int, H: int, batch: int = 1, **options: Any) -> Any:
+    K = V = 128
+    qk = _t(batch, length, H // 2, K)
+    per_head = (H, K) if op == "kda" else (H,)
+    gate = {"A_log": _f(H), "dt_bias": _f(*per_head), "qk_l2norm": True, "beta_sigmoid": True}
+    return OPS[op].kernel(
+        qk, qk, _t(batch, length, H, V), _t(batch, length, *per_head), _t(batch, length, H),
+        **(gate | options),
+    )  # fmt: skip
+
+
+def _delta_rule(op: str) -> Iterator[tuple[str, Call]]:
+    yield "32 heads 4096", lambda: _delta(op, 4096, 32)
+    for length in (256, 1024, 16384, 65536):
+        yield f"16 heads {length}", lambda length=length: _delta(op, length, 16)
+    yield "64 heads 4096 x8", lambda: _delta(op, 4096, 64, 8)
+    state = {"initial_state": _f(4, 16, 128, 128), "return_final_state": True}
+    yield "packed, states", lambda: _delta(op, 4096, 16, cu_seqlens=_i(5), **state)
+
+
+def _delta_step(op: str) -> Iterator[tuple[str, Call]]:
+    H, K, V = 32, 128, 128
+    per_head = (H, K) if op == "kda_step" else (H,)
+    gate = {"A_log": _f(H), "dt_bias": _f(*per_head), "qk_l2norm": True, "beta_sigmoid": True}
+
+    def call(batch: int, **options: Any) -> Any:
+        qk = _t(batch, H, K)
+        return OPS[op].kernel(
+            _f(batch, H, K, V), qk, qk, _t(batch, H, V), _t(batch, *per_head), _t(batch, H),
+            **gate, **options,
+        )  # fmt: skip
+
+    yield "32 heads x1", lambda: call(1)
+    for batch in (8, 64):
+        yield f"32 heads x{batch}", lambda batch=batch: call(batch)
+    yield "overlap", lambda: call(8, overlap=True)
+
+
 SPECIMENS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "ssd_scan": _ssd_scan,
     "selective_scan": _selective_scan,
@@ -177,4 +216,8 @@ SPECIMENS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "causal_conv1d_update": _causal_conv1d_update,
     "gated_rmsnorm": _gated_rmsnorm,
     "attention_decode": _attention_decode,
+    "gated_delta": functools.partial(_delta_rule, "gated_delta"),
+    "gated_delta_step": functools.partial(_delta_step, "gated_delta_step"),
+    "kda": functools.partial(_delta_rule, "kda"),
+    "kda_step": functools.partial(_delta_step, "kda_step"),
 }

@@ -24,8 +24,12 @@ class Inputs(NamedTuple):
     dt_bias: Tensor | None
 
 
-def check(given: Inputs, *, tokens: bool, channels: bool) -> None:
+def check(
+    given: Inputs, *, tokens: bool, channels: bool, beta_sigmoid: bool, negative: bool
+) -> None:
     """ValueError for the first that does not fit; `tokens` (B, L, ...) or a step (B, ...)."""
+    if negative and not beta_sigmoid:
+        raise ValueError("negative doubles step sizes that are made of logits: pass beta_sigmoid")
     q, k, v, g, _, A_log, dt_bias = given
     axes, letters = (4, "B,L,") if tokens else (3, "B,")
     if v.dim() != axes or min(v.shape) < 1:

@@ -51,12 +51,12 @@ def record(
     facts = launch.facts(v.device)
     packed = None if given["cu"] is None else sequences
     cut = plan.plan(batch, length, heads, (key, value), packed, meta, facts.sm_count)
-    C, BK, BV = plan.CHUNK, plan.tile(key), min(meta["BV"], plan.tile(value))
+    C, BK, BV = meta["C"], plan.tile(key), min(meta["BV"], plan.tile(value))
     interpret = not v.is_cuda
     tma = meta["tma"] and facts.sm >= 90
-    direct = tma and not channels and packed is None and key == BK and _is_matrix(q)
-    direct = direct and _is_matrix(k)
-    direct_v = tma and packed is None and value % BV == 0 and _is_matrix(v)
+    direct = tma and not channels and packed is None and key == BK and _is_matrix(q, C)
+    direct = direct and _is_matrix(k, C)
+    direct_v = tma and packed is None and value % BV == 0 and _is_matrix(v, C)
     half = v.dtype != torch.float32
     # fmt: off
     ref: dict[str, Any] = {name: replay.Arg(i) for i, name in enumerate(NAMES)}
@@ -67,6 +67,10 @@ def record(
         rows = {n: rec.tensor(tiles * C, BK, dtype=v.dtype) for n in ("asks", "knows", "keeps")}
     else:
         rows = {n: rec.work(tiles * C) for n in ("asks", "knows", "keeps")}
+    # What cannot be taken as it was given is copied: whole chunks, behind which there is 0.
+    copied = tma and not channels and not direct
+    lines = cut.chunks * q.shape[2] * C
+    copies = {name: rec.tensor(lines, BK, dtype=v.dtype) for name in ("qk" if copied else "")}
     kept = rec.work(tiles * (BK if channels else 1))
     made: dict[str, Any] = {f"{name}_ptr": at for name, at in (square | rows).items()}
     made["kept_ptr"] = kept
@@ -80,10 +84,13 @@ def record(
     common = {"K": key, "C": C, "BK": BK, "VARLEN": packed is not None, "INTERPRET": interpret,
               "PRECISION": "tf32" if half else "tf32x3"}
 
-    def launched(warps: int, stages: int = 2) -> dict[str, Any]:
-        if interpret:
-            return {"num_warps": warps, "num_stages": stages}
-        return {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+    def launched(warps: int, stages: int = 2, registers: int | None = None) -> dict[str, Any]:
+        found: dict[str, Any] = {"num_warps": warps, "num_stages": stages}
+        if not interpret:
+            found |= {"enable_fp_fusion": True}
+            if registers:
+                found |= {"maxnreg": registers}
+        return found
 
     gates = {
         "GATE": given["A_log"] is not None, "BIAS": given["dt_bias"] is not None,
@@ -95,22 +102,22 @@ def record(
         "a_log_ptr": ref["A_log"], "bias_ptr": ref["dt_bias"], "cu_ptr": ref["cu"],
     }
     prepare: Any = prepare_heads
-    warps = meta["pre_warps"]
+    shape = (meta["pre_warps"], 1, meta["pre_registers"])
     if channels:
         prepare = prepare_channels
         gates |= {"PART": min(meta["part"], BK), "LEVELS": C.bit_length() - 1, "WIDE": not half}
-        warps = meta["channel_warps"]
+        shape = (meta["channel_warps"], 1)
     else:
-        gates["DECAY"] = g is not None
+        gates |= {"DECAY": g is not None, "COPY": copied}
+        gates |= {f"{name}_copy_ptr": copies.get(name) for name in "qk"}
     rec.add(
-        prepare, tiles, launched(warps, 1), **inputs, **made, **place, **gates,
+        prepare, tiles, launched(*shape), **inputs, **made, **place, **gates,
         **common, **strides["q"], **strides["k"], **strides["g"], **strides["beta"],
     )
 
-    def tile(name: str, columns: int) -> Any:
+    def tiled(at: Any, columns: int) -> Any:
         if not tma:
             return None
-        at = square[name] if name in square else rows[name]
         return replay.View(at.index, functools.partial(_tiles, rows=C, columns=columns))
 
     def tokens(name: str, columns: int, given_so: bool) -> Any:
@@ -118,12 +125,15 @@ def record(
             return None
         return replay.View(NAMES.index(name), functools.partial(_matrix, rows=C, columns=columns))
 
-    refs = {"solve_ref": tile("solve", C), "score_ref": tile("score", C)}
+    refs = {f"{name}_ref": tiled(at, C) for name, at in square.items()}
     if channels:
-        refs |= {f"{name}_ref": tile(name, BK) for name in ("asks", "knows", "keeps")}
+        refs |= {f"{name}_ref": tiled(at, BK) for name, at in rows.items()}
     else:
-        refs |= {"asks_ref": tokens("q", BK, direct), "knows_ref": tokens("k", BK, direct),
-                 "keeps_ref": None}
+        refs |= {
+            ref_name: tiled(copies[name], BK) if copied else tokens(name, BK, direct)
+            for ref_name, name in (("asks_ref", "q"), ("knows_ref", "k"))
+        }
+        refs["keeps_ref"] = None
     blocks, columns = -(-value // BV), -(-BK // BV)
     ends = None
     if cut.S > 1:
@@ -133,7 +143,7 @@ def record(
         "h0_ptr": ref["h0"], "cu_ptr": ref["cu"], "ends_ptr": ends, "y_ptr": ref["y"],
         "final_ptr": ref["final"], **place, "T": cut.T, "S": cut.S, **strides["q"], **strides["k"],
         **strides["v"], **strides["h0"], "V": value, "BV": BV, "CHANNELS": channels,
-        "DECAY": g is not None, "TMA": tma, "DIRECT": direct, "SEGMENTS": cut.S > 1,
+        "DECAY": g is not None, "TMA": tma, "DIRECT": direct or copied, "COPIED": copied, "SEGMENTS": cut.S > 1,
         "H0": given["h0"] is not None, "FINAL": given["final"] is not None, **common,
     }
     if cut.S > 1:
@@ -161,14 +171,14 @@ def _strides(name: str, tensor: Tensor | None, letters: str) -> dict[str, int]:
     return {f"{name}_s{a}": s for a, s in zip(letters, steps, strict=True)}
 
 
-def _is_matrix(t: Tensor) -> bool:
+def _is_matrix(t: Tensor, chunk: int) -> bool:
     """Whether chunks of (B, L, H, K) are tiles of a matrix (B L, H K) behind which there is 0."""
     batch, length, heads, key = t.shape
     row = t.stride(1)
     return (
         t.stride(3) == 1
         and (heads == 1 or t.stride(2) == key)
-        and (batch == 1 or (t.stride(0) == length * row and length % plan.CHUNK == 0))
+        and (batch == 1 or (t.stride(0) == length * row and length % chunk == 0))
         and row > 0
         and row * t.element_size() % 16 == 0
         and t.data_ptr() % 16 == 0

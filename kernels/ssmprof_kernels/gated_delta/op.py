@@ -3,7 +3,7 @@
 Promises: bad input is refused with one ValueError before any launch; strides and lengths are free;
 no host synchronisation, so that a call can be captured in a CUDA graph. CPU tensors take the plain
 torch form, unless Triton's interpreter is switched on (`TRITON_INTERPRET=1`). A number that is not
-finite reaches its chunk of 64 tokens and what follows in its sequence and head, nothing else.
+finite reaches its chunk of at most 64 tokens and what follows in its sequence and head, nothing else.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ def _run(
     cu_seqlens: Tensor | None,
 ) -> Any:
     door.forward_only(_NAMES, (*given, initial_state))
-    arguments.check(given, tokens=True, channels=op == "kda")
+    arguments.check(
+        given, tokens=True, channels=op == "kda", beta_sigmoid=beta_sigmoid, negative=negative
+    )
     sequences = arguments.sequences(given, cu_seqlens)
     if initial_state is not None:
         arguments.check_state("initial_state", initial_state, given, sequences)

@@ -13,10 +13,8 @@ import torch
 
 from ssmprof_kernels import launch
 
-#: Tokens of a chunk.
-CHUNK = 64
-#: Values of a program `BV`, and the launch shapes of the walk, of the summaries (`sum_...`) and of
-#: what is prepared (`pre_warps`; `channel_warps`, `part` features at a time, where each has its
+#: Tokens of a chunk `C`; values of a program `BV`, and the launch shapes of the walk, of the summaries (`sum_...`) and of
+#: what is prepared (`pre_...`; `channel_warps`, `part` features at a time, where each has its
 #: decay); `tma` where
 #: tiles come by descriptors on Hopper and later.
 #:
@@ -26,14 +24,16 @@ CHUNK = 64
 #: `launch_us` one more dependent kernel, `combine_us` a segment led through the next. An entry `S`
 #: forces the number of segments.
 DEFAULT: dict[str, Any] = {
+    "C": 64,
     "BV": 64,
     "num_warps": 4,
     "num_stages": 2,
     "sum_warps": 4,
     "sum_stages": 2,
     "pre_warps": 4,
+    "pre_registers": 168,
     "channel_warps": 8,
-    "part": 64,
+    "part": 32,
     "tma": True,
     "resident": 2,
     "alone_us": 1.3,
@@ -44,14 +44,25 @@ DEFAULT: dict[str, Any] = {
     "combine_us": 2.0,
 }
 #: Without Hopper's matrix instructions every operand passes through registers.
-DEFAULT_PORTABLE: dict[str, Any] = {**DEFAULT, "BV": 32, "num_stages": 1, "sum_stages": 1}
+DEFAULT_PORTABLE: dict[str, Any] = {
+    **DEFAULT,
+    "C": 32,
+    "BV": 32,
+    "num_stages": 1,
+    "sum_stages": 1,
+    "pre_registers": None,
+    "channel_warps": 4,
+    "part": 32,
+    "tma": False,
+    "alone_us": 1.0,
+    "busy_us": 0.7,
+}
 #: fp32 tiles are twice as large in shared memory and in registers.
 DEFAULT_FP32: dict[str, Any] = {
     **DEFAULT_PORTABLE,
     "BV": 16,
-    "part": 32,
-    "alone_us": 4.0,
-    "busy_us": 3.0,
+    "alone_us": 3.0,
+    "busy_us": 2.0,
 }
 #: Each segment's state is written and led through the next.
 MOST_SEGMENTS = 32
@@ -148,12 +159,13 @@ def plan(
     """
     sequences = packed or batch
     mean = -(-length // packed) if packed else length
-    chunks = -(-mean // CHUNK)
+    chunk = meta["C"]
+    chunks = -(-mean // chunk)
     times = Times(*(meta[name] for name in Times._fields))
     keys, values = (sequences * heads * -(-tile(size) // meta["BV"]) for size in state)
     count = meta.get("S") or segments(values, keys, chunks, sm_count, times)
-    per_segment = -(-chunks // min(count, chunks)) * CHUNK
+    per_segment = -(-chunks // min(count, chunks)) * chunk
     longest = -(-length // per_segment)
     if packed:
-        return Plan(per_segment, longest, length // per_segment + packed, length // CHUNK + packed)
-    return Plan(per_segment, longest, batch * longest, batch * -(-length // CHUNK))
+        return Plan(per_segment, longest, length // per_segment + packed, length // chunk + packed)
+    return Plan(per_segment, longest, batch * longest, batch * -(-length // chunk))

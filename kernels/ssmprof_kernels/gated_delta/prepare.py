@@ -34,11 +34,13 @@ from ssmprof_kernels.gated_delta.parts import (
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def prepare_heads(
     q_ptr, k_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, score_ptr, asks_ptr,
-    knows_ptr, keeps_ptr, kept_ptr, L, H, PER_KEY, CHUNKS, count, steps, scale, q_sb, q_sl, q_sh,
+    knows_ptr, keeps_ptr, kept_ptr, q_copy_ptr, k_copy_ptr, L, H,
+    PER_KEY, CHUNKS, count, steps, scale, q_sb, q_sl, q_sh,
     q_sk, k_sb, k_sl, k_sh, k_sk, g_sb, g_sl, g_sh, beta_sb, beta_sl, beta_sh, K: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, DECAY: tl.constexpr, GATE: tl.constexpr,
     BIAS: tl.constexpr, SIGMOID: tl.constexpr, NEGATIVE: tl.constexpr, NORM: tl.constexpr,
-    VARLEN: tl.constexpr, PRECISION: tl.constexpr, SOLVE: tl.constexpr, INTERPRET: tl.constexpr,
+    COPY: tl.constexpr, VARLEN: tl.constexpr, PRECISION: tl.constexpr, SOLVE: tl.constexpr,
+    INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """One chunk of one head; CHUNKS chunks of a sequence, where all have the same length."""
     pid = tl.program_id(0)
@@ -60,6 +62,13 @@ def prepare_heads(
     q_at = q_ptr + entry * q_sb + key_head * q_sh + token * q_sl
     k = tl.load(k_at + i[:, None] * k_sl + n[None, :] * k_sk, mask=mask, other=0.0)
     q = tl.load(q_at + i[:, None] * q_sl + n[None, :] * q_sk, mask=mask, other=0.0)
+    if COPY:
+        # Without what lies behind the sequence, so that whole tiles can be taken.
+        if head % PER_KEY == 0:
+            copy = (slot.to(tl.int64) * (H // PER_KEY) + key_head) * (C * BK)
+            copy += i[:, None] * BK + n[None, :]
+            tl.store(k_copy_ptr + copy, k)
+            tl.store(q_copy_ptr + copy, q)
     beta_at = beta_ptr + entry * beta_sb + far * beta_sh + token * beta_sl + i * beta_sl
     beta = step_size(tl.load(beta_at, mask=valid, other=0.0), valid, SIGMOID, NEGATIVE)
     per_k = inverse_length(k, NORM)

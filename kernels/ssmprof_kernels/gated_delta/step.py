@@ -98,8 +98,9 @@ def _run(
 ) -> Tensor:
     door.forward_only(_NAMES, (state, *given))
     q, k, v, g, beta, A_log, dt_bias = given
+    kind = {"channels": op == "kda_step", "beta_sigmoid": beta_sigmoid, "negative": negative}
     if not v.is_cuda and not door.interpreted():
-        arguments.check(given, tokens=False, channels=op == "kda_step")
+        arguments.check(given, tokens=False, **kind)
         arguments.check_state("state", state, given, v.shape[0])
         return getattr(reference, op)(
             state, q, k, v, g, beta, A_log=A_log, dt_bias=dt_bias, scale=scale,
@@ -110,7 +111,7 @@ def _run(
     key = recorded.key_of((state, *given), *options)
     known = _accepted.get(key)
     if known is None:
-        arguments.check(given, tokens=False, channels=op == "kda_step")
+        arguments.check(given, tokens=False, **kind)
         arguments.check_state("state", state, given, v.shape[0])
         if len(_accepted) >= _MOST:
             _accepted.clear()

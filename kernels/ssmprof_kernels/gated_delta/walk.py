@@ -87,12 +87,13 @@ def walk(
     PER_KEY, T, S, CHUNKS, count, steps, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh, k_sk, v_sb,
     v_sl, v_sh, v_sv, h0_sb, h0_sh, h0_sk, h0_sv, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, CHANNELS: tl.constexpr,
-    DECAY: tl.constexpr, TMA: tl.constexpr, DIRECT: tl.constexpr, DIRECT_V: tl.constexpr, SUMMARY: tl.constexpr,
+    DECAY: tl.constexpr, TMA: tl.constexpr, DIRECT: tl.constexpr, COPIED: tl.constexpr, DIRECT_V: tl.constexpr, SUMMARY: tl.constexpr,
     SEGMENTS: tl.constexpr, H0: tl.constexpr, FINAL: tl.constexpr, VARLEN: tl.constexpr,
     PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """One segment of one head and block of values, or with SUMMARY of columns that find A. Queries
-    and keys come as they were given unless CHANNELS, by descriptors if DIRECT."""
+    and keys come as they were given unless CHANNELS, by descriptors if DIRECT, or as copies of whole
+    chunks if COPIED."""
     VP: tl.constexpr = (V + BV - 1) // BV * BV
     ROWS: tl.constexpr = VP + BK
     BLOCKS: tl.constexpr = ROWS // BV if SUMMARY else VP // BV
@@ -135,8 +136,16 @@ def walk(
         q_base += entry * q_sb + token * q_sl + near.to(tl.int64) * q_sh
     # Rows of descriptors: tokens as they were given, and what was prepared for their chunks.
     given = (batch * L + start + begin).to(tl.int32)
-    place = ((start // C + seq if VARLEN else seq * CHUNKS) + begin // C).to(tl.int64) * H + head
+    chunk = (start // C + seq if VARLEN else seq * CHUNKS) + begin // C
+    place = chunk.to(tl.int64) * H + head
     made = (place * C).to(tl.int32)
+    row = given
+    row_step = C
+    if COPIED:
+        row = ((chunk.to(tl.int64) * (H // PER_KEY) + near) * C).to(tl.int32)
+        row_step = H // PER_KEY * C
+    q_column = 0 if COPIED else near * q_sh
+    k_column = 0 if COPIED else near * k_sh
     left = tl.minimum(length - begin, T)
     for c in range(0, left, C):
         here = i < left - c
@@ -150,7 +159,7 @@ def walk(
             known_by = tl.load(knows_ptr + line)[None, :]
             kept_by = tl.load(keeps_ptr + line)[None, :]
             kept = tl.load(kept_ptr + place)
-            knows = _tokens(knows_ref, k_base, given, near * k_sh, k_sl, k_sk, mask, C, BK, DIRECT)
+            knows = _tokens(knows_ref, k_base, row, k_column, k_sl, k_sk, mask, C, BK, DIRECT)
             keeps = knows
         solve = _rows(solve_ref, solve_ptr, made, place, C, C, TMA)
         state = s.to(dtype)
@@ -168,8 +177,7 @@ def walk(
                 asks = _rows(asks_ref, asks_ptr, made, place, C, BK, TMA)
             else:
                 asked_by = tl.load(asks_ptr + line)[None, :]
-                asks = _tokens(asks_ref, q_base, given, near * q_sh, q_sl, q_sk, mask, C, BK,
-                               DIRECT)  # fmt: skip
+                asks = _tokens(asks_ref, q_base, row, q_column, q_sl, q_sk, mask, C, BK, DIRECT)
             out = _dot(state, tl.trans(asks), None, PRECISION, INTERPRET)
             if not CHANNELS:
                 out *= asked_by
@@ -187,6 +195,7 @@ def walk(
         k_base += C * k_sl
         q_base += C * q_sl
         given += C
+        row += row_step
         made += C * H
     if SUMMARY:
         at = ends_ptr + (slot.to(tl.int64) * H + head) * (ROWS * BK)

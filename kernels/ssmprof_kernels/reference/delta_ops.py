@@ -45,7 +45,9 @@ def gated_delta(
             span = slice(low + part.start, low + part.stop)
             options = (A_log, dt_bias, scale, qk_l2norm, beta_sigmoid, negative, state.dtype)
             taken = _taken(q[:, span], k[:, span], v[:, span], _at(g, span), beta[:, span], options)
-            inputs: Any = [None if x is None else chunks.split(x, state.dtype, heads) for x in taken]
+            inputs: Any = [
+                None if x is None else chunks.split(x, state.dtype, heads) for x in taken
+            ]
             queries, keys, values, decays, steps = inputs
             out, state = delta.span_of(queries, keys, values, steps, decays, state)
             y[:, span] = chunks.merge(out, span.stop - span.start)
