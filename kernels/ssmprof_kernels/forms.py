@@ -22,6 +22,7 @@ FLOATS = ("bfloat16", "float16", "float32")
 MAYBE = (None, *FLOATS)
 SWITCH = (False, True)
 
+_DELTAS = ("gated_delta", "kda", "gated_delta_step", "kda_step")
 _GATES: dict[str, tuple[Any, ...]] = {
     "v": FLOATS,
     "g": ("bfloat16", None, "float16", "float32"),
@@ -151,11 +152,11 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "batch": (1, 64),
         "room": (4096, 256),
     },
-    **{op: _DELTA | ({"g": FLOATS} if op == "kda" else {}) for op in ("gated_delta", "kda")},
-    **{
-        op: _DELTA_STEP | ({"g": FLOATS} if op == "kda_step" else {})
-        for op in ("gated_delta_step", "kda_step")
-    },
+    "gated_delta": _DELTA,
+    "gated_delta_step": _DELTA_STEP,
+    # A decay of each key feature is not left out.
+    "kda": _DELTA | {"g": FLOATS},
+    "kda_step": _DELTA_STEP | {"g": FLOATS},
 }
 #: Parameters that an axis of another name decides about, or whose value a kernel only passes on.
 WITH: dict[str, dict[str, str]] = {
@@ -166,10 +167,7 @@ WITH: dict[str, dict[str, str]] = {
     "causal_conv1d_update": {"pad_index": "state_indices"},
     "gated_rmsnorm": {"eps": "x"},
     "attention_decode": {"k_cache": "q", "v_cache": "q", "scale": "q"},
-    **dict.fromkeys(
-        ("gated_delta", "kda", "gated_delta_step", "kda_step"),
-        {"q": "v", "k": "v", "scale": "v"},
-    ),
+    **{op: {"q": "v", "k": "v", "scale": "v"} for op in _DELTAS},
 }
 
 

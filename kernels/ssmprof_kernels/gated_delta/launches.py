@@ -102,7 +102,7 @@ def record(
         "a_log_ptr": ref["A_log"], "bias_ptr": ref["dt_bias"], "cu_ptr": ref["cu"],
     }
     prepare: Any = prepare_heads
-    shape = (meta["pre_warps"], 1, meta["pre_registers"])
+    shape = (meta["pre_warps"], 1, None if copied else meta["pre_registers"])
     if channels:
         prepare = prepare_channels
         gates |= {"PART": min(meta["part"], BK), "LEVELS": C.bit_length() - 1, "WIDE": not half}
@@ -139,11 +139,13 @@ def record(
     if cut.S > 1:
         ends = rec.work(cut.slots * heads, blocks * BV + BK, BK)
     walking = {
-        **refs, "v_ref": tokens("v", BV, direct_v), "DIRECT_V": direct_v, **made, "q_ptr": ref["q"], "k_ptr": ref["k"], "v_ptr": ref["v"],
+        **refs, "v_ref": tokens("v", BV, direct_v), "DIRECT_V": direct_v, **made,
+        "q_ptr": ref["q"], "k_ptr": ref["k"], "v_ptr": ref["v"],
         "h0_ptr": ref["h0"], "cu_ptr": ref["cu"], "ends_ptr": ends, "y_ptr": ref["y"],
         "final_ptr": ref["final"], **place, "T": cut.T, "S": cut.S, **strides["q"], **strides["k"],
         **strides["v"], **strides["h0"], "V": value, "BV": BV, "CHANNELS": channels,
-        "DECAY": g is not None, "TMA": tma, "DIRECT": direct or copied, "COPIED": copied, "SEGMENTS": cut.S > 1,
+        "DECAY": g is not None, "TMA": tma, "DIRECT": direct or copied, "COPIED": copied,
+        "SEGMENTS": cut.S > 1,
         "H0": given["h0"] is not None, "FINAL": given["final"] is not None, **common,
     }
     if cut.S > 1:

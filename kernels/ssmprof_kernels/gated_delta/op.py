@@ -3,7 +3,7 @@
 Promises: bad input is refused with one ValueError before any launch; strides and lengths are free;
 no host synchronisation, so that a call can be captured in a CUDA graph. CPU tensors take the plain
 torch form, unless Triton's interpreter is switched on (`TRITON_INTERPRET=1`). A number that is not
-finite reaches its chunk of at most 64 tokens and what follows in its sequence and head, nothing else.
+finite reaches its chunk of at most 64 tokens and what follows in its sequence and head only.
 """
 
 from __future__ import annotations

@@ -13,10 +13,9 @@ import torch
 
 from ssmprof_kernels import launch
 
-#: Tokens of a chunk `C`; values of a program `BV`, and the launch shapes of the walk, of the summaries (`sum_...`) and of
-#: what is prepared (`pre_...`; `channel_warps`, `part` features at a time, where each has its
-#: decay); `tma` where
-#: tiles come by descriptors on Hopper and later.
+#: Tokens of a chunk `C`; values of a program `BV`, and the launch shapes of the walk, of the
+#: summaries (`sum_...`) and of what is prepared (`pre_...`; `channel_warps`, `part` features at a
+#: time, where each has its decay); `tma` where tiles come by descriptors.
 #:
 #: Then the time model of `segments`: `resident` programs share a multiprocessor; `alone_us` is one
 #: chunk in a program that has the multiprocessor to itself, `busy_us` what each adds when it is
