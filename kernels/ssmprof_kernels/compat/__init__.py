@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-from ssmprof_kernels.compat import causal_conv1d, fla, mamba_ssm
+from ssmprof_kernels.compat import causal_conv1d, fla, fla_delta, mamba_ssm
 
 #: Package -> its version whose signatures are offered, and module path -> functions.
 PACKAGES: dict[str, tuple[str, dict[str, tuple[Callable[..., Any], ...]]]] = {
@@ -36,12 +36,20 @@ PACKAGES: dict[str, tuple[str, dict[str, tuple[Callable[..., Any], ...]]]] = {
     ),
     "fla": (
         "0.6.0+ssmprof",
-        {"ops.simple_gla": (fla.chunk_simple_gla, fla.fused_recurrent_simple_gla)},
+        {
+            "ops.simple_gla": (fla.chunk_simple_gla, fla.fused_recurrent_simple_gla),
+            "ops.delta_rule": (fla_delta.chunk_delta_rule, fla_delta.fused_recurrent_delta_rule),
+            "ops.gated_delta_rule": (
+                fla_delta.chunk_gated_delta_rule,
+                fla_delta.fused_recurrent_gated_delta_rule,
+            ),
+            "ops.kda": (fla_delta.chunk_kda, fla_delta.fused_recurrent_kda),
+        },
     ),
 }
 
 #: Hugging Face models that bind such a function when they are imported.
-_BINDING = ("mamba", "jamba", "bamba", "falcon_h1", "granitemoehybrid", "nemotron_h")
+_BINDING = ("mamba", "jamba", "bamba", "falcon_h1", "granitemoehybrid", "nemotron_h", "qwen3_next")
 
 
 def install(*packages: str, replace: bool = False) -> None:

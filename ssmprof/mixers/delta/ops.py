@@ -1,14 +1,16 @@
-"""Who runs the delta rules: fla, plain torch; the gates are part of the op, as fla has them."""
+"""Who runs the delta rules: our kernels, fla, plain torch; gates are part of the op, as in fla."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from ssmprof.mixers.finding import Package
-from ssmprof.mixers.fla import candidates, grouped, prompt, sequence, step
+from ssmprof.mixers.finding import Ours, Package, Plain
+from ssmprof.mixers.fla import grouped, prompt, sequence, step
+from ssmprof.mixers.ops import Candidates
 
 
 def _options(negative: bool) -> dict[str, Any]:
@@ -100,31 +102,79 @@ def _decayed_step(
     return step(call, state, (q, k, v), _gated(a, b, A_log, dt_bias, negative))
 
 
+def _ours(
+    call: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, b: Tensor, **options: Any
+) -> Any:
+    return call(q, k, v, None, b, qk_l2norm=True, beta_sigmoid=True, **options)
+
+
+def _ours_decayed(
+    call: Callable[..., Any],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    A_log: Tensor,
+    dt_bias: Tensor,
+    **options: Any,
+) -> Any:
+    gate = {"A_log": A_log, "dt_bias": dt_bias}
+    return call(q, k, v, a, b, **gate, qk_l2norm=True, beta_sigmoid=True, **options)
+
+
+def _ours_step(call: Callable[..., Any], state: Tensor, *args: Tensor, **options: Any) -> Tensor:
+    return _ours(partial(call, state), *args, **options)
+
+
+def _ours_decayed_step(
+    call: Callable[..., Any], state: Tensor, *args: Tensor, **options: Any
+) -> Tensor:
+    return _ours_decayed(partial(call, state), *args, **options)
+
+
+def _candidates(
+    ours: Ours, package: Package, reference: str, *, mutates: int | None = None
+) -> Candidates:
+    """Our kernel, fla, and the plain torch form as the last resort."""
+    return Candidates(
+        {"ssmprof": ours, "fla": package, "reference": Plain("delta", reference)},
+        last=frozenset({"reference"}),
+        mutates=mutates,
+    )
+
+
 OPS = {
-    "delta_rule": candidates(
-        Package("fla.ops.delta_rule", "chunk_delta_rule", _delta), "delta", "delta_rule"
+    "delta_rule": _candidates(
+        Ours("gated_delta", "gated_delta", _ours),
+        Package("fla.ops.delta_rule", "chunk_delta_rule", _delta),
+        "delta_rule",
     ),
-    "delta_step": candidates(
+    "delta_step": _candidates(
+        Ours("gated_delta", "gated_delta_step", _ours_step),
         Package("fla.ops.delta_rule", "fused_recurrent_delta_rule", _delta_step),
-        "delta",
         "delta_step",
         mutates=0,
     ),
-    "gated_delta_rule": candidates(
+    "gated_delta_rule": _candidates(
+        Ours("gated_delta", "gated_delta", _ours_decayed),
         Package("fla.ops.gated_delta_rule", "chunk_gated_delta_rule", _decayed),
-        "delta",
         "gated_delta_rule",
     ),
-    "gated_delta_step": candidates(
+    "gated_delta_step": _candidates(
+        Ours("gated_delta", "gated_delta_step", _ours_decayed_step),
         Package("fla.ops.gated_delta_rule", "fused_recurrent_gated_delta_rule", _decayed_step),
-        "delta",
         "gated_delta_step",
         mutates=0,
     ),
-    "kda": candidates(Package("fla.ops.kda", "chunk_kda", _decayed), "delta", "gated_delta_rule"),
-    "kda_step": candidates(
+    "kda": _candidates(
+        Ours("gated_delta", "kda", _ours_decayed),
+        Package("fla.ops.kda", "chunk_kda", _decayed),
+        "gated_delta_rule",
+    ),
+    "kda_step": _candidates(
+        Ours("gated_delta", "kda_step", _ours_decayed_step),
         Package("fla.ops.kda", "fused_recurrent_kda", _decayed_step),
-        "delta",
         "gated_delta_step",
         mutates=0,
     ),
