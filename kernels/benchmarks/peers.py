@@ -34,6 +34,8 @@ MODULES = {
     "causal_conv1d": "causal_conv1d",
     "fla.ops.simple_gla": "fla",
     "fla.modules.causal_conv1d": "fla",
+    "fla.ops.gated_delta_rule": "fla",
+    "fla.ops.kda": "fla",
 }
 
 #: What a reader must know of a row, by operation and provider.
@@ -41,6 +43,10 @@ NOTES = {
     ("selective_state_update", "ssmprof"): "behind its own call, which it overlaps",
     ("selective_state_update", "ssmprof-alone"): "begins when the call before has ended",
     ("ssd_scan", "fla"): "without D skip, step bias and softplus, hence its error; q, k per head",
+    ("gated_delta_step", "ssmprof"): "behind its own call, which it overlaps",
+    ("kda_step", "ssmprof"): "behind its own call, which it overlaps",
+    ("gated_delta_step", "fla"): "returns a new state; copying it back is not counted",
+    ("kda_step", "fla"): "returns a new state; copying it back is not counted",
     ("attention_decode", "sdpa-cudnn"): "head-first cache",
     ("attention_decode", "sdpa-flash"): "head-first cache",
 }
@@ -48,8 +54,21 @@ NOTES = {
 
 #: Operation and provider of the peers that Triton compiles, and of those among them that choose
 #: their blocks by measuring.
-TUNED = frozenset({("ssd_scan", "mamba_ssm"), ("ssd_scan", "fla"), ("causal_conv1d", "fla")})
-TRITON = TUNED | {("selective_state_update", "mamba_ssm"), ("gated_rmsnorm", "mamba_ssm")}
+TUNED = frozenset(
+    {
+        ("ssd_scan", "mamba_ssm"),
+        ("ssd_scan", "fla"),
+        ("causal_conv1d", "fla"),
+        ("gated_delta", "fla"),
+        ("kda", "fla"),
+    }
+)
+TRITON = TUNED | {
+    ("selective_state_update", "mamba_ssm"),
+    ("gated_rmsnorm", "mamba_ssm"),
+    ("gated_delta_step", "fla"),
+    ("kda_step", "fla"),
+}
 
 
 @dataclass(frozen=True)
@@ -205,6 +224,17 @@ def _decode(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
     }
 
 
+def _delta(op: str) -> Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]:
+    def found(inputs: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+        import delta  # it needs what stands above
+
+        return delta.fla(op, inputs)
+
+    return found
+
+
+function = _function
+
 PEERS: dict[str, Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]] = {
     "ssd_scan": _ssd,
     "selective_scan": _selective,
@@ -213,4 +243,5 @@ PEERS: dict[str, Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]] = 
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _decode,
+    **{op: _delta(op) for op in ("gated_delta", "gated_delta_step", "kda", "kda_step")},
 }

@@ -15,6 +15,8 @@ U, N = torch.randn(1, 4, 6), torch.randn(1, 4, 3)
 ONE = torch.ones(6)
 STEP = {"x": U[0], "dt": U[0], "A": -torch.rand(6, 3), "B": N[0], "C": N[0]}
 STEP |= {"D": ONE, "z": U[0], "dt_bias": ONE}
+RULE = {"q": BC, "k": BC, "v": X, "g": X[..., 0], "beta": X[..., 0], "A_log": V, "dt_bias": V}
+CHANNELS = RULE | {"g": X, "dt_bias": torch.zeros(2, 16)}
 
 #: Every floating-point argument of every operation.
 GIVEN: dict[str, dict[str, Any]] = {
@@ -36,6 +38,12 @@ GIVEN: dict[str, dict[str, Any]] = {
     "gated_rmsnorm": {"x": U, "weight": ONE, "z": U},
     "attention_decode": {"q": X[0], "k_cache": torch.randn(4, 5, 2, 16),
                          "v_cache": torch.randn(4, 5, 2, 16)},
+    "gated_delta": RULE | {"initial_state": torch.zeros(1, 2, 16, 16)},
+    "gated_delta_step": {n: t[:, 0] if t.dim() > 2 else t for n, t in RULE.items()}
+    | {"state": torch.zeros(1, 2, 16, 16)},
+    "kda": CHANNELS | {"initial_state": torch.zeros(1, 2, 16, 16)},
+    "kda_step": {n: t[:, 0] if t.dim() > 2 else t for n, t in CHANNELS.items()}
+    | {"state": torch.zeros(1, 2, 16, 16)},
 }  # fmt: skip
 #: What is no floating-point tensor, hence can want no gradient.
 OTHERS = {"seq_idx", "cu_seqlens", "state_indices", "cache_seqlens", "lengths", "block_table"}

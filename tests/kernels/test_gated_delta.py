@@ -56,7 +56,12 @@ def test_the_torch_form_equals_the_recurrence(op: str) -> None:
 @rules
 def test_raw_decays_and_step_sizes_are_taken_as_they_are(op: str) -> None:
     given = inputs(op, 40)
-    given |= {"A_log": None, "dt_bias": None, "g": -given["g"].abs(), "beta": given["beta"].sigmoid()}
+    given |= {
+        "A_log": None,
+        "dt_bias": None,
+        "g": -given["g"].abs(),
+        "beta": given["beta"].sigmoid(),
+    }
     given["k"] = given["k"] / given["k"].norm(dim=-1, keepdim=True)
     for got, want in both(op, given, scale=0.3):
         assert rms(got, want) < 1e-5
@@ -241,9 +246,9 @@ def test_a_bad_argument_is_named(op: str, name: str, make: Any) -> None:
 @rules
 def test_options_that_need_another_are_refused(op: str) -> None:
     given = inputs(op, 9)
-    with pytest.raises(ValueError, match="^negative .* beta_sigmoid"):
+    with pytest.raises(ValueError, match=r"^negative .* beta_sigmoid"):
         OPS[op].kernel(**given, negative=True)
-    with pytest.raises(ValueError, match="^dt_bias needs A_log"):
+    with pytest.raises(ValueError, match=r"^dt_bias needs A_log"):
         OPS[op].kernel(**{**given, "A_log": None})
     with pytest.raises(ValueError, match=r"^(A_log needs g|g must)"):
         OPS[op].kernel(**{**given, "g": None, "dt_bias": None})

@@ -90,8 +90,17 @@ def kda(
     return_final_state: bool | torch.dtype = False,
     cu_seqlens: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Kimi delta attention (arXiv:2510.26692, equation 1): `gated_delta` with a decay for each key
-    feature, g (B, L, H, K) and dt_bias (H, K); all else as there.
+    """`gated_delta` with a decay for each key feature: Kimi delta attention (arXiv:2510.26692,
+    equation 1).
+
+    Args:
+        g: (B, L, H, K). dt_bias: (H, K). All others are those of `gated_delta`.
+
+    Returns:
+        As `gated_delta`.
+
+    Raises:
+        ValueError, RuntimeError: as `gated_delta`.
     """
     given = Inputs(q, k, v, g, beta, A_log, dt_bias)
     return _run(

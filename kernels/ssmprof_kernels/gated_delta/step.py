@@ -80,7 +80,17 @@ def kda_step(
     negative: bool = False,
     overlap: bool = False,
 ) -> Tensor:
-    """One token of `kda`: `gated_delta_step` with g (B, H, K) and dt_bias (H, K)."""
+    """One token of `kda`; `state` (B, H, K, V), fp32, fp16 or bf16, is overwritten.
+
+    Args:
+        g: (B, H, K). dt_bias: (H, K). All others are those of `gated_delta_step`.
+
+    Returns:
+        As `gated_delta_step`.
+
+    Raises:
+        ValueError, RuntimeError: as `gated_delta_step`.
+    """
     given = Inputs(q, k, v, g, beta, A_log, dt_bias)
     options = (scale, bool(qk_l2norm), bool(beta_sigmoid), bool(negative), bool(overlap))
     return _run("kda_step", state, given, *options)

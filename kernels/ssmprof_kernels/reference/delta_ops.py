@@ -91,8 +91,31 @@ def gated_delta_sequential(
     return y, torch.cat(states)
 
 
-#: A decay per key feature is recognised by its shape.
-kda = gated_delta
+def kda(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    *,
+    A_log: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    scale: float | None = None,
+    qk_l2norm: bool = False,
+    beta_sigmoid: bool = False,
+    negative: bool = False,
+    initial_state: Tensor | None = None,
+    return_final_state: bool | torch.dtype = False,
+    cu_seqlens: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Kimi delta attention: `gated_delta` knows a decay per key feature by its shape."""
+    return gated_delta(
+        q, k, v, g, beta, A_log=A_log, dt_bias=dt_bias, scale=scale, qk_l2norm=qk_l2norm,
+        beta_sigmoid=beta_sigmoid, negative=negative, initial_state=initial_state,
+        return_final_state=return_final_state, cu_seqlens=cu_seqlens,
+    )  # fmt: skip
+
+
 kda_sequential = gated_delta_sequential
 
 
@@ -145,7 +168,29 @@ def gated_delta_step_sequential(
     return _one(state, q, k, v, g, beta, options)
 
 
-kda_step = gated_delta_step
+def kda_step(
+    state: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    *,
+    A_log: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    scale: float | None = None,
+    qk_l2norm: bool = False,
+    beta_sigmoid: bool = False,
+    negative: bool = False,
+    overlap: bool = False,
+) -> Tensor:
+    """As `gated_delta_step`."""
+    return gated_delta_step(
+        state, q, k, v, g, beta, A_log=A_log, dt_bias=dt_bias, scale=scale, qk_l2norm=qk_l2norm,
+        beta_sigmoid=beta_sigmoid, negative=negative, overlap=overlap,
+    )  # fmt: skip
+
+
 kda_step_sequential = gated_delta_step_sequential
 
 
