@@ -56,7 +56,6 @@ def record(
     tma = meta["tma"] and facts.sm >= 90
     direct = tma and not channels and packed is None and key == BK and _is_matrix(q, C)
     direct = direct and _is_matrix(k, C)
-    direct_v = tma and packed is None and value % BV == 0 and _is_matrix(v, C)
     half = v.dtype != torch.float32
     # fmt: off
     ref: dict[str, Any] = {name: replay.Arg(i) for i, name in enumerate(NAMES)}
@@ -69,8 +68,12 @@ def record(
         rows = {n: rec.work(tiles * C) for n in ("asks", "knows", "keeps")}
     # What cannot be taken as it was given is copied: whole chunks, behind which there is 0.
     copied = tma and not channels and not direct
+    copied_v = tma and not (packed is None and value % BV == 0 and _is_matrix(v, C))
+    VP = -(-value // BV) * BV
     lines = cut.chunks * q.shape[2] * C
     copies = {name: rec.tensor(lines, BK, dtype=v.dtype) for name in ("qk" if copied else "")}
+    if copied_v:
+        copies["v"] = rec.tensor(tiles * C, VP, dtype=v.dtype)
     kept = rec.work(tiles * (BK if channels else 1))
     made: dict[str, Any] = {f"{name}_ptr": at for name, at in (square | rows).items()}
     made["kept_ptr"] = kept
@@ -98,7 +101,8 @@ def record(
         "SOLVE": "tf32" if half else "tf32x3", "scale": options.scale,
     }
     inputs = {
-        "q_ptr": ref["q"], "k_ptr": ref["k"], "g_ptr": ref["g"], "beta_ptr": ref["beta"],
+        "q_ptr": ref["q"], "k_ptr": ref["k"], "v_ptr": ref["v"], "g_ptr": ref["g"],
+        "beta_ptr": ref["beta"],
         "a_log_ptr": ref["A_log"], "bias_ptr": ref["dt_bias"], "cu_ptr": ref["cu"],
     }
     prepare: Any = prepare_heads
@@ -110,9 +114,11 @@ def record(
     else:
         gates |= {"DECAY": g is not None, "COPY": copied}
         gates |= {f"{name}_copy_ptr": copies.get(name) for name in "qk"}
+    gates |= {"COPY_V": copied_v, "V": value, "VP": VP, "v_copy_ptr": copies.get("v")}
     rec.add(
         prepare, tiles, launched(*shape), **inputs, **made, **place, **gates,
-        **common, **strides["q"], **strides["k"], **strides["g"], **strides["beta"],
+        **common, **strides["q"], **strides["k"], **strides["v"], **strides["g"],
+        **strides["beta"],
     )
 
     def tiled(at: Any, columns: int) -> Any:
@@ -134,17 +140,18 @@ def record(
             for ref_name, name in (("asks_ref", "q"), ("knows_ref", "k"))
         }
         refs["keeps_ref"] = None
-    blocks, columns = -(-value // BV), -(-BK // BV)
+    blocks, columns = VP // BV, -(-BK // BV)
     ends = None
     if cut.S > 1:
-        ends = rec.work(cut.slots * heads, blocks * BV + BK, BK)
+        ends = rec.work(cut.slots * heads, VP + BK, BK)
     walking = {
-        **refs, "v_ref": tokens("v", BV, direct_v), "DIRECT_V": direct_v, **made,
+        **refs, "v_ref": tiled(copies["v"], BV) if copied_v else tokens("v", BV, tma),
+        "COPIED_V": copied_v, **made,
         "q_ptr": ref["q"], "k_ptr": ref["k"], "v_ptr": ref["v"],
         "h0_ptr": ref["h0"], "cu_ptr": ref["cu"], "ends_ptr": ends, "y_ptr": ref["y"],
         "final_ptr": ref["final"], **place, "T": cut.T, "S": cut.S, **strides["q"], **strides["k"],
         **strides["v"], **strides["h0"], "V": value, "BV": BV, "CHANNELS": channels,
-        "DECAY": g is not None, "TMA": tma, "DIRECT": direct or copied, "COPIED": copied,
+        "DECAY": g is not None, "TMA": tma, "COPIED": copied,
         "SEGMENTS": cut.S > 1,
         "H0": given["h0"] is not None, "FINAL": given["final"] is not None, **common,
     }
@@ -156,8 +163,8 @@ def record(
     if cut.S > 2:
         BR = min(32, BV)
         rec.add(
-            combine, sequences * heads * (blocks * BV // BR), launched(4), ends_ptr=ends,
-            cu_ptr=ref["cu"], L=length, H=heads, T=cut.T, S=cut.S, VP=blocks * BV, BK=BK, BR=BR,
+            combine, sequences * heads * (VP // BR), launched(4), ends_ptr=ends,
+            cu_ptr=ref["cu"], L=length, H=heads, T=cut.T, S=cut.S, VP=VP, BK=BK, BR=BR,
             BM=min(32, BK), VARLEN=packed is not None,
         )
     rec.add(
@@ -195,4 +202,4 @@ def _matrix(t: Tensor, rows: int, columns: int) -> TensorDescriptor:
 
 
 def _tiles(t: Tensor, rows: int, columns: int) -> TensorDescriptor:
-    return TensorDescriptor(t, list(t.shape), [columns, 1], [rows, columns])
+    return TensorDescriptor(t, list(t.shape), [t.shape[1], 1], [rows, columns])

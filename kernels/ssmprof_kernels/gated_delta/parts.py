@@ -26,8 +26,8 @@ NORM_EPS = tl.constexpr(1e-6)
 SMALL = tl.constexpr(16)
 
 __all__ = [
-    "LOG2E", "UNSPECIALISED", "_dot", "_end_at", "_exp2", "_locate", "gate_rate", "inverse",
-    "inverse_length", "log_decay", "step_size",
+    "LOG2E", "UNSPECIALISED", "_dot", "_end_at", "_exp2", "_locate", "copy_values", "gate_rate",
+    "inverse", "inverse_length", "log_decay", "step_size",
 ]  # fmt: skip
 
 
@@ -75,6 +75,20 @@ def inverse_length(x, NORM: tl.constexpr):
     else:
         scale = squares * 0.0 + 1.0
     return scale
+
+
+@triton.jit
+def copy_values(
+    v_ptr, copy_ptr, valid, stride_row, stride_column, C: tl.constexpr, V: tl.constexpr,
+    VP: tl.constexpr,
+):  # fmt: skip
+    """The values of a chunk as a whole tile (C, VP): 0 behind the sequence and the last value."""
+    i = tl.arange(0, C)
+    for first in tl.static_range(0, VP, 16):
+        v = first + tl.arange(0, 16)
+        mask = valid[:, None] & (v[None, :] < V)
+        at = v_ptr + i[:, None] * stride_row + v[None, :] * stride_column
+        tl.store(copy_ptr + i[:, None] * VP + v[None, :], tl.load(at, mask=mask, other=0.0))
 
 
 @triton.jit

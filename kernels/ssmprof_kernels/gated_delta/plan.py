@@ -56,6 +56,8 @@ DEFAULT_PORTABLE: dict[str, Any] = {
     "alone_us": 1.0,
     "busy_us": 0.7,
 }
+#: A state of more than 128 keys.
+DEFAULT_WIDE: dict[str, Any] = {**DEFAULT_PORTABLE, "BV": 16, "part": 16, "pre_warps": 8}
 #: fp32 tiles are twice as large in shared memory and in registers.
 DEFAULT_FP32: dict[str, Any] = {
     **DEFAULT_PORTABLE,
@@ -102,6 +104,8 @@ def choose(
     sm = launch.facts(device).sm
     if dtype == torch.float32:
         default = DEFAULT_FP32
+    elif tile(key) > 128:
+        default = DEFAULT_WIDE
     elif sm in (0, 90):
         default = DEFAULT
     else:

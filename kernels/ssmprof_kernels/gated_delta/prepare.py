@@ -23,6 +23,7 @@ from ssmprof_kernels.gated_delta.parts import (
     _dot,
     _exp2,
     _locate,
+    copy_values,
     gate_rate,
     inverse,
     inverse_length,
@@ -33,14 +34,14 @@ from ssmprof_kernels.gated_delta.parts import (
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def prepare_heads(
-    q_ptr, k_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, score_ptr, asks_ptr,
-    knows_ptr, keeps_ptr, kept_ptr, q_copy_ptr, k_copy_ptr, L, H,
-    PER_KEY, CHUNKS, count, steps, scale, q_sb, q_sl, q_sh,
-    q_sk, k_sb, k_sl, k_sh, k_sk, g_sb, g_sl, g_sh, beta_sb, beta_sl, beta_sh, K: tl.constexpr,
-    C: tl.constexpr, BK: tl.constexpr, DECAY: tl.constexpr, GATE: tl.constexpr,
+    q_ptr, k_ptr, v_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, score_ptr,
+    asks_ptr, knows_ptr, keeps_ptr, kept_ptr, q_copy_ptr, k_copy_ptr, v_copy_ptr, L, H, PER_KEY,
+    CHUNKS, count, steps, scale, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh, k_sk, v_sb, v_sl, v_sh,
+    v_sv, g_sb, g_sl, g_sh, beta_sb, beta_sl, beta_sh, K: tl.constexpr, V: tl.constexpr,
+    C: tl.constexpr, BK: tl.constexpr, VP: tl.constexpr, DECAY: tl.constexpr, GATE: tl.constexpr,
     BIAS: tl.constexpr, SIGMOID: tl.constexpr, NEGATIVE: tl.constexpr, NORM: tl.constexpr,
-    COPY: tl.constexpr, VARLEN: tl.constexpr, PRECISION: tl.constexpr, SOLVE: tl.constexpr,
-    INTERPRET: tl.constexpr,
+    COPY: tl.constexpr, COPY_V: tl.constexpr, VARLEN: tl.constexpr, PRECISION: tl.constexpr,
+    SOLVE: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """One chunk of one head; CHUNKS chunks of a sequence, where all have the same length."""
     pid = tl.program_id(0)
@@ -69,6 +70,10 @@ def prepare_heads(
             copy += i[:, None] * BK + n[None, :]
             tl.store(k_copy_ptr + copy, k)
             tl.store(q_copy_ptr + copy, q)
+    if COPY_V:
+        v_at = v_ptr + entry * v_sb + far * v_sh + token * v_sl
+        v_copy_ptr += (slot.to(tl.int64) * H + head) * (C * VP)
+        copy_values(v_at, v_copy_ptr, valid, v_sl, v_sv, C, V, VP)
     beta_at = beta_ptr + entry * beta_sb + far * beta_sh + token * beta_sl + i * beta_sl
     beta = step_size(tl.load(beta_at, mask=valid, other=0.0), valid, SIGMOID, NEGATIVE)
     per_k = inverse_length(k, NORM)

@@ -23,6 +23,7 @@ from ssmprof_kernels.gated_delta.parts import (
     _dot,
     _exp2,
     _locate,
+    copy_values,
     gate_rate,
     inverse,
     inverse_length,
@@ -78,13 +79,14 @@ def _meet(
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def prepare_channels(
-    q_ptr, k_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, score_ptr, asks_ptr,
-    knows_ptr, keeps_ptr, kept_ptr, L, H, PER_KEY, CHUNKS, count, steps, scale, q_sb, q_sl, q_sh,
-    q_sk, k_sb, k_sl, k_sh, k_sk, g_sb, g_sl, g_sh, g_sk, beta_sb, beta_sl, beta_sh,
-    K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, PART: tl.constexpr, LEVELS: tl.constexpr,
+    q_ptr, k_ptr, v_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, score_ptr,
+    asks_ptr, knows_ptr, keeps_ptr, kept_ptr, v_copy_ptr, L, H, PER_KEY, CHUNKS, count, steps,
+    scale, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh, k_sk, v_sb, v_sl, v_sh, v_sv, g_sb, g_sl,
+    g_sh, g_sk, beta_sb, beta_sl, beta_sh, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
+    BK: tl.constexpr, VP: tl.constexpr, PART: tl.constexpr, LEVELS: tl.constexpr,
     GATE: tl.constexpr, BIAS: tl.constexpr, SIGMOID: tl.constexpr, NEGATIVE: tl.constexpr,
-    NORM: tl.constexpr, VARLEN: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
-    SOLVE: tl.constexpr, INTERPRET: tl.constexpr,
+    NORM: tl.constexpr, COPY_V: tl.constexpr, VARLEN: tl.constexpr, WIDE: tl.constexpr,
+    PRECISION: tl.constexpr, SOLVE: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """One chunk of one head, PART of its BK features at a time; C is 2 ** LEVELS."""
     pid = tl.program_id(0)
@@ -108,6 +110,9 @@ def prepare_channels(
     beta = step_size(tl.load(beta_at, mask=valid, other=0.0), valid, SIGMOID, NEGATIVE)
     rate = gate_rate(a_log_ptr, head, GATE)
     place = slot.to(tl.int64) * H + head
+    if COPY_V:
+        v_at = v_ptr + entry * v_sb + far * v_sh + token * v_sl
+        copy_values(v_at, v_copy_ptr + place * (C * VP), valid, v_sl, v_sv, C, V, VP)
     per_k = tl.zeros((C,), tl.float32) + 1.0
     per_q = per_k
     if NORM:

@@ -87,13 +87,13 @@ def walk(
     final_ptr, L, H, PER_KEY, T, S, CHUNKS, count, steps, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh,
     k_sk, v_sb, v_sl, v_sh, v_sv, h0_sb, h0_sh, h0_sk, h0_sv, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, CHANNELS: tl.constexpr,
-    DECAY: tl.constexpr, TMA: tl.constexpr, DIRECT: tl.constexpr, COPIED: tl.constexpr,
-    DIRECT_V: tl.constexpr, SUMMARY: tl.constexpr, SEGMENTS: tl.constexpr, H0: tl.constexpr,
+    DECAY: tl.constexpr, TMA: tl.constexpr, COPIED: tl.constexpr,
+    COPIED_V: tl.constexpr, SUMMARY: tl.constexpr, SEGMENTS: tl.constexpr, H0: tl.constexpr,
     FINAL: tl.constexpr, VARLEN: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """One segment of one head and block of values, or with SUMMARY of columns that find A. Queries
-    and keys come as they were given unless CHANNELS, by descriptors if DIRECT, those of copies of
-    whole chunks if COPIED."""
+    and keys come as they were given unless CHANNELS, with TMA by descriptors: of copies of whole
+    chunks if COPIED, as are values if COPIED_V."""
     VP: tl.constexpr = (V + BV - 1) // BV * BV
     ROWS: tl.constexpr = VP + BK
     BLOCKS: tl.constexpr = ROWS // BV if SUMMARY else VP // BV
@@ -146,6 +146,7 @@ def walk(
         row_step = H // PER_KEY * C
     q_column = 0 if COPIED else near * q_sh
     k_column = 0 if COPIED else near * k_sh
+    v_column = block * BV + (0 if COPIED_V else head * v_sh)
     left = tl.minimum(length - begin, T)
     for c in range(0, left, C):
         here = i < left - c
@@ -159,7 +160,7 @@ def walk(
             known_by = tl.load(knows_ptr + line)[None, :]
             kept_by = tl.load(keeps_ptr + line)[None, :]
             kept = tl.load(kept_ptr + place)
-            knows = _tokens(knows_ref, k_base, row, k_column, k_sl, k_sk, mask, C, BK, DIRECT)
+            knows = _tokens(knows_ref, k_base, row, k_column, k_sl, k_sk, mask, C, BK, TMA)
             keeps = knows
         solve = _rows(solve_ref, solve_ptr, made, place, C, C, TMA)
         state = s.to(dtype)
@@ -167,8 +168,8 @@ def walk(
         if not CHANNELS:
             known *= known_by
         in_v = here[:, None] & (v[None, :] < V)
-        values = _tokens(v_ref, v_base, given, head * v_sh + block * BV, v_sl, v_sv, in_v, C, BV,
-                         DIRECT_V)  # fmt: skip
+        v_row = made if COPIED_V else given
+        values = _tokens(v_ref, v_base, v_row, v_column, v_sl, v_sv, in_v, C, BV, TMA)
         written = _dot(tl.trans(values), tl.trans(solve), None, PRECISION, INTERPRET)
         written = _dot((-known).to(dtype), tl.trans(solve), written, PRECISION, INTERPRET)
         if not SUMMARY:
@@ -177,7 +178,7 @@ def walk(
                 asks = _rows(asks_ref, asks_ptr, made, place, C, BK, TMA)
             else:
                 asked_by = tl.load(asks_ptr + line)[None, :]
-                asks = _tokens(asks_ref, q_base, row, q_column, q_sl, q_sk, mask, C, BK, DIRECT)
+                asks = _tokens(asks_ref, q_base, row, q_column, q_sl, q_sk, mask, C, BK, TMA)
             out = _dot(state, tl.trans(asks), None, PRECISION, INTERPRET)
             if not CHANNELS:
                 out *= asked_by
