@@ -118,6 +118,42 @@ def test_packed_sequences_do_not_meet(op: str, cut: int) -> None:
     assert torch.equal(dirty[:, 40:], y[:, 40:])
 
 
+@pytest.fixture
+def descriptors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tiles by descriptors, as on Hopper."""
+    cpu = torch.device("cpu")
+    monkeypatch.setitem(launch._facts, cpu, launch.facts(cpu)._replace(sm=90))
+    monkeypatch.setitem(plan.DEFAULT_FP32, "tma", True)
+    launch.forget()
+    yield
+    launch.forget()
+
+
+@rules
+@segmented(1, 3)
+@pytest.mark.usefixtures("descriptors")
+@pytest.mark.parametrize(("length", "batch", "width"), [(96, 2, 16), (75, 1, 16), (75, 2, 19)])
+def test_tiles_come_by_descriptors(op: str, cut: int, length: int, batch: int, width: int) -> None:
+    given = inputs(op, length, batch=batch, value=width)
+    first = state(op, batch, value=width)
+    for got, want in both(op, given, **PUBLISHED, initial_state=first):
+        assert rms(got, want) < 1e-5
+
+
+@rules
+@pytest.mark.usefixtures("descriptors")
+def test_packed_sequences_come_by_descriptors_of_copies(op: str) -> None:
+    given = inputs(op, 100)
+    cu = torch.tensor([0, 40, 41, 41, 100], dtype=torch.int32)
+    more = {**PUBLISHED, "initial_state": state(op, 4), "cu_seqlens": cu}
+    for got, want in both(op, given, **more):
+        assert rms(got, want) < 1e-5
+    given["q"][:, :40] = torch.nan
+    dirty = OPS[op].kernel(**given, **more)
+    want = OPS[op].sequential(**given, **more)[0]
+    assert rms(dirty[:, 40:], want[:, 40:]) < 1e-5
+
+
 @rules
 @pytest.mark.parametrize("at", [1, 31, 32, 45])
 def test_a_prompt_may_be_resumed_anywhere(op: str, at: int) -> None:

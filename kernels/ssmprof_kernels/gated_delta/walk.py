@@ -147,6 +147,9 @@ def walk(
     q_column = 0 if COPIED else near * q_sh
     k_column = 0 if COPIED else near * k_sh
     v_column = block * BV + (0 if COPIED_V else head * v_sh)
+    if SUMMARY:
+        # Columns that find A have no values: behind the last column of a descriptor there is 0.
+        v_column = tl.where(block * BV < VP, v_column, VP if COPIED_V else H * V)
     left = tl.minimum(length - begin, T)
     for c in range(0, left, C):
         here = i < left - c
