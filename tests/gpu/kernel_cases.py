@@ -7,14 +7,22 @@ walks through all of them. An operation's results are a dict of named tensors, s
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from ssmprof_kernels import OPS
 
-IN_PLACE = {"selective_state_update": "state", "causal_conv1d_update": "conv_state"}
-WITH_STATE = ("ssd_scan", "selective_scan", "causal_conv1d")
+IN_PLACE = {
+    "selective_state_update": "state",
+    "causal_conv1d_update": "conv_state",
+    "gated_delta_step": "state",
+    "kda_step": "state",
+}
+WITH_STATE = ("ssd_scan", "selective_scan", "causal_conv1d", "gated_delta", "kda")
+#: Tensors with an axis of tokens.
+BY_TOKEN = ("x", "u", "dt", "B", "C", "z", "seq_idx", "q", "k", "v", "g", "beta")
 
 
 @dataclass
@@ -35,10 +43,10 @@ class Case:
     def oracle(self) -> dict[str, torch.Tensor]:
         """What the token-by-token form computes in fp64."""
         wide = {k: _double(v) for k, v in self.arguments.items()}
-        if self.op in ("ssd_scan", "selective_scan"):
+        if self.op in WITH_STATE and self.op != "causal_conv1d":
             y, state = OPS[self.op].sequential(**wide)
             return {"y": y, "final_state": state}
-        if self.op == "selective_state_update":
+        if self.op in IN_PLACE and self.op != "causal_conv1d_update":
             y, state = OPS[self.op].sequential(**wide)
             return {"y": y, "state": state}
         return self._run(OPS[self.op].sequential, wide)
@@ -219,6 +227,33 @@ def _attention(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     return found
 
 
+def _delta(
+    op: str, dtype: torch.dtype, length: int, v: int, *, step: bool = False
+) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    K, V = (128, 64, 100, 32)[v % 4], (128, 64, 72)[v % 3]
+    batch, H, Hk = 1 + v % 2, 4, (4, 2, 1)[v % 3]
+    lead = (1 + length % 9,) if step else (batch, length)
+    per_head = (H, K) if op.startswith("kda") else (H,)
+    found: dict[str, Any] = {
+        "q": r(*lead, Hk, K),
+        "k": r(*lead, Hk, K),
+        "v": r(*lead, H, V),
+        "g": r(*lead, *per_head),
+        "beta": r(*lead, H),
+        "A_log": r.wide(H),
+        "dt_bias": r.wide(*per_head) - (4.0, 0.0, 8.0)[v % 3],
+        "qk_l2norm": True,
+        "beta_sigmoid": True,
+        "negative": v % 2 == 1,
+    }
+    if step:
+        found["state"] = r.wide(lead[0], H, K, V)
+    elif v % 3 == 0:
+        found["initial_state"] = r.wide(batch, H, K, V)
+    return found
+
+
 _BUILDERS = {
     "ssd_scan": _ssd,
     "selective_scan": _selective,
@@ -227,6 +262,8 @@ _BUILDERS = {
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _attention,
+    **{op: functools.partial(_delta, op) for op in ("gated_delta", "kda")},
+    **{op: functools.partial(_delta, op, step=True) for op in ("gated_delta_step", "kda_step")},
 }
 
 
@@ -241,10 +278,15 @@ def packed(op: str, lengths: list[int], dtype: torch.dtype) -> Case:
     r = _Random(dtype, 5)
     ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], dtype=torch.int32, device="cuda")
     found = case(op, dtype, max(total, 1), 2).arguments
-    for name in ("x", "u", "dt", "B", "C", "z"):
-        if name in found:
-            found[name] = found[name][:1]
+    for name in set(BY_TOKEN) & set(found):
+        found[name] = found[name][:1]
+
+    def matrix() -> torch.Tensor:
+        return r.wide(n, *found["v"].shape[2:3], found["q"].shape[3], found["v"].shape[3])
+
     state = {
+        "gated_delta": matrix,
+        "kda": matrix,
         "ssd_scan": lambda: r.wide(n, *found["x"].shape[2:], found["B"].shape[-1]),
         "selective_scan": lambda: r.wide(n, *found["A"].shape),
         "causal_conv1d": lambda: r(n, found["x"].shape[2], found["weight"].shape[1] - 1),
@@ -254,8 +296,7 @@ def packed(op: str, lengths: list[int], dtype: torch.dtype) -> Case:
 
 def split(whole: Case, first: int) -> tuple[Case, Case]:
     """The first `first` tokens, and the rest without its initial state."""
-    by_token = ("x", "u", "dt", "B", "C", "z", "seq_idx")
-    a = {k: v[:, :first] if k in by_token else v for k, v in whole.arguments.items()}
-    b = {k: v[:, first:] if k in by_token else v for k, v in whole.arguments.items()}
+    a = {k: v[:, :first] if k in BY_TOKEN else v for k, v in whole.arguments.items()}
+    b = {k: v[:, first:] if k in BY_TOKEN else v for k, v in whole.arguments.items()}
     b.pop("initial_state", None)
     return Case(whole.op, a), Case(whole.op, b)

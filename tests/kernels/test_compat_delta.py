@@ -101,7 +101,7 @@ def test_what_is_not_offered_raises(op: str) -> None:
         CHUNK[op](**{**given, "A_log": None})
     with pytest.raises(ValueError, match="beta_sigmoid"):
         CHUNK[op](**{**given, "use_beta_sigmoid_in_kernel": False}, allow_neg_eigval=True)
-    with pytest.raises(RuntimeError, match="^g requires a gradient"):
+    with pytest.raises(RuntimeError, match=r"^g requires a gradient"):
         CHUNK[op](**{**given, "g": given["g"].requires_grad_()})
     if op == "gated_delta":
         with pytest.raises(ValueError, match="gv is not offered"):
