@@ -65,7 +65,7 @@ def record(
     if channels:
         rows = {n: rec.tensor(tiles * C, BK, dtype=v.dtype) for n in ("asks", "knows", "keeps")}
     else:
-        rows = {n: rec.work(tiles * C) for n in ("asks", "knows", "keeps")}
+        rows = {"factors": rec.work(tiles * 3 * C)}
     # What cannot be taken as it was given is copied: whole chunks, behind which there is 0.
     copied = tma and not channels and not direct
     copied_v = tma and not (packed is None and value % BV == 0 and _is_matrix(v, C))
@@ -77,6 +77,9 @@ def record(
     kept = rec.work(tiles * (BK if channels else 1))
     made: dict[str, Any] = {f"{name}_ptr": at for name, at in (square | rows).items()}
     made["kept_ptr"] = kept
+    unused = dict.fromkeys(
+        ("factors_ptr",) if channels else ("asks_ptr", "knows_ptr", "keeps_ptr"), None
+    )
     place = {"L": length, "H": heads, "count": sequences, "steps": sequences.bit_length(),
              "CHUNKS": -(-length // C), "PER_KEY": heads // q.shape[2]}
     strides = {
@@ -112,7 +115,7 @@ def record(
         gates |= {"PART": min(meta["part"], BK), "LEVELS": C.bit_length() - 1, "WIDE": not half}
         shape = (meta["channel_warps"], 1)
     else:
-        gates |= {"DECAY": g is not None, "COPY": copied}
+        gates |= {"DECAY": g is not None, "COPY": copied, "PART": min(meta["pre_part"], BK)}
         gates |= {f"{name}_copy_ptr": copies.get(name) for name in "qk"}
     gates |= {"COPY_V": copied_v, "V": value, "VP": VP, "v_copy_ptr": copies.get("v")}
     rec.add(
@@ -146,7 +149,7 @@ def record(
         ends = rec.work(cut.slots * heads, VP + BK, BK)
     walking = {
         **refs, "v_ref": tiled(copies["v"], BV) if copied_v else tokens("v", BV, tma),
-        "COPIED_V": copied_v, **made,
+        "COPIED_V": copied_v, **made, **unused,
         "q_ptr": ref["q"], "k_ptr": ref["k"], "v_ptr": ref["v"],
         "h0_ptr": ref["h0"], "cu_ptr": ref["cu"], "ends_ptr": ends, "y_ptr": ref["y"],
         "final_ptr": ref["final"], **place, "T": cut.T, "S": cut.S, **strides["q"], **strides["k"],
@@ -167,8 +170,10 @@ def record(
             cu_ptr=ref["cu"], L=length, H=heads, T=cut.T, S=cut.S, VP=VP, BK=BK, BR=BR,
             BM=min(32, BK), VARLEN=packed is not None,
         )
+    # Packed sequences need registers to find themselves, which a third stage has no room for.
+    stages = meta["num_stages"] if packed is None else min(2, meta["num_stages"])
     rec.add(
-        walk, cut.slots * heads * blocks, launched(meta["num_warps"], meta["num_stages"]),
+        walk, cut.slots * heads * blocks, launched(meta["num_warps"], stages),
         SUMMARY=False, **walking,
     )
     # fmt: on

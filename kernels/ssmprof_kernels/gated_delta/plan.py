@@ -14,8 +14,8 @@ import torch
 from ssmprof_kernels import launch
 
 #: Tokens of a chunk `C`; values of a program `BV`, and the launch shapes of the walk, of the
-#: summaries (`sum_...`) and of what is prepared (`pre_...`; `channel_warps`, `part` features at a
-#: time, where each has its decay); `tma` where tiles come by descriptors.
+#: summaries (`sum_...`) and of what is prepared (`pre_...`, `pre_part` features at a time; where
+#: each has its decay `channel_warps` and `part`); `tma` where tiles come by descriptors.
 #:
 #: Then the time model of `segments`: `resident` programs share a multiprocessor; `alone_us` is one
 #: chunk in a program that has the multiprocessor to itself, `busy_us` what each adds when it is
@@ -26,18 +26,19 @@ DEFAULT: dict[str, Any] = {
     "C": 64,
     "BV": 64,
     "num_warps": 4,
-    "num_stages": 2,
+    "num_stages": 3,
     "sum_warps": 4,
-    "sum_stages": 2,
+    "sum_stages": 3,
     "pre_warps": 4,
     "pre_registers": 168,
+    "pre_part": 256,
     "channel_warps": 8,
     "part": 32,
     "tma": True,
-    "resident": 2,
-    "alone_us": 1.3,
-    "busy_us": 0.9,
-    "sum_share": 0.75,
+    "resident": 1,
+    "alone_us": 1.85,
+    "busy_us": 1.85,
+    "sum_share": 0.65,
     "wave_us": 3.0,
     "launch_us": 1.5,
     "combine_us": 2.0,
@@ -61,7 +62,11 @@ DEFAULT_WIDE: dict[str, Any] = {**DEFAULT_PORTABLE, "BV": 16, "part": 16, "pre_w
 #: fp32 tiles are twice as large in shared memory and in registers.
 DEFAULT_FP32: dict[str, Any] = {
     **DEFAULT_PORTABLE,
+    "C": 16,
     "BV": 16,
+    "num_warps": 8,
+    "sum_warps": 8,
+    "pre_part": 32,
     "alone_us": 3.0,
     "busy_us": 2.0,
 }

@@ -36,9 +36,12 @@ from ssmprof_kernels.gated_delta.parts import (
 def _halved(g, WIDE: tl.constexpr):
     """Two bf16 numbers whose sum is g to 16 bits; g itself and nothing where matrices are WIDE."""
     if WIDE:
-        return g, g
-    high = g.to(tl.bfloat16)
-    return high, (g - high.to(tl.float32)).to(tl.bfloat16)
+        high = g
+        low = g
+    else:
+        high = g.to(tl.bfloat16)
+        low = (g - high.to(tl.float32)).to(tl.bfloat16)
+    return high, low
 
 
 @triton.jit

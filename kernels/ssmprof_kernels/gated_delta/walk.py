@@ -83,9 +83,9 @@ def _start(
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def walk(
     asks_ref, knows_ref, keeps_ref, v_ref, solve_ref, score_ref, q_ptr, k_ptr, v_ptr, asks_ptr,
-    knows_ptr, keeps_ptr, kept_ptr, solve_ptr, score_ptr, h0_ptr, cu_ptr, ends_ptr, y_ptr,
-    final_ptr, L, H, PER_KEY, T, S, CHUNKS, count, steps, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh,
-    k_sk, v_sb, v_sl, v_sh, v_sv, h0_sb, h0_sh, h0_sk, h0_sv, K: tl.constexpr, V: tl.constexpr,
+    knows_ptr, keeps_ptr, factors_ptr, kept_ptr, solve_ptr, score_ptr, h0_ptr, cu_ptr, ends_ptr,
+    y_ptr, final_ptr, L, H, PER_KEY, T, S, CHUNKS, count, steps, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl,
+    k_sh, k_sk, v_sb, v_sl, v_sh, v_sv, h0_sb, h0_sh, h0_sk, h0_sv, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, CHANNELS: tl.constexpr,
     DECAY: tl.constexpr, TMA: tl.constexpr, COPIED: tl.constexpr,
     COPIED_V: tl.constexpr, SUMMARY: tl.constexpr, SEGMENTS: tl.constexpr, H0: tl.constexpr,
@@ -151,17 +151,20 @@ def walk(
         # Columns that find A have no values: behind the last column of a descriptor there is 0.
         v_column = tl.where(block * BV < VP, v_column, VP if COPIED_V else H * V)
     left = tl.minimum(length - begin, T)
+    last = begin + T >= length
+    if FINAL:
+        final_ptr += (seq.to(tl.int64) * H + far) * (K * V)
     for c in range(0, left, C):
         here = i < left - c
         mask = here[:, None] & (n[None, :] < K)
-        line = place * C + i
         if CHANNELS:
             kept = tl.load(kept_ptr + place * BK + n)[None, :]
             knows = _rows(knows_ref, knows_ptr, made, place, C, BK, TMA)
             keeps = _rows(keeps_ref, keeps_ptr, made, place, C, BK, TMA)
         else:
-            known_by = tl.load(knows_ptr + line)[None, :]
-            kept_by = tl.load(keeps_ptr + line)[None, :]
+            factors = factors_ptr + place * (3 * C) + i
+            known_by = tl.load(factors + C)[None, :]
+            kept_by = tl.load(factors + 2 * C)[None, :]
             kept = tl.load(kept_ptr + place)
             knows = _tokens(knows_ref, k_base, row, k_column, k_sl, k_sk, mask, C, BK, TMA)
             keeps = knows
@@ -180,7 +183,7 @@ def walk(
             if CHANNELS:
                 asks = _rows(asks_ref, asks_ptr, made, place, C, BK, TMA)
             else:
-                asked_by = tl.load(asks_ptr + line)[None, :]
+                asked_by = tl.load(factors)[None, :]
                 asks = _tokens(asks_ref, q_base, row, q_column, q_sl, q_sk, mask, C, BK, TMA)
             out = _dot(state, tl.trans(asks), None, PRECISION, INTERPRET)
             if not CHANNELS:
@@ -205,7 +208,7 @@ def walk(
         at = ends_ptr + (slot.to(tl.int64) * H + head) * (ROWS * BK)
         tl.store(at + v[:, None] * BK + n[None, :], s)
     elif FINAL:
-        if begin + T >= length:
-            at = final_ptr + (seq.to(tl.int64) * H + far) * (K * V) + n[None, :] * V + v[:, None]
+        if last:
+            at = final_ptr + n[None, :] * V + v[:, None]
             mask = (v[:, None] < V) & (n[None, :] < K)
             tl.store(at, s.to(final_ptr.dtype.element_ty), mask=mask)
