@@ -84,8 +84,9 @@ def _start(
 def walk(
     asks_ref, knows_ref, keeps_ref, v_ref, solve_ref, score_ref, q_ptr, k_ptr, v_ptr, asks_ptr,
     knows_ptr, keeps_ptr, factors_ptr, kept_ptr, solve_ptr, score_ptr, h0_ptr, cu_ptr, ends_ptr,
-    y_ptr, final_ptr, L, H, PER_KEY, T, S, CHUNKS, count, steps, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl,
-    k_sh, k_sk, v_sb, v_sl, v_sh, v_sv, h0_sb, h0_sh, h0_sk, h0_sv, K: tl.constexpr, V: tl.constexpr,
+    y_ptr, final_ptr, L, H, PER_KEY, T, S, CHUNKS, count, steps, q_sb, q_sl, q_sh, q_sk, k_sb,
+    k_sl, k_sh, k_sk, v_sb, v_sl, v_sh, v_sv, h0_sb, h0_sh, h0_sk, h0_sv, K: tl.constexpr,
+    V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, CHANNELS: tl.constexpr,
     DECAY: tl.constexpr, TMA: tl.constexpr, COPIED: tl.constexpr,
     COPIED_V: tl.constexpr, SUMMARY: tl.constexpr, SEGMENTS: tl.constexpr, H0: tl.constexpr,
