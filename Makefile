@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 
-.PHONY: sweep test lint docs html install simulate faults fuzz scale static-all test-gpu bench clean
+.PHONY: sweep test lint docs html install simulate truth faults fuzz scale static-all test-gpu bench clean
 
 # What a sweep and its page need. torch by name: the extra leaves it out where boards have their own.
 $(READY): pyproject.toml constraints.txt
@@ -57,20 +57,30 @@ fuzz: $(DEV)
 scale: $(DEV)
 	PYTHONPATH=.:kernels:tests $(BIN)/python -m scale --output reports/scale
 
-# Every dtype and option of every kernel, any three together, compiled for GPUs that need not be
-# here; `make test` compiles any two together.
-STATIC_ARCHS ?= sm_87 sm_90
+# Every dtype and option of every kernel, compiled for GPUs that need not be here, with the spills of
+# each kernel: any two together for every architecture, any three for two of them; `make test`
+# compiles any two for these two.
+STATIC_ARCHS ?= all
+STATIC_DEEP ?= sm_87,sm_90
 static-all: $(DEV)
-	for arch in $(STATIC_ARCHS); do \
-	  PYTHONPATH=kernels $(BIN)/python -m ssmprof_kernels.static --forms all --jobs 2 --arch $$arch || exit 1; \
-	done
+	PYTHONPATH=kernels $(BIN)/python -m ssmprof_kernels.static --forms pairs --jobs 2 --summary --arch $(STATIC_ARCHS)
+	PYTHONPATH=kernels $(BIN)/python -m ssmprof_kernels.static --forms all --jobs 2 --summary --arch $(STATIC_DEEP)
 
 # How often answers are right: planted curves through the whole analysis (a minute or two).
 simulate: $(DEV)
 	PYTHONPATH=.:tests $(BIN)/python -m simulations
 
-# On a machine with a CUDA device, with the Python that holds its torch: make test-gpu GPU_PYTHON=...
+# The Python that holds the torch of a CUDA device.
 GPU_PYTHON ?= python3
+
+# How true the answers are: sweeps against dense references, as far as TRUTH_S seconds reach; the
+# table grows where it stands. TRUTH_DEVICE=cpu measures what a CPU can tell.
+TRUTH_S ?= 480
+TRUTH_DEVICE ?= cuda
+truth:
+	PYTHONPATH=.:kernels:tests $(GPU_PYTHON) -m truth --device $(TRUTH_DEVICE) --seconds $(TRUTH_S)
+
+# On a machine with a CUDA device: make test-gpu GPU_PYTHON=...
 test-gpu:
 	PYTHONPATH=.:kernels:tests $(GPU_PYTHON) -m pytest -q -m gpu tests
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import cases_linear
 import timing
 import torch
 from plan import Cell
@@ -276,5 +277,9 @@ BUILDERS: dict[str, Callable[[dict[str, Any], int, int], Case]] = {
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _decode,
+    **{
+        op: lambda model, batch, length, fields=fields: Case(**fields(model, batch, length))
+        for op, fields in cases_linear.FIELDS.items()
+    },
     **{op: _delta(op) for op in ("gated_delta", "gated_delta_step", "kda", "kda_step")},
 }

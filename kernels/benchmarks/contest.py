@@ -83,7 +83,7 @@ def cell(
             for name in random.sample(list(timers), len(timers)):
                 samples[name].append(timers[name].sample_ms())
         timers.clear()
-    config = {f"{op}:{bucket}": c for (op, bucket, _), c in launch._choices.items()}
+    config = {f"{op}:{bucket}": c for (op, bucket), c in launch.chosen().items()}
     same = {
         "op": case.op, "shape": case.shape, "length": case.length, "batch": case.batch,
         "device": torch.cuda.get_device_name(), "width": case.width,
@@ -91,7 +91,9 @@ def cell(
     rows = []
     for name, calls in providers.items():
         note = notes.get(name) or peers.NOTES.get((case.op, name))
-        row = dict.fromkeys(COLUMNS) | same | {"provider": name, "mode": "graph", "note": note}
+        early = peers.EARLY.get((case.op, name))
+        mine = same | {"provider": name, "early": early}
+        row = dict.fromkeys(COLUMNS) | mine | {"mode": "graph", "note": note}
         if samples.get(name):
             row |= _times(case, limits, samples, name) | {
                 "error": errors.get(name), "first_s": first[name],
@@ -103,8 +105,7 @@ def cell(
         if eager and samples.get(name) and not isinstance(calls, peers.Missing):
             with clock.stage("eager"):
                 ms = timing.eager_ms(calls[0], seconds=0.02)
-            wall = {"provider": name, "mode": "eager", "ms": ms}
-            rows.append(dict.fromkeys(COLUMNS) | same | wall)
+            rows.append(dict.fromkeys(COLUMNS) | mine | {"mode": "eager", "ms": ms})
     return rows
 
 

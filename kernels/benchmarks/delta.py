@@ -87,13 +87,13 @@ def step(op: str, model: dict[str, Any], batch: int, length: int) -> Case:
         batch,
         H * V,
         {"states": states} | inputs,
-        [call(s, True) for s in states],
+        [call(s, False) for s in states],
         lambda: OPS[op].plain(states[0].clone(), *given, **options),
         2 * nbytes + 2 * batch * (2 * Hk * K + 2 * H * V + _gates(op, model)),
         batch * H * 7 * K * V,
         batch * _gates(op, model),
         rotated=True,
-        others={"ssmprof-alone": [call(s, False) for s in states]},
+        others={"ssmprof-early": [call(s, True) for s in states]},
     )
 
 

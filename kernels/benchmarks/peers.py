@@ -8,11 +8,13 @@ back as a reason with the command that installs it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import peers_linear
 import torch
 import torch.nn.functional as F
 from cases import Call, Case
@@ -34,6 +36,7 @@ MODULES = {
     "causal_conv1d": "causal_conv1d",
     "fla.ops.simple_gla": "fla",
     "fla.modules.causal_conv1d": "fla",
+    **{module: "fla" for module, _ in peers_linear.FUNCTIONS.values()},
     "fla.ops.gated_delta_rule": "fla",
     "fla.ops.kda": "fla",
 }
@@ -43,12 +46,24 @@ NOTES = {
     ("selective_state_update", "ssmprof"): "behind its own call, which it overlaps",
     ("selective_state_update", "ssmprof-alone"): "begins when the call before has ended",
     ("ssd_scan", "fla"): "without D skip, step bias and softplus, hence its error; q, k per head",
-    ("gated_delta_step", "ssmprof"): "behind its own call, which it overlaps",
-    ("kda_step", "ssmprof"): "behind its own call, which it overlaps",
     ("gated_delta_step", "fla"): "returns a new state; copying it back is not counted",
     ("kda_step", "fla"): "returns a new state; copying it back is not counted",
+    ("gla", "fla"): "makes the gates, as our kernel does",
+    ("rwkv7", "fla"): "-kk and kk a made before",
     ("attention_decode", "sdpa-cudnn"): "head-first cache",
     ("attention_decode", "sdpa-flash"): "head-first cache",
+}
+
+
+#: Whether an update starts before the kernel before has ended, by operation and provider.
+EARLY = {
+    ("selective_state_update", "ssmprof"): True,
+    ("selective_state_update", "ssmprof-alone"): False,
+    ("selective_state_update", "mamba_ssm"): False,
+    **{(op, "ssmprof"): False for op in ("gated_delta_step", "kda_step")},
+    **{(op, "ssmprof-early"): True for op in ("gated_delta_step", "kda_step")},
+    ("causal_conv1d_update", "ssmprof"): False,
+    ("causal_conv1d_update", "causal_conv1d"): False,
 }
 
 
@@ -56,18 +71,14 @@ NOTES = {
 #: their blocks by measuring.
 TUNED = frozenset(
     {
-        ("ssd_scan", "mamba_ssm"),
-        ("ssd_scan", "fla"),
-        ("causal_conv1d", "fla"),
-        ("gated_delta", "fla"),
-        ("kda", "fla"),
+        *(("ssd_scan", "mamba_ssm"), ("ssd_scan", "fla"), ("causal_conv1d", "fla")),
+        *((op, "fla") for op in peers_linear.FUNCTIONS),
+        *(("gated_delta", "fla"), ("kda", "fla")),
     }
 )
 TRITON = TUNED | {
-    ("selective_state_update", "mamba_ssm"),
-    ("gated_rmsnorm", "mamba_ssm"),
-    ("gated_delta_step", "fla"),
-    ("kda_step", "fla"),
+    *(("selective_state_update", "mamba_ssm"), ("gated_rmsnorm", "mamba_ssm")),
+    *(("gated_delta_step", "fla"), ("kda_step", "fla")),
 }
 
 
@@ -224,13 +235,15 @@ def _decode(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
     }
 
 
-def _delta(op: str) -> Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]:
-    def found(inputs: dict[str, Any]) -> dict[str, list[Call] | Missing]:
-        import delta  # it needs what stands above
+def _linear(op: str, i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+    found = _function(*peers_linear.FUNCTIONS[op])
+    return {"fla": found if isinstance(found, Missing) else peers_linear.calls(op, found, i)}
 
-        return delta.fla(op, inputs)
 
-    return found
+def _delta(op: str, i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+    import delta  # it needs what stands above
+
+    return delta.fla(op, i)
 
 
 function = _function
@@ -243,5 +256,9 @@ PEERS: dict[str, Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]] = 
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _decode,
-    **{op: _delta(op) for op in ("gated_delta", "gated_delta_step", "kda", "kda_step")},
+    **{op: functools.partial(_linear, op) for op in peers_linear.FUNCTIONS},
+    **{
+        op: functools.partial(_delta, op)
+        for op in ("gated_delta", "gated_delta_step", "kda", "kda_step")
+    },
 }

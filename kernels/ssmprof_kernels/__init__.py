@@ -14,14 +14,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ssmprof_kernels import reference
-from ssmprof_kernels.attention_decode import attention_decode
-from ssmprof_kernels.causal_conv import causal_conv1d
-from ssmprof_kernels.causal_conv_update import causal_conv1d_update
+from ssmprof_kernels.attention.op import attention_decode
+from ssmprof_kernels.conv.op import causal_conv1d
+from ssmprof_kernels.conv.update import causal_conv1d_update
 from ssmprof_kernels.gated_delta import gated_delta, gated_delta_step, kda, kda_step
-from ssmprof_kernels.gated_norm import gated_rmsnorm
-from ssmprof_kernels.selective_scan import selective_scan
-from ssmprof_kernels.ssd_scan import ssd_scan
-from ssmprof_kernels.state_update import selective_state_update
+from ssmprof_kernels.linear_attention.op import gla, lightning, retention
+from ssmprof_kernels.linear_attention.step import gla_step, lightning_step, retention_step
+from ssmprof_kernels.norm.op import gated_rmsnorm
+from ssmprof_kernels.rwkv7.op import rwkv7
+from ssmprof_kernels.rwkv7.step import rwkv7_step
+from ssmprof_kernels.selective_scan.op import selective_scan
+from ssmprof_kernels.ssd.op import ssd_scan
+from ssmprof_kernels.state_update.op import selective_state_update
 
 __version__ = "0.1.0"
 
@@ -34,8 +38,16 @@ __all__ = [
     "gated_delta",
     "gated_delta_step",
     "gated_rmsnorm",
+    "gla",
+    "gla_step",
     "kda",
     "kda_step",
+    "lightning",
+    "lightning_step",
+    "retention",
+    "retention_step",
+    "rwkv7",
+    "rwkv7_step",
     "selective_scan",
     "selective_state_update",
     "ssd_scan",
@@ -64,6 +76,14 @@ OPS: dict[str, Op] = {
         causal_conv1d_update,
         gated_rmsnorm,
         attention_decode,
+        gla,
+        gla_step,
+        retention,
+        retention_step,
+        lightning,
+        lightning_step,
+        rwkv7,
+        rwkv7_step,
         gated_delta,
         gated_delta_step,
         kda,

@@ -17,12 +17,18 @@ from ssmprof_kernels import OPS
 IN_PLACE = {
     "selective_state_update": "state",
     "causal_conv1d_update": "conv_state",
-    "gated_delta_step": "state",
-    "kda_step": "state",
+    **{
+        f"{op}_step": "state"
+        for op in ("rwkv7", "gla", "retention", "lightning", "gated_delta", "kda")
+    },
 }
-WITH_STATE = ("ssd_scan", "selective_scan", "causal_conv1d", "gated_delta", "kda")
-#: Tensors with an axis of tokens.
-BY_TOKEN = ("x", "u", "dt", "B", "C", "z", "seq_idx", "q", "k", "v", "g", "beta")
+LINEAR = ("gla", "retention", "lightning")
+DELTA = ("gated_delta", "kda")
+WITH_STATE = ("ssd_scan", "selective_scan", "causal_conv1d", "rwkv7", *LINEAR, *DELTA)
+STEPS = tuple(f"{op}_step" for op in ("rwkv7", *LINEAR, *DELTA))
+
+#: Arguments with an axis of tokens.
+BY_TOKEN = (*("x", "u", "dt", "B", "C", "z"), *("q", "k", "v", "a", "r", "w", "kk"), "g", "beta")
 
 
 @dataclass
@@ -46,7 +52,7 @@ class Case:
         if self.op in WITH_STATE and self.op != "causal_conv1d":
             y, state = OPS[self.op].sequential(**wide)
             return {"y": y, "final_state": state}
-        if self.op in IN_PLACE and self.op != "causal_conv1d_update":
+        if self.op == "selective_state_update" or self.op in STEPS:
             y, state = OPS[self.op].sequential(**wide)
             return {"y": y, "state": state}
         return self._run(OPS[self.op].sequential, wide)
@@ -227,6 +233,53 @@ def _attention(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     return found
 
 
+def _linear(op: str, dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    K, V = ((128, 128), (256, 512), (64, 70), (20, 16))[v % 4]
+    batch, H, shared = 1 + v % 2, 4, (4, 1, 2)[v % 3]
+    found = {
+        "q": r(batch, length, H, K),
+        "k": r(batch, length, shared, K),
+        "v": r(batch, length, shared, V),
+        "scale": K**-0.5,
+    }
+    if op == "gla":
+        found["a"] = r(batch, length, shared, K) * (1.0, 20.0, 500.0)[v % 3]
+    else:
+        found["decay"] = -r.wide(H).abs() * (0.05, 0.0005, 3.0)[v % 3]
+    if v % 3 == 0:
+        found["initial_state"] = r.wide(batch, H, K, V)
+    return found
+
+
+def _linear_step(op: str, dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    found = _linear(op.removesuffix("_step"), dtype, 1, v)
+    found = {k: x[:, 0] if k in ("q", "k", "v", "a") else x for k, x in found.items()}
+    found.pop("initial_state", None)
+    batch, H, K = found["q"].shape
+    state = torch.float32 if v % 2 else dtype
+    found["state"] = _Random(dtype, length)(batch, H, K, found["v"].shape[-1], dtype=state)
+    return found
+
+
+def _rwkv7(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    shape = (1 + v % 2, length, 4, (64, 64, 32, 20)[v % 4])
+    kk = torch.nn.functional.normalize(r.wide(*shape), dim=-1).to(dtype)
+    found = {"r": r(*shape), "k": r(*shape), "v": r(*shape), "kk": kk, "a": r(*shape).sigmoid()}
+    found["w"] = r(*shape).sigmoid() * (-0.606, -0.606, -20.0)[v % 3]
+    if v % 3 == 0:
+        found["initial_state"] = r.wide(shape[0], 4, shape[3], shape[3])
+    return found
+
+
+def _rwkv7_step(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    found = {k: x[:, 0] for k, x in _rwkv7(dtype, 1, v).items() if k != "initial_state"}
+    state = torch.float32 if v % 2 else dtype
+    shape = (*found["v"].shape, found["v"].shape[-1])
+    return found | {"state": _Random(dtype, length)(*shape, dtype=state)}
+
+
 def _delta(
     op: str, dtype: torch.dtype, length: int, v: int, *, step: bool = False
 ) -> dict[str, Any]:
@@ -262,8 +315,12 @@ _BUILDERS = {
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _attention,
-    **{op: functools.partial(_delta, op) for op in ("gated_delta", "kda")},
-    **{op: functools.partial(_delta, op, step=True) for op in ("gated_delta_step", "kda_step")},
+    "rwkv7": _rwkv7,
+    "rwkv7_step": _rwkv7_step,
+    **{op: functools.partial(_linear, op) for op in LINEAR},
+    **{f"{op}_step": functools.partial(_linear_step, f"{op}_step") for op in LINEAR},
+    **{op: functools.partial(_delta, op) for op in DELTA},
+    **{f"{op}_step": functools.partial(_delta, f"{op}_step", step=True) for op in DELTA},
 }
 
 
@@ -278,25 +335,28 @@ def packed(op: str, lengths: list[int], dtype: torch.dtype) -> Case:
     r = _Random(dtype, 5)
     ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], dtype=torch.int32, device="cuda")
     found = case(op, dtype, max(total, 1), 2).arguments
-    for name in set(BY_TOKEN) & set(found):
-        found[name] = found[name][:1]
+    for name in BY_TOKEN:
+        if name in found:
+            found[name] = found[name][:1]
 
     def matrix() -> torch.Tensor:
-        return r.wide(n, *found["v"].shape[2:3], found["q"].shape[3], found["v"].shape[3])
+        return r.wide(n, found["v"].shape[2], found["q"].shape[3], found["v"].shape[3])
 
     state = {
-        "gated_delta": matrix,
-        "kda": matrix,
+        **dict.fromkeys(DELTA, matrix),
         "ssd_scan": lambda: r.wide(n, *found["x"].shape[2:], found["B"].shape[-1]),
         "selective_scan": lambda: r.wide(n, *found["A"].shape),
         "causal_conv1d": lambda: r(n, found["x"].shape[2], found["weight"].shape[1] - 1),
+        "rwkv7": lambda: r.wide(n, *found["r"].shape[2:], found["v"].shape[3]),
+        **dict.fromkeys(LINEAR, lambda: r.wide(n, *found["q"].shape[2:], found["v"].shape[3])),
     }[op]()
     return Case(op, found | {"cu_seqlens": ends, "initial_state": state})
 
 
 def split(whole: Case, first: int) -> tuple[Case, Case]:
     """The first `first` tokens, and the rest without its initial state."""
-    a = {k: v[:, :first] if k in BY_TOKEN else v for k, v in whole.arguments.items()}
-    b = {k: v[:, first:] if k in BY_TOKEN else v for k, v in whole.arguments.items()}
+    by_token = (*BY_TOKEN, "seq_idx")
+    a = {k: v[:, :first] if k in by_token else v for k, v in whole.arguments.items()}
+    b = {k: v[:, first:] if k in by_token else v for k, v in whole.arguments.items()}
     b.pop("initial_state", None)
     return Case(whole.op, a), Case(whole.op, b)

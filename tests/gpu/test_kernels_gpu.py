@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 from agreement import check
-from gpu.kernel_cases import WITH_STATE, Case, case, packed, split
+from gpu.kernel_cases import DELTA, WITH_STATE, Case, case, packed, split
 from ssmprof_kernels import OPS, launch
 
 pytestmark = [
@@ -24,7 +24,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 large = pytest.mark.xdist_group("large")
 
 # Operations that round factors to the input dtype on the way, for the matrix units.
-MATRIX_OPS = ("ssd_scan", "attention_decode", "gated_delta", "kda")
+MATRIX_OPS = ("ssd_scan", "attention_decode", "rwkv7", "gla", "retention", "lightning", *DELTA)
 MATRIX_ULPS = {torch.float32: 32.0, torch.float16: 4.0, torch.bfloat16: 4.0}
 
 
@@ -99,11 +99,11 @@ def test_two_runs_and_a_graph_replay_give_equal_bits(op):
         assert torch.equal(value, third[name]), name
 
 
-@pytest.mark.parametrize("op", ["ssd_scan", "selective_scan", "causal_conv1d"])
+@pytest.mark.parametrize("op", WITH_STATE)
 def test_a_nan_reaches_later_tokens_of_its_own_row_only(op):
     given = case(op, torch.bfloat16, 300, 1)
     given.arguments.pop("seq_idx", None)
-    name = "u" if op == "selective_scan" else "x"
+    name = next(n for n in ("u", "x", "v") if n in given.arguments)
     before = given.kernel()["y"]
     poisoned = given.arguments[name].clone()
     poisoned[1, 150] = float("nan")

@@ -122,10 +122,10 @@ def test_packed_sequences_do_not_meet(op: str, cut: int) -> None:
 def descriptors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tiles by descriptors, as on Hopper."""
     cpu = torch.device("cpu")
-    monkeypatch.setitem(launch._facts, cpu, launch.facts(cpu)._replace(sm=90))
     monkeypatch.setitem(plan.DEFAULT_FP32, "tma", True)
-    launch.forget()
-    yield
+    with launch.pretend(cpu, launch.facts(cpu)._replace(sm=90)):
+        launch.forget()
+        yield
     launch.forget()
 
 

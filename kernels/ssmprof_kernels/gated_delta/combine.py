@@ -11,11 +11,11 @@ In place: E of segment i becomes E_i + A_i E_(i-1), one segment after the other.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.gated_delta.parts import UNSPECIALISED, _end_at
+from ssmprof_kernels.gated_delta.parts import UNSPECIALISED, end_at
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
-def combine(
+def ssmprof_scan_delta_combine(
     ends_ptr, cu_ptr, L, H, T, S, VP: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr,
     BM: tl.constexpr, VARLEN: tl.constexpr,
 ):  # fmt: skip
@@ -28,8 +28,8 @@ def combine(
     first = seq * S
     length = L
     if VARLEN:
-        start = _end_at(cu_ptr, seq, L)
-        length = _end_at(cu_ptr, seq + 1, L) - start
+        start = end_at(cu_ptr, seq, L)
+        length = end_at(cu_ptr, seq + 1, L) - start
         first = start // T + seq
     r = block * BR + tl.arange(0, BR)
     n = tl.arange(0, BK)

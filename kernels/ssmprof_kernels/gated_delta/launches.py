@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from ssmprof_kernels import launch, replay
+from ssmprof_kernels import launch
 from ssmprof_kernels.gated_delta import plan
-from ssmprof_kernels.gated_delta.combine import combine
-from ssmprof_kernels.gated_delta.prepare import prepare_heads
-from ssmprof_kernels.gated_delta.prepare_channels import prepare_channels
-from ssmprof_kernels.gated_delta.walk import walk
+from ssmprof_kernels.gated_delta.combine import ssmprof_scan_delta_combine
+from ssmprof_kernels.gated_delta.prepare import ssmprof_scan_delta_prepare
+from ssmprof_kernels.gated_delta.prepare_channels import ssmprof_scan_kda_prepare
+from ssmprof_kernels.gated_delta.walk import ssmprof_scan_delta_walk
+from ssmprof_kernels.launch import replay
 
 #: Order of the tensors of a call.
 NAMES = ("q", "k", "v", "g", "beta", "A_log", "dt_bias", "h0", "cu", "y", "final")
@@ -52,7 +53,6 @@ def record(
     packed = None if given["cu"] is None else sequences
     cut = plan.plan(batch, length, heads, (key, value), packed, meta, facts.sm_count)
     C, BK, BV = meta["C"], plan.tile(key), min(meta["BV"], plan.tile(value))
-    interpret = not v.is_cuda
     tma = meta["tma"] and facts.sm >= 90
     direct = tma and not channels and packed is None and key == BK and _is_matrix(q, C)
     direct = direct and _is_matrix(k, C)
@@ -87,16 +87,13 @@ def record(
         for name, letters in (("q", "blhk"), ("k", "blhk"), ("v", "blhv"), ("beta", "blh"),
                               ("g", "blhk" if channels else "blh"), ("h0", "bhkv"))
     }
-    common = {"K": key, "C": C, "BK": BK, "VARLEN": packed is not None, "INTERPRET": interpret,
+    common = {"K": key, "C": C, "BK": BK, "VARLEN": packed is not None,
               "PRECISION": "tf32" if half else "tf32x3"}
 
     def launched(warps: int, stages: int = 2, registers: int | None = None) -> dict[str, Any]:
-        found: dict[str, Any] = {"num_warps": warps, "num_stages": stages}
-        if not interpret:
-            found |= {"enable_fp_fusion": True}
-            if registers:
-                found |= {"maxnreg": registers}
-        return found
+        # Triton's interpreter has no registers to limit.
+        limit = {"maxnreg": registers} if registers and v.is_cuda else {}
+        return replay.launch_options(warps, stages) | limit
 
     gates = {
         "GATE": given["A_log"] is not None, "BIAS": given["dt_bias"] is not None,
@@ -108,10 +105,10 @@ def record(
         "beta_ptr": ref["beta"],
         "a_log_ptr": ref["A_log"], "bias_ptr": ref["dt_bias"], "cu_ptr": ref["cu"],
     }
-    prepare: Any = prepare_heads
+    prepare: Any = ssmprof_scan_delta_prepare
     shape = (meta["pre_warps"], 1, None if copied else meta["pre_registers"])
     if channels:
-        prepare = prepare_channels
+        prepare = ssmprof_scan_kda_prepare
         gates |= {"PART": min(meta["part"], BK), "LEVELS": C.bit_length() - 1, "WIDE": not half}
         shape = (meta["channel_warps"], 1)
     else:
@@ -160,20 +157,20 @@ def record(
     }
     if cut.S > 1:
         rec.add(
-            walk, cut.slots * heads * (blocks + columns),
+            ssmprof_scan_delta_walk, cut.slots * heads * (blocks + columns),
             launched(meta["sum_warps"], meta["sum_stages"]), SUMMARY=True, **walking,
         )
     if cut.S > 2:
         BR = min(32, BV)
         rec.add(
-            combine, sequences * heads * (VP // BR), launched(4), ends_ptr=ends,
+            ssmprof_scan_delta_combine, sequences * heads * (VP // BR), launched(4), ends_ptr=ends,
             cu_ptr=ref["cu"], L=length, H=heads, T=cut.T, S=cut.S, VP=VP, BK=BK, BR=BR,
             BM=min(32, BK), VARLEN=packed is not None,
         )
     # Packed sequences need registers to find themselves, which a third stage has no room for.
     stages = meta["num_stages"] if packed is None else min(2, meta["num_stages"])
     rec.add(
-        walk, cut.slots * heads * blocks, launched(meta["num_warps"], stages),
+        ssmprof_scan_delta_walk, cut.slots * heads * blocks, launched(meta["num_warps"], stages),
         SUMMARY=False, **walking,
     )
     # fmt: on

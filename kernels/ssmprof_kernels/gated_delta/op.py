@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import door, recorded, reference
+from ssmprof_kernels import door, reference
 from ssmprof_kernels.gated_delta import arguments, launches, plan
 from ssmprof_kernels.gated_delta.arguments import Inputs
+from ssmprof_kernels.launch import recorded
 
 _NAMES = (*Inputs._fields, "initial_state")
 _recordings: recorded.Recordings = {}

@@ -14,8 +14,10 @@ where sequences are packed.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.pointwise import finite_rate, softplus
-from ssmprof_kernels.ssd_parts import FLOOR, LOG2E, _dot, _end_at, _exp2, _locate
+from ssmprof_kernels.device.math import LOG2E, exp2, finite_rate, softplus
+from ssmprof_kernels.device.matrix import dot
+from ssmprof_kernels.device.segments import end_at, locate
+from ssmprof_kernels.ssd.parts import FLOOR
 
 #: Sizes whose value must not make a kernel compile again.
 UNSPECIALISED = ["L", "H", "PER_KEY", "CHUNKS", "S", "count", "steps", "T", "scale"]
@@ -26,20 +28,20 @@ NORM_EPS = tl.constexpr(1e-6)
 SMALL = tl.constexpr(16)
 
 __all__ = [
-    "LOG2E", "UNSPECIALISED", "_dot", "_end_at", "_exp2", "_locate", "copy_values", "gate_rate",
-    "inverse", "inverse_length", "log_decay", "step_size",
+    "LOG2E", "NORM_EPS", "UNSPECIALISED", "copy_values", "dot", "end_at", "exp2", "gate_rate",
+    "inverse", "inverse_length", "locate", "log_decay", "step_size",
 ]  # fmt: skip
 
 
 @triton.jit
-def log_decay(raw, rate, bias, valid, GATE: tl.constexpr, ASM: tl.constexpr):
+def log_decay(raw, rate, bias, valid, GATE: tl.constexpr):
     """Base-2 exponents of decays, 0 where not `valid`: of logits with GATE, else of natural logs.
 
     None is below FLOOR, whose decay is 0 in fp32: sums of them keep their digits.
     """
     g = raw.to(tl.float32)
     if GATE:
-        g = softplus(g + bias, ASM) * rate
+        g = softplus(g + bias) * rate
     g *= LOG2E
     g = tl.where(g < FLOOR, FLOOR, g)
     return tl.where(valid, g, 0.0)

@@ -2,8 +2,8 @@
 
 For every chunk of every head (arXiv:2406.06484, section 3.2; arXiv:2412.06464, section 3.3) the
 triangle T that turns what the state does not know of the values into what is written, W = T R; the
-scores P that tokens have for each other; and three factors per token, one after the other. With a the running sum of
-base-2 log decays and n_q, n_k what makes a query and a key of length one:
+scores P that tokens have for each other; and three factors per token, one after the other. With a
+the running sum of base-2 log decays and n_q, n_k what makes a query and a key of length one:
 
     T = (I + M)^-1 diag(beta),   M[i, j] = beta_i n_k[i] n_k[j] (k_i k_j) 2^(a_i - a_j),  j < i
     P[i, j] = scale n_q[i] n_k[j] (q_i k_j) 2^(a_i - a_j),  j <= i
@@ -21,12 +21,12 @@ import triton.language as tl
 from ssmprof_kernels.gated_delta.parts import (
     NORM_EPS,
     UNSPECIALISED,
-    _dot,
-    _exp2,
-    _locate,
     copy_values,
+    dot,
+    exp2,
     gate_rate,
     inverse,
+    locate,
     log_decay,
     step_size,
 )
@@ -59,7 +59,7 @@ def _squared(x):
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
-def prepare_heads(
+def ssmprof_scan_delta_prepare(
     q_ptr, k_ptr, v_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, score_ptr,
     factors_ptr, kept_ptr, q_copy_ptr, k_copy_ptr, v_copy_ptr, L, H, PER_KEY,
     CHUNKS, count, steps, scale, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh, k_sk, v_sb, v_sl, v_sh,
@@ -67,14 +67,14 @@ def prepare_heads(
     C: tl.constexpr, BK: tl.constexpr, VP: tl.constexpr, PART: tl.constexpr, DECAY: tl.constexpr,
     GATE: tl.constexpr, BIAS: tl.constexpr, SIGMOID: tl.constexpr, NEGATIVE: tl.constexpr,
     NORM: tl.constexpr, COPY: tl.constexpr, COPY_V: tl.constexpr, VARLEN: tl.constexpr,
-    PRECISION: tl.constexpr, SOLVE: tl.constexpr, INTERPRET: tl.constexpr,
+    PRECISION: tl.constexpr, SOLVE: tl.constexpr,
 ):  # fmt: skip
     """One chunk of one head, PART of its BK features at a time; CHUNKS are those of a sequence,
     where all have the same length."""
     pid = tl.program_id(0)
     head = pid % H
     slot = pid // H
-    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, C, CHUNKS, VARLEN)
+    seq, start, length, first = locate(slot, cu_ptr, count, steps, L, C, CHUNKS, VARLEN)
     begin = (slot - first) * C
     if begin >= length:
         return
@@ -101,8 +101,8 @@ def prepare_heads(
         for part in range(0, BK, PART):
             some, asked = _features(k_at, q_at, k_copy_ptr, q_copy_ptr, copy, valid, leads, part,
                                     k_sl, k_sk, q_sl, q_sk, K, C, BK, PART, COPY)  # fmt: skip
-            keys = _dot(some, tl.trans(some), keys, PRECISION, INTERPRET)
-            scores = _dot(asked, tl.trans(some), scores, PRECISION, INTERPRET)
+            keys = dot(some, tl.trans(some), keys, PRECISION)
+            scores = dot(asked, tl.trans(some), scores, PRECISION)
             k_squares += _squared(some)
             q_squares += _squared(asked)
     if NORM:
@@ -125,24 +125,24 @@ def prepare_heads(
             bias = tl.load(bias_ptr + head).to(tl.float32)
         g_at = g_ptr + entry * g_sb + far * g_sh + token * g_sl + i * g_sl
         raw = tl.load(g_at, mask=valid, other=0.0)
-        g = log_decay(raw, gate_rate(a_log_ptr, head, GATE), bias, valid, GATE, not INTERPRET)
+        g = log_decay(raw, gate_rate(a_log_ptr, head, GATE), bias, valid, GATE)
         a = tl.cumsum(g, 0)
     total = tl.sum(tl.where(i == C - 1, a, 0.0), 0)
     factors = factors_ptr + (slot.to(tl.int64) * H + head) * (3 * C) + i
-    so_far = _exp2(a, INTERPRET)
+    so_far = exp2(a)
     tl.store(factors, per_q * so_far)
     tl.store(factors + C, per_k * so_far)
-    tl.store(factors + 2 * C, per_k * _exp2(total - a, INTERPRET))
-    tl.store(kept_ptr + slot.to(tl.int64) * H + head, _exp2(total, INTERPRET))
-    between = _exp2(tl.where(later, a[:, None] - a[None, :], 0.0), INTERPRET)
+    tl.store(factors + 2 * C, per_k * exp2(total - a))
+    tl.store(kept_ptr + slot.to(tl.int64) * H + head, exp2(total))
+    between = exp2(tl.where(later, a[:, None] - a[None, :], 0.0))
     # Whole products are formed where they are used: fewer registers.
     if PART == BK:
-        keys = _dot(k, tl.trans(k), None, PRECISION, INTERPRET)
+        keys = dot(k, tl.trans(k), None, PRECISION)
     keys = keys * between * per_k[None, :]
     system = tl.where(later, keys * (beta * per_k)[:, None], 0.0)
     tile = (slot.to(tl.int64) * H + head) * (C * C) + i[:, None] * C + i[None, :]
     if PART == BK:
-        scores = _dot(q, tl.trans(k), None, PRECISION, INTERPRET)
+        scores = dot(q, tl.trans(k), None, PRECISION)
     scores = scores * between
     scores = scores * per_q[:, None] * per_k[None, :]
     scores = tl.where(later | (i[:, None] == i[None, :]), scores, 0.0)

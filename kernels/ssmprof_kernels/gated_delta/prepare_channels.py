@@ -20,13 +20,13 @@ import triton.language as tl
 
 from ssmprof_kernels.gated_delta.parts import (
     UNSPECIALISED,
-    _dot,
-    _exp2,
-    _locate,
     copy_values,
+    dot,
+    exp2,
     gate_rate,
     inverse,
     inverse_length,
+    locate,
     log_decay,
     step_size,
 )
@@ -45,21 +45,21 @@ def _halved(g, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _sums(chosen, high, low, WIDE: tl.constexpr, INTERPRET: tl.constexpr):
+def _sums(chosen, high, low, WIDE: tl.constexpr):
     """For each row of `chosen` (C, C) the sum of the rows of g that it names."""
     if WIDE:
-        sums = _dot(tl.where(chosen, 1.0, 0.0), high, None, "tf32x3", INTERPRET)
+        sums = dot(tl.where(chosen, 1.0, 0.0), high, None, "tf32x3")
     else:
         ones = tl.where(chosen, 1.0, 0.0).to(tl.bfloat16)
-        sums = _dot(ones, low, None, "tf32", INTERPRET)
-        sums = _dot(ones, high, sums, "tf32", INTERPRET)
+        sums = dot(ones, low, None, "tf32")
+        sums = dot(ones, high, sums, "tf32")
     return sums
 
 
 @triton.jit
 def _meet(
     keys, scores, q, k, high, low, level, dtype: tl.constexpr, C: tl.constexpr,
-    WIDE: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+    WIDE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Scores of the pairs across the middles of blocks of 2 << level tokens, added."""
     i = tl.arange(0, C)[:, None]
@@ -69,19 +69,19 @@ def _meet(
     half_j = j >> level
     second = (half_i & 1) == 1
     chosen = (half_i == half_j) & ((j <= i) == second)
-    weight = _exp2(_sums(chosen, high, low, WIDE, INTERPRET), INTERPRET)
+    weight = exp2(_sums(chosen, high, low, WIDE))
     columns = (k * weight).to(dtype)
     rows = (q * weight).to(dtype)
     pairs = (half_i >> 1 == half_j >> 1) & (half_i > half_j)
-    met = _dot(columns, tl.trans(columns), None, PRECISION, INTERPRET)
+    met = dot(columns, tl.trans(columns), None, PRECISION)
     keys += tl.where(pairs, met, 0.0)
-    met = _dot(rows, tl.trans(columns), None, PRECISION, INTERPRET)
+    met = dot(rows, tl.trans(columns), None, PRECISION)
     scores += tl.where(pairs, met, 0.0)
     return keys, scores
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
-def prepare_channels(
+def ssmprof_scan_kda_prepare(
     q_ptr, k_ptr, v_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, score_ptr,
     asks_ptr, knows_ptr, keeps_ptr, kept_ptr, v_copy_ptr, L, H, PER_KEY, CHUNKS, count, steps,
     scale, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh, k_sk, v_sb, v_sl, v_sh, v_sv, g_sb, g_sl,
@@ -89,13 +89,13 @@ def prepare_channels(
     BK: tl.constexpr, VP: tl.constexpr, PART: tl.constexpr, LEVELS: tl.constexpr,
     GATE: tl.constexpr, BIAS: tl.constexpr, SIGMOID: tl.constexpr, NEGATIVE: tl.constexpr,
     NORM: tl.constexpr, COPY_V: tl.constexpr, VARLEN: tl.constexpr, WIDE: tl.constexpr,
-    PRECISION: tl.constexpr, SOLVE: tl.constexpr, INTERPRET: tl.constexpr,
+    PRECISION: tl.constexpr, SOLVE: tl.constexpr,
 ):  # fmt: skip
     """One chunk of one head, PART of its BK features at a time; C is 2 ** LEVELS."""
     pid = tl.program_id(0)
     head = pid % H
     slot = pid // H
-    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, C, CHUNKS, VARLEN)
+    seq, start, length, first = locate(slot, cu_ptr, count, steps, L, C, CHUNKS, VARLEN)
     begin = (slot - first) * C
     if begin >= length:
         return
@@ -138,17 +138,17 @@ def prepare_channels(
         if BIAS:
             bias = tl.load(bias_ptr + head * K + n, mask=here, other=0.0).to(tl.float32)
         raw = tl.load(g_rows + n[None, :] * g_sk, mask=mask, other=0.0)
-        g = log_decay(raw, rate, bias[None, :], mask, GATE, not INTERPRET)
+        g = log_decay(raw, rate, bias[None, :], mask, GATE)
         high, low = _halved(g, WIDE)
         scores += tl.where(i[:, None] == j, tl.sum(q * k, 1)[:, None], 0.0)
         for level in range(LEVELS):
             keys, scores = _meet(keys, scores, q, k, high, low, level, q_ptr.dtype.element_ty, C,
-                                 WIDE, PRECISION, INTERPRET)  # fmt: skip
-        so_far = _exp2(_sums(j <= i[:, None], high, low, WIDE, INTERPRET), INTERPRET)
+                                 WIDE, PRECISION)  # fmt: skip
+        so_far = exp2(_sums(j <= i[:, None], high, low, WIDE))
         tile = place * (C * BK) + i[:, None] * BK + n[None, :]
         tl.store(asks_ptr + tile, (q * so_far).to(asks_ptr.dtype.element_ty))
         tl.store(knows_ptr + tile, (k * so_far).to(knows_ptr.dtype.element_ty))
-        keeps = k * _exp2(_sums(j > i[:, None], high, low, WIDE, INTERPRET), INTERPRET)
+        keeps = k * exp2(_sums(j > i[:, None], high, low, WIDE))
         tl.store(keeps_ptr + tile, keeps.to(keeps_ptr.dtype.element_ty))
         kept = tl.sum(tl.where(i[:, None] == C - 1, so_far, 0.0), 0)
         tl.store(kept_ptr + place * BK + n, kept)

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import door, launch, recorded, reference, replay
+from ssmprof_kernels import door, launch, reference
+from ssmprof_kernels.device.overlap import possible
 from ssmprof_kernels.gated_delta import arguments
 from ssmprof_kernels.gated_delta.arguments import Inputs
 from ssmprof_kernels.gated_delta.plan import tile
-from ssmprof_kernels.gated_delta.step_kernel import delta_step
-from ssmprof_kernels.overlap import possible
+from ssmprof_kernels.gated_delta.step_kernel import ssmprof_scan_delta_step
+from ssmprof_kernels.launch import recorded, replay
 
 _NAMES = ("state", *Inputs._fields)
 _recordings: recorded.Recordings = {}
@@ -180,22 +181,18 @@ def _record(
     }
     steps = (0, 0, 0) if g is None else (*g.stride(), 0)
     arguments |= {f"g_s{axis}": step for axis, step in zip("bhk", steps, strict=False)}
-    options: dict[str, Any] = {"num_warps": meta["num_warps"]}
-    if v.is_cuda:
-        options |= {"enable_fp_fusion": True}
-        if overlap and early:
-            options |= {"launch_pdl": True}
+    options = replay.launch_options(meta["num_warps"], early=overlap and early)
     rec = replay.Recording(len(tensors))
     # fmt: off
     rec.add(
-        delta_step, batch * heads * -(-value // BV), options, state_ptr=ref["state"],
+        ssmprof_scan_delta_step, batch * heads * -(-value // BV), options, state_ptr=ref["state"],
         q_ptr=ref["q"], k_ptr=ref["k"], v_ptr=ref["v"], g_ptr=ref["g"], beta_ptr=ref["beta"],
         a_log_ptr=ref["A_log"], bias_ptr=ref["dt_bias"], y_ptr=ref["y"], H=heads, K=key, V=value,
         scale=key**-0.5 if scale is None else float(scale), PER_KEY=heads // given["q"].shape[1],
         BK=tile(key), BV=BV, CHANNELS=channels, DECAY=g is not None,
         GATE=given["A_log"] is not None, BIAS=given["dt_bias"] is not None, SIGMOID=beta_sigmoid,
         NEGATIVE=negative, NORM=qk_l2norm, EARLY=early, OVERLAP=overlap and early,
-        INTERPRET=not v.is_cuda, **arguments,
+        **arguments,
     )
     # fmt: on
     return rec

@@ -13,12 +13,12 @@ and both sums over the keys, what the state says of the key and of the query, ar
 import triton
 import triton.language as tl
 
+from ssmprof_kernels.device.overlap import await_previous, let_next_start
 from ssmprof_kernels.gated_delta.parts import NORM_EPS, gate_rate, log_decay, step_size
-from ssmprof_kernels.overlap import await_previous, let_next_start
 
 
 @triton.jit(do_not_specialize=["scale"])
-def delta_step(
+def ssmprof_scan_delta_step(
     state_ptr, q_ptr, k_ptr, v_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, y_ptr, scale, s_sb,
     q_sb, k_sb, v_sb, g_sb, beta_sb, y_sb,
     s_sh: tl.constexpr, s_sk: tl.constexpr, s_sv: tl.constexpr, q_sh: tl.constexpr,
@@ -28,7 +28,7 @@ def delta_step(
     PER_KEY: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, CHANNELS: tl.constexpr,
     DECAY: tl.constexpr, GATE: tl.constexpr, BIAS: tl.constexpr, SIGMOID: tl.constexpr,
     NEGATIVE: tl.constexpr, NORM: tl.constexpr, EARLY: tl.constexpr, OVERLAP: tl.constexpr,
-    INTERPRET: tl.constexpr,
+   
 ):  # fmt: skip
     """BV columns of the state (K, V) of one head of one row."""
     let_next_start(EARLY)
@@ -60,8 +60,8 @@ def delta_step(
             raw = tl.load(g_ptr + row * g_sb + head * g_sh)
             if BIAS:
                 bias = tl.load(bias_ptr + head).to(tl.float32)
-        decay = tl.exp2(log_decay(raw, gate_rate(a_log_ptr, head, GATE), bias, True, GATE,
-                                  not INTERPRET))  # fmt: skip
+        rate = gate_rate(a_log_ptr, head, GATE)
+        decay = tl.exp2(log_decay(raw, rate, bias, True, GATE))
     k = k.to(tl.float32)
     q = q.to(tl.float32)
     if NORM:

@@ -5,10 +5,10 @@ With S (K, V) the state before a chunk, per chunk (arXiv:2406.06484, section 3.2
     W = T V - T (knows S),   O = asks S + P W,   S = kept S + keeps^T W
 
 All of it is formed transposed: every left operand is then what a product before has left in
-registers. T, P and the others are what `prepare` or `prepare_channels` wrote. A state is
-linear in the state that its segment starts from, S_end = A S_start + E: with SUMMARY `walk` finds E
-from an empty start, and A from unit columns that no values are written to. `combine` leads the end
-of each segment through the next.
+registers. T, P and the others are what `prepare` or `prepare_channels` wrote. A state is linear in
+the state that its segment starts from, S_end = A S_start + E: with SUMMARY the walk finds E from an
+empty start, and A from unit columns that no values are written to. `combine` leads the end of each
+segment through the next.
 """
 
 # Kernel parameters and launch options are not what a type checker takes them for.
@@ -19,7 +19,7 @@ of each segment through the next.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.gated_delta.parts import UNSPECIALISED, _dot, _locate
+from ssmprof_kernels.gated_delta.parts import UNSPECIALISED, dot, locate
 
 
 @triton.jit
@@ -81,7 +81,7 @@ def _start(
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
-def walk(
+def ssmprof_scan_delta_walk(
     asks_ref, knows_ref, keeps_ref, v_ref, solve_ref, score_ref, q_ptr, k_ptr, v_ptr, asks_ptr,
     knows_ptr, keeps_ptr, factors_ptr, kept_ptr, solve_ptr, score_ptr, h0_ptr, cu_ptr, ends_ptr,
     y_ptr, final_ptr, L, H, PER_KEY, T, S, CHUNKS, count, steps, q_sb, q_sl, q_sh, q_sk, k_sb,
@@ -90,7 +90,7 @@ def walk(
     C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, CHANNELS: tl.constexpr,
     DECAY: tl.constexpr, TMA: tl.constexpr, COPIED: tl.constexpr,
     COPIED_V: tl.constexpr, SUMMARY: tl.constexpr, SEGMENTS: tl.constexpr, H0: tl.constexpr,
-    FINAL: tl.constexpr, VARLEN: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+    FINAL: tl.constexpr, VARLEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One segment of one head and block of values, or with SUMMARY of columns that find A. Queries
     and keys come as they were given unless CHANNELS, with TMA by descriptors: of copies of whole
@@ -103,7 +103,7 @@ def walk(
     block = pid % BLOCKS
     head = (pid // BLOCKS) % H
     slot = pid // (BLOCKS * H)
-    seq, start, length, first = _locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
+    seq, start, length, first = locate(slot, cu_ptr, count, steps, L, T, S, VARLEN)
     segment = slot - first
     begin = segment * T
     v = block * BV + tl.arange(0, BV)
@@ -171,14 +171,14 @@ def walk(
             keeps = knows
         solve = _rows(solve_ref, solve_ptr, made, place, C, C, TMA)
         state = s.to(dtype)
-        known = _dot(state, tl.trans(knows), None, PRECISION, INTERPRET)
+        known = dot(state, tl.trans(knows), None, PRECISION)
         if not CHANNELS:
             known *= known_by
         in_v = here[:, None] & (v[None, :] < V)
         v_row = made if COPIED_V else given
         values = _tokens(v_ref, v_base, v_row, v_column, v_sl, v_sv, in_v, C, BV, TMA)
-        written = _dot(tl.trans(values), tl.trans(solve), None, PRECISION, INTERPRET)
-        written = _dot((-known).to(dtype), tl.trans(solve), written, PRECISION, INTERPRET)
+        written = dot(tl.trans(values), tl.trans(solve), None, PRECISION)
+        written = dot((-known).to(dtype), tl.trans(solve), written, PRECISION)
         if not SUMMARY:
             score = _rows(score_ref, score_ptr, made, place, C, C, TMA)
             if CHANNELS:
@@ -186,10 +186,10 @@ def walk(
             else:
                 asked_by = tl.load(factors)[None, :]
                 asks = _tokens(asks_ref, q_base, row, q_column, q_sl, q_sk, mask, C, BK, TMA)
-            out = _dot(state, tl.trans(asks), None, PRECISION, INTERPRET)
+            out = dot(state, tl.trans(asks), None, PRECISION)
             if not CHANNELS:
                 out *= asked_by
-            out = _dot(written.to(dtype), tl.trans(score), out, PRECISION, INTERPRET)
+            out = dot(written.to(dtype), tl.trans(score), out, PRECISION)
             at = y_base + i[None, :].to(tl.int64) * (H * V) + v[:, None]
             tl.store(at, out.to(dtype), mask=here[None, :] & (v[:, None] < V))
             y_base += C * H * V
@@ -197,7 +197,7 @@ def walk(
             written *= kept_by
         if DECAY:
             s *= kept
-        s = _dot(written.to(dtype), keeps, s, PRECISION, INTERPRET)
+        s = dot(written.to(dtype), keeps, s, PRECISION)
         place += H
         v_base += C * v_sl
         k_base += C * k_sl

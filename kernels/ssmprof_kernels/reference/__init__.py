@@ -4,13 +4,14 @@ Promises: per operation a sequential form that follows the recurrence token by t
 and a fast form with the signature of the kernel.
 """
 
-from ssmprof_kernels.reference.attention import attention_decode, attention_decode_sequential
-from ssmprof_kernels.reference.conv import (
+from ssmprof_kernels.attention.reference import attention_decode, attention_decode_sequential
+from ssmprof_kernels.conv.reference import (
     causal_conv1d,
     causal_conv1d_sequential,
     causal_conv1d_update,
     causal_conv1d_update_sequential,
 )
+from ssmprof_kernels.norm.reference import gated_rmsnorm, gated_rmsnorm_sequential
 from ssmprof_kernels.reference.delta_ops import (
     gated_delta,
     gated_delta_sequential,
@@ -23,13 +24,32 @@ from ssmprof_kernels.reference.delta_ops import (
 )
 from ssmprof_kernels.reference.experts import grouped_mm, moe_sequential
 from ssmprof_kernels.reference.latent import latent_attention_sequential, latent_decode
+from ssmprof_kernels.reference.linear_attention import (
+    gla,
+    gla_sequential,
+    gla_step,
+    gla_step_sequential,
+    lightning,
+    lightning_sequential,
+    lightning_step,
+    lightning_step_sequential,
+    retention,
+    retention_sequential,
+    retention_step,
+    retention_step_sequential,
+)
 from ssmprof_kernels.reference.mamba3 import mamba3_scan, mamba3_sequential, mamba3_step
 from ssmprof_kernels.reference.mlstm import mlstm_scan, mlstm_sequential, mlstm_step
-from ssmprof_kernels.reference.norm import gated_rmsnorm, gated_rmsnorm_sequential
 from ssmprof_kernels.reference.rglru import rglru_scan, rglru_sequential, rglru_step
-from ssmprof_kernels.reference.selective_scan import selective_scan, selective_scan_sequential
-from ssmprof_kernels.reference.ssd import ssd_scan, ssd_scan_sequential
-from ssmprof_kernels.reference.state_update import (
+from ssmprof_kernels.reference.rwkv7 import (
+    rwkv7,
+    rwkv7_sequential,
+    rwkv7_step,
+    rwkv7_step_sequential,
+)
+from ssmprof_kernels.selective_scan.reference import selective_scan, selective_scan_sequential
+from ssmprof_kernels.ssd.reference import ssd_scan, ssd_scan_sequential
+from ssmprof_kernels.state_update.reference import (
     selective_state_update,
     selective_state_update_sequential,
 )
@@ -47,6 +67,10 @@ __all__ = [
     "gated_delta_step_sequential",
     "gated_rmsnorm",
     "gated_rmsnorm_sequential",
+    "gla",
+    "gla_sequential",
+    "gla_step",
+    "gla_step_sequential",
     "grouped_mm",
     "kda",
     "kda_sequential",
@@ -54,6 +78,10 @@ __all__ = [
     "kda_step_sequential",
     "latent_attention_sequential",
     "latent_decode",
+    "lightning",
+    "lightning_sequential",
+    "lightning_step",
+    "lightning_step_sequential",
     "mamba3_scan",
     "mamba3_sequential",
     "mamba3_step",
@@ -61,9 +89,17 @@ __all__ = [
     "mlstm_sequential",
     "mlstm_step",
     "moe_sequential",
+    "retention",
+    "retention_sequential",
+    "retention_step",
+    "retention_step_sequential",
     "rglru_scan",
     "rglru_sequential",
     "rglru_step",
+    "rwkv7",
+    "rwkv7_sequential",
+    "rwkv7_step",
+    "rwkv7_step_sequential",
     "selective_scan",
     "selective_scan_sequential",
     "selective_state_update",

@@ -7,6 +7,8 @@ from ssmprof.mixers.ops import Candidates
 
 LAST = frozenset({"reference"})
 OPS = {
-    "mamba3_scan": Candidates({"reference": Plain("mamba3", "mamba3_scan")}, last=LAST),
-    "mamba3_step": Candidates({"reference": Plain("mamba3", "mamba3_step")}, last=LAST, mutates=0),
+    "mamba3_scan": Candidates({"reference": Plain("reference.mamba3", "mamba3_scan")}, last=LAST),
+    "mamba3_step": Candidates(
+        {"reference": Plain("reference.mamba3", "mamba3_step")}, last=LAST, mutates=0
+    ),
 }

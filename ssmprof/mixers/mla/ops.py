@@ -6,4 +6,8 @@ from ssmprof.mixers.finding import Plain
 from ssmprof.mixers.ops import Candidates
 
 LAST = frozenset({"reference"})
-OPS = {"latent_decode": Candidates({"reference": Plain("latent", "latent_decode")}, last=LAST)}
+OPS = {
+    "latent_decode": Candidates(
+        {"reference": Plain("reference.latent", "latent_decode")}, last=LAST
+    )
+}

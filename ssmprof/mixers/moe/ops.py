@@ -28,7 +28,7 @@ def _find(device: torch.device) -> Callable[..., Tensor] | None:
 
 OPS = {
     "grouped_mm": Candidates(
-        {"torch": _find, "reference": Plain("experts", "grouped_mm")},
+        {"torch": _find, "reference": Plain("reference.experts", "grouped_mm")},
         last=frozenset({"reference"}),
     )
 }

@@ -30,11 +30,11 @@ def _mamba_ssm(
 OPS = {
     "selective_state_update": Candidates(
         {
-            "ssmprof": Ours("state_update", "selective_state_update"),
+            "ssmprof": Ours("state_update.op", "selective_state_update"),
             "mamba_ssm": Package(
                 "mamba_ssm.ops.triton.selective_state_update", "selective_state_update", _mamba_ssm
             ),
-            "reference": Plain("state_update", "selective_state_update"),
+            "reference": Plain("state_update.reference", "selective_state_update"),
         },
         last=frozenset({"reference"}),
         mutates=0,
