@@ -106,7 +106,7 @@ def record(
         "a_log_ptr": ref["A_log"], "bias_ptr": ref["dt_bias"], "cu_ptr": ref["cu"],
     }
     prepare: Any = ssmprof_scan_delta_prepare
-    shape = (meta["pre_warps"], 1, None if copied else meta["pre_registers"])
+    shape: tuple[Any, ...] = (meta["pre_warps"], 1, None if copied else meta["pre_registers"])
     if channels:
         prepare = ssmprof_scan_kda_prepare
         gates |= {"PART": min(meta["part"], BK), "LEVELS": C.bit_length() - 1, "WIDE": not half}

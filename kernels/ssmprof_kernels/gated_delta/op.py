@@ -144,8 +144,8 @@ def _run(
     A_log, dt_bias = (t if t is None else t.contiguous() for t in (A_log, dt_bias))
     tensors = (q, k, v, g, beta, A_log, dt_bias, initial_state, cu_seqlens, y, final)
     meta = plan.choose(op, q.shape[3], v.shape[3], v.shape[1], v.dtype, v.device).meta
-    scale = q.shape[3] ** -0.5 if scale is None else float(scale)
-    options = launches.Options(bool(qk_l2norm), bool(beta_sigmoid), bool(negative), scale)
+    factor = q.shape[3] ** -0.5 if scale is None else float(scale)
+    options = launches.Options(bool(qk_l2norm), bool(beta_sigmoid), bool(negative), factor)
     recorded.run(
         _recordings,
         recorded.key_of(tensors, options),

@@ -217,7 +217,7 @@ def _taken(
     if g is not None:
         g = g.to(dtype)
         if A_log is not None:
-            bias = g.new_zeros(g.shape[2:]) if dt_bias is None else dt_bias
+            bias = torch.zeros_like(g[0, 0]) if dt_bias is None else dt_bias
             g = delta.log_decay(g, A_log, bias)
         g = chunks.floor(g)
     return q * scale, k, v, g, beta
@@ -232,9 +232,10 @@ def _one(
     beta: Tensor,
     options: tuple[Any, ...],
 ) -> tuple[Tensor, Tensor]:
-    given = [None if x is None else x[:, None] for x in (q, k, v, g, beta)]
-    taken: list[Any] = [None if x is None else x[:, 0] for x in _taken(*given, options)]
-    heads = v.shape[1]
+    given: list[Any] = [None if x is None else x[:, None] for x in (q, k, v, g, beta)]
+    q, k, v, g, beta = given
+    taken: list[Any] = [None if x is None else x[:, 0] for x in _taken(q, k, v, g, beta, options)]
+    heads = v.shape[2]
     for i in range(2):
         taken[i] = taken[i].repeat_interleave(heads // taken[i].shape[1], dim=1)
     return _token(state.to(options[-1]), *taken)
