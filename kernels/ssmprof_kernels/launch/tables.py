@@ -41,7 +41,7 @@ class Choice(NamedTuple):
 Lookup = tuple[str, str, torch.device, dict[str, Any]]
 
 _choices: dict[tuple[str, str, torch.device], Choice] = {}
-_lookups: list[dict[Any, Lookup]] = []
+_lookups: list[dict[Any, Any]] = []
 _tables: dict[pathlib.Path, dict[str, Any]] = {}
 
 
@@ -100,7 +100,7 @@ def pick(op: str, bucket: str, device: torch.device, default: dict[str, Any]) ->
     return choice
 
 
-def lookups() -> dict[Any, Lookup]:
+def lookups() -> dict[Any, Any]:
     """A dictionary that `forget` empties, for an operation that remembers what it asked."""
     _lookups.append({})
     return _lookups[-1]
