@@ -94,6 +94,8 @@ SPILLS = {
     ("ssmprof_scan_ssd_walk", "sm_90"): 5817,
     ("ssmprof_scan_ssd_walk_hopper", "sm_90"): 9,
     ("ssmprof_scan_delta_prepare", "sm_90"): 4,
+    ("ssmprof_scan_delta_walk", "sm_87"): 39,
+    ("ssmprof_scan_kda_prepare", "sm_87"): 12,
     ("ssmprof_scan_delta_walk", "sm_90"): 12,
     ("ssmprof_scan_selective_gluon", "sm_90"): 193,
     ("ssmprof_scan_selective", "sm_87"): 176,
