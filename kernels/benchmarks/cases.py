@@ -60,6 +60,11 @@ def _f32(*shape: int) -> torch.Tensor:
     return torch.randn(shape, device="cuda")
 
 
+def decay_logs(*shape: int) -> torch.Tensor:
+    """Logarithms of rates from 1 to 16, as `_decay_rates` has them."""
+    return (-_decay_rates(*shape)).log()
+
+
 def _decay_rates(*shape: int) -> torch.Tensor:
     # A from -1 to -16 and step sizes from softplus(-4.6) = 0.01 to 0.7, as models initialise them.
     return -(1 + 15 * torch.rand(shape, device="cuda"))
@@ -252,6 +257,18 @@ def _decode(model: dict[str, Any], batch: int, length: int) -> Case:
     )
 
 
+def _delta(op: str) -> Callable[[dict[str, Any], int, int], Case]:
+    def built(model: dict[str, Any], batch: int, length: int) -> Case:
+        import delta  # it needs what stands above
+
+        form = delta.step if op.endswith("step") else delta.prompt
+        return form(op, model, batch, length)
+
+    return built
+
+
+bf16, f32, step_bias, sets_of = _bf16, _f32, _step_bias, _sets
+
 BUILDERS: dict[str, Callable[[dict[str, Any], int, int], Case]] = {
     "ssd_scan": _ssd,
     "selective_scan": _selective,
@@ -264,4 +281,5 @@ BUILDERS: dict[str, Callable[[dict[str, Any], int, int], Case]] = {
         op: lambda model, batch, length, fields=fields: Case(**fields(model, batch, length))
         for op, fields in cases_linear.FIELDS.items()
     },
+    **{op: _delta(op) for op in ("gated_delta", "gated_delta_step", "kda", "kda_step")},
 }

@@ -37,6 +37,8 @@ MODULES = {
     "fla.ops.simple_gla": "fla",
     "fla.modules.causal_conv1d": "fla",
     **{module: "fla" for module, _ in peers_linear.FUNCTIONS.values()},
+    "fla.ops.gated_delta_rule": "fla",
+    "fla.ops.kda": "fla",
 }
 
 #: What a reader must know of a row, by operation and provider.
@@ -44,6 +46,8 @@ NOTES = {
     ("selective_state_update", "ssmprof"): "behind its own call, which it overlaps",
     ("selective_state_update", "ssmprof-alone"): "begins when the call before has ended",
     ("ssd_scan", "fla"): "without D skip, step bias and softplus, hence its error; q, k per head",
+    ("gated_delta_step", "fla"): "returns a new state; copying it back is not counted",
+    ("kda_step", "fla"): "returns a new state; copying it back is not counted",
     ("gla", "fla"): "makes the gates, as our kernel does",
     ("rwkv7", "fla"): "-kk and kk a made before",
     ("attention_decode", "sdpa-cudnn"): "head-first cache",
@@ -56,6 +60,8 @@ EARLY = {
     ("selective_state_update", "ssmprof"): True,
     ("selective_state_update", "ssmprof-alone"): False,
     ("selective_state_update", "mamba_ssm"): False,
+    **{(op, "ssmprof"): False for op in ("gated_delta_step", "kda_step")},
+    **{(op, "ssmprof-early"): True for op in ("gated_delta_step", "kda_step")},
     ("causal_conv1d_update", "ssmprof"): False,
     ("causal_conv1d_update", "causal_conv1d"): False,
 }
@@ -67,9 +73,13 @@ TUNED = frozenset(
     {
         *(("ssd_scan", "mamba_ssm"), ("ssd_scan", "fla"), ("causal_conv1d", "fla")),
         *((op, "fla") for op in peers_linear.FUNCTIONS),
+        *(("gated_delta", "fla"), ("kda", "fla")),
     }
 )
-TRITON = TUNED | {("selective_state_update", "mamba_ssm"), ("gated_rmsnorm", "mamba_ssm")}
+TRITON = TUNED | {
+    *(("selective_state_update", "mamba_ssm"), ("gated_rmsnorm", "mamba_ssm")),
+    *(("gated_delta_step", "fla"), ("kda_step", "fla")),
+}
 
 
 @dataclass(frozen=True)
@@ -230,6 +240,14 @@ def _linear(op: str, i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
     return {"fla": found if isinstance(found, Missing) else peers_linear.calls(op, found, i)}
 
 
+def _delta(op: str, i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+    import delta  # it needs what stands above
+
+    return delta.fla(op, i)
+
+
+function = _function
+
 PEERS: dict[str, Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]] = {
     "ssd_scan": _ssd,
     "selective_scan": _selective,
@@ -239,4 +257,8 @@ PEERS: dict[str, Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]] = 
     "gated_rmsnorm": _norm,
     "attention_decode": _decode,
     **{op: functools.partial(_linear, op) for op in peers_linear.FUNCTIONS},
+    **{
+        op: functools.partial(_delta, op)
+        for op in ("gated_delta", "gated_delta_step", "kda", "kda_step")
+    },
 }

@@ -17,6 +17,7 @@ from ssmprof_kernels import reference
 from ssmprof_kernels.attention.op import attention_decode
 from ssmprof_kernels.conv.op import causal_conv1d
 from ssmprof_kernels.conv.update import causal_conv1d_update
+from ssmprof_kernels.gated_delta import gated_delta, gated_delta_step, kda, kda_step
 from ssmprof_kernels.linear_attention.op import gla, lightning, retention
 from ssmprof_kernels.linear_attention.step import gla_step, lightning_step, retention_step
 from ssmprof_kernels.norm.op import gated_rmsnorm
@@ -34,9 +35,13 @@ __all__ = [
     "attention_decode",
     "causal_conv1d",
     "causal_conv1d_update",
+    "gated_delta",
+    "gated_delta_step",
     "gated_rmsnorm",
     "gla",
     "gla_step",
+    "kda",
+    "kda_step",
     "lightning",
     "lightning_step",
     "retention",
@@ -79,5 +84,9 @@ OPS: dict[str, Op] = {
         lightning_step,
         rwkv7,
         rwkv7_step,
+        gated_delta,
+        gated_delta_step,
+        kda,
+        kda_step,
     )
 }

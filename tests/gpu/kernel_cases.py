@@ -17,14 +17,18 @@ from ssmprof_kernels import OPS
 IN_PLACE = {
     "selective_state_update": "state",
     "causal_conv1d_update": "conv_state",
-    **{f"{op}_step": "state" for op in ("rwkv7", "gla", "retention", "lightning")},
+    **{
+        f"{op}_step": "state"
+        for op in ("rwkv7", "gla", "retention", "lightning", "gated_delta", "kda")
+    },
 }
 LINEAR = ("gla", "retention", "lightning")
-WITH_STATE = ("ssd_scan", "selective_scan", "causal_conv1d", "rwkv7", *LINEAR)
-STEPS = tuple(f"{op}_step" for op in ("rwkv7", *LINEAR))
+DELTA = ("gated_delta", "kda")
+WITH_STATE = ("ssd_scan", "selective_scan", "causal_conv1d", "rwkv7", *LINEAR, *DELTA)
+STEPS = tuple(f"{op}_step" for op in ("rwkv7", *LINEAR, *DELTA))
 
 #: Arguments with an axis of tokens.
-BY_TOKEN = (*("x", "u", "dt", "B", "C", "z"), *("q", "k", "v", "a", "r", "w", "kk"))
+BY_TOKEN = (*("x", "u", "dt", "B", "C", "z"), *("q", "k", "v", "a", "r", "w", "kk"), "g", "beta")
 
 
 @dataclass
@@ -276,6 +280,33 @@ def _rwkv7_step(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     return found | {"state": _Random(dtype, length)(*shape, dtype=state)}
 
 
+def _delta(
+    op: str, dtype: torch.dtype, length: int, v: int, *, step: bool = False
+) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    K, V = (128, 64, 100, 32)[v % 4], (128, 64, 72)[v % 3]
+    batch, H, Hk = 1 + v % 2, 4, (4, 2, 1)[v % 3]
+    lead = (1 + length % 9,) if step else (batch, length)
+    per_head = (H, K) if op.startswith("kda") else (H,)
+    found: dict[str, Any] = {
+        "q": r(*lead, Hk, K),
+        "k": r(*lead, Hk, K),
+        "v": r(*lead, H, V),
+        "g": r(*lead, *per_head),
+        "beta": r(*lead, H),
+        "A_log": r.wide(H),
+        "dt_bias": r.wide(*per_head) - (4.0, 0.0, 8.0)[v % 3],
+        "qk_l2norm": True,
+        "beta_sigmoid": True,
+        "negative": v % 2 == 1,
+    }
+    if step:
+        found["state"] = r.wide(lead[0], H, K, V)
+    elif v % 3 == 0:
+        found["initial_state"] = r.wide(batch, H, K, V)
+    return found
+
+
 _BUILDERS = {
     "ssd_scan": _ssd,
     "selective_scan": _selective,
@@ -288,6 +319,8 @@ _BUILDERS = {
     "rwkv7_step": _rwkv7_step,
     **{op: functools.partial(_linear, op) for op in LINEAR},
     **{f"{op}_step": functools.partial(_linear_step, f"{op}_step") for op in LINEAR},
+    **{op: functools.partial(_delta, op) for op in DELTA},
+    **{f"{op}_step": functools.partial(_delta, f"{op}_step", step=True) for op in DELTA},
 }
 
 
@@ -305,7 +338,12 @@ def packed(op: str, lengths: list[int], dtype: torch.dtype) -> Case:
     for name in BY_TOKEN:
         if name in found:
             found[name] = found[name][:1]
+
+    def matrix() -> torch.Tensor:
+        return r.wide(n, found["v"].shape[2], found["q"].shape[3], found["v"].shape[3])
+
     state = {
+        **dict.fromkeys(DELTA, matrix),
         "ssd_scan": lambda: r.wide(n, *found["x"].shape[2:], found["B"].shape[-1]),
         "selective_scan": lambda: r.wide(n, *found["A"].shape),
         "causal_conv1d": lambda: r(n, found["x"].shape[2], found["weight"].shape[1] - 1),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 from agreement import check
-from gpu.kernel_cases import WITH_STATE, Case, case, packed, split
+from gpu.kernel_cases import DELTA, WITH_STATE, Case, case, packed, split
 from ssmprof_kernels import OPS, launch
 
 pytestmark = [
@@ -24,7 +24,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 large = pytest.mark.xdist_group("large")
 
 # Operations that round factors to the input dtype on the way, for the matrix units.
-MATRIX_OPS = ("ssd_scan", "attention_decode", "rwkv7", "gla", "retention", "lightning")
+MATRIX_OPS = ("ssd_scan", "attention_decode", "rwkv7", "gla", "retention", "lightning", *DELTA)
 MATRIX_ULPS = {torch.float32: 32.0, torch.float16: 4.0, torch.bfloat16: 4.0}
 
 

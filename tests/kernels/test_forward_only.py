@@ -27,6 +27,8 @@ MORE = {op: {"scale": 1.0} if op in SCALED else {} for op in OPS}
 STATE = torch.zeros(1, 2, 16, 16)
 RETENTION = {**dict.fromkeys("qkv", X), "decay": V, "initial_state": STATE}
 RETENTION_STEP = {"state": STATE, **dict.fromkeys("qkv", X[:, 0]), "decay": V}
+RULE = {"q": BC, "k": BC, "v": X, "g": X[..., 0], "beta": X[..., 0], "A_log": V, "dt_bias": V}
+CHANNELS = RULE | {"g": X, "dt_bias": torch.zeros(2, 16)}
 #: Every floating-point argument of every operation.
 GIVEN: dict[str, dict[str, Any]] = {
     "ssd_scan": {
@@ -55,6 +57,12 @@ GIVEN: dict[str, dict[str, Any]] = {
     "lightning": RETENTION,
     "retention_step": RETENTION_STEP,
     "lightning_step": RETENTION_STEP,
+    "gated_delta": RULE | {"initial_state": STATE},
+    "gated_delta_step": {n: t[:, 0] if t.dim() > 2 else t for n, t in RULE.items()}
+    | {"state": STATE},
+    "kda": CHANNELS | {"initial_state": STATE},
+    "kda_step": {n: t[:, 0] if t.dim() > 2 else t for n, t in CHANNELS.items()}
+    | {"state": STATE},
 }  # fmt: skip
 #: What is no floating-point tensor, hence can want no gradient.
 OTHERS = {"seq_idx", "cu_seqlens", "state_indices", "cache_seqlens", "lengths", "block_table"}

@@ -18,7 +18,14 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-from ssmprof_kernels.compat import causal_conv1d, fla, fla_gated, fla_rwkv7, mamba_ssm
+from ssmprof_kernels.compat import (
+    causal_conv1d,
+    fla,
+    fla_delta,
+    fla_gated,
+    fla_rwkv7,
+    mamba_ssm,
+)
 
 #: Package -> its version whose signatures are offered, and module path -> functions.
 PACKAGES: dict[str, tuple[str, dict[str, tuple[Callable[..., Any], ...]]]] = {
@@ -51,6 +58,12 @@ PACKAGES: dict[str, tuple[str, dict[str, tuple[Callable[..., Any], ...]]]] = {
                 fla_gated.chunk_lightning_attn,
                 fla_gated.fused_recurrent_lightning_attn,
             ),
+            "ops.delta_rule": (fla_delta.chunk_delta_rule, fla_delta.fused_recurrent_delta_rule),
+            "ops.gated_delta_rule": (
+                fla_delta.chunk_gated_delta_rule,
+                fla_delta.fused_recurrent_gated_delta_rule,
+            ),
+            "ops.kda": (fla_delta.chunk_kda, fla_delta.fused_recurrent_kda),
             "ops.rwkv7": (
                 fla_rwkv7.chunk_rwkv7,
                 fla_rwkv7.fused_recurrent_rwkv7,
@@ -61,7 +74,7 @@ PACKAGES: dict[str, tuple[str, dict[str, tuple[Callable[..., Any], ...]]]] = {
 }
 
 #: Hugging Face models that bind such a function when they are imported.
-_BINDING = ("mamba", "jamba", "bamba", "falcon_h1", "granitemoehybrid", "nemotron_h")
+_BINDING = ("mamba", "jamba", "bamba", "falcon_h1", "granitemoehybrid", "nemotron_h", "qwen3_next")
 
 
 def install(*packages: str, replace: bool = False) -> None:

@@ -12,6 +12,16 @@ from ssmprof_kernels.conv.reference import (
     causal_conv1d_update_sequential,
 )
 from ssmprof_kernels.norm.reference import gated_rmsnorm, gated_rmsnorm_sequential
+from ssmprof_kernels.reference.delta_ops import (
+    gated_delta,
+    gated_delta_sequential,
+    gated_delta_step,
+    gated_delta_step_sequential,
+    kda,
+    kda_sequential,
+    kda_step,
+    kda_step_sequential,
+)
 from ssmprof_kernels.reference.experts import grouped_mm, moe_sequential
 from ssmprof_kernels.reference.latent import latent_attention_sequential, latent_decode
 from ssmprof_kernels.reference.linear_attention import (
@@ -51,6 +61,10 @@ __all__ = [
     "causal_conv1d_sequential",
     "causal_conv1d_update",
     "causal_conv1d_update_sequential",
+    "gated_delta",
+    "gated_delta_sequential",
+    "gated_delta_step",
+    "gated_delta_step_sequential",
     "gated_rmsnorm",
     "gated_rmsnorm_sequential",
     "gla",
@@ -58,6 +72,10 @@ __all__ = [
     "gla_step",
     "gla_step_sequential",
     "grouped_mm",
+    "kda",
+    "kda_sequential",
+    "kda_step",
+    "kda_step_sequential",
     "latent_attention_sequential",
     "latent_decode",
     "lightning",

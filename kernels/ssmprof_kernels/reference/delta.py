@@ -93,7 +93,7 @@ def _chunked(
             a, A_log, dt_bias = decay
             g = chunks.floor(log_decay(a[:, span].to(wide), A_log, dt_bias))
             g = chunks.split(g, wide, heads)
-        out, state = _span(
+        out, state = span_of(
             unit(chunks.split(q[:, span], wide, heads)) * key**-0.5,
             unit(chunks.split(k[:, span], wide, heads)),
             chunks.split(v[:, span], wide, heads),
@@ -105,10 +105,11 @@ def _chunked(
     return chunks.finish(y, state, wanted)
 
 
-def _span(
+def span_of(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor | None, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Chunks (B, H, n, C, ...) of one span: outputs, and the state after it."""
+    """Chunks (B, H, n, C, ...) of one span, queries and keys of their length, log decays g
+    (B, H, n, C) or (B, H, n, C, K): outputs, and the state after it."""
     beta = beta[..., None]
     seen, keys, queries, kept = k, k, q, None
     if g is not None:

@@ -44,6 +44,34 @@ _LINEAR_STEP: dict[str, tuple[Any, ...]] = {
     "batch": (8, 1, 64),
 }
 
+_DELTAS = ("gated_delta", "kda", "gated_delta_step", "kda_step")
+_GATES: dict[str, tuple[Any, ...]] = {
+    "v": FLOATS,
+    "g": ("bfloat16", None, "float16", "float32"),
+    "beta": FLOATS,
+    "A_log": ("float32", None, "bfloat16"),
+    "dt_bias": ("float32", None, "bfloat16"),
+    "qk_l2norm": (True, False),
+    "beta_sigmoid": (True, False),
+    "negative": SWITCH,
+    "heads": ((4, 4), (4, 2)),
+    "key": (128, 64, 100),
+    "value": (128, 64, 72),
+}
+_DELTA: dict[str, tuple[Any, ...]] = {
+    **_GATES,
+    "initial_state": MAYBE,
+    "return_final_state": MAYBE,
+    "cu_seqlens": SWITCH,
+    "layout": ("dense", "apart"),
+    "length": (4096, 200, 65536),
+}
+_DELTA_STEP: dict[str, tuple[Any, ...]] = {
+    **_GATES,
+    "state": FLOATS,
+    "overlap": SWITCH,
+    "batch": (1, 64, 256),
+}
 AXES: dict[str, dict[str, tuple[Any, ...]]] = {
     "ssd_scan": {
         "x": FLOATS,
@@ -150,6 +178,11 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "batch": (1, 64),
         "room": (4096, 256),
     },
+    "gated_delta": _DELTA,
+    "gated_delta_step": _DELTA_STEP,
+    # A decay of each key feature is not left out.
+    "kda": _DELTA | {"g": FLOATS},
+    "kda_step": _DELTA_STEP | {"g": FLOATS},
     "gla": {"a": FLOATS, **_LINEAR},
     "gla_step": {"a": FLOATS, **_LINEAR_STEP},
     "retention": {"decay": FLOATS, **_LINEAR},
@@ -194,6 +227,7 @@ WITH: dict[str, dict[str, str]] = {
     "lightning_step": {"scale": "q"},
     "rwkv7": {"k": "r", "v": "r", "kk": "r", "a": "r"},
     "rwkv7_step": {},
+    **{op: {"q": "v", "k": "v", "scale": "v"} for op in _DELTAS},
 }
 
 
@@ -412,6 +446,51 @@ def _rwkv7_step(*, state: str, width: int, batch: int, **inputs: str) -> Any:
     return OPS["rwkv7_step"].kernel(_t(state, *shape, width), **tokens)
 
 
+def _gates(
+    op: str, lead: tuple[int, ...], *, g: str | None, beta: str, A_log: str | None,
+    dt_bias: str | None, heads: tuple[int, int], key: int, **more: Any,
+) -> tuple[tuple[Any, ...], dict[str, Any]]:  # fmt: skip
+    """Decays and step sizes, and the options; a bias takes part where there is a gate."""
+    H = heads[0]
+    per_head = (H, key) if op.startswith("kda") else (H,)
+    gated = g is not None and A_log is not None
+    # Step sizes are doubled where they are made of logits.
+    more["negative"] = more["negative"] and more["beta_sigmoid"]
+    options = {
+        "A_log": _t(A_log, H) if gated else None,
+        "dt_bias": _t(dt_bias, *per_head) if gated else None,
+    }
+    return (_t(g, *lead, *per_head), _t(beta, *lead, H)), options | more
+
+
+def _delta(
+    *, op: str, v: str, initial_state: str | None, return_final_state: str | None,
+    cu_seqlens: bool, layout: str, length: int, heads: tuple[int, int], key: int, value: int,
+    **more: Any,
+) -> Any:  # fmt: skip
+    n, apart = 4 if cu_seqlens else 1, layout == "apart"
+    gates, options = _gates(op, (1, length), heads=heads, key=key, **more)
+    qk = _t(v, 1, length, heads[1], key, apart=apart)
+    return OPS[op].kernel(
+        qk, qk, _t(v, 1, length, heads[0], value, apart=apart), *gates,
+        initial_state=_t(initial_state, n, heads[0], key, value),
+        return_final_state=_final(return_final_state),
+        cu_seqlens=_i(n + 1) if cu_seqlens else None, **options,
+    )  # fmt: skip
+
+
+def _delta_step(
+    *, op: str, state: str, v: str, heads: tuple[int, int], key: int, value: int, batch: int,
+    **more: Any,
+) -> Any:  # fmt: skip
+    gates, options = _gates(op, (batch,), heads=heads, key=key, **more)
+    qk = _t(v, batch, heads[1], key)
+    return OPS[op].kernel(
+        _t(state, batch, heads[0], key, value), qk, qk, _t(v, batch, heads[0], value), *gates,
+        **options,
+    )  # fmt: skip
+
+
 _CALLS: dict[str, Callable[..., Any]] = {
     "ssd_scan": _ssd,
     "selective_scan": _selective,
@@ -427,4 +506,6 @@ _CALLS: dict[str, Callable[..., Any]] = {
     },
     "rwkv7": _rwkv7,
     "rwkv7_step": _rwkv7_step,
+    **{op: functools.partial(_delta, op=op) for op in ("gated_delta", "kda")},
+    **{op: functools.partial(_delta_step, op=op) for op in ("gated_delta_step", "kda_step")},
 }

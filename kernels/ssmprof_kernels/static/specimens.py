@@ -229,6 +229,44 @@ def _rwkv7_step() -> Iterator[tuple[str, Call]]:
         yield f"1.5b x{batch}", lambda batch=batch: call(batch)
 
 
+def _delta(op: str, length: int, H: int, batch: int = 1, **options: Any) -> Any:
+    K = V = 128
+    qk = _t(batch, length, H // 2, K)
+    per_head = (H, K) if op == "kda" else (H,)
+    gate = {"A_log": _f(H), "dt_bias": _f(*per_head), "qk_l2norm": True, "beta_sigmoid": True}
+    return OPS[op].kernel(
+        qk, qk, _t(batch, length, H, V), _t(batch, length, *per_head), _t(batch, length, H),
+        **(gate | options),
+    )  # fmt: skip
+
+
+def _delta_rule(op: str) -> Iterator[tuple[str, Call]]:
+    yield "32 heads 4096", lambda: _delta(op, 4096, 32)
+    for length in (256, 1024, 16384, 65536):
+        yield f"16 heads {length}", lambda length=length: _delta(op, length, 16)
+    yield "64 heads 4096 x8", lambda: _delta(op, 4096, 64, 8)
+    state = {"initial_state": _f(4, 16, 128, 128), "return_final_state": True}
+    yield "packed, states", lambda: _delta(op, 4096, 16, cu_seqlens=_i(5), **state)
+
+
+def _delta_step(op: str) -> Iterator[tuple[str, Call]]:
+    H, K, V = 32, 128, 128
+    per_head = (H, K) if op == "kda_step" else (H,)
+    gate = {"A_log": _f(H), "dt_bias": _f(*per_head), "qk_l2norm": True, "beta_sigmoid": True}
+
+    def call(batch: int, **options: Any) -> Any:
+        qk = _t(batch, H, K)
+        return OPS[op].kernel(
+            _f(batch, H, K, V), qk, qk, _t(batch, H, V), _t(batch, *per_head), _t(batch, H),
+            **gate, **options,
+        )  # fmt: skip
+
+    yield "32 heads x1", lambda: call(1)
+    for batch in (8, 64):
+        yield f"32 heads x{batch}", lambda batch=batch: call(batch)
+    yield "overlap", lambda: call(8, overlap=True)
+
+
 #: Heads, width of a key and of a value of models with linear attention.
 _SHAPES = {"gla": (4, 256, 512), "retention": (8, 256, 512), "lightning": (32, 128, 128)}
 
@@ -247,4 +285,8 @@ SPECIMENS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     },
     "rwkv7": _rwkv7,
     "rwkv7_step": _rwkv7_step,
+    "gated_delta": functools.partial(_delta_rule, "gated_delta"),
+    "gated_delta_step": functools.partial(_delta_step, "gated_delta_step"),
+    "kda": functools.partial(_delta_rule, "kda"),
+    "kda_step": functools.partial(_delta_step, "kda_step"),
 }
