@@ -261,7 +261,8 @@ def _walk(
     hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
     hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE)) + nil
     cells = hp[:, None] * N + hn[None, :]
-    if (RANKS == 0) & (_is_finite(h) == 0):
+    # Never with RANKS; Triton 3.6 cannot compile the rest where that is known to be constant.
+    if _is_finite(h).to(gl.int32) + RANKS == 0:
         segment = slot - first
         batch = seq * 0 if VARLEN else seq
         entry = batch.to(gl.int64)

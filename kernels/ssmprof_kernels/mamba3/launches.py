@@ -254,7 +254,7 @@ class _Scan:
             self._hopper_walk(grid, same)
         else:
             rec.add(
-                walk._walk, grid, self._options(self.meta["num_warps"], self._stages()),
+                walk._walk, grid, self._options(8 if self.apart else self.meta["num_warps"], self._stages()),
                 x_ptr=self.x, k_ptr=self.turned_k, q_ptr=self.turned_q, **same, **self._tiles(),
             )  # fmt: skip
 

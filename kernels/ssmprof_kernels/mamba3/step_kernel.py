@@ -31,9 +31,10 @@ def _put(ptr, even, odd, pair, N: tl.constexpr):
 
 
 @triton.jit
-def _mixed(x, ptr, r, p, width, MIXED: tl.constexpr):
+def _mixed(x, ptr, row, p, P: tl.constexpr, MIXED: tl.constexpr):
+    """x times a row of a matrix of ranks (H R, P)."""
     if MIXED:
-        x = x * tl.load(ptr + r * width + p, mask=p < width, other=0.0).to(tl.float32)
+        x = x * tl.load(ptr + row * P + p, mask=p < P, other=0.0).to(tl.float32)
     return x
 
 
@@ -82,20 +83,22 @@ def _step(
     even, odd = tl.split(tl.reshape(h.to(tl.float32), (BP, BN // 2, 2)))
     for r in tl.static_range(R):
         k_even, k_odd = _halves(keys + r * N, 1, pair, N)
-        w = _mixed(old * past, mix_v_ptr + head * (R * P), r, p, P, MIXED)[:, None]
+        w = _mixed(old * past, mix_v_ptr, head * R + r, p, P, MIXED)[:, None]
         even += w * k_even[None, :]
         odd += w * k_odd[None, :]
     # Turned back by the new token's angle: the state is kept in the frame of the last token.
     turned = (even * cos[None, :] + odd * sin[None, :]) * decay
     odd = (odd * cos[None, :] - even * sin[None, :]) * decay
     even = turned
-    tl.debug_barrier()
+    if not INTERPRET:
+        # Every thread has read the old keys before one writes new ones.
+        tl.debug_barrier()
     for r in tl.static_range(R):
         k_even, k_odd = _halves(k_ptr + seq * k_sb + r * k_sr + group * k_sg, k_sn, pair, N)
         b_even, b_odd = _halves(k_bias_ptr + (head * R + r) * N, 1, pair, N)
         k_even += b_even
         k_odd += b_odd
-        w = _mixed(v * own, mix_v_ptr + head * (R * P), r, p, P, MIXED)[:, None]
+        w = _mixed(v * own, mix_v_ptr, head * R + r, p, P, MIXED)[:, None]
         even += w * k_even[None, :]
         odd += w * k_odd[None, :]
         _put(keys + r * N, k_even, k_odd, pair, N)
@@ -107,11 +110,11 @@ def _step(
         q_even, q_odd = _halves(q_ptr + seq * q_sb + r * q_sr + group * q_sg, q_sn, pair, N)
         b_even, b_odd = _halves(q_bias_ptr + (head * R + r) * N, 1, pair, N)
         y = tl.sum(even * (q_even + b_even)[None, :] + odd * (q_odd + b_odd)[None, :], 1)
-        y += skip * _mixed(v, mix_v_ptr + head * (R * P), r, p, P, MIXED)
+        y += skip * _mixed(v, mix_v_ptr, head * R + r, p, P, MIXED)
         if GATE:
-            y *= silu(_mixed(z, mix_z_ptr + head * (R * P), r, p, P, MIXED), not INTERPRET)
+            y *= silu(_mixed(z, mix_z_ptr, head * R + r, p, P, MIXED), not INTERPRET)
         if SUM:
-            total += _mixed(y, mix_o_ptr + head * (R * P), r, p, P, True)
+            total += _mixed(y, mix_o_ptr, head * R + r, p, P, True)
         else:
             at = out_ptr + ((seq * R + r) * H + head) * P + p
             tl.store(at, y.to(out_ptr.dtype.element_ty), mask=p < P)

@@ -173,8 +173,8 @@ def _end(
         for r in tl.static_range(R):
             k = tl.load(k_at + r * k_sr + n * k_sn, mask=n < N, other=0.0).to(tl.float32)
             k += tl.load(k_bias_ptr + (far * R + r) * N + n, mask=n < N, other=0.0).to(tl.float32)
-            at = final + H * (P * N) + (far * R + r) * N + n
-            tl.store(at, k.to(final_ptr.dtype.element_ty), mask=n < N)
+            key_at = final + H * (P * N) + (far * R + r) * N + n
+            tl.store(key_at, k.to(final_ptr.dtype.element_ty), mask=n < N)
 
 
 @triton.jit

@@ -12,7 +12,11 @@ from ssmprof_kernels.reference.conv import (
     causal_conv1d_update_sequential,
 )
 from ssmprof_kernels.reference.experts import grouped_mm, moe_sequential
-from ssmprof_kernels.reference.latent import latent_attention_sequential, latent_decode
+from ssmprof_kernels.reference.latent import (
+    latent_attention_sequential,
+    latent_decode,
+    latent_decode_sequential,
+)
 from ssmprof_kernels.reference.mamba3 import mamba3_scan, mamba3_sequential, mamba3_step
 from ssmprof_kernels.reference.mlstm import mlstm_scan, mlstm_sequential, mlstm_step
 from ssmprof_kernels.reference.norm import gated_rmsnorm, gated_rmsnorm_sequential
@@ -36,6 +40,7 @@ __all__ = [
     "grouped_mm",
     "latent_attention_sequential",
     "latent_decode",
+    "latent_decode_sequential",
     "mamba3_scan",
     "mamba3_sequential",
     "mamba3_step",
