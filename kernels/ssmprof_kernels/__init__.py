@@ -17,7 +17,11 @@ from ssmprof_kernels import reference
 from ssmprof_kernels.attention_decode import attention_decode
 from ssmprof_kernels.causal_conv import causal_conv1d
 from ssmprof_kernels.causal_conv_update import causal_conv1d_update
+from ssmprof_kernels.experts import grouped_mm
 from ssmprof_kernels.gated_norm import gated_rmsnorm
+from ssmprof_kernels.latent import latent_decode
+from ssmprof_kernels.mamba3 import mamba3_scan, mamba3_step
+from ssmprof_kernels.ring_update import ring_state_update
 from ssmprof_kernels.selective_scan import selective_scan
 from ssmprof_kernels.ssd_scan import ssd_scan
 from ssmprof_kernels.state_update import selective_state_update
@@ -31,6 +35,11 @@ __all__ = [
     "causal_conv1d",
     "causal_conv1d_update",
     "gated_rmsnorm",
+    "grouped_mm",
+    "latent_decode",
+    "mamba3_scan",
+    "mamba3_step",
+    "ring_state_update",
     "selective_scan",
     "selective_state_update",
     "ssd_scan",
@@ -59,5 +68,10 @@ OPS: dict[str, Op] = {
         causal_conv1d_update,
         gated_rmsnorm,
         attention_decode,
+        mamba3_scan,
+        mamba3_step,
+        ring_state_update,
+        latent_decode,
+        grouped_mm,
     )
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ssmprof_kernels import OPS
+from ssmprof_kernels import OPS, mixer_forms
 from ssmprof_kernels.covering import Form
 
 FLOATS = ("bfloat16", "float16", "float32")
@@ -124,6 +124,7 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "batch": (1, 64),
         "room": (4096, 256),
     },
+    **mixer_forms.AXES,
 }
 #: Parameters that an axis of another name decides about, or whose value a kernel only passes on.
 WITH: dict[str, dict[str, str]] = {
@@ -134,6 +135,7 @@ WITH: dict[str, dict[str, str]] = {
     "causal_conv1d_update": {"pad_index": "state_indices"},
     "gated_rmsnorm": {"eps": "x"},
     "attention_decode": {"k_cache": "q", "v_cache": "q", "scale": "q"},
+    **mixer_forms.WITH,
 }
 
 
@@ -281,4 +283,5 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _attention,
+    **mixer_forms.CALLS,
 }

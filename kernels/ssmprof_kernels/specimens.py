@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ssmprof_kernels import OPS
+from ssmprof_kernels import OPS, mixer_forms
 
 Call = Callable[[], Any]
 
@@ -177,4 +177,5 @@ SPECIMENS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "causal_conv1d_update": _causal_conv1d_update,
     "gated_rmsnorm": _gated_rmsnorm,
     "attention_decode": _attention_decode,
+    **mixer_forms.SPECIMENS,
 }

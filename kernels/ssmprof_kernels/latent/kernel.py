@@ -109,3 +109,30 @@ def _latent_kernel(
         if share == 0:
             tl.store(stats_ptr + at * 2, top, m < heads)
             tl.store(stats_ptr + at * 2 + 1, total, m < heads)
+
+
+@triton.jit
+def _merge_kernel(
+    part_ptr, stats_ptr, out_ptr, SPLITS: tl.constexpr, RANK: tl.constexpr,
+    BLOCK_S: tl.constexpr, BLOCK_V: tl.constexpr, OVERLAP: tl.constexpr,
+):  # fmt: skip
+    """One block of features of one head, of all parts."""
+    if OVERLAP:
+        tl.extra.cuda.gdc_wait()
+    BLOCKS: tl.constexpr = (RANK + BLOCK_V - 1) // BLOCK_V
+    pid = tl.program_id(0)
+    at = (pid // BLOCKS).to(tl.int64)
+    v = (pid % BLOCKS) * BLOCK_V + tl.arange(0, BLOCK_V)
+    s = tl.arange(0, BLOCK_S)
+    alive = s < SPLITS
+    rows = at * SPLITS + s
+    top = tl.load(stats_ptr + rows * 2, alive, float("-inf"))
+    total = tl.load(stats_ptr + rows * 2 + 1, alive, 0.0)
+    part = tl.load(
+        part_ptr + rows[:, None] * RANK + v[None, :], alive[:, None] & (v < RANK)[None, :], 0.0
+    )
+    highest = tl.max(top, axis=0)
+    weight = tl.exp2(top - tl.where(highest == float("-inf"), 0.0, highest))
+    divisor = tl.sum(weight * total, axis=0)
+    out = tl.sum(part * weight[:, None], axis=0) / tl.where(divisor == 0.0, 1.0, divisor)
+    tl.store(out_ptr + at * RANK + v, out.to(out_ptr.dtype.element_ty), v < RANK)

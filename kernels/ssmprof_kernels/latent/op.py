@@ -15,12 +15,13 @@ import triton
 from torch import Tensor
 
 from ssmprof_kernels import door, launch, recorded, reference, replay
-from ssmprof_kernels.attention_kernels import _merge_kernel
 from ssmprof_kernels.attention_split import split_count
-from ssmprof_kernels.latent.kernel import _latent_kernel
+from ssmprof_kernels.latent.kernel import _latent_kernel, _merge_kernel
 
 _LOG2E = 1.4426950408889634
 _MOST_RANK = 512
+#: Features of a program that merges.
+_MERGED = 128
 _INPUTS = ("q", "latents", "lengths")
 
 #: Heads of a program, tokens of a tile, features of a tile; programs a multiprocessor should get; tiles a part has
@@ -122,13 +123,13 @@ def _record(
         INTERPRETED=not q.is_cuda, OVERLAP=overlap, **strides,
     )  # fmt: skip
     if cut > 1:
+        block = min(_MERGED, triton.next_power_of_2(rank))
         recording.add(
             _merge_kernel,
-            batch * heads,
+            batch * heads * -(-rank // block),
             {"enable_fp_fusion": True, "num_warps": 4} | ({"launch_pdl": True} if overlap else {}),
-            part_ptr=part, stats_ptr=stats, out_ptr=out, SPLITS=cut, DV=rank,
-            BLOCK_S=triton.next_power_of_2(cut), BLOCK_DV=triton.next_power_of_2(rank),
-            OVERLAP=overlap,
+            part_ptr=part, stats_ptr=stats, out_ptr=out, SPLITS=cut, RANK=rank,
+            BLOCK_S=triton.next_power_of_2(cut), BLOCK_V=block, OVERLAP=overlap,
         )  # fmt: skip
     return recording
 

@@ -92,7 +92,7 @@ class _Scan:
         self.driven = self._driven(meta)
         self.rows = self.size.length * self.size.ranks
         self.Q = meta["Q"]
-        self.BP = min(meta["BP"], ssd_plan.tile(self.size.width))
+        self.BP = min(16 if v.dtype == torch.float32 else meta["BP"], ssd_plan.tile(self.size.width))
         self.BN = ssd_plan.tile(self.size.states)
         self.BS = ssd_plan.tile(self.size.angles)
         self.cut = ssd_plan.plan(

@@ -11,16 +11,21 @@ from ssmprof_kernels.reference.conv import (
     causal_conv1d_update,
     causal_conv1d_update_sequential,
 )
-from ssmprof_kernels.reference.experts import grouped_mm, moe_sequential
+from ssmprof_kernels.reference.experts import grouped_mm, grouped_mm_sequential, moe_sequential
 from ssmprof_kernels.reference.latent import (
     latent_attention_sequential,
     latent_decode,
     latent_decode_sequential,
 )
 from ssmprof_kernels.reference.mamba3 import mamba3_scan, mamba3_sequential, mamba3_step
+from ssmprof_kernels.reference.mamba3_walk import mamba3_scan_sequential, mamba3_step_sequential
 from ssmprof_kernels.reference.mlstm import mlstm_scan, mlstm_sequential, mlstm_step
 from ssmprof_kernels.reference.norm import gated_rmsnorm, gated_rmsnorm_sequential
 from ssmprof_kernels.reference.rglru import rglru_scan, rglru_sequential, rglru_step
+from ssmprof_kernels.reference.ring_update import (
+    ring_state_update,
+    ring_state_update_sequential,
+)
 from ssmprof_kernels.reference.selective_scan import selective_scan, selective_scan_sequential
 from ssmprof_kernels.reference.ssd import ssd_scan, ssd_scan_sequential
 from ssmprof_kernels.reference.state_update import (
@@ -38,12 +43,15 @@ __all__ = [
     "gated_rmsnorm",
     "gated_rmsnorm_sequential",
     "grouped_mm",
+    "grouped_mm_sequential",
     "latent_attention_sequential",
     "latent_decode",
     "latent_decode_sequential",
     "mamba3_scan",
+    "mamba3_scan_sequential",
     "mamba3_sequential",
     "mamba3_step",
+    "mamba3_step_sequential",
     "mlstm_scan",
     "mlstm_sequential",
     "mlstm_step",
@@ -51,6 +59,8 @@ __all__ = [
     "rglru_scan",
     "rglru_sequential",
     "rglru_step",
+    "ring_state_update",
+    "ring_state_update_sequential",
     "selective_scan",
     "selective_scan_sequential",
     "selective_state_update",

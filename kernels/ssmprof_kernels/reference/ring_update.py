@@ -13,8 +13,81 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssmprof_kernels.reference.rates import finite_rate
+from ssmprof_kernels.reference.state_update import selective_state_update_sequential
+from ssmprof_kernels.state_update_arguments import Arguments
 
 ROWS = 8
+
+
+def ring_state_update_sequential(
+    state: Tensor,
+    ring: Any,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    *,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    state_indices: Tensor | None = None,
+    pad_index: int = -1,
+    compute_dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Tensor]:
+    """What is pending and then the token, row by row; inputs are left alone.
+
+    Returns y and the state that the token leaves, as if it had been written, in `compute_dtype`.
+    """
+    new = state.to(compute_dtype, copy=True)
+    slots, heads, tiles, _ = ring.marks.shape
+    rates = finite_rate(A.to(compute_dtype))
+    rates = rates[:, None, None] if rates.dim() == 1 else rates
+    whole = new.view(slots, heads, -1, new.shape[-1])
+    rates = rates.expand(new.shape[1:]).reshape(whole.shape[1:])
+    per_group = heads // ring.B.shape[2]
+    for slot in range(slots):
+        for head in range(heads):
+            for tile in range(tiles):
+                at, count = ring.marks[slot, head, tile].tolist()
+                rows = slice(tile * ROWS, (tile + 1) * ROWS)
+                h = whole[slot, head, rows]
+                for i in range(count):
+                    place = (at - count + i) % ring.tokens
+                    step = ring.delta[slot, place, head].to(compute_dtype)
+                    step = (step if step.dim() == 0 else step[rows, None])
+                    value = ring.x[slot, place, head, rows].to(compute_dtype)
+                    key = ring.B[slot, place, head // per_group].to(compute_dtype)
+                    h = torch.exp(step * rates[head, rows]) * h + step * value[:, None] * key
+                whole[slot, head, rows] = h
+    return selective_state_update_sequential(
+        new, x, dt, A, B, C, D=D, z=z, dt_bias=dt_bias, dt_softplus=dt_softplus,
+        state_indices=state_indices, pad_index=pad_index, compute_dtype=compute_dtype,
+    )  # fmt: skip
+
+
+def ring_state_update(
+    state: Tensor,
+    ring: Any,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    *,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    state_indices: Tensor | None = None,
+    pad_index: int = -1,
+    overlap: bool = False,
+) -> Tensor:
+    """All rows at once, with the signature and the results of the kernel; `overlap` is nothing."""
+    full = Arguments(state, x, dt, A, B, C, D, z, dt_bias, state_indices, None).expanded()
+    y = torch.empty_like(x)
+    return run(full.as_heads(), ring, (dt_softplus, pad_index, overlap), y, settle=False)
 
 
 def run(full: Any, ring: Any, options: tuple[Any, ...], y: Tensor | None, *, settle: bool) -> Any:
