@@ -54,11 +54,10 @@ def _walk(
     count, steps, x_sb, x_sl, x_sh, x_sp, b_sb, b_sl, b_sg, b_sn, c_sb, c_sl, c_sg, c_sn, z_sb,
     z_sl, z_sh, z_sp, Q: gl.constexpr, BP: gl.constexpr, BN: gl.constexpr, SKIP: gl.constexpr,
     GATE: gl.constexpr, H0: gl.constexpr, FINAL: gl.constexpr, VARLEN: gl.constexpr,
-    SEGMENTS: gl.constexpr, RANKS: gl.constexpr, PDL: gl.constexpr, num_warps: gl.constexpr,
+    SEGMENTS: gl.constexpr, PDL: gl.constexpr, num_warps: gl.constexpr,
 ):  # fmt: skip
     """Arguments as in `ssd_walk._walk`, and the products C B^T of `ssd_prepare._prepare`;
-    Q = BP = 64, four warps. With RANKS above 0 so many rows are one token, and see each other; then
-    the products have weights of their own, and what is not finite spoils its chunk (Mamba-3).
+    Q = BP = 64, four warps.
 
     Everything is transposed, P along the rows: then the state is a left operand straight from the
     registers that accumulate it, and only what does not depend on it passes through shared memory.
@@ -153,10 +152,7 @@ def _walk(
         z_base += block * BP * z_sp
     rows = gl.arange(0, Q, layout=gl.SliceLayout(1, SQUARE))[:, None]
     columns = gl.arange(0, Q, layout=gl.SliceLayout(0, SQUARE))[None, :]
-    if RANKS > 1:
-        visible = gl.where(rows // RANKS >= columns // RANKS, -1, 0).to(gl.int16)
-    else:
-        visible = gl.where(rows >= columns, -1, 0).to(gl.int16)
+    visible = gl.where(rows >= columns, -1, 0).to(gl.int16)
     nothing_yet = gl.zeros([BP, Q], gl.float32, layout=SQUARE)
     async_copy.wait_group(0)
     gl.thread_barrier()
@@ -261,8 +257,7 @@ def _walk(
     hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
     hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE)) + nil
     cells = hp[:, None] * N + hn[None, :]
-    # Never with RANKS; Triton 3.6 cannot compile the rest where that is known to be constant.
-    if _is_finite(h).to(gl.int32) + RANKS == 0:
+    if _is_finite(h) == 0:
         segment = slot - first
         batch = seq * 0 if VARLEN else seq
         entry = batch.to(gl.int64)

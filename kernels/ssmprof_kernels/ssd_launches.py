@@ -177,7 +177,7 @@ def record(
         x_ref, b_ref, c_ref = views(Q, ssd_hopper.matrix)
         rec.add(
             ssd_hopper_walk._walk, grid, options(4), x_desc=x_ref, b_desc=b_ref, c_desc=c_ref,
-            pairs_ptr=pairs, Q=Q, BP=BP, BN=BN, RANKS=0, **walk,
+            pairs_ptr=pairs, Q=Q, BP=BP, BN=BN, **walk,
         )
     else:
         x_ref, b_ref, c_ref = views(Q, _matrix)

@@ -13,8 +13,8 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import door, recorded, reference, ssd_plan
-from ssmprof_kernels.mamba3 import checks, launches
+from ssmprof_kernels import door, recorded, reference
+from ssmprof_kernels.mamba3 import checks, launches, plan
 from ssmprof_kernels.reference.mamba3 import Weights
 
 _recordings: recorded.Recordings = {}
@@ -95,8 +95,8 @@ def mamba3_scan(
     if initial_state is not None and initial_state.stride(1) != 1:
         initial_state = initial_state.contiguous()
     tensors = (*tokens, z, initial_state, *weights, out, final)
-    rows = (batch, length * launches.power_of_two(rank), heads, width)
-    meta = ssd_plan.choose(rows, states, v.dtype, v.device).meta
+    rows = length * launches.power_of_two(rank)
+    meta = plan.choose(rows, (heads, width), states, v).meta
     recorded.run(
         _recordings, recorded.key_of(tensors), meta, tensors, v.device,
         lambda: launches.record(tensors, meta),

@@ -1,4 +1,4 @@
-"""First launches of the Mamba-3 scan: exponents of all tokens, sums of the angles of all chunks.
+"""First launches of the Mamba-3 scan: exponents of all tokens, and the angles of their frames.
 
 A row is one rank of one token. The rule adds to a state the token itself, weighted, and the one
 before, weighted otherwise. Counted from the token that is read, what it counts for in all later
@@ -110,3 +110,39 @@ def before(sums_ptr, seq, chunk, head, H, chunks, s, known, BS: tl.constexpr, FO
     else:
         turns = tl.load(at + (chunk * H * BS).to(tl.int64), mask=known, other=0.0)
     return turns
+
+
+@triton.jit(do_not_specialize=FREE)
+def _angles(
+    dt_ptr, angle_ptr, bias_ptr, sums_ptr, turns_ptr, L, H, chunks, dt_sb, dt_sl, dt_sh, angle_sb,
+    angle_sl, angle_ss, ANGLES: tl.constexpr, TOKENS: tl.constexpr, BS: tl.constexpr,
+    HEADS: tl.constexpr, FOLD: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """Turns (B, L, H, S) from before the first token to behind each, of one chunk and some heads:
+    fp32, or 16 bits of a turn, which is exact to 1e-4 and drops whole turns by itself."""
+    pid = tl.program_id(0)
+    blocks = tl.cdiv(H, HEADS)
+    chunk = (pid // blocks) % chunks
+    seq = (pid // (blocks * chunks)).to(tl.int64)
+    if chunk * TOKENS >= L:
+        return
+    token = (chunk * TOKENS + tl.arange(0, TOKENS)).to(tl.int64)
+    real = token < L
+    s = tl.arange(0, BS)
+    inside = real[:, None] & (s < ANGLES)[None, :]
+    at = angle_ptr + seq * angle_sb + token[:, None] * angle_sl + s[None, :] * angle_ss
+    rate = half_tanh(tl.load(at, mask=inside, other=0.0).to(tl.float32))
+    for i in tl.static_range(HEADS):
+        head = (pid % blocks) * HEADS + i
+        if head < H:
+            far = head.to(tl.int64)
+            bias = tl.load(bias_ptr + head).to(tl.float32)
+            dt = tl.load(dt_ptr + seq * dt_sb + token * dt_sl + far * dt_sh, mask=real, other=0.0)
+            step = tl.where(real, softplus(dt.to(tl.float32) + bias, not INTERPRET), 0.0)
+            turns = tl.cumsum(step[:, None] * rate, 0)
+            start = before(sums_ptr, seq, chunk, head, H, chunks, s, s < BS, BS, FOLD)
+            turns = fraction(turns + start[None, :])
+            if turns_ptr.dtype.element_ty == tl.int16:
+                turns = tl.floor(turns * 65536.0 + 0.5).to(tl.int32).to(tl.int16)
+            out = turns_ptr + ((seq * L + token) * H + far)[:, None] * BS + s[None, :]
+            tl.store(out, turns, mask=real[:, None])

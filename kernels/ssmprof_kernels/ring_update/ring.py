@@ -66,21 +66,27 @@ def new_ring(
     groups = B.shape[1] if B.dim() == 3 else 1
     slots, states = state.shape[0], state.shape[-1]
     heads, width = (groups, state.shape[1] // groups) if state.dim() == 3 else state.shape[1:3]
-    marks = torch.zeros(slots, heads, -(-width // ROWS), 2, dtype=torch.int32, device=state.device)
+    inner = (slots, tokens, heads)
+    of_step = inner if tied else (*inner, width)
+    ring = Ring(
+        x.new_empty(*inner, width),
+        torch.empty(of_step, dtype=torch.float32, device=state.device),
+        B.new_empty(slots, tokens, groups, states),
+        torch.empty(slots, heads, -(-width // ROWS), 2, dtype=torch.int32, device=state.device),
+    )
+    restart(ring, staggered=staggered)
+    return ring
+
+
+def restart(ring: Ring, *, staggered: bool = True) -> None:
+    """Forget all tokens, in place: the ring of a state that has seen everything."""
+    slots, heads, tiles, _ = ring.marks.shape
+    for tensor in ring:
+        tensor.zero_()
     if staggered:
         # Rows of one tile always write together.
-        tiles = -(-marks.shape[2] * ROWS // TILE)
-        tile = torch.arange(marks.shape[2], device=state.device) * ROWS // TILE
-        first = torch.arange(slots * heads, device=state.device).view(slots, heads, 1)
+        tile = torch.arange(tiles, device=ring.marks.device) * ROWS // TILE
+        first = torch.arange(slots * heads, device=ring.marks.device).view(slots, heads, 1)
         # Of few heads, as Mamba-1 has, tiles take turns, else heads.
-        marks[..., 1] = (first * tiles + tile if heads < tokens else first) % tokens
-    return Ring(
-        x.new_zeros(slots, tokens, heads, width),
-        torch.zeros(
-            (slots, tokens, heads) if tied else (slots, tokens, heads, width),
-            dtype=torch.float32, device=state.device,
-        ),
-        B.new_zeros(slots, tokens, groups, states),
-        marks,
-    )  # fmt: skip
-
+        turn = first * -(-tiles * ROWS // TILE) + tile if heads < ring.tokens else first
+        ring.marks[..., 1] = turn % ring.tokens

@@ -1,0 +1,50 @@
+"""How a Mamba-3 scan is cut: tile sizes, and the time model of its segments.
+
+Promises: a pure function of shapes, dtype and device; no length makes a kernel compile again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ssmprof_kernels import launch, ssd_plan
+
+#: As `ssd_plan.DEFAULT`: chunk of `Q` rows, tiles and launch shape of the walk and of the summaries
+#: (`sum_...`), then the time model, fitted on an H200 (P 64, N 128, bf16).
+DEFAULT: dict[str, Any] = {
+    "Q": 64,
+    "BP": 64,
+    "num_warps": 4,
+    "num_stages": 2,
+    "sum_warps": 4,
+    "sum_stages": 2,
+    "resident": 2,
+    "sum_resident": 3,
+    "alone_us": 3.0,
+    "busy_us": 1.6,
+    "sum_alone_us": 1.5,
+    "sum_busy_us": 0.8,
+    "wave_us": 5.0,
+    "launch_us": 1.5,
+}
+#: Without Hopper's matrix instructions every operand passes through registers.
+PORTABLE: dict[str, Any] = {**DEFAULT, "Q": 32, "BP": 32, "num_stages": 1, "sum_stages": 1}
+#: fp32 tiles are twice as large.
+FP32: dict[str, Any] = {**PORTABLE, "BP": 16, "num_warps": 8}
+#: fp16 is multiplied as tf32.
+FP16: dict[str, Any] = {**PORTABLE}
+
+
+def choose(rows: int, shape: Sequence[int], states: int, like: torch.Tensor) -> launch.Choice:
+    """Meta-parameters for `rows` rows of heads and width `shape`, on the device of `like`."""
+    width = ssd_plan.tile(shape[1])
+    name = str(like.dtype).removeprefix("torch.")
+    bucket = f"{name},P{width},N{ssd_plan.tile(states)},{launch.length_bucket(rows)}"
+    sm = launch.facts(like.device).sm
+    default = DEFAULT if sm in (0, 90) else PORTABLE
+    if like.dtype != torch.bfloat16:
+        default = FP32 if like.dtype == torch.float32 else FP16
+    return launch.pick("mamba3_scan", bucket, like.device, default)
