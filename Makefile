@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 
-.PHONY: sweep test lint docs html install simulate faults fuzz scale static-all test-gpu bench clean
+.PHONY: sweep test lint docs html install simulate truth faults fuzz scale static-all test-gpu bench clean
 
 # What a sweep and its page need. torch by name: the extra leaves it out where boards have their own.
 $(READY): pyproject.toml constraints.txt
@@ -69,8 +69,17 @@ static-all: $(DEV)
 simulate: $(DEV)
 	PYTHONPATH=.:tests $(BIN)/python -m simulations
 
-# On a machine with a CUDA device, with the Python that holds its torch: make test-gpu GPU_PYTHON=...
+# The Python that holds the torch of a CUDA device.
 GPU_PYTHON ?= python3
+
+# How true the answers are: sweeps against dense references, as far as TRUTH_S seconds reach; the
+# table grows where it stands. TRUTH_DEVICE=cpu measures what a CPU can tell.
+TRUTH_S ?= 480
+TRUTH_DEVICE ?= cuda
+truth:
+	PYTHONPATH=.:kernels:tests $(GPU_PYTHON) -m truth --device $(TRUTH_DEVICE) --seconds $(TRUTH_S)
+
+# On a machine with a CUDA device: make test-gpu GPU_PYTHON=...
 test-gpu:
 	PYTHONPATH=.:kernels:tests $(GPU_PYTHON) -m pytest -q -m gpu tests
 

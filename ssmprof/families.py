@@ -6,6 +6,7 @@ declared a core scope, one that holds a single operator and no projection. A fam
 kernel, never the autograd node: a fused function counts as what its kernels are.
 
 Names are matched both demangled, as a profiler prints them, and mangled, as the driver stores them.
+Those of `ssmprof_kernels` say their family themselves and match no pattern.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ _KERNELS: tuple[tuple[Family, str], ...] = (
     (
         "conv",
         r"causal_conv conv1d conv_depthwise cudnn.*conv implicit_convolve _conv_(fwd|update) "
-        r"nchwToNhwc nhwcToNchw fprop_implicit conv2d conv_kernel ^_update_kernel$",
+        r"nchwToNhwc nhwcToNchw fprop_implicit conv2d conv_kernel",
     ),
     ("moe", ""),
     (
         "norm",
         r"layer_?norm LayerNorm rms_?norm RMSNorm RmsNorm RowwiseMoments l2norm GroupNorm "
-        r"batch_norm _norm_(fwd|kernel) gated_norm",
+        r"batch_norm _norm_fwd gated_norm",
     ),
     ("rope", r"rotary rope_ _rope"),
     (
@@ -109,6 +110,9 @@ def _compiled(table: tuple[tuple[Family, str], ...], named: list[dict[Family, st
     return tuple(found)
 
 
+# Our own kernels carry their family: ssmprof_FAMILY_...
+_OWN = "ssmprof_"
+
 # Ops that launch kernels of somebody else: their own name says nothing.
 _OPAQUE = frozenset({"", "triton", "kernel", "unmarked"})
 
@@ -139,6 +143,10 @@ def _named(base: str, kernel: str) -> tuple[Family, bool]:
         for family, pattern in ops:
             if pattern.search(base):
                 return family, bool(_GENERIC_OPS.match(base))
+    if kernel.startswith(_OWN):
+        own = _BY_NAME.get(kernel.removeprefix(_OWN).partition("_")[0])
+        if own is not None:
+            return own, own in _GENERIC_FAMILIES
     for family, pattern in kernels:
         if kernel and pattern.search(kernel):
             return family, family in _GENERIC_FAMILIES or bool(_GENERIC_OPS.match(base))

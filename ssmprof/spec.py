@@ -61,7 +61,8 @@ class Sweep(Value, frozen=True, kw_only=True):
     something else is asked for; bytes of those are counted, calls with them refused. Beyond
     `eager_up_to` tokens eager calls are left out where graphs are asked for as well: a long call
     hides its launches, and the time is better spent elsewhere. `strategy` says what is measured:
-    the `grid` of all combinations, or what it takes to `decide` who wins where.
+    the `grid` of all combinations, what it takes to `decide` who wins where, or, `dense`, every
+    length around each change of winner, three times.
     """
 
     contexts: Annotated[tuple[Tokens, ...], Meta(min_length=1, max_length=limits.CONTEXTS)]

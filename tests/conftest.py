@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,9 @@ def _has_gpu() -> bool:
 # Triton reads the variable when it is first imported, hence here and not in a fixture.
 if not _has_gpu():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# Sweeps of tests are ended by every signal, also where the tests themselves run under nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

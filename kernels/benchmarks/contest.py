@@ -83,7 +83,7 @@ def cell(
             for name in random.sample(list(timers), len(timers)):
                 samples[name].append(timers[name].sample_ms())
         timers.clear()
-    config = {f"{op}:{bucket}": c for (op, bucket, _), c in launch._choices.items()}
+    config = {f"{op}:{bucket}": c for (op, bucket), c in launch.chosen().items()}
     same = {
         "op": case.op, "shape": case.shape, "length": case.length, "batch": case.batch,
         "device": torch.cuda.get_device_name(), "width": case.width,

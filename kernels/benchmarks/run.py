@@ -25,6 +25,7 @@ import plan
 import prepare
 import record
 import show
+import ssmprof_kernels
 import torch
 import triton
 import verdicts
@@ -191,7 +192,7 @@ def _environment(device: str) -> dict[str, Any]:
 
 def _sources() -> str:
     h = hashlib.sha256()
-    for path in sorted(pathlib.Path(launch.__file__).parent.rglob("*.py")):
+    for path in sorted(pathlib.Path(ssmprof_kernels.__file__).parent.rglob("*.py")):
         h.update(path.name.encode() + path.read_bytes())
     return h.hexdigest()[:12]
 

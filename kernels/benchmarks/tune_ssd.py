@@ -1,7 +1,7 @@
 """Fit the time model of `ssd_scan` on this GPU: `python kernels/benchmarks/tune_ssd.py [--ship]`.
 
 Promises: measures every shape at several numbers of segments (cold L2, CUDA graph), fits the model
-of `ssmprof_kernels.ssd_plan` to the times, prints what the fitted model would choose beside the
+of `ssmprof_kernels.ssd.plan` to the times, prints what the fitted model would choose beside the
 best measured choice, and only with `--ship` writes the entries into the shipped table. A call of
 `ssd_scan` itself never tunes.
 """
@@ -21,7 +21,8 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from ssmprof_kernels import launch, ssd_plan
+from ssmprof_kernels import launch
+from ssmprof_kernels.ssd import plan as ssd_plan
 
 #: batch, tokens, heads, groups; P = 64, N = 128.
 Shape = tuple[int, int, int, int]

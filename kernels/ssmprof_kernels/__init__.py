@@ -14,17 +14,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ssmprof_kernels import reference
-from ssmprof_kernels.attention_decode import attention_decode
-from ssmprof_kernels.causal_conv import causal_conv1d
-from ssmprof_kernels.causal_conv_update import causal_conv1d_update
+from ssmprof_kernels.attention.op import attention_decode
+from ssmprof_kernels.conv.op import causal_conv1d
+from ssmprof_kernels.conv.update import causal_conv1d_update
 from ssmprof_kernels.experts import grouped_mm
-from ssmprof_kernels.gated_norm import gated_rmsnorm
 from ssmprof_kernels.latent import latent_decode
 from ssmprof_kernels.mamba3 import mamba3_scan, mamba3_step
+from ssmprof_kernels.norm.op import gated_rmsnorm
 from ssmprof_kernels.ring_update import ring_state_update
-from ssmprof_kernels.selective_scan import selective_scan
-from ssmprof_kernels.ssd_scan import ssd_scan
-from ssmprof_kernels.state_update import selective_state_update
+from ssmprof_kernels.selective_scan.op import selective_scan
+from ssmprof_kernels.ssd.op import ssd_scan
+from ssmprof_kernels.state_update.op import selective_state_update
 
 __version__ = "0.1.0"
 

@@ -103,6 +103,8 @@ def _opened(spec: ForeignSpec) -> str:
 def _how(scenario: Scenario) -> str:
     if scenario.sweep.strategy == "decide":
         return "a pilot and one round, and visits beside them until it is decided,"
+    if scenario.sweep.strategy == "dense":
+        return "a first look, and three visits of every length around each change of winner,"
     extra = scenario.sweep.refine.max_extra if scenario.sweep.refine else 0
     refined = f", up to {extra} contexts more around crossovers," if extra else ""
     return f"{scenario.budget.rounds} rounds{refined}"

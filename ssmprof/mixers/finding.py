@@ -37,14 +37,14 @@ class Ours:
 
 @dataclass(frozen=True)
 class Plain:
-    """The plain torch form of an op in `ssmprof_kernels.reference`."""
+    """The plain torch form of an op: its module in `ssmprof_kernels` and its function."""
 
     module: str
     function: str
     adapter: Callable[..., Any] | None = None
 
     def __call__(self, device: torch.device) -> Implementation | None:
-        return _function(f"ssmprof_kernels.reference.{self.module}", self.function, self.adapter)
+        return _function(f"ssmprof_kernels.{self.module}", self.function, self.adapter)
 
 
 @dataclass(frozen=True)

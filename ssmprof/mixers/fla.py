@@ -57,7 +57,7 @@ def candidates(
 ) -> Candidates:
     """fla, and the plain torch form `reference.MODULE` as the last resort."""
     return Candidates(
-        {"fla": package, "reference": Plain(module, reference)},
+        {"fla": package, "reference": Plain(f"reference.{module}", reference)},
         last=frozenset({"reference"}),
         mutates=mutates,
     )

@@ -128,17 +128,19 @@ def peak_bytes(job: Job, machine: Machine) -> int | None:
 
 
 def plan(jobs: Iterable[Job], machine: Machine) -> list[Row]:
-    """One row per block: points of one round, those that would not fit, seconds and joules of all.
+    """One row per block: its points, those that would not fit, seconds and joules of all rounds.
 
     A point is listed as skipped where its predicted peak exceeds the memory at all.
     """
     rows: dict[str, Row] = {}
     workers: set[tuple[str, int]] = set()
+    seen: set[str] = set()
     for job in jobs:
         row = rows.setdefault(job.point.block, Row(job.point.block))
         predicted = peak_bytes(job, machine)
         fits = machine.memory_bytes is None or (predicted or 0) <= machine.memory_bytes
-        if job.round == 0:
+        if job.point.key not in seen:
+            seen.add(job.point.key)
             row.points += fits
             if not fits:
                 row.skipped.append(job.point)

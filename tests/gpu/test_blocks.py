@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from dataclasses import replace
 
 import make
@@ -76,9 +77,17 @@ def plainest(spec: Recipe, dtype: str) -> Recipe:
     return msgspec.structs.replace(spec, providers=plain)
 
 
-def distance(one: Tensor, two: Tensor) -> float:
-    """Root mean square difference relative to the second."""
-    return float((one - two).float().square().mean().sqrt() / two.float().square().mean().sqrt())
+# Of tokens that two nearly equal experts want, rounding decides whose they are: that many may be.
+MOST_ELSEWHERE = 0.05
+
+
+def distance(spec: Recipe, one: Tensor, two: Tensor) -> float:
+    """Root mean square difference relative to the second; with experts, of all tokens but the
+    `MOST_ELSEWHERE` that differ most."""
+    wrong = (one - two).float().square().flatten(0, -2).mean(-1)
+    if any(isinstance(part, Moe) for _, part in spec.used()):
+        wrong = wrong.sort().values[: math.ceil(len(wrong) * (1 - MOST_ELSEWHERE))]
+    return float((wrong.mean() / two.float().square().mean()).sqrt())
 
 
 @each
@@ -89,13 +98,13 @@ def test_the_strongest_providers_agree_with_plain_torch(spec: Recipe, dtype: str
     tokens = strong.example(2, 515)
     caches = [model.new_cache(2, 520) for model in (strong, plain)]
     outs = [m.prefill(tokens, c, "all") for m, c in zip((strong, plain), caches, strict=True)]
-    assert distance(*outs) < TOLERANCE[dtype]
+    assert distance(spec, *outs) < TOLERANCE[dtype]
     token = strong.example(2, None)
     for _ in range(3):
         for cache in caches:
             cache.advance(515 if cache.tokens == 0 else 1)
         outs = [m.step(token, c, "last") for m, c in zip((strong, plain), caches, strict=True)]
-        assert distance(*outs) < TOLERANCE[dtype]
+        assert distance(spec, *outs) < TOLERANCE[dtype]
 
 
 @each

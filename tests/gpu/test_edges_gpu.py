@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels import OPS, launch, reference, ssd_plan
+from ssmprof_kernels import OPS, launch, reference
 from ssmprof_kernels.compat import causal_conv1d as conv
 from ssmprof_kernels.compat import mamba_ssm
+from ssmprof_kernels.ssd import plan as ssd_plan
 
 pytestmark = [
     pytest.mark.gpu,

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels import OPS, launch, state_update
+from ssmprof_kernels import OPS, launch
+from ssmprof_kernels.state_update import op as state_update
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,9 +6,9 @@ import pytest
 import torch
 from agreement import check
 from ssmprof_kernels import launch
-from ssmprof_kernels.attention_decode import attention_decode
-from ssmprof_kernels.attention_split import splits
-from ssmprof_kernels.reference import attention
+from ssmprof_kernels.attention import reference as attention
+from ssmprof_kernels.attention.op import attention_decode
+from ssmprof_kernels.attention.splits import splits
 
 SMALL = {
     "BLOCK_N": 16, "FILL": 6, "MIN_TILES": 1, "EFFICIENCY": 0.85, "num_warps": 1, "num_stages": 1,

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 from benchmarks import verdicts
-from ssmprof_kernels import offline
+from ssmprof_kernels.static import offline
 from triton.runtime.jit import JITFunction
 
 HERE = pathlib.Path(verdicts.__file__).parent

@@ -7,10 +7,11 @@ import functools
 import pytest
 import torch
 from agreement import check
-from ssmprof_kernels import causal_conv, causal_conv_update, reference
-from ssmprof_kernels.causal_conv import causal_conv1d
-from ssmprof_kernels.causal_conv_update import causal_conv1d_update
-from ssmprof_kernels.reference import conv
+from ssmprof_kernels import launch, reference
+from ssmprof_kernels.conv import plan
+from ssmprof_kernels.conv import reference as conv
+from ssmprof_kernels.conv.op import causal_conv1d
+from ssmprof_kernels.conv.update import causal_conv1d_update
 
 SMALL = {"BLOCK_L": 8, "BLOCK_D": 16, "U": 4, "num_warps": 1}
 SMALL_ROWS = {"BLOCK_L": 8, "BLOCK_D": 4, "U": 4, "num_warps": 1}
@@ -20,15 +21,15 @@ SMALL_PER_TOKEN = {"BLOCK_L": 8, "BLOCK_D": 16, "U": 1, "num_warps": 1}
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch):
     # Small tiles: several programs, ragged tails and halos already at a few tokens.
-    monkeypatch.setattr(causal_conv, "DEFAULT", SMALL)
-    monkeypatch.setattr(causal_conv, "DEFAULT_PER_TOKEN", SMALL_PER_TOKEN)
-    monkeypatch.setattr(causal_conv, "DEFAULT_ROWS", SMALL_ROWS)
-    monkeypatch.setattr(causal_conv, "DEFAULT_UNEVEN_ROWS", SMALL_PER_TOKEN)
-    small = {**causal_conv_update.DEFAULT, "BLOCK_D": 16, "num_warps": 1}
-    monkeypatch.setattr(causal_conv_update, "DEFAULT", small)
-    causal_conv.launch.forget()
+    monkeypatch.setattr(plan, "DEFAULT", SMALL)
+    monkeypatch.setattr(plan, "DEFAULT_PER_TOKEN", SMALL_PER_TOKEN)
+    monkeypatch.setattr(plan, "DEFAULT_ROWS", SMALL_ROWS)
+    monkeypatch.setattr(plan, "DEFAULT_UNEVEN_ROWS", SMALL_PER_TOKEN)
+    small = {**plan.DEFAULT_UPDATE, "BLOCK_D": 16, "num_warps": 1}
+    monkeypatch.setattr(plan, "DEFAULT_UPDATE", small)
+    launch.forget()
     yield
-    causal_conv.launch.forget()
+    launch.forget()
 
 
 def inputs(batch=2, length=21, dim=19, width=4, dtype=torch.float32, seed=0):
@@ -239,4 +240,4 @@ def test_on_a_cpu_without_the_interpreter_plain_torch_serves(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "0")
     x, w, b, init = inputs()
     got = causal_conv1d(x, w, b, initial_state=init)
-    assert torch.equal(got, reference.conv.causal_conv1d(x, w, b, initial_state=init))
+    assert torch.equal(got, reference.causal_conv1d(x, w, b, initial_state=init))

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels import OPS, launch, ssd_plan
+from ssmprof_kernels import OPS, launch
+from ssmprof_kernels.ssd import plan as ssd_plan
 
 INF = float("inf")
 

@@ -10,8 +10,9 @@ import subprocess
 import sys
 
 import pytest
-from ssmprof_kernels import OPS, forms, static
-from ssmprof_kernels.covering import combinations, covering, split
+from ssmprof_kernels import OPS
+from ssmprof_kernels.static import forms, report
+from ssmprof_kernels.static.covering import combinations, covering, split
 
 
 def environment():
@@ -49,7 +50,7 @@ def test_every_float_argument_takes_every_dtype_or_says_why_not(op):
 
 @pytest.mark.parametrize("op", OPS)
 def test_the_forms_that_are_compiled_name_every_pair_of_values(op):
-    named = {label for label, _ in static.calls(op, "pairs")}
+    named = {label for label, _ in report.calls(op, "pairs")}
     chosen = covering(forms.AXES[op])
     assert named == {forms.label(form) for form in chosen}
     for one, other in itertools.combinations(forms.AXES[op], 2):
@@ -75,7 +76,7 @@ def test_every_value_is_compiled_for_every_architecture_and_every_pair_for_one(o
     shares = split(chosen, len(PARTS))
     for (_, part), share in zip(PARTS.items(), shares, strict=True):
         k, n = map(int, part.split("/"))
-        assert [label for label, _ in static.calls(op, "pairs", (k, n))] == [
+        assert [label for label, _ in report.calls(op, "pairs", (k, n))] == [
             forms.label(form) for form in share
         ]
         for name, values in forms.AXES[op].items():

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels import OPS, add_norm, compat, rotary, swiglu
+from ssmprof_kernels import OPS, compat
+from ssmprof_kernels.add_norm import op as add_norm
+from ssmprof_kernels.rotary import op as rotary
+from ssmprof_kernels.swiglu import op as swiglu
 
 X, V = torch.randn(1, 4, 2, 16), torch.randn(2)
 BC = torch.randn(1, 4, 1, 16)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ssmprof_kernels import launch
-from ssmprof_kernels.gluon_tools import transposing_constraints, transposing_sum
+from ssmprof_kernels.device.gluon_tools import transposing_constraints, transposing_sum
 
 LANE = np.arange(32)
 

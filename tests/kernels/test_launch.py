@@ -8,13 +8,14 @@ import pytest
 import torch
 import triton
 from ssmprof_kernels import launch
+from ssmprof_kernels.launch import tables as tables_module
 
 DEFAULT = {"BLOCK": 64, "num_warps": 4}
 
 
 @pytest.fixture
 def tables(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "SHIPPED", tmp_path)
+    monkeypatch.setattr(tables_module, "SHIPPED", tmp_path)
     monkeypatch.delenv("SSMPROF_KERNELS_CONFIGS", raising=False)
     launch.forget()
     yield tmp_path

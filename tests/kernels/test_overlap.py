@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels.state_update import _is_span
+from ssmprof_kernels.state_update.plan import is_span
 
 # In a process of its own: here Triton's interpreter is on. Prints launch_pdl, the instruction names
 # and the PTX of every kernel that the specimens of the updates compile.
 COMPILE = """
 import json, sys
-from ssmprof_kernels import offline, static
-from ssmprof_kernels.specimens import SPECIMENS
+from ssmprof_kernels.static import offline, sass
+from ssmprof_kernels.static.specimens import SPECIMENS
 
 found = {}
 for op in ("selective_state_update", "causal_conv1d_update"):
@@ -27,8 +27,8 @@ for op in ("selective_state_update", "causal_conv1d_update"):
             call()
     found[op] = []
     for kernel in kernels:
-        sass = static.dump(kernel.asm["cubin"], "-sass")
-        names = [name for _, name, _ in static._LINE.findall(sass)]
+        code = sass.dump(kernel.asm["cubin"], "-sass")
+        names = [name for _, name, _ in sass.LINE.findall(code)]
         found[op].append([bool(kernel.metadata.launch_pdl), names, kernel.asm["ptx"]])
 print(json.dumps(found))
 """
@@ -127,4 +127,4 @@ def _parameters_of_prefetch(ptx: str) -> set[str]:
     ],
 )
 def test_a_tile_is_prefetched_only_as_whole_aligned_pieces(tensor, rows, span):
-    assert _is_span(tensor, rows) == span
+    assert is_span(tensor, rows) == span

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels import OPS, launch, reference, ssd_plan
+from ssmprof_kernels import OPS, launch, reference
 from ssmprof_kernels.compat import causal_conv1d as conv
 from ssmprof_kernels.compat import fla, mamba_ssm
+from ssmprof_kernels.ssd import plan as ssd_plan
 
 #: The kernels in Triton's interpreter, and the plain forms that serve a CPU.
 FORMS = ["interpreter", "cpu"]

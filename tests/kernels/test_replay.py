@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels import replay
+from ssmprof_kernels.launch import replay
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 

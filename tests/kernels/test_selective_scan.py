@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import torch
 from ssmprof_kernels import launch, reference
-from ssmprof_kernels.selective_scan import bucket, default, selective_scan
+from ssmprof_kernels.selective_scan import op, plan
+from ssmprof_kernels.selective_scan.op import selective_scan
+from ssmprof_kernels.selective_scan.plan import bucket, default
 
 F32 = torch.float32
 
@@ -101,11 +103,10 @@ def test_two_resumed_calls_equal_one(cut: int) -> None:
 @pytest.fixture
 def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Blocks that cut even a few tokens into segments of four."""
-    module = sys.modules["ssmprof_kernels.selective_scan"]
     meta = {"BLOCK_T": 2, "LANES": 2, "AHEAD": 2, "num_warps": 1, "SEGMENTS": 3}
-    monkeypatch.setattr(module, "default", lambda states, fill: meta)
-    monkeypatch.setattr(module, "_LEAST_SPAN", 1)
-    monkeypatch.setattr(module, "_recordings", {})
+    monkeypatch.setattr(plan, "default", lambda states, fill: meta)
+    monkeypatch.setattr(plan, "LEAST_SPAN", 1)
+    monkeypatch.setattr(op, "_recordings", {})
     launch.forget()
     yield
     launch.forget()
@@ -226,7 +227,7 @@ def test_two_runs_are_bit_equal() -> None:
 def test_the_torch_form_equals_the_recurrence(
     varlen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["ssmprof_kernels.reference.selective_scan"]
+    module = sys.modules["ssmprof_kernels.selective_scan.reference"]
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 96)
     given = case(batch=1 if varlen else 2, length=37, groups=5)
     cu = torch.tensor([0, 0, 5, 37], dtype=torch.int32) if varlen else None

@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from ssmprof_kernels import launch, ssd_plan
+from ssmprof_kernels import launch
+from ssmprof_kernels.ssd import plan as ssd_plan
 
 DEFAULTS = [
     ssd_plan.DEFAULT,

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels import launch, ssd_plan
+from ssmprof_kernels import launch
 from ssmprof_kernels.reference import ssd_scan as reference_scan
 from ssmprof_kernels.reference import ssd_scan_sequential
-from ssmprof_kernels.ssd_scan import ssd_scan
+from ssmprof_kernels.ssd import plan as ssd_plan
+from ssmprof_kernels.ssd.op import ssd_scan
 
 torch.set_num_threads(1)
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from ssmprof_kernels import reference
-from ssmprof_kernels.state_update import bucket, default, selective_state_update
+from ssmprof_kernels.state_update.op import selective_state_update
+from ssmprof_kernels.state_update.plan import bucket, default
 
 F32 = torch.float32
 

@@ -8,8 +8,22 @@ import subprocess
 import sys
 
 import pytest
-from ssmprof_kernels import OPS, static
-from ssmprof_kernels.specimens import SPECIMENS
+from ssmprof_kernels import OPS
+from ssmprof_kernels.static import report, sass
+from ssmprof_kernels.static.specimens import SPECIMENS
+
+from ssmprof.families import family_of
+
+#: What the kernels of each operation say of themselves.
+FAMILY = {
+    "ssd_scan": "scan",
+    "selective_scan": "scan",
+    "selective_state_update": "scan",
+    "causal_conv1d": "conv",
+    "causal_conv1d_update": "conv",
+    "gated_rmsnorm": "norm",
+    "attention_decode": "attention",
+}
 
 
 def environment():
@@ -35,6 +49,7 @@ def test_no_default_configuration_spills(arch):
     assert {r["op"] for r in found} == set(OPS)
     assert all(r["registers"] > 0 and r["instructions"] > 0 for r in found)
     assert all(r["programs_per_sm"] >= 1 for r in found)
+    assert {r["op"]: family_of("", r["kernel"]) for r in found} == FAMILY
 
 
 def test_every_operation_has_a_specimen():
@@ -59,15 +74,15 @@ def test_the_longest_backward_branch_is_the_loop():
         (0x60, "EXIT", ""),
         (0x70, "BRA", " 0x70"),
     ]
-    assert [name for _, name, _ in static._longest_loop(lines)] == ["FFMA", "MUFU", "BRA"]
-    assert static._longest_loop(lines[:3]) == lines[:3]
+    assert [name for _, name, _ in sass.longest_loop(lines)] == ["FFMA", "MUFU", "BRA"]
+    assert sass.longest_loop(lines[:3]) == lines[:3]
 
 
 def test_a_spill_and_too_much_shared_memory_are_named():
-    fine = static.Report("op", "s", "k", 4, 100, 1000, 0, 0, 2, 10, 10)
-    bad = static.Report("op", "s", "k", 4, 255, 400_000, 8, 3, 0, 10, 10)
-    assert static.complaints([fine], 90) == []
-    spill, shared = static.complaints([bad], 90)
+    fine = report.Report("op", "s", "k", 4, 100, 1000, 0, 0, 2, 10, 10)
+    bad = report.Report("op", "s", "k", 4, 255, 400_000, 8, 3, 0, 10, 10)
+    assert report.complaints([fine], 90) == []
+    spill, shared = report.complaints([bad], 90)
     assert "3 local" in spill
     assert "400000 bytes" in shared
 
@@ -79,4 +94,4 @@ def test_a_spill_and_too_much_shared_memory_are_named():
 def test_programs_per_multiprocessor_follow_the_scarcest_resource(
     sm, warps, registers, shared, programs
 ):
-    assert static._programs(sm, warps, registers, shared) == programs
+    assert sass.programs_per_sm(sm, warps, registers, shared) == programs

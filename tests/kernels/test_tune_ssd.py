@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from benchmarks import tune_ssd
-from ssmprof_kernels import ssd_plan
+from ssmprof_kernels.ssd import plan as ssd_plan
 
 TRUTH = ssd_plan.Times(2, 3, 2.4, 1.3, 0.6, 0.5, 4.0, 2.0)
 START = ssd_plan.Times(*(ssd_plan.DEFAULT[name] for name in ssd_plan.Times._fields))

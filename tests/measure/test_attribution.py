@@ -187,8 +187,8 @@ def test_helpers_of_an_op_stay_with_it():
 
 def test_a_row_names_the_implementation_that_ran():
     intervals = [
-        _interval("triton", kernels=("_walk",)),
-        _interval("triton", kernels=("_norm_kernel",)),
+        _interval("triton", kernels=("ssmprof_scan_ssd_walk",)),
+        _interval("triton", kernels=("ssmprof_norm_gated_rms",)),
     ]
     ran = {"ssd_scan": "ssmprof", "gated_rmsnorm": "ssmprof", "rms_norm": "torch"}
     scan, norm = rows(intervals, ran)
@@ -273,7 +273,7 @@ def test_long_names_keep_kernel_and_functor():
 
 def test_a_kernel_launched_early_owns_only_what_its_predecessor_leaves():
     summaries = Kernel("_summaries", 0.0, 21e-6)
-    walk = Kernel("_walk", 4e-6, 61e-6)
+    walk = Kernel("ssmprof_scan_ssd_walk", 4e-6, 61e-6)
     inner = Kernel("inside", 10e-6, 2e-6)
     assert cupti.own_s([summaries, walk]) == pytest.approx([21e-6, 44e-6])
     assert cupti.own_s([walk, inner])[1] == 0.0

@@ -12,7 +12,7 @@ from ssmprof.measure.workers import preload
 
 def test_preloading_imports_what_workers_need_and_touches_no_device():
     preload.preload()
-    assert "ssmprof_kernels.ssd_scan" in sys.modules
+    assert "ssmprof_kernels.ssd.op" in sys.modules
     assert not torch.cuda.is_initialized()
     assert not preload.device_touched()
     assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ

@@ -84,7 +84,7 @@ def test_windowed_attention_equals_a_mask(window: int | None, before: int):
 @pytest.mark.parametrize("turned", [True, False])
 @pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(4, 4, 8), (6, 1, 12), (2, 2, 20)])
 def test_our_rotary_equals_plain_torch(turned: bool, heads: int, kv_heads: int, dim: int):
-    from ssmprof_kernels.rotary import rotary
+    from ssmprof_kernels.rotary.op import rotary
 
     generator = torch.Generator().manual_seed(0)
     qkv = torch.randn(2, 5, (heads + 2 * kv_heads) * dim + 3, generator=generator)[..., 3:]
@@ -103,7 +103,7 @@ def test_our_rotary_equals_plain_torch(turned: bool, heads: int, kv_heads: int, 
 @pytest.mark.parametrize("in_place", [True, False])
 @pytest.mark.parametrize("width", [1, 63, 1500])
 def test_our_sum_and_norm_equal_plain_torch(width: int, in_place: bool):
-    from ssmprof_kernels.add_norm import add_rms_norm
+    from ssmprof_kernels.add_norm.op import add_rms_norm
 
     generator = torch.Generator().manual_seed(0)
     x, update = (torch.randn(3, 5, width, generator=generator) for _ in range(2))
@@ -121,7 +121,7 @@ def test_our_sum_and_norm_equal_plain_torch(width: int, in_place: bool):
 
 @pytest.mark.parametrize("width", [1, 63, 1500])
 def test_our_swiglu_equals_plain_torch(width: int):
-    from ssmprof_kernels.swiglu import swiglu
+    from ssmprof_kernels.swiglu.op import swiglu
 
     hidden = 10 * torch.randn(2, 3, 2 * width, generator=torch.Generator().manual_seed(0))
     gate, value = hidden.chunk(2, dim=-1)

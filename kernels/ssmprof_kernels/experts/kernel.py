@@ -11,7 +11,7 @@ import triton.language as tl
 
 
 @triton.jit(do_not_specialize=["R", "tiles"])
-def _grouped_kernel(
+def ssmprof_moe_grouped(
     rows_ptr, weight_ptr, ends_ptr, out_ptr, R, tiles, stride_rr, stride_rk, stride_we, stride_wn,
     stride_wk, E: tl.constexpr, N: tl.constexpr, K: tl.constexpr, BLOCK_E: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,

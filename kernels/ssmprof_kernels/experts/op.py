@@ -13,8 +13,9 @@ import torch
 import triton
 from torch import Tensor
 
-from ssmprof_kernels import door, launch, recorded, reference, replay
-from ssmprof_kernels.experts.kernel import _grouped_kernel
+from ssmprof_kernels import door, launch, reference
+from ssmprof_kernels.experts.kernel import ssmprof_moe_grouped
+from ssmprof_kernels.launch import recorded, replay
 
 _INPUTS = ("rows", "weight", "ends")
 _MOST_EXPERTS = 4096
@@ -92,11 +93,10 @@ def _record(tensors: tuple[Tensor, ...], meta: dict[str, Any]) -> replay.Recordi
     pointers = ("rows_ptr", "weight_ptr", "ends_ptr", "out_ptr")
     strides = ("rr", "rk", "we", "wn", "wk")
     blocks = {n: meta[n] for n in ("BLOCK_M", "BLOCK_N", "BLOCK_K")}
-    options = {"num_warps": meta["num_warps"], "num_stages": meta["num_stages"]}
     recording.add(
-        _grouped_kernel,
+        ssmprof_moe_grouped,
         tiles * -(-outputs // meta["BLOCK_N"]),
-        options | ({"enable_fp_fusion": True} if rows.is_cuda else {}),
+        replay.launch_options(meta["num_warps"], meta["num_stages"]),
         **{name: replay.Arg(i) for i, name in enumerate(pointers)},
         **{f"stride_{n}": s for n, s in zip(strides, (*rows.stride(), *weight.stride()), strict=True)},
         **blocks, R=count, tiles=tiles, E=experts, N=outputs, K=inputs,

@@ -26,7 +26,7 @@ def _scores(q_rows, mine, rows, alive, stride_qd, stride_cd, RANK: tl.constexpr,
 
 
 @triton.jit
-def _latent_kernel(
+def ssmprof_attention_latent(
     q_ptr, c_ptr, length_ptr, out_ptr, part_ptr, stats_ptr, capacity, heads, scale,
     stride_qb, stride_qh, stride_qd, stride_cb, stride_cl, stride_cd, SPLITS: tl.constexpr,
     BLOCKS: tl.constexpr, RANK: tl.constexpr, TURNED: tl.constexpr, HAS_LENGTHS: tl.constexpr,
@@ -112,7 +112,7 @@ def _latent_kernel(
 
 
 @triton.jit
-def _merge_kernel(
+def ssmprof_attention_latent_merge(
     part_ptr, stats_ptr, out_ptr, SPLITS: tl.constexpr, RANK: tl.constexpr,
     BLOCK_S: tl.constexpr, BLOCK_V: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip

@@ -14,9 +14,10 @@ import torch
 import triton
 from torch import Tensor
 
-from ssmprof_kernels import door, launch, recorded, reference, replay
-from ssmprof_kernels.attention_split import split_count
-from ssmprof_kernels.latent.kernel import _latent_kernel, _merge_kernel
+from ssmprof_kernels import door, launch, reference
+from ssmprof_kernels.attention.splits import split_count
+from ssmprof_kernels.latent import kernel
+from ssmprof_kernels.launch import recorded, replay
 
 _LOG2E = 1.4426950408889634
 _MOST_RANK = 512
@@ -108,12 +109,9 @@ def _record(
         names = [f"stride_{a}" for a in letters.split()]
         strides |= dict(zip(names, t.stride(), strict=True))
     recording.add(
-        _latent_kernel,
+        kernel.ssmprof_attention_latent,
         batch * blocks * cut * -(-rank // block_v),
-        {
-            "num_warps": meta["num_warps"], "num_stages": meta["num_stages"],
-            "enable_fp_fusion": True,
-        },
+        replay.launch_options(meta["num_warps"], meta["num_stages"]),
         q_ptr=replay.Arg(0), c_ptr=replay.Arg(1), length_ptr=replay.Arg(2), out_ptr=out,
         part_ptr=part, stats_ptr=stats, capacity=span, heads=heads, scale=scale * _LOG2E,
         SPLITS=cut, BLOCKS=blocks, RANK=rank, TURNED=width - rank,
@@ -125,9 +123,9 @@ def _record(
     if cut > 1:
         block = min(_MERGED, triton.next_power_of_2(rank))
         recording.add(
-            _merge_kernel,
+            kernel.ssmprof_attention_latent_merge,
             batch * heads * -(-rank // block),
-            {"enable_fp_fusion": True, "num_warps": 4} | ({"launch_pdl": True} if overlap else {}),
+            replay.launch_options(4, early=overlap),
             part_ptr=part, stats_ptr=stats, out_ptr=out, SPLITS=cut, RANK=rank,
             BLOCK_S=triton.next_power_of_2(cut), BLOCK_V=block, OVERLAP=overlap,
         )  # fmt: skip

@@ -14,8 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import launch, replay, ssd_plan, ssd_summaries
+from ssmprof_kernels import launch
+from ssmprof_kernels.launch import replay
 from ssmprof_kernels.mamba3 import rates, states, walk
+from ssmprof_kernels.ssd import parts, summaries
+from ssmprof_kernels.ssd import plan as ssd_plan
 
 #: Order of the tensors of a call.
 NAMES = (
@@ -119,7 +122,6 @@ class _Scan:
             "APART": v.dtype == torch.float32,
             "WIDE": self.interpret or v.dtype == torch.float16,
             "PRECISION": "tf32x3" if v.dtype == torch.float32 else "tf32",
-            "INTERPRET": self.interpret,
         }  # fmt: skip
         self._reserve()
 
@@ -130,8 +132,7 @@ class _Scan:
         return {f"{letter}_s{a}": s for a, s in zip(axes, steps, strict=True)}
 
     def _options(self, warps: int = 4, stages: int = 2) -> dict[str, Any]:
-        found = {"num_warps": warps, "num_stages": stages}
-        return found if self.interpret else found | {"enable_fp_fusion": True}
+        return replay.launch_options(warps, stages)
 
     def _reserve(self) -> None:
         """Scratch: exponents, turns, states."""
@@ -147,10 +148,9 @@ class _Scan:
         self.last = None if self.given["final"] is None else rec.work(size.batch, *state)
         self.states: dict[str, Any] = {"state_ptr": None, "decay_ptr": None}
         if cut.segments:
-            self.states = {
-                "state_ptr": rec.work(cut.slots, *state),
-                "decay_ptr": rec.work(cut.slots, size.heads),
-            }
+            ends, totals = rec.work(cut.slots, *state), rec.work(cut.slots, size.heads)
+            self.states = {"state_ptr": ends, "decay_ptr": totals}
+            self.made = parts.Made(*self.exponents.values(), ends, totals)
 
     def add_rates(self) -> None:
         """All that knows no state: exponents and angles."""
@@ -159,11 +159,11 @@ class _Scan:
         same = {
             "dt_ptr": ref["dt"], "angle_ptr": ref["angles"], "bias_ptr": ref["dt_bias"],
             "sums_ptr": self.sums, "L": size.length, "H": size.heads, "chunks": self.chunks,
-            "ANGLES": size.angles, "TOKENS": tokens, "BS": self.BS, "INTERPRET": self.interpret,
+            "ANGLES": size.angles, "TOKENS": tokens, "BS": self.BS,
             **self.strides["dt"], **self.strides["angles"],
         }  # fmt: skip
         rec.add(
-            rates._rates,
+            rates.ssmprof_scan_mamba3_rates,
             size.batch * self.chunks * -(-size.heads // _RATES),
             self._options(),
             a_ptr=ref["a"], trap_ptr=ref["trap"], own_ptr=self.own, K=self.K, RANKS=size.ranks,
@@ -172,11 +172,11 @@ class _Scan:
         )  # fmt: skip
         if not self.fold:
             rec.add(
-                rates._prefix, size.batch * size.heads, self._options(), sums_ptr=self.sums,
+                rates.ssmprof_scan_mamba3_prefix, size.batch * size.heads, self._options(), sums_ptr=self.sums,
                 H=size.heads, chunks=self.chunks, BS=self.BS, BC=32,
             )  # fmt: skip
         rec.add(
-            rates._angles, size.batch * self.chunks * -(-size.heads // _ANGLES), self._options(),
+            rates.ssmprof_scan_mamba3_angles, size.batch * self.chunks * -(-size.heads // _ANGLES), self._options(),
             turns_ptr=self.turns, HEADS=_ANGLES, FOLD=self.fold, **same,
         )  # fmt: skip
 
@@ -188,13 +188,13 @@ class _Scan:
             return
         first = {n: s for d in ("dt", "trap") for n, s in self.strides[d].items()}
         self.recording.add(
-            states._begin,
+            states.ssmprof_scan_mamba3_begin,
             size.batch * size.heads * -(-size.width // self.BP),
             self._options(),
             state_ptr=ref["state"], dt_ptr=ref["dt"], trap_ptr=ref["trap"],
             bias_ptr=ref["dt_bias"], mix_ptr=ref["mimo_v"], h0_ptr=self.h0, H=size.heads,
             s_b=state.stride(0), BN=ssd_plan.tile(size.states), BP=self.BP, MIXED=size.mixed,
-            INTERPRET=self.interpret, **self.letters,
+            **self.letters,
             **{n: s for n, s in first.items() if not n.endswith("sl")},
         )  # fmt: skip
 
@@ -202,7 +202,7 @@ class _Scan:
         """End states of segments, first apart, then from the start of their sequence."""
         size, ref, cut, rec = self.size, self.ref, self.cut, self.recording
         rec.add(
-            walk._summaries,
+            walk.ssmprof_scan_mamba3_summaries,
             cut.slots * size.heads * -(-size.width // self.BP),
             self._options(self.meta["sum_warps"], self.meta["sum_stages"]),
             k_ptr=ref["k"], v_ptr=ref["v"], k_bias_ptr=ref["k_bias"], mix_ptr=ref["mimo_v"],
@@ -214,17 +214,17 @@ class _Scan:
             cells = size.width * size.states
             block = min(1024, ssd_plan.tile(cells))
             rec.add(
-                ssd_summaries._combine, size.batch * size.heads * -(-cells // block),
-                self._options(), h0_ptr=self.h0, cu_ptr=None, L=self.rows, H=size.heads,
-                SIZE=cells, K=self.K, S=cut.S, Q=self.Q, BLOCK=block, H0=self.h0 is not None,
-                VARLEN=False, PDL=False, **self.states,
+                summaries.ssmprof_scan_ssd_combine, size.batch * size.heads * -(-cells // block),
+                self._options(), made=self.made, h0_ptr=self.h0, cu_ptr=None, L=self.rows,
+                H=size.heads, SIZE=cells, K=self.K, S=cut.S, Q=self.Q, BLOCK=block,
+                H0=self.h0 is not None, CUT=parts.Cut(False, False, False),
             )  # fmt: skip
 
     def add_walk(self) -> None:
         """y, and the state behind the last token."""
         size, ref, cut = self.size, self.ref, self.cut
         self.recording.add(
-            walk._walk,
+            walk.ssmprof_scan_mamba3_walk,
             cut.slots * size.heads * -(-size.width // self.BP),
             self._options(self.meta["num_warps"], self.meta["num_stages"]),
             q_ptr=ref["q"], k_ptr=ref["k"], v_ptr=ref["v"], z_ptr=ref["z"],
@@ -244,12 +244,12 @@ class _Scan:
         if self.last is None:
             return
         self.recording.add(
-            states._end,
+            states.ssmprof_scan_mamba3_end,
             size.batch * size.heads * -(-size.width // self.BP),
             self._options(),
             h_ptr=self.last, k_ptr=ref["k"], v_ptr=ref["v"], k_bias_ptr=ref["k_bias"],
             sums_ptr=self.sums, final_ptr=ref["final"], L=size.length, chunks=self.chunks,
             BN=ssd_plan.tile(size.states), BP=self.BP, BS=self.BS, FOLD=self.fold,
-            INTERPRET=self.interpret, **self.same, **self.letters, **self.strides["k"],
+            **self.same, **self.letters, **self.strides["k"],
             **self.strides["v"],
         )  # fmt: skip

@@ -8,17 +8,16 @@ in a CUDA graph. CPU tensors take the plain torch form, unless Triton's interpre
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import door, recorded, reference
+from ssmprof_kernels import door, reference
+from ssmprof_kernels.launch import recorded
 from ssmprof_kernels.mamba3 import checks, launches, plan
 from ssmprof_kernels.reference.mamba3 import Weights
 
 _recordings: recorded.Recordings = {}
-_accepted: set[Hashable] = set()
+_accepted: set[recorded.Key] = set()
 
 
 def mamba3_scan(

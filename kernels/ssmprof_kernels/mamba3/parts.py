@@ -1,8 +1,7 @@
 """What the kernels of Mamba-3 share: rates of a token, sines and cosines of angles in turns.
 
 Promises: fp32 in registers, base-2 exponentials only. Angles are counted in whole turns, so that
-what is left of a sum of many is found by dropping its integer part. INTERPRET selects plain
-formulas where the device has single instructions.
+what is left of a sum of many is found by dropping its integer part.
 """
 
 # Kernel parameters and launch options are not what a type checker takes them for.
@@ -14,9 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.pointwise import softplus
+from ssmprof_kernels.device.math import COMPILED, LOG2E, softplus
 
-LOG2E = tl.constexpr(1.4426950408889634)
 #: Slowest decay of a step of 1 (`reference.mamba3.A_FLOOR`).
 A_FLOOR = tl.constexpr(1e-4)
 
@@ -33,9 +31,9 @@ def half_tanh(x):
 
 
 @triton.jit
-def rate(a, INTERPRET: tl.constexpr):
+def rate(a):
     """Base-2 logarithm of the decay of a step of 1."""
-    return -LOG2E * tl.maximum(softplus(a, not INTERPRET), A_FLOOR)
+    return -LOG2E * tl.maximum(softplus(a), A_FLOOR)
 
 
 @triton.jit
@@ -45,10 +43,10 @@ def fraction(turns):
 
 
 @triton.jit
-def cos_sin(turns, INTERPRET: tl.constexpr):
+def cos_sin(turns):
     """Of an angle between -1/2 and 1/2 turns: there the approximations are right to 2**-20."""
     angle = turns * 6.283185307179586
-    if INTERPRET:
+    if not COMPILED:
         cos = tl.cos(angle)
         sin = tl.sin(angle)
     else:

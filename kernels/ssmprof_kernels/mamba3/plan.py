@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from ssmprof_kernels import launch, ssd_plan
+from ssmprof_kernels import launch
+from ssmprof_kernels.ssd import plan as ssd_plan
 
-#: As `ssd_plan.DEFAULT`: chunk of `Q` rows, tiles and launch shape of the walk and of the summaries
+#: As `ssd.plan.DEFAULT`: chunk of `Q` rows, tiles and launch shape of the walk and of the summaries
 #: (`sum_...`), then the time model, fitted on an H200 (P 64, N 128, bf16).
 DEFAULT: dict[str, Any] = {
     "Q": 64,

@@ -13,8 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ssmprof_kernels.device.math import softplus
 from ssmprof_kernels.mamba3.parts import fraction, half_tanh, rate, sigmoid
-from ssmprof_kernels.pointwise import softplus
 
 #: Sizes whose value must not make a kernel compile again.
 FREE = ["L", "H", "PER_GROUP", "chunks", "K", "S"]
@@ -23,11 +23,11 @@ FLOOR = tl.constexpr(-160.0)
 
 
 @triton.jit(do_not_specialize=FREE)
-def _rates(
+def ssmprof_scan_mamba3_rates(
     a_ptr, dt_ptr, trap_ptr, angle_ptr, bias_ptr, decays_ptr, sources_ptr, own_ptr, sums_ptr, L, H,
     chunks, K, a_sb, a_sl, a_sh, dt_sb, dt_sl, dt_sh, trap_sb, trap_sl, trap_sh, angle_sb, angle_sl,
     angle_ss, ANGLES: tl.constexpr, TOKENS: tl.constexpr, RANKS: tl.constexpr, BT: tl.constexpr,
-    BS: tl.constexpr, HEADS: tl.constexpr, APART: tl.constexpr, INTERPRET: tl.constexpr,
+    BS: tl.constexpr, HEADS: tl.constexpr, APART: tl.constexpr,
 ):  # fmt: skip
     """One chunk of `TOKENS` tokens, `HEADS` heads: running exponents, what each row contributes
     with, the share of it that counts for its own token, and the turns of the whole chunk."""
@@ -51,11 +51,11 @@ def _rates(
     trap = tl.load(trap_at, mask=valid, other=0.0).to(tl.float32)
     trap_next = tl.load(trap_at + trap_sl, mask=behind, other=0.0).to(tl.float32)
     a = tl.load(a_at, mask=valid, other=0.0).to(tl.float32)
-    step = tl.where(valid, softplus(dt + bias, not INTERPRET), 0.0)
-    step_next = tl.where(behind, softplus(dt_next + bias, not INTERPRET), 0.0)
+    step = tl.where(valid, softplus(dt + bias), 0.0)
+    step_next = tl.where(behind, softplus(dt_next + bias), 0.0)
     own = step * sigmoid(trap)
     both = own + step_next * sigmoid(-trap_next)
-    decay = rate(a, INTERPRET) * step
+    decay = rate(a) * step
     decay = tl.cumsum(tl.where(decay < FLOOR, FLOOR, decay), 0)
     source = both if APART else decay - tl.log2(both)
     share = tl.where(both > 0.0, own / both, 0.0)
@@ -72,13 +72,13 @@ def _rates(
         mask=real[:, None] & (s < ANGLES)[None, :], other=0.0,
     )  # fmt: skip
     turns = half_tanh(turns.to(tl.float32))
-    total = tl.dot(tl.trans(step), turns, input_precision="ieee" if INTERPRET else "tf32x3")
+    total = tl.dot(tl.trans(step), turns, input_precision="tf32x3")
     cell = ((seq * (chunks + 1) + chunk) * H + heads)[:, None] * BS + s[None, :]
     tl.store(sums_ptr + cell, total, mask=mine[:, None])
 
 
 @triton.jit(do_not_specialize=FREE)
-def _prefix(sums_ptr, H, chunks, BS: tl.constexpr, BC: tl.constexpr):
+def ssmprof_scan_mamba3_prefix(sums_ptr, H, chunks, BS: tl.constexpr, BC: tl.constexpr):
     """In place, of one head: turns of each chunk -> turns before it; behind the last all of them."""
     pid = tl.program_id(0)
     head = pid % H
@@ -113,10 +113,10 @@ def before(sums_ptr, seq, chunk, head, H, chunks, s, known, BS: tl.constexpr, FO
 
 
 @triton.jit(do_not_specialize=FREE)
-def _angles(
+def ssmprof_scan_mamba3_angles(
     dt_ptr, angle_ptr, bias_ptr, sums_ptr, turns_ptr, L, H, chunks, dt_sb, dt_sl, dt_sh, angle_sb,
     angle_sl, angle_ss, ANGLES: tl.constexpr, TOKENS: tl.constexpr, BS: tl.constexpr,
-    HEADS: tl.constexpr, FOLD: tl.constexpr, INTERPRET: tl.constexpr,
+    HEADS: tl.constexpr, FOLD: tl.constexpr,
 ):  # fmt: skip
     """Turns (B, L, H, S) from before the first token to behind each, of one chunk and some heads:
     fp32, or 16 bits of a turn, which is exact to 1e-4 and drops whole turns by itself."""
@@ -138,7 +138,7 @@ def _angles(
             far = head.to(tl.int64)
             bias = tl.load(bias_ptr + head).to(tl.float32)
             dt = tl.load(dt_ptr + seq * dt_sb + token * dt_sl + far * dt_sh, mask=real, other=0.0)
-            step = tl.where(real, softplus(dt.to(tl.float32) + bias, not INTERPRET), 0.0)
+            step = tl.where(real, softplus(dt.to(tl.float32) + bias), 0.0)
             turns = tl.cumsum(step[:, None] * rate, 0)
             start = before(sums_ptr, seq, chunk, head, H, chunks, s, s < BS, BS, FOLD)
             turns = fraction(turns + start[None, :])

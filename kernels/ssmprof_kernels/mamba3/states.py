@@ -12,16 +12,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ssmprof_kernels.device.math import softplus
 from ssmprof_kernels.mamba3.parts import cos_sin, fraction, turned
 from ssmprof_kernels.mamba3.rates import FREE, before
-from ssmprof_kernels.pointwise import softplus
 
 
 @triton.jit
-def _begin(
+def ssmprof_scan_mamba3_begin(
     state_ptr, dt_ptr, trap_ptr, bias_ptr, mix_ptr, h0_ptr, H, s_b, dt_sb, dt_sh, trap_sb,
     trap_sh, N: tl.constexpr, P: tl.constexpr, R: tl.constexpr, BN: tl.constexpr,
-    BP: tl.constexpr, MIXED: tl.constexpr, INTERPRET: tl.constexpr,
+    BP: tl.constexpr, MIXED: tl.constexpr,
 ):  # fmt: skip
     """State before the first token: what was given, and what the first token looks back at."""
     pid = tl.program_id(0)
@@ -38,7 +38,7 @@ def _begin(
     v = tl.load(state + H * (P * N + R * N) + head * P + p, mask=p < P, other=0.0).to(tl.float32)
     dt = tl.load(dt_ptr + seq * dt_sb + head * dt_sh).to(tl.float32)
     trap = tl.load(trap_ptr + seq * trap_sb + head * trap_sh).to(tl.float32)
-    step = softplus(dt + tl.load(bias_ptr + head).to(tl.float32), not INTERPRET)
+    step = softplus(dt + tl.load(bias_ptr + head).to(tl.float32))
     v = v * (step / (1.0 + tl.exp2(trap * 1.4426950408889634)))
     for r in tl.static_range(R):
         k = tl.load(keys + r * N + n, mask=n < N, other=0.0).to(tl.float32)
@@ -51,11 +51,11 @@ def _begin(
 
 
 @triton.jit(do_not_specialize=FREE)
-def _end(
+def ssmprof_scan_mamba3_end(
     h_ptr, k_ptr, v_ptr, k_bias_ptr, sums_ptr, final_ptr, L, H, PER_GROUP, chunks, k_sb, k_sl,
     k_sr, k_sg, k_sn, v_sb, v_sl, v_sh, v_sp, N: tl.constexpr, P: tl.constexpr, R: tl.constexpr,
     BN: tl.constexpr, BP: tl.constexpr, BS: tl.constexpr, FOLD: tl.constexpr,
-    INTERPRET: tl.constexpr,
+   
 ):  # fmt: skip
     """The state in the frame of the last token, its keys and its value."""
     pid = tl.program_id(0)
@@ -68,7 +68,7 @@ def _end(
     inside = (p < P)[:, None] & (n < N)[None, :]
     s = tl.arange(0, BN // 2)
     turns = before(sums_ptr, seq, chunks, head, H, chunks, s, s < BS, BS, FOLD)
-    cos, sin = cos_sin(fraction(turns), INTERPRET)
+    cos, sin = cos_sin(fraction(turns))
     h = tl.load(h_ptr + ((seq * H + far) * P + p)[:, None] * N + n[None, :], mask=inside, other=0.0)
     h = turned(h, cos[None, :], -sin[None, :])
     final = final_ptr + seq * (H * (P * N + R * N + P)).to(tl.int64)

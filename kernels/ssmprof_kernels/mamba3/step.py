@@ -7,20 +7,20 @@ Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import door, launch, recorded, reference, replay
+from ssmprof_kernels import door, launch, reference
+from ssmprof_kernels.launch import recorded, replay
 from ssmprof_kernels.mamba3 import checks
 from ssmprof_kernels.mamba3.launches import power_of_two
-from ssmprof_kernels.mamba3.step_kernel import _step
+from ssmprof_kernels.mamba3.step_kernel import ssmprof_scan_mamba3_step
 from ssmprof_kernels.reference.mamba3 import Weights
 
 _recordings: recorded.Recordings = {}
-_accepted: set[Hashable] = set()
+_accepted: set[recorded.Key] = set()
 _NAMES = ("state", *checks.NAMES[:8], *checks.NAMES[9:])
 _STRIDES = {
     "q": (1, "q", "brgn"),
@@ -115,16 +115,14 @@ def _record(tensors: tuple[Tensor | None, ...], meta: dict[str, Any]) -> replay.
         *("state", "q", "k", "v", "a", "dt", "trap", "angle", "z", "bias", "q_bias", "k_bias"),
         *("d", "mix_v", "mix_z", "mix_o", "out"),
     )
-    options = {"num_warps": meta["num_warps"]}
     recording = replay.Recording(len(tensors))
     recording.add(
-        _step,
+        ssmprof_scan_mamba3_step,
         batch * heads,
-        options | ({} if not v.is_cuda else {"enable_fp_fusion": True}),
+        replay.launch_options(meta["num_warps"]),
         **{f"{name}_ptr": replay.Arg(i) for i, name in enumerate(pointers)},
         **strides, H=heads, PER_GROUP=heads // groups, N=states, P=width, R=rank,
         ANGLES=angles.shape[1], BN=max(4, power_of_two(states)), BP=power_of_two(width),
         GATE=z is not None, MIXED=mix_v is not None, SUM=mix_o is not None,
-        INTERPRET=not v.is_cuda,
     )  # fmt: skip
     return recording

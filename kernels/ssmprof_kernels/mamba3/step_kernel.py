@@ -12,8 +12,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ssmprof_kernels.device.math import COMPILED, silu, softplus
 from ssmprof_kernels.mamba3.parts import cos_sin, fraction, half_tanh, rate, sigmoid
-from ssmprof_kernels.pointwise import silu, softplus
 
 
 @triton.jit
@@ -39,14 +39,14 @@ def _mixed(x, ptr, row, p, P: tl.constexpr, MIXED: tl.constexpr):
 
 
 @triton.jit
-def _step(
+def ssmprof_scan_mamba3_step(
     state_ptr, q_ptr, k_ptr, v_ptr, a_ptr, dt_ptr, trap_ptr, angle_ptr, z_ptr, bias_ptr,
     q_bias_ptr, k_bias_ptr, d_ptr, mix_v_ptr, mix_z_ptr, mix_o_ptr, out_ptr, s_b, q_sb, q_sr,
     q_sg, q_sn, k_sb, k_sr, k_sg, k_sn, v_sb, v_sh, v_sp, a_sb, a_sh, dt_sb, dt_sh, trap_sb,
     trap_sh, angle_sb, angle_ss, z_sb, z_sh, z_sp, H: tl.constexpr, PER_GROUP: tl.constexpr,
     N: tl.constexpr, P: tl.constexpr, R: tl.constexpr, ANGLES: tl.constexpr, BN: tl.constexpr,
     BP: tl.constexpr, GATE: tl.constexpr, MIXED: tl.constexpr, SUM: tl.constexpr,
-    INTERPRET: tl.constexpr,
+   
 ):  # fmt: skip
     pid = tl.program_id(0)
     head = (pid % H).to(tl.int64)
@@ -75,11 +75,11 @@ def _step(
     if GATE:
         z = tl.load(z_ptr + seq * z_sb + head * z_sh + p * z_sp, mask=p < P, other=0.0)
         z = z.to(tl.float32)
-    step = softplus(dt + bias, not INTERPRET)
+    step = softplus(dt + bias)
     own = step * sigmoid(trap)
     past = step * sigmoid(-trap)
-    decay = tl.exp2(rate(a, INTERPRET) * step)
-    cos, sin = cos_sin(fraction(step * half_tanh(turns.to(tl.float32))), INTERPRET)
+    decay = tl.exp2(rate(a) * step)
+    cos, sin = cos_sin(fraction(step * half_tanh(turns.to(tl.float32))))
     even, odd = tl.split(tl.reshape(h.to(tl.float32), (BP, BN // 2, 2)))
     for r in tl.static_range(R):
         k_even, k_odd = _halves(keys + r * N, 1, pair, N)
@@ -90,7 +90,7 @@ def _step(
     turned = (even * cos[None, :] + odd * sin[None, :]) * decay
     odd = (odd * cos[None, :] - even * sin[None, :]) * decay
     even = turned
-    if not INTERPRET:
+    if COMPILED:
         # Every thread has read the old keys before one writes new ones.
         tl.debug_barrier()
     for r in tl.static_range(R):
@@ -112,7 +112,7 @@ def _step(
         y = tl.sum(even * (q_even + b_even)[None, :] + odd * (q_odd + b_odd)[None, :], 1)
         y += skip * _mixed(v, mix_v_ptr, head * R + r, p, P, MIXED)
         if GATE:
-            y *= silu(_mixed(z, mix_z_ptr, head * R + r, p, P, MIXED), not INTERPRET)
+            y *= silu(_mixed(z, mix_z_ptr, head * R + r, p, P, MIXED))
         if SUM:
             total += _mixed(y, mix_o_ptr, head * R + r, p, P, True)
         else:

@@ -15,9 +15,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.mamba3.parts import LOG2E, cos_sin, turned
+from ssmprof_kernels.device.math import LOG2E, exp2
+from ssmprof_kernels.mamba3.parts import cos_sin, turned
 from ssmprof_kernels.mamba3.rates import FREE
-from ssmprof_kernels.ssd_state import _start
+from ssmprof_kernels.ssd.state import start_state
 
 
 @triton.jit
@@ -29,33 +30,23 @@ def _product(a, b, acc, WIDE: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def _exp2(v, INTERPRET: tl.constexpr):
-    if INTERPRET:
-        return tl.exp2(v)
-    else:
-        return tl.inline_asm_elementwise(
-            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [v], dtype=tl.float32, is_pure=True, pack=1
-        )
-
-
-@triton.jit
-def _weights(source, a, end, APART: tl.constexpr, INTERPRET: tl.constexpr):
+def _weights(source, a, end, APART: tl.constexpr):
     """What each row counts for at the exponent `end`; `source` as `rates._rates` left it."""
     if APART:
-        w = _exp2(end - a, INTERPRET) * source
+        w = exp2(end - a) * source
     else:
-        w = _exp2(end - source, INTERPRET)
+        w = exp2(end - source)
     return w
 
 
 @triton.jit
-def _sines(turns_ptr, first, valid, H, BS: tl.constexpr, INTERPRET: tl.constexpr):
+def _sines(turns_ptr, first, valid, H, BS: tl.constexpr):
     """(Q, BS) each, of the rows at `first` in (B, L, H)."""
     s = tl.arange(0, BS)
     turns = tl.load(turns_ptr + first[:, None] * BS + s[None, :], mask=valid[:, None], other=0)
     if turns_ptr.dtype.element_ty == tl.int16:
         turns = turns.to(tl.float32) * (1.0 / 65536.0)
-    return cos_sin(turns, INTERPRET)
+    return cos_sin(turns)
 
 
 @triton.jit
@@ -86,12 +77,12 @@ def _values(v_at, mix_at, p, valid, s_p, P: tl.constexpr, MIXED: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=FREE)
-def _summaries(
+def ssmprof_scan_mamba3_summaries(
     k_ptr, v_ptr, k_bias_ptr, mix_ptr, turns_ptr, decays_ptr, sources_ptr, state_ptr, decay_ptr, L,
     H, PER_GROUP, K, S, k_sb, k_sl, k_sr, k_sg, k_sn, v_sb, v_sl, v_sh, v_sp, N: tl.constexpr,
     P: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr, ANGLES: tl.constexpr,
     Q: tl.constexpr, BP: tl.constexpr, BS: tl.constexpr, BU: tl.constexpr, MIXED: tl.constexpr,
-    APART: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+    APART: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """End state of each segment but the last from a zero start, and its decay."""
     pid = tl.program_id(0)
@@ -128,15 +119,15 @@ def _summaries(
     for _ in range(K):
         a = tl.load(decays_ptr + at + row)
         end = tl.load(decays_ptr + at + Q - 1)
-        w = _weights(tl.load(sources_ptr + at + row), a, end, APART, INTERPRET)
+        w = _weights(tl.load(sources_ptr + at + row), a, end, APART)
         x = _values(v_at, mix_at, p, valid, v_sp, P, MIXED)
-        cos, sin = _sines(turns_ptr, first, valid, H, BS, INTERPRET)
+        cos, sin = _sines(turns_ptr, first, valid, H, BS)
         k = _features(k_at, bias_at, n, n < 2 * ANGLES, valid, k_sn, R == 1)
         k = turned(k, cos, sin).to(x.dtype)
         xw = tl.trans(x).to(tl.float32) * w[None, :]
         if not WIDE:
             xw = xw.to(x.dtype)
-        decay = _exp2(end, INTERPRET)
+        decay = exp2(end)
         h = _product(xw, k, h * decay, WIDE, PRECISION)
         if 2 * ANGLES < N:
             ku = _features(k_at, bias_at, u, u < N, valid, k_sn, R == 1).to(x.dtype)
@@ -171,7 +162,7 @@ def _finished(y, z_at, z_rows, mix_z_at, mix_o_at, p, valid, s_p, P: tl.constexp
 
 
 @triton.jit(do_not_specialize=FREE)
-def _walk(
+def ssmprof_scan_mamba3_walk(
     q_ptr, k_ptr, v_ptr, z_ptr, q_bias_ptr, k_bias_ptr, mix_ptr, mix_z_ptr, mix_o_ptr, d_ptr,
     turns_ptr, decays_ptr, sources_ptr, own_ptr, state_ptr, decay_ptr, h0_ptr, y_ptr, final_ptr,
     L, H, PER_GROUP, K, S, q_sb, q_sl, q_sr, q_sg, q_sn, k_sb, k_sl, k_sr, k_sg, k_sn, v_sb, v_sl,
@@ -179,7 +170,7 @@ def _walk(
     RANKS: tl.constexpr, ANGLES: tl.constexpr, Q: tl.constexpr, BP: tl.constexpr,
     BS: tl.constexpr, BU: tl.constexpr, MIXED: tl.constexpr, GATE: tl.constexpr,
     SUM: tl.constexpr, H0: tl.constexpr, FINAL: tl.constexpr, SEGMENTS: tl.constexpr,
-    APART: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+    APART: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """y, (B, L, H, P) or with ranks apart (B, L, R, H, P), and the final state, of one segment."""
     pid = tl.program_id(0)
@@ -202,11 +193,11 @@ def _walk(
     owned = (p < P)[:, None] & (n < 2 * ANGLES)[None, :]
     cells_u = p[:, None] * N + u[None, :]
     owned_u = (p < P)[:, None] & (u < N)[None, :]
-    h = _start(tl.zeros((BP, 2 * BS), tl.float32), state_ptr, decay_ptr, h0_ptr, cells, owned, seq,
+    h = start_state(tl.zeros((BP, 2 * BS), tl.float32), state_ptr, decay_ptr, h0_ptr, cells, owned, seq,
                seq * S, segment, head, H, P * N, H0, SEGMENTS, True)  # fmt: skip
     hu = tl.zeros((BP, BU), tl.float32)
     if 2 * ANGLES < N:
-        hu = _start(hu, state_ptr, decay_ptr, h0_ptr, cells_u, owned_u, seq, seq * S, segment,
+        hu = start_state(hu, state_ptr, decay_ptr, h0_ptr, cells_u, owned_u, seq, seq * S, segment,
                     head, H, P * N, H0, SEGMENTS, True)  # fmt: skip
     token = (begin + row // RANKS).to(tl.int64)
     group = far // PER_GROUP
@@ -252,7 +243,7 @@ def _walk(
         own = tl.load(own_ptr + at + row)
         end = tl.load(decays_ptr + at + Q - 1)
         x = _values(v_at, mix_at, p, valid, v_sp, P, MIXED)
-        cos, sin = _sines(turns_ptr, first, valid, H, BS, INTERPRET)
+        cos, sin = _sines(turns_ptr, first, valid, H, BS)
         k = _features(k_at, k_bias_at, n, n < 2 * ANGLES, valid, k_sn, R == 1)
         k = turned(k, cos, sin).to(x.dtype)
         q = _features(q_at, q_bias_at, n, n < 2 * ANGLES, valid, q_sn, R == 1)
@@ -270,20 +261,20 @@ def _walk(
                 held = held.to(x.dtype)
             pairs = _product(qu, tl.trans(ku), pairs, WIDE, PRECISION)
             y = _product(qu, held, y, WIDE, PRECISION)
-        y *= _exp2(a, INTERPRET)[:, None]
+        y *= exp2(a)[:, None]
         if APART:
-            weight = _exp2(a[:, None] - a[None, :], INTERPRET) * source[None, :]
+            weight = exp2(a[:, None] - a[None, :]) * source[None, :]
         else:
-            weight = _exp2(a[:, None] - source[None, :], INTERPRET)
+            weight = exp2(a[:, None] - source[None, :])
         weight = tl.where(same, weight * own[None, :], weight)
         # Above the diagonal exp2 may overflow; the selection comes last.
         pairs = tl.where(visible, pairs * weight, 0.0)
-        xw = tl.trans(x).to(tl.float32) * _weights(source, a, end, APART, INTERPRET)[None, :]
+        xw = tl.trans(x).to(tl.float32) * _weights(source, a, end, APART)[None, :]
         if not WIDE:
             pairs = pairs.to(x.dtype)
             xw = xw.to(x.dtype)
         y = _product(pairs, x, y, WIDE, PRECISION)
-        decay = _exp2(end, INTERPRET)
+        decay = exp2(end)
         h = _product(xw, k, h * decay, WIDE, PRECISION)
         if 2 * ANGLES < N:
             hu = _product(xw, ku, hu * decay, WIDE, PRECISION)

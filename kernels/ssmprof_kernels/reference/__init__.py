@@ -4,13 +4,14 @@ Promises: per operation a sequential form that follows the recurrence token by t
 and a fast form with the signature of the kernel.
 """
 
-from ssmprof_kernels.reference.attention import attention_decode, attention_decode_sequential
-from ssmprof_kernels.reference.conv import (
+from ssmprof_kernels.attention.reference import attention_decode, attention_decode_sequential
+from ssmprof_kernels.conv.reference import (
     causal_conv1d,
     causal_conv1d_sequential,
     causal_conv1d_update,
     causal_conv1d_update_sequential,
 )
+from ssmprof_kernels.norm.reference import gated_rmsnorm, gated_rmsnorm_sequential
 from ssmprof_kernels.reference.experts import grouped_mm, grouped_mm_sequential, moe_sequential
 from ssmprof_kernels.reference.latent import (
     latent_attention_sequential,
@@ -20,15 +21,14 @@ from ssmprof_kernels.reference.latent import (
 from ssmprof_kernels.reference.mamba3 import mamba3_scan, mamba3_sequential, mamba3_step
 from ssmprof_kernels.reference.mamba3_walk import mamba3_scan_sequential, mamba3_step_sequential
 from ssmprof_kernels.reference.mlstm import mlstm_scan, mlstm_sequential, mlstm_step
-from ssmprof_kernels.reference.norm import gated_rmsnorm, gated_rmsnorm_sequential
 from ssmprof_kernels.reference.rglru import rglru_scan, rglru_sequential, rglru_step
-from ssmprof_kernels.reference.ring_update import (
+from ssmprof_kernels.ring_update.reference import (
     ring_state_update,
     ring_state_update_sequential,
 )
-from ssmprof_kernels.reference.selective_scan import selective_scan, selective_scan_sequential
-from ssmprof_kernels.reference.ssd import ssd_scan, ssd_scan_sequential
-from ssmprof_kernels.reference.state_update import (
+from ssmprof_kernels.selective_scan.reference import selective_scan, selective_scan_sequential
+from ssmprof_kernels.ssd.reference import ssd_scan, ssd_scan_sequential
+from ssmprof_kernels.state_update.reference import (
     selective_state_update,
     selective_state_update_sequential,
 )

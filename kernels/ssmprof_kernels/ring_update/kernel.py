@@ -13,39 +13,26 @@ one of the launch writes. Formula and shapes: `ring_update.op`.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.overlap import await_previous, let_next_start
-from ssmprof_kernels.pointwise import finite_rate, silu, softplus
-
-LOG2E = tl.constexpr(1.4426950408889634)
+from ssmprof_kernels.device.math import LOG2E, exp2, finite_rate, silu, softplus
+from ssmprof_kernels.device.overlap import await_previous, let_next_start
 
 
 @triton.jit
-def _exp2(x, ASM: tl.constexpr):
-    # As the plain update has it.
-    if ASM:
-        return tl.inline_asm_elementwise(
-            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
-        )
-    else:
-        return tl.exp2(x)
-
-
-@triton.jit
-def _decayed(state, delta, A, x, B, TIED: tl.constexpr, ASM: tl.constexpr):
+def _decayed(state, delta, A, x, B, TIED: tl.constexpr):
     """One token, in the words of the plain update."""
     dx = delta * x
     exponent = delta * LOG2E
     if TIED:
-        decay = _exp2(exponent * A, ASM)
+        decay = exp2(exponent * A)
     else:
-        decay = _exp2(exponent[:, None] * A, ASM)
+        decay = exp2(exponent[:, None] * A)
     return state * decay + dx[:, None] * B[None, :]
 
 
 @triton.jit
 def _caught_up(state, A, x_ring, d_ring, b_ring, at, filled, p, n, m_p, m_n, H: tl.constexpr,
                P: tl.constexpr, N: tl.constexpr, GROUPS: tl.constexpr, W: tl.constexpr,
-               TIED: tl.constexpr, ASM: tl.constexpr):  # fmt: skip
+               TIED: tl.constexpr):  # fmt: skip
     """The pending tokens, oldest first. Unrolled, so that no load waits for the one before; a step
     of 0 leaves the state as it is."""
     for i in tl.static_range(W - 1):
@@ -57,12 +44,12 @@ def _caught_up(state, A, x_ring, d_ring, b_ring, at, filled, p, n, m_p, m_n, H: 
             old = tl.load(d_ring + place * (H * P) + p, mask=m_p & counts, other=0.0)
         x = tl.load(x_ring + place * (H * P) + p, mask=m_p & counts, other=0.0)
         B = tl.load(b_ring + place * (GROUPS * N) + n, mask=m_n & counts, other=0.0)
-        state = _decayed(state, old, A, x.to(tl.float32), B.to(tl.float32), TIED, ASM)
+        state = _decayed(state, old, A, x.to(tl.float32), B.to(tl.float32), TIED)
     return state
 
 
 @triton.jit
-def _ring_kernel(
+def ssmprof_scan_ring_update(
     state_ptr, x_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, z_ptr, bias_ptr, index_ptr, rx_ptr,
     rd_ptr, rb_ptr, mark_ptr, y_ptr, pad_index, s_ss, s_xb, s_tb, s_bb, s_cb, s_zb, s_yb,
     s_sh: tl.constexpr, s_sp: tl.constexpr, s_sn: tl.constexpr,
@@ -74,7 +61,7 @@ def _ring_kernel(
     H: tl.constexpr, P: tl.constexpr, N: tl.constexpr, PER_GROUP: tl.constexpr,
     W: tl.constexpr, BW: tl.constexpr, MARKS: tl.constexpr, ROWS: tl.constexpr,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
-    HAS_INDEX: tl.constexpr, TIED: tl.constexpr, SETTLE: tl.constexpr, ASM: tl.constexpr,
+    HAS_INDEX: tl.constexpr, TIED: tl.constexpr, SETTLE: tl.constexpr,
     EARLY: tl.constexpr, OVERLAP: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """SETTLE: no token comes; pending ones are applied, and y is not written."""
@@ -140,7 +127,7 @@ def _ring_kernel(
             else:
                 delta += tl.load(bias_ptr + p * s_ip, mask=m_p, other=0.0).to(tl.float32)
         if SOFTPLUS:
-            delta = softplus(delta, ASM)
+            delta = softplus(delta)
         # The token takes its place; nobody counts what was there any more.
         tl.store(x_ring + at * (H * P) + p, x.to(rx_ptr.dtype.element_ty), mask=m_p & live)
         if TIED:
@@ -167,24 +154,24 @@ def _ring_kernel(
             deltas = tl.where(pending, deltas, 0.0)
             younger = age[None, :] < age[:, None]
             since = tl.sum(tl.where(younger, deltas[None, :], 0.0), 1) + delta
-            share = _exp2(since * LOG2E * A, ASM) * deltas
+            share = exp2(since * LOG2E * A) * deltas
             share *= tl.sum(bs.to(tl.float32) * Cf[None, :], 1)
             share = tl.where(pending, share, 0.0)
             xs = tl.where(pending[:, None], xs.to(tl.float32), 0.0)
             y = tl.sum(state * Cf[None, :], 1)
-            y *= _exp2((tl.sum(deltas, 0) + delta) * LOG2E * A, ASM)
+            y *= exp2((tl.sum(deltas, 0) + delta) * LOG2E * A)
             y += tl.sum(xs * share[:, None], 0) + delta * tl.sum(Bf * Cf, 0) * xf
         if writes:
             state = _caught_up(state, A, x_ring, d_ring, b_ring, at, filled, p, n, m_p, m_n, H, P,
-                               N, GROUPS, W, TIED, ASM)  # fmt: skip
+                               N, GROUPS, W, TIED)  # fmt: skip
             if not SETTLE:
-                state = _decayed(state, delta, A, xf, Bf, TIED, ASM)
+                state = _decayed(state, delta, A, xf, Bf, TIED)
             tl.store(cells, state.to(state_ptr.dtype.element_ty), mask=m)
     else:
         state = _caught_up(state, A, x_ring, d_ring, b_ring, at, filled, p, n, m_p, m_n, H, P, N,
-                           GROUPS, W, TIED, ASM)  # fmt: skip
+                           GROUPS, W, TIED)  # fmt: skip
         if not SETTLE:
-            state = _decayed(state, delta, A, xf, Bf, TIED, ASM)
+            state = _decayed(state, delta, A, xf, Bf, TIED)
             y = tl.sum(state * Cf[None, :], 1)
         if writes:
             tl.store(cells, state.to(state_ptr.dtype.element_ty), mask=m)
@@ -200,7 +187,7 @@ def _ring_kernel(
         if HAS_D:
             y += D * xf
         if HAS_Z:
-            y *= silu(z.to(tl.float32), ASM)
+            y *= silu(z.to(tl.float32))
         y = tl.where(live, y, 0.0)
         y_at = y_ptr + row * s_yb + head * s_yh + p * s_yp
         tl.store(y_at, y.to(y_ptr.dtype.element_ty), mask=m_p)

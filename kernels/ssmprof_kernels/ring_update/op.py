@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import door, launch, recorded, replay
-from ssmprof_kernels.overlap import possible
-from ssmprof_kernels.reference import ring_update as ring_reference
-from ssmprof_kernels.ring_update.kernel import _ring_kernel
+from ssmprof_kernels import door, launch
+from ssmprof_kernels.device.overlap import possible
+from ssmprof_kernels.launch import recorded, replay
+from ssmprof_kernels.ring_update import reference
+from ssmprof_kernels.ring_update.kernel import ssmprof_scan_ring_update
 from ssmprof_kernels.ring_update.ring import ROWS, TILE, Ring
-from ssmprof_kernels.state_update_arguments import Arguments
+from ssmprof_kernels.state_update.arguments import Arguments
 
 _recordings: recorded.Recordings = {}
 _NAMES = (*Arguments._fields[:-1], *(f"ring.{name}" for name in Ring._fields))
@@ -130,7 +131,7 @@ def _run(
         full = full.as_heads()
         _check(full, ring)
     if not (x.is_cuda or door.interpreted()):
-        return ring_reference.run(full, ring, options, y, settle=settle)
+        return reference.run(full, ring, options, y, settle=settle)
     tied = ring.delta.dim() == 3
     bits = state.element_size() * 8
     rows = x.numel()
@@ -183,21 +184,16 @@ def _record(
             arguments[f"s_{letter}{axis}"] = step
     block_p = max(ROWS, min(meta["BLOCK_P"], TILE, 1 << (width - 1).bit_length()))
     early = possible(x.device)
-    launch_options = {"num_warps": meta["num_warps"]}
-    if x.is_cuda:
-        launch_options["enable_fp_fusion"] = True
-    if overlap and early:
-        launch_options["launch_pdl"] = True
     recording = replay.Recording(len(_POINTERS))
     recording.add(
-        _ring_kernel,
+        ssmprof_scan_ring_update,
         batch * heads * -(-width // block_p),
-        launch_options,
+        replay.launch_options(meta["num_warps"], early=overlap and early),
         pad_index=pad_index, H=heads, P=width, N=states, PER_GROUP=heads // groups,
         W=ring.tokens, BW=1 << (ring.tokens - 1).bit_length(), MARKS=ring.marks.shape[2],
         ROWS=ROWS, HAS_D=D is not None, HAS_Z=z is not None, HAS_BIAS=bias is not None,
         SOFTPLUS=bool(softplus), HAS_INDEX=index is not None, TIED=tied, SETTLE=settle,
-        ASM=x.is_cuda, EARLY=early, OVERLAP=overlap and early, BLOCK_P=block_p,
+        EARLY=early, OVERLAP=overlap and early, BLOCK_P=block_p,
         BLOCK_N=1 << (states - 1).bit_length(), **arguments,
     )  # fmt: skip
     return recording

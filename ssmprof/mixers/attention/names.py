@@ -16,7 +16,6 @@ OPS: dict[Family, str] = {
 KERNELS: dict[Family, str] = {
     "attention": (
         r"flash_fwd flash_attn FlashAttn flash_bwd fmha native_sdpa attention_(prefill|decode) "
-        r"attn_(fwd|decode|prefill|combine|split) _attn_kernel paged_attention flash_decod "
-        r"^_split_kernel$ ^_merge_kernel$"
+        r"attn_(fwd|decode|prefill|combine|split) _attn_kernel paged_attention flash_decod"
     ),
 }

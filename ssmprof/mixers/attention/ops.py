@@ -28,13 +28,13 @@ def _without_rows(
 
 OPS = {
     # It writes the same rows of its caches again, so that no copy is needed to time it.
-    "rotary": Candidates({"ssmprof": Ours("rotary", "rotary"), "torch": Always(rotary)}),
+    "rotary": Candidates({"ssmprof": Ours("rotary.op", "rotary"), "torch": Always(rotary)}),
     "attention_prefill": Candidates(_sdpa(attention_prefill), last=_LAST),
     "attention_decode": Candidates(
         {
-            "ssmprof": Ours("attention_decode", "attention_decode", _without_rows),
+            "ssmprof": Ours("attention.op", "attention_decode", _without_rows),
             **_sdpa(attention_decode),
-            "reference": Plain("attention", "attention_decode", _without_rows),
+            "reference": Plain("attention.reference", "attention_decode", _without_rows),
         },
         last=_LAST | {"reference"},
     ),

@@ -42,17 +42,17 @@ def _conv_update(
 OPS = {
     "causal_conv1d": Candidates(
         {
-            "ssmprof": Ours("causal_conv", "causal_conv1d"),
+            "ssmprof": Ours("conv.op", "causal_conv1d"),
             "causal_conv1d": Package("causal_conv1d", "causal_conv1d_fn", _conv),
-            "reference": Plain("conv", "causal_conv1d"),
+            "reference": Plain("conv.reference", "causal_conv1d"),
         },
         last=frozenset({"reference"}),
     ),
     "causal_conv1d_update": Candidates(
         {
-            "ssmprof": Ours("causal_conv_update", "causal_conv1d_update"),
+            "ssmprof": Ours("conv.update", "causal_conv1d_update"),
             "causal_conv1d": Package("causal_conv1d", "causal_conv1d_update", _conv_update),
-            "reference": Plain("conv", "causal_conv1d_update"),
+            "reference": Plain("conv.reference", "causal_conv1d_update"),
         },
         last=frozenset({"reference"}),
         mutates=1,

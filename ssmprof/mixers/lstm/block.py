@@ -32,6 +32,10 @@ class RecurrentBlock(nn.Module):
         self.unit.to_empty(device=weights.device).requires_grad_(False)
         for values in self.unit.parameters():
             fill(values, 1 / math.sqrt(values.shape[-1]), weights.generator)
+        # One buffer, as cuDNN wants it (else it copies the weights in every call), and inference:
+        # torch's unit keeps what a backward pass would need where it believes that it is trained.
+        self.unit.flatten_parameters()
+        self.unit.eval()
         self.vectors = 2 if isinstance(part, Lstm) else 1
         self.out_proj = None
         if part.hidden != d_model:

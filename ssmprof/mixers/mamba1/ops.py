@@ -53,11 +53,11 @@ def _mamba_ssm(
 OPS = {
     "selective_scan": Candidates(
         {
-            "ssmprof": Ours("selective_scan", "selective_scan"),
+            "ssmprof": Ours("selective_scan.op", "selective_scan"),
             "mamba_ssm": Package(
                 "mamba_ssm.ops.selective_scan_interface", "selective_scan_fn", _mamba_ssm
             ),
-            "reference": Plain("selective_scan", "selective_scan"),
+            "reference": Plain("selective_scan.reference", "selective_scan"),
         },
         last=frozenset({"reference"}),
     )

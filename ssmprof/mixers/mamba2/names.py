@@ -11,8 +11,5 @@ OPS: dict[Family, str] = {
     "scan": r"chunk_scan ssd_scan ssd_chunk mamba_(split|chunk)",
 }
 KERNELS: dict[Family, str] = {
-    "scan": (
-        r"_chunk_cumsum chunk_state _state_passing bmm_chunk _chunk_scan ssd_ _ssd\b mamba2_ "
-        r"^_(summaries|walk|combine|retrace)$"
-    ),
+    "scan": r"_chunk_cumsum chunk_state _state_passing bmm_chunk _chunk_scan ssd_ _ssd\b mamba2_",
 }

@@ -91,12 +91,12 @@ def _fla(
 OPS = {
     "ssd_scan": Candidates(
         {
-            "ssmprof": Ours("ssd_scan", "ssd_scan"),
+            "ssmprof": Ours("ssd.op", "ssd_scan"),
             "fla": Package("fla.ops.simple_gla", "chunk_simple_gla", _fla),
             "mamba_ssm": Package(
                 "mamba_ssm.ops.triton.ssd_combined", "mamba_chunk_scan_combined", _mamba_ssm
             ),
-            "reference": Plain("ssd", "ssd_scan"),
+            "reference": Plain("ssd.reference", "ssd_scan"),
         },
         last=frozenset({"reference"}),
     )

@@ -10,14 +10,14 @@ OPS = {
     "mamba3_scan": Candidates(
         {
             "ssmprof": Ours("mamba3", "mamba3_scan"),
-            "reference": Plain("mamba3", "mamba3_scan"),
+            "reference": Plain("reference.mamba3", "mamba3_scan"),
         },
         last=LAST,
     ),
     "mamba3_step": Candidates(
         {
             "ssmprof": Ours("mamba3", "mamba3_step"),
-            "reference": Plain("mamba3", "mamba3_step"),
+            "reference": Plain("reference.mamba3", "mamba3_step"),
         },
         last=LAST,
         mutates=0,

@@ -29,7 +29,7 @@ OPS = {
     "latent_decode": Candidates(
         {
             "ssmprof": Ours("latent", "latent_decode", _by_lengths),
-            "torch": Plain("latent", "latent_decode", _by_rows),
+            "torch": Plain("reference.latent", "latent_decode", _by_rows),
         }
     )
 }

@@ -7,6 +7,8 @@ from ssmprof.mixers.ops import Candidates
 
 LAST = frozenset({"reference"})
 OPS = {
-    "mlstm_scan": Candidates({"reference": Plain("mlstm", "mlstm_scan")}, last=LAST),
-    "mlstm_step": Candidates({"reference": Plain("mlstm", "mlstm_step")}, last=LAST, mutates=0),
+    "mlstm_scan": Candidates({"reference": Plain("reference.mlstm", "mlstm_scan")}, last=LAST),
+    "mlstm_step": Candidates(
+        {"reference": Plain("reference.mlstm", "mlstm_step")}, last=LAST, mutates=0
+    ),
 }

@@ -31,7 +31,7 @@ OPS = {
         {
             "torch": _find,
             "ssmprof": Ours("experts", "grouped_mm"),
-            "reference": Plain("experts", "grouped_mm"),
+            "reference": Plain("reference.experts", "grouped_mm"),
         },
         last=frozenset({"reference"}),
     )

@@ -37,23 +37,23 @@ def _sigmoid_gated(
 OPS = {
     "gated_rmsnorm": Candidates(
         {
-            "ssmprof": Ours("gated_norm", "gated_rmsnorm"),
+            "ssmprof": Ours("norm.op", "gated_rmsnorm"),
             "mamba_ssm": Package("mamba_ssm.ops.triton.layernorm_gated", "rmsnorm_fn", _gated_norm),
-            "reference": Plain("norm", "gated_rmsnorm"),
+            "reference": Plain("norm.reference", "gated_rmsnorm"),
         },
         last=frozenset({"reference"}),
     ),
     "sigmoid_gated_rmsnorm": Candidates(
         {
             "fla": Package("fla.modules.fused_norm_gate", "rms_norm_gated", _sigmoid_gated),
-            "reference": Plain("norm", "sigmoid_gated_rmsnorm"),
+            "reference": Plain("norm.reference", "sigmoid_gated_rmsnorm"),
         },
         last=frozenset({"reference"}),
     ),
     "rms_norm": Candidates(
-        {"ssmprof": Ours("gated_norm", "gated_rmsnorm"), "torch": Always(_rms_norm)}
+        {"ssmprof": Ours("norm.op", "gated_rmsnorm"), "torch": Always(_rms_norm)}
     ),
     "add_rms_norm": Candidates(
-        {"ssmprof": Ours("add_norm", "add_rms_norm"), "torch": Always(_add_rms_norm)}, mutates=0
+        {"ssmprof": Ours("add_norm.op", "add_rms_norm"), "torch": Always(_add_rms_norm)}, mutates=0
     ),
 }

@@ -7,6 +7,8 @@ from ssmprof.mixers.ops import Candidates
 
 LAST = frozenset({"reference"})
 OPS = {
-    "rglru_scan": Candidates({"reference": Plain("rglru", "rglru_scan")}, last=LAST),
-    "rglru_step": Candidates({"reference": Plain("rglru", "rglru_step")}, last=LAST, mutates=0),
+    "rglru_scan": Candidates({"reference": Plain("reference.rglru", "rglru_scan")}, last=LAST),
+    "rglru_step": Candidates(
+        {"reference": Plain("reference.rglru", "rglru_step")}, last=LAST, mutates=0
+    ),
 }

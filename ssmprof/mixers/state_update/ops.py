@@ -65,12 +65,12 @@ def _mamba_ssm(
 OPS = {
     "selective_state_update": Candidates(
         {
-            "ssmprof": Ours("state_update", "selective_state_update", _plain),
+            "ssmprof": Ours("state_update.op", "selective_state_update", _plain),
             RING: Ours("ring_update", "ring_state_update", _ring),
             "mamba_ssm": Package(
                 "mamba_ssm.ops.triton.selective_state_update", "selective_state_update", _mamba_ssm
             ),
-            "reference": Plain("state_update", "selective_state_update", _plain),
+            "reference": Plain("state_update.reference", "selective_state_update", _plain),
         },
         last=frozenset({"reference"}),
         mutates=0,

@@ -1,4 +1,4 @@
-"""What to measure, and what next: the grid of a scenario, or what it takes to decide.
+"""What to measure, and what next: a grid, what it takes to decide, or every length that matters.
 
 A strategy is pure functions of a scenario and its outcomes, so that a sweep that was ended goes on
 where it stopped: `begin` says what a session starts with, `go_on` what follows. Both give jobs and
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ssmprof.planning.expand import expand
-from ssmprof.planning.strategies import decide, grid, resume
+from ssmprof.planning.strategies import decide, dense, grid, resume
 from ssmprof.planning.strategies.decide import Step
 from ssmprof.planning.strategies.facets import Device
 from ssmprof.records import Environment, Job, Outcome, Visit
@@ -34,6 +34,7 @@ class Plan(NamedTuple):
 STRATEGIES: dict[Strategy, Plan] = {
     "grid": Plan(grid.begin, grid.go_on),
     "decide": Plan(resume.unfinished, decide.next_step),
+    "dense": Plan(dense.begin, dense.next_step),
 }
 
 
@@ -41,4 +42,6 @@ def expected(scenario: Scenario, device: Device = "cuda") -> tuple[Job, ...]:
     """What a scenario measures at least, one job per point and process."""
     if scenario.sweep.strategy == "decide":
         return decide.expected(scenario, device)
+    if scenario.sweep.strategy == "dense":
+        return dense.expected(scenario, device)
     return expand(scenario, device=device)

@@ -1,0 +1,49 @@
+"""How operations launch: facts of the device, tables of configurations, recorded launches.
+
+`devices` knows the GPU, `tables` and `writing` its configurations; `replay` is one recorded launch,
+`recorded` the launcher that keeps them by shape.
+"""
+
+from ssmprof_kernels.launch.devices import (
+    FILL_BUCKETS,
+    LENGTH_BUCKETS,
+    SHARED_BYTES,
+    DeviceFacts,
+    facts,
+    fill_bucket,
+    length_bucket,
+    pretend,
+)
+from ssmprof_kernels.launch.tables import (
+    SHIPPED,
+    SIBLINGS,
+    Choice,
+    chosen,
+    forget,
+    pick,
+    resolve,
+    table,
+)
+from ssmprof_kernels.launch.writing import digest, merge, write
+
+__all__ = [
+    "FILL_BUCKETS",
+    "LENGTH_BUCKETS",
+    "SHARED_BYTES",
+    "SHIPPED",
+    "SIBLINGS",
+    "Choice",
+    "DeviceFacts",
+    "chosen",
+    "digest",
+    "facts",
+    "fill_bucket",
+    "forget",
+    "length_bucket",
+    "merge",
+    "pick",
+    "pretend",
+    "resolve",
+    "table",
+    "write",
+]

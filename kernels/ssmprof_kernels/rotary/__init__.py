@@ -1,0 +1,1 @@
+"""Rotary embedding and the write into a cache: `op.rotary`."""

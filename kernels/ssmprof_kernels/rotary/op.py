@@ -1,0 +1,130 @@
+"""Rotary embedding of queries and keys, and the write of keys and values into a cache, in Triton.
+
+Promises: one launch where plain torch needs five; each element of q, k and v is read once and
+written once; fp32 in registers. With cos and sin of position p, halves (x1, x2) of a head become
+(x1 cos - x2 sin, x2 cos + x1 sin) (Su et al., arXiv:2104.09864, the half-split form).
+Shapes: qkv (B,L,Hq+2Hk,dh), tables (L,dh/2), caches (B,rows,Hk,dh).
+"""
+
+# Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from ssmprof_kernels import door
+
+#: Elements of one program, so that each thread of four warps moves 16 bytes of 16-bit values.
+_ELEMENTS = 1024
+
+
+@triton.jit(do_not_specialize=["length", "start"])
+def ssmprof_rope_rotary(
+    qkv_ptr, cos_ptr, sin_ptr, q_ptr, k_ptr, v_ptr, length, start, blocks,
+    stride_xb, stride_xl, stride_xh, stride_t,
+    stride_kb, stride_kl, stride_kh, stride_vb, stride_vl, stride_vh,
+    HQ: tl.constexpr, HK: tl.constexpr, HALF: tl.constexpr, TURN: tl.constexpr,
+    HEADS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    token = tl.program_id(0) // blocks
+    b = (token // length).to(tl.int64)
+    t = (token % length).to(tl.int64)
+    h = (tl.program_id(0) % blocks) * HEADS + tl.arange(0, HEADS)
+    if not TURN:
+        h += HQ  # queries stay where they are
+    n = tl.arange(0, WIDTH)[None, :]
+    inside = (h[:, None] < HQ + 2 * HK) & (n < HALF)
+    x = qkv_ptr + b * stride_xb + t * stride_xl + h[:, None] * stride_xh + n
+    low = tl.load(x, inside, 0.0).to(tl.float32)
+    high = tl.load(x + HALF, inside, 0.0).to(tl.float32)
+    if TURN:
+        cos = tl.load(cos_ptr + t * stride_t + n, n < HALF, 0.0).to(tl.float32)
+        sin = tl.load(sin_ptr + t * stride_t + n, n < HALF, 0.0).to(tl.float32)
+        turned = h[:, None] < HQ + HK
+        cos = tl.where(turned, cos, 1.0)
+        sin = tl.where(turned, sin, 0.0)
+        rotated = low * cos - high * sin
+        high = high * cos + low * sin
+        low = rotated
+        query = inside & (h[:, None] < HQ)
+        q = q_ptr + ((b * length + t) * HQ + h[:, None]) * (2 * HALF) + n
+        tl.store(q, low.to(q_ptr.dtype.element_ty), query)
+        tl.store(q + HALF, high.to(q_ptr.dtype.element_ty), query)
+    row = t + start
+    kh = (h - HQ)[:, None]
+    k = k_ptr + b * stride_kb + row * stride_kl + kh * stride_kh + n
+    key = inside & (kh >= 0) & (kh < HK)
+    tl.store(k, low.to(k_ptr.dtype.element_ty), key)
+    tl.store(k + HALF, high.to(k_ptr.dtype.element_ty), key)
+    vh = (h - HQ - HK)[:, None]
+    v = v_ptr + b * stride_vb + row * stride_vl + vh * stride_vh + n
+    value = inside & (vh >= 0)
+    tl.store(v, low.to(v_ptr.dtype.element_ty), value)
+    tl.store(v + HALF, high.to(v_ptr.dtype.element_ty), value)
+
+
+def rotary(
+    qkv: torch.Tensor,
+    cos: torch.Tensor | None,
+    sin: torch.Tensor | None,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    start: int,
+) -> torch.Tensor:
+    """Rotate queries and keys, write keys and values into rows start .. start + L of the caches.
+
+    Args:
+        qkv: (B,L,Hq+2Hk,dh), heads of queries, keys, values in this order; unit last stride.
+        cos, sin: (L,dh/2) of the tokens' positions; None rotates nothing.
+        k_cache, v_cache: (B,rows,Hk,dh), overwritten in place; unit last stride.
+        start: row of the first token.
+
+    Returns:
+        q (B,L,Hq,dh), a view of qkv where nothing is rotated.
+
+    Raises:
+        ValueError: a shape or stride does not fit; names the argument.
+        RuntimeError: an input wants a gradient while gradients are recorded.
+    """
+    door.forward_only(
+        ("qkv", "cos", "sin", "k_cache", "v_cache"), (qkv, cos, sin, k_cache, v_cache)
+    )
+    batch, length, heads, dim = qkv.shape
+    rows, kv_heads = k_cache.shape[1:3]
+    q_heads = heads - 2 * kv_heads
+    door.shape("k_cache", k_cache, (batch, rows, kv_heads, dim), "(B,rows,Hk,dh)")
+    door.shape("v_cache", v_cache, (batch, rows, kv_heads, dim), "(B,rows,Hk,dh)")
+    if q_heads < 1 or dim % 2 or start < 0 or start + length > rows:
+        raise ValueError(
+            f"qkv of shape {tuple(qkv.shape)} must hold more than 2Hk = {2 * kv_heads} heads of an "
+            f"even width, and rows {start} .. {start + length} lie in a cache of {rows}"
+        )
+    turn, stride_t = False, 0
+    if cos is not None and sin is not None:
+        door.shape("cos", cos, (length, dim // 2), "(L,dh/2)")
+        door.shape("sin", sin, (length, dim // 2), "(L,dh/2)")
+        turn, stride_t = True, cos.stride(0)
+    if qkv.stride(3) != 1 or k_cache.stride(3) != 1 or v_cache.stride(3) != 1:
+        raise ValueError("qkv, k_cache and v_cache must have a unit last stride")
+    q = qkv[:, :, :q_heads]
+    if turn:
+        q = torch.empty(batch, length, q_heads, dim, dtype=qkv.dtype, device=qkv.device)
+    half = dim // 2
+    width = triton.next_power_of_2(half)
+    at_once = max(1, _ELEMENTS // (2 * width))
+    moved = heads if turn else 2 * kv_heads
+    per_program = min(at_once, triton.next_power_of_2(moved))
+    blocks = -(-moved // per_program)
+    ssmprof_rope_rotary[(batch * length * blocks,)](
+        qkv, cos if turn else qkv, sin if turn else qkv, q, k_cache, v_cache,
+        length, start, blocks,
+        qkv.stride(0), qkv.stride(1), qkv.stride(2), stride_t,
+        k_cache.stride(0), k_cache.stride(1), k_cache.stride(2),
+        v_cache.stride(0), v_cache.stride(1), v_cache.stride(2),
+        HQ=q_heads, HK=kv_heads, HALF=half, TURN=turn, HEADS=per_program, WIDTH=width,
+        num_warps=4, enable_fp_fusion=True,
+    )  # fmt: skip
+    return q

@@ -1,0 +1,1 @@
+"""The Mamba-1 scan over a prompt: `op.selective_scan`."""

@@ -1,0 +1,290 @@
+"""The chunk walk of the Mamba-2 scan for Hopper, its asynchronous units driven by hand.
+
+Promises: the results of `walk` behind `prepare`, for 16-bit tiles that
+tensor-memory descriptors can fetch; that kernel is its twin everywhere else. While the matrix units
+multiply one product the warps prepare the next, and the next chunk's tiles are on their way.
+
+What limits it (H100, P 64, N 128): one chunk of one head is about 720 instructions per warp and 640
+cycles of matrix work, but also 48 KiB from L2 (x 8, B 16, C 16, C B^T 8). 16,384 tokens of 128
+heads bring 1.6 GB, 3.9 TB/s over the 0.415 ms that all launches take together. Forming C B^T in
+place instead, 40 KiB and 900 cycles, took as long. Two heads in one program would share B and C.
+"""
+
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportAssignmentType=false, reportOperatorIssue=false
+
+from __future__ import annotations
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    async_copy,
+    fence_async_shared,
+    mbarrier,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+
+from ssmprof_kernels.device.math import LOG2E, exp2, reciprocal
+from ssmprof_kernels.device.matrix import largest, log2_unit, unit_of
+from ssmprof_kernels.device.overlap import await_previous
+from ssmprof_kernels.device.segments import UNSPECIALISED
+from ssmprof_kernels.ssd.hopper_parts import blank, fetch, fetch_prepared, keep
+from ssmprof_kernels.ssd.parts import place_of
+from ssmprof_kernels.ssd.state import Cursor, Strides, is_finite, retrace, start_state
+
+
+@gluon.jit(do_not_specialize=UNSPECIALISED)
+def ssmprof_scan_ssd_walk_hopper(
+    x_desc, b_desc, c_desc, given, made, pairs_ptr, y_ptr, final_ptr, L, H, PER_GROUP, P, N, K, S,
+    count, steps, x_steps, b_steps, c_steps, z_steps, Q: gl.constexpr, BP: gl.constexpr,
+    BN: gl.constexpr, CUT: gl.constexpr, OUT: gl.constexpr, num_warps: gl.constexpr,
+):  # fmt: skip
+    """Arguments as in `walk`, and the products C B^T of `prepare`; Q = BP = 64, four warps.
+
+    Everything is transposed, P along the rows: then the state is a left operand straight from the
+    registers that accumulate it, and only what does not depend on it passes through shared memory.
+    """
+    SKIP: gl.constexpr = OUT.SKIP
+    GATE: gl.constexpr = OUT.GATE
+    SQUARE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, Q, 16])
+    STATE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, BN, 16])
+    OUT_LEFT: gl.constexpr = gl.DotOperandLayout(0, SQUARE, 2)
+    STATE_LEFT: gl.constexpr = gl.DotOperandLayout(0, STATE, 2)
+    dtype: gl.constexpr = x_desc.dtype
+    HALF: gl.constexpr = dtype == gl.float16
+    # Every warp holds the whole chunk, so that the largest of it needs no barrier.
+    CHUNK: gl.constexpr = gl.BlockedLayout([Q // 32], [32], [num_warps], [0])
+    T = K * Q
+    pid = gl.program_id(0)
+    place = place_of(pid, given.cu, count, steps, L, H, P, T, S, BP, CUT.VARLEN)
+    block = place.block
+    head = place.head
+    slot = place.slot
+    start = place.start
+    begin = place.begin
+    length = place.length
+    segment = slot - place.first
+    if CUT.VARLEN:
+        # The slots of the last sequence also own the tokens behind it.
+        if place.seq == count - 1:
+            first_blank = start + gl.maximum(begin, length)
+            blank(y_ptr, first_blank, gl.minimum(start + begin + T, L), head, block, H, P, Q, BP)
+    # Slots past the end exist in ragged batches; an empty sequence still owns its first one.
+    if (begin >= length) & (segment > 0):
+        return
+    batch = place.batch
+    valid = gl.minimum(length - begin, T)
+    row = (batch * L + start + begin).to(gl.int32)
+    column = (head // PER_GROUP) * N
+    x_column = head * P + block * BP
+
+    xs = gl.allocate_shared_memory(dtype, [2, Q, BP], x_desc.layout)
+    bs = gl.allocate_shared_memory(dtype, [2, Q, BN], b_desc.layout)
+    cs = gl.allocate_shared_memory(dtype, [2, Q, BN], c_desc.layout)
+    square: gl.constexpr = gl.NVMMASharedLayout.get_default_for([Q, Q], dtype)
+    ps = gl.allocate_shared_memory(dtype, [Q, Q], square)
+    ms = gl.allocate_shared_memory(dtype, [Q, Q], square)
+    ys = gl.allocate_shared_memory(dtype, [Q, BP], x_desc.layout)
+    plain: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
+    ds = gl.allocate_shared_memory(gl.float32, [2, Q], plain)
+    ss = gl.allocate_shared_memory(gl.float32, [2, Q], plain)
+    x_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    b_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    c_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(2):
+        mbarrier.init(x_full.index(i), count=1)
+        mbarrier.init(b_full.index(i), count=1)
+        mbarrier.init(c_full.index(i), count=1)
+    fence_async_shared()
+    gl.thread_barrier()
+
+    decays = made.decays + (slot * H + head).to(gl.int64) * T
+    sources = made.sources + (slot * H + head).to(gl.int64) * T
+    groups = H // PER_GROUP
+    pairs = pairs_ptr + ((slot * K).to(gl.int64) * groups + head // PER_GROUP) * (Q * Q)
+    fetch(x_desc, b_desc, c_desc, row, x_column, column, xs.index(0), bs.index(0), cs.index(0),
+           x_full.index(0), b_full.index(0), c_full.index(0), valid > 0)  # fmt: skip
+    # Up to here only what the caller gave has been read.
+    await_previous(CUT.PDL)
+    fetch_prepared(decays, sources, pairs, ds.index(0), ss.index(0), ps, Q)
+    total = gl.load(decays + Q - 1)
+
+    hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
+    hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE))
+    cells = hp[:, None] * N + hn[None, :]
+    owned = (hp < P)[:, None] & (hn < N)[None, :]
+    nothing = gl.zeros([BP, BN], gl.float32, layout=STATE)
+    h = start_state(
+        nothing, made.ends, made.totals, given.h0, cells, owned, place.seq, place.first, segment,
+        head, H, P * N, OUT.H0, OUT.SEGMENTS, False,
+    )  # fmt: skip
+
+    if HALF:
+        unit = 1.0
+    if SKIP == 1:
+        skip = gl.load(given.d + head).to(gl.float32)
+    if SKIP == 2:
+        at_p = gl.arange(0, BP, layout=gl.SliceLayout(1, SQUARE))
+        skip = gl.load(given.d + x_column + at_p).to(gl.float32)[:, None]
+    entry = batch.to(gl.int64)
+    token = (start + begin).to(gl.int64)
+    wide: gl.constexpr = gl.BlockedLayout(
+        [1, 8], [32 // (BP // 8), BP // 8], [num_warps, 1], [1, 0]
+    )
+    sr = gl.arange(0, Q, layout=gl.SliceLayout(1, wide))
+    sc = gl.arange(0, BP, layout=gl.SliceLayout(0, wide))
+    y_base = y_ptr + ((entry * L + token) * H + head) * P + block * BP
+    if GATE:
+        z_base = given.z + entry * z_steps.b + token * z_steps.l + head.to(gl.int64) * z_steps.h
+        z_base += block * BP * z_steps.p
+    rows = gl.arange(0, Q, layout=gl.SliceLayout(1, SQUARE))[:, None]
+    columns = gl.arange(0, Q, layout=gl.SliceLayout(0, SQUARE))[None, :]
+    visible = gl.where(rows >= columns, -1, 0).to(gl.int16)
+    nothing_yet = gl.zeros([BP, Q], gl.float32, layout=SQUARE)
+    async_copy.wait_group(0)
+    gl.thread_barrier()
+    for c in range(gl.cdiv(valid, Q)):
+        left = valid - c * Q
+        here = c % 2
+        there = 1 - here
+        phase = (c // 2) % 2
+        d_here = ds.index(here)
+        carried = h
+        if HALF:
+            rowed, per_rowed = unit_of(gl.max(gl.abs(h), 1))
+            carried = h * per_rowed[:, None]
+        # Nothing is in flight while an accumulator is scaled: the assembler would otherwise make
+        # every product of the loop wait for the one before it.
+        mbarrier.wait(c_full.index(here), phase)
+        yt_next = warpgroup_mma(
+            gl.convert_layout(carried.to(dtype), OUT_LEFT),
+            cs.index(here).permute((1, 0)),
+            nothing_yet,
+            use_acc=False,
+            is_async=True,
+        )
+        a = d_here.load(gl.SliceLayout(1, SQUARE))
+        source = ss.index(here).load(gl.SliceLayout(0, SQUARE))
+        to_end = total
+        if HALF:
+            near = ss.index(here).load(CHUNK)
+            reach, per_reach = unit_of(64.0 * largest(exp2(d_here.load(CHUNK) - near)))
+            fresh, per_fresh = unit_of(largest(exp2(total - near)))
+            a -= log2_unit(reach)
+            to_end -= log2_unit(fresh)
+        mixed = ps.load(SQUARE).to(gl.float32) * exp2(a[:, None] - source[None, :])
+        # Above the diagonal exp2 may overflow; the selection comes last.
+        ms.store(keep(mixed.to(dtype), visible))
+        fence_async_shared()
+        # Behind this barrier every warp has left the previous chunk and the pairs of this one.
+        gl.thread_barrier()
+        more = left > Q
+        ahead = gl.where(more, Q, 0)
+        row += Q
+        decays += ahead
+        sources += ahead
+        pairs += ahead * groups * Q
+        fetch(x_desc, b_desc, c_desc, row, x_column, column, xs.index(there), bs.index(there),
+               cs.index(there), x_full.index(there), b_full.index(there), c_full.index(there),
+               more)  # fmt: skip
+        fetch_prepared(decays, sources, pairs, ds.index(there), ss.index(there), ps, Q)
+        total_next = gl.load(decays + Q - 1)
+        if GATE:
+            z_at = z_base + sr[:, None] * z_steps.l + sc[None, :] * z_steps.p
+            z = gl.load(z_at, mask=(sr < left)[:, None], other=0.0)
+            z_base += Q * z_steps.l
+        mbarrier.wait(x_full.index(here), phase)
+        xt = xs.index(here).permute((1, 0)).load(STATE_LEFT)
+        late = gl.convert_layout(source, gl.SliceLayout(0, STATE_LEFT))
+        xw = (xt.to(gl.float32) * exp2(to_end - late)[None, :]).to(dtype)
+        mbarrier.wait(b_full.index(here), phase)
+        yt = warpgroup_mma_wait(0, deps=(yt_next,))
+        yt = yt * exp2(d_here.load(gl.SliceLayout(0, SQUARE)))[None, :]
+        decay = exp2(total)
+        if HALF:
+            grown = rowed * (unit * per_reach)
+            yt = yt * gl.convert_layout(grown, gl.SliceLayout(1, SQUARE))[:, None]
+            decay = decay * (unit * per_fresh)
+            unit = fresh
+        h = h * decay
+        yt_next = warpgroup_mma(
+            gl.convert_layout(xt, OUT_LEFT), ms.permute((1, 0)), yt, is_async=True
+        )
+        h_next = warpgroup_mma(xw, bs.index(here), h, is_async=True)
+        if SKIP != 0:
+            skipped = gl.convert_layout(xt, SQUARE).to(gl.float32) * skip
+        yt = warpgroup_mma_wait(1, deps=(yt_next,))
+        if HALF:
+            yt = yt * reach
+        if SKIP != 0:
+            yt += skipped
+        ys.permute((1, 0)).store(yt.to(dtype))
+        async_copy.wait_group(0)
+        gl.thread_barrier()
+        out = ys.load(wide)
+        if GATE:
+            zf = z.to(gl.float32)
+            silu = zf * reciprocal(1.0 + exp2(-zf * LOG2E))
+            out = (out.to(gl.float32) * silu).to(dtype)
+        y_at = y_base + sr[:, None] * (H * P) + sc[None, :]
+        gl.store(y_at, out, mask=(sr < left)[:, None])
+        y_base += Q * H * P
+        total = total_next
+        h = warpgroup_mma_wait(0, deps=(h_next,))
+    # An index that the compiler cannot know: addresses are formed anew here, instead of being kept
+    # in registers through the loop.
+    nil = gl.inline_asm_elementwise("mov.b32 $0, 0;", "=r", [], gl.int32, False, 1)
+    pid = gl.program_id(0) + nil
+    place = place_of(pid, given.cu, count, steps, L, H, P + nil, T, S, BP, CUT.VARLEN)
+    block = place.block
+    head = place.head
+    slot = place.slot
+    start = place.start
+    begin = place.begin
+    length = place.length
+    hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
+    hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE)) + nil
+    cells = hp[:, None] * N + hn[None, :]
+    if is_finite(h) == 0:
+        segment = slot - place.first
+        entry = place.batch.to(gl.int64)
+        token = (start + begin).to(gl.int64)
+        hr = hp.to(gl.int64)
+        far = head.to(gl.int64)
+        group = head // PER_GROUP
+        d_at = given.d
+        z_at = given.z
+        if SKIP == 1:
+            d_at += head
+        if SKIP == 2:
+            d_at += head * P + hp
+        if GATE:
+            z_at += entry * z_steps.b + token * z_steps.l + far * z_steps.h + hr * z_steps.p
+        h = start_state(
+            nothing, made.ends, made.totals, given.h0, cells, owned, place.seq, place.first,
+            segment, head, H, P * N, OUT.H0, OUT.SEGMENTS, False,
+        )  # fmt: skip
+        cursor = Cursor(
+            given.x + entry * x_steps.b + token * x_steps.l + far * x_steps.h + hr * x_steps.p,
+            given.b + entry * b_steps.b + token * b_steps.l + group * b_steps.g + hn * b_steps.n,
+            given.c + entry * c_steps.b + token * c_steps.l + group * c_steps.g + hn * c_steps.n,
+            d_at, z_at, y_ptr + ((entry * L + token) * H + head) * P + hr, None,
+            made.decays + (slot * H + head).to(gl.int64) * T,
+            made.sources + (slot * H + head).to(gl.int64) * T,
+        )  # fmt: skip
+        by = Strides(x_steps.l, b_steps.l, c_steps.l, z_steps.l, 0, H * P)
+        h = retrace(
+            h, cursor, by, hp < P, hn < N, gl.minimum(length - begin, T), segment > 0, Q, SKIP,
+            GATE, False, False,
+        )  # fmt: skip
+        if HALF:
+            unit = 1.0
+    if HALF:
+        h = h * unit
+    if OUT.FINAL:
+        if begin + T >= length:
+            at = (place.seq * H + head).to(gl.int64) * P * N
+            gl.store(final_ptr + at + cells, h.to(final_ptr.dtype.element_ty))

@@ -1,0 +1,229 @@
+"""Middle launches of the Mamba-2 scan: end states of segments, first apart, then combined.
+
+Promises: no program waits for another one of its launch.
+"""
+
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ssmprof_kernels.device.math import LOG2E, exp2, finite_rate
+from ssmprof_kernels.device.matrix import dot, largest, unit_of
+from ssmprof_kernels.device.overlap import await_previous, let_next_start
+from ssmprof_kernels.device.segments import UNSPECIALISED, end_at, tile
+from ssmprof_kernels.ssd.parts import breaks, delta_of, log_decay_of, place_of, source_of
+from ssmprof_kernels.ssd.prepare import pair_up
+
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
+def ssmprof_scan_ssd_summaries(
+    x_ref, b_ref, chunk_b_ref, chunk_c_ref, pairs_ptr, dt_ptr, a_ptr, bias_ptr, cu_ptr, seq_ptr,
+    made, L, H, PER_GROUP, P, N, K, S, count, steps, tasks, dt_min, dt_max, x_steps, dt_steps,
+    b_steps, seq_steps, R: tl.constexpr, PREPARED: tl.constexpr, PAIRED: tl.constexpr,
+    TILE: tl.constexpr, DELTA: tl.constexpr, CUT: tl.constexpr,
+):  # fmt: skip
+    """End state of each segment from a zero start, and its decay; the exponents unless PREPARED,
+    and the pairs of `prepare` if PAIRED. One step takes R chunks."""
+    Q: tl.constexpr = TILE.Q
+    BP: tl.constexpr = TILE.BP
+    BN: tl.constexpr = TILE.BN
+    TMA: tl.constexpr = TILE.TMA
+    PRECISION: tl.constexpr = TILE.PRECISION
+    APART: tl.constexpr = DELTA.APART
+    VARLEN: tl.constexpr = CUT.VARLEN
+    T = K * Q
+    let_next_start(CUT.PDL)
+    await_previous(CUT.PDL and PREPARED)
+    pid = tl.program_id(0)
+    if PAIRED:
+        if pid < tasks:
+            pair_up(chunk_b_ref, chunk_c_ref, pairs_ptr, pid, cu_ptr, count, steps, L, H,
+                    PER_GROUP, N, K, S, Q, VARLEN)  # fmt: skip
+            return
+        pid -= tasks
+    place = place_of(pid, cu_ptr, count, steps, L, H, P, T, S, BP, VARLEN)
+    block = place.block
+    head = place.head
+    start = place.start
+    begin = place.begin
+    length = place.length
+    # The walk writes the end state of the last segment, if anybody wants it.
+    last = begin + T >= length
+    if PREPARED:
+        if last:
+            return
+    entry = place.batch.to(tl.int64)
+    ps = tl.arange(0, BP)
+    ns = tl.arange(0, BN)
+    # One step takes R chunks, one per row, so that the exponents of a chunk stay its own.
+    inner = tl.arange(0, R)[:, None] * Q + tl.arange(0, Q)[None, :]
+    at = (place.slot * H + head).to(tl.int64)
+    if not PREPARED:
+        a2 = finite_rate(tl.load(a_ptr + head).to(tl.float32) * LOG2E)
+        bias = 0.0
+        if DELTA.BIAS:
+            bias = tl.load(bias_ptr + head).to(tl.float32)
+        if last:
+            left = length - begin
+            dt_base = (
+                dt_ptr
+                + entry * dt_steps.b
+                + (start + begin).to(tl.int64) * dt_steps.l
+                + head * dt_steps.h
+            )
+            out = at * T + inner
+            for _ in range(tl.cdiv(left, R * Q)):
+                raw = tl.load(dt_base + inner * dt_steps.l, mask=inner < left, other=0.0)
+                delta = delta_of(raw, bias, inner < left, dt_min, dt_max, DELTA)
+                a = tl.cumsum(log_decay_of(delta, a2), 1)
+                if block == 0:
+                    tl.store(made.decays + out, a)
+                    tl.store(made.sources + out, source_of(a, delta, APART))
+                dt_base += R * Q * dt_steps.l
+                out += R * Q
+                left -= R * Q
+            return
+    token = (start + begin + T - R * Q).to(tl.int64)
+    x_base = x_ref
+    b_base = b_ref
+    if not TMA:
+        x_base += (
+            entry * x_steps.b
+            + token * x_steps.l
+            + head.to(tl.int64) * x_steps.h
+            + block * BP * x_steps.p
+        )
+        b_base += entry * b_steps.b + token * b_steps.l + (head // PER_GROUP) * b_steps.g
+    dt_base = dt_ptr + entry * dt_steps.b + token * dt_steps.l + head * dt_steps.h
+    # Walking backwards keeps the sum of all later exponents at hand, so the accumulator is never
+    # rescaled and the products of a segment are one long chain on the matrix units.
+    acc = tl.zeros((BP, BN), tl.float32)
+    after = 0.0
+    if TILE.HALF:
+        # It grows with the largest weight so far, beside which smaller ones count for less.
+        unit, per_unit = unit_of(after)
+    alive = 1
+    whole = inner >= 0
+    p_mask = (block * BP + ps)[None, :] < P
+    n_mask = ns[None, :] < N
+    source_at = at * T + T - R * Q + inner
+    chunk_at = at * T + T - R * Q + tl.arange(0, R) * Q + Q - 1
+    if not PREPARED:
+        raw = tl.load(dt_base + inner * dt_steps.l)
+    x_row = (place.batch * L + start + begin + T - R * Q).to(tl.int32)
+    for c in range(K // R - 1, -1, -1):
+        if PREPARED:
+            source = tl.load(made.sources + source_at)
+            totals = tl.load(made.decays + chunk_at)
+            if APART:
+                a = tl.load(made.decays + source_at)
+        else:
+            delta = delta_of(raw, bias, whole, dt_min, dt_max, DELTA)
+            if c > 0:
+                dt_base -= R * Q * dt_steps.l
+            raw = tl.load(dt_base + inner * dt_steps.l)
+            log_decay = log_decay_of(delta, a2)
+            totals = tl.sum(log_decay, 1)
+            a = tl.cumsum(log_decay, 1)
+            source = source_of(a, delta, APART)
+            if block == 0:
+                tl.store(made.decays + source_at, a)
+                tl.store(made.sources + source_at, source)
+        total = tl.sum(totals, 0)
+        # From a chunk's start to the end of the segment.
+        rest = (after + total - (tl.cumsum(totals, 0) - totals))[:, None]
+        if APART:
+            w = source * exp2(rest - a)
+        else:
+            w = exp2(rest - source)
+        source_at -= R * Q
+        chunk_at -= R * Q
+        if CUT.SEQ_IDX:
+            tl.static_assert(PREPARED and R == 1)
+            change, _ = breaks(
+                seq_ptr + entry * seq_steps.b, token + inner, seq_steps.l, start, whole
+            )
+            token -= Q
+            changes = tl.sum(tl.sum(change, 1), 0)
+            w = tl.where((tl.cumsum(change, 1) == changes) & (alive > 0), w, 0.0)
+            alive = tl.where(changes > 0, 0, alive)
+        after += total
+        xv = tile(
+            x_ref, x_base, x_row, head * P + block * BP, x_steps.l, x_steps.p, p_mask, R * Q, BP,
+            TMA, not TILE.EVEN_P,
+        )  # fmt: skip
+        bv = tile(
+            b_ref, b_base, x_row, (head // PER_GROUP) * N, b_steps.l, b_steps.n, n_mask, R * Q, BN,
+            TMA, not TILE.EVEN_N,
+        )  # fmt: skip
+        x_row -= R * Q
+        if not TMA:
+            x_base -= R * Q * x_steps.l
+            b_base -= R * Q * b_steps.l
+        w = tl.reshape(w, (R * Q,))
+        xw = tl.trans(xv).to(tl.float32)
+        if TILE.HALF:
+            fresh, per_fresh = unit_of(largest(w))
+            if fresh > unit:
+                acc = acc * (unit * per_fresh)
+                unit = fresh
+                per_unit = per_fresh
+            xw = xw * (w * per_unit)[None, :]
+        else:
+            xw = xw * w[None, :]
+        if CUT.SEQ_IDX:
+            # A token of an earlier sequence must vanish even if it is not finite.
+            xw = tl.where(w[None, :] != 0.0, xw, 0.0)
+            bv = tl.where(w[:, None] != 0.0, bv, 0.0)
+        acc = dot(xw.to(bv.dtype), bv, acc, PRECISION)
+    if TILE.HALF:
+        acc = acc * unit
+    cells = (block * BP + ps)[:, None] * N + ns[None, :]
+    tl.store(made.ends + at * P * N + cells, acc, mask=tl.trans(p_mask) & n_mask)
+    if block == 0:
+        tl.store(made.totals + at, tl.where(alive > 0, after, -float("inf")))
+
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
+def ssmprof_scan_ssd_combine(
+    made, h0_ptr, cu_ptr, L, H, SIZE, K, S, Q: tl.constexpr, BLOCK: tl.constexpr,
+    H0: tl.constexpr, CUT: tl.constexpr,
+):  # fmt: skip
+    """In place: end state from a zero start -> end state from the sequence's start."""
+    T = K * Q
+    let_next_start(CUT.PDL)
+    await_previous(CUT.PDL)
+    pid = tl.program_id(0)
+    blocks = tl.cdiv(SIZE, BLOCK)
+    block = pid % blocks
+    head = (pid // blocks) % H
+    seq = pid // (blocks * H)
+    if CUT.VARLEN:
+        start = end_at(cu_ptr, seq, L)
+        segments = tl.cdiv(end_at(cu_ptr, seq + 1, L) - start, T)
+        first = start // T + seq
+    else:
+        segments = tl.cdiv(L, T)
+        first = seq * S
+    cell = block * BLOCK + tl.arange(0, BLOCK)
+    inside = cell < SIZE
+    state = tl.zeros((BLOCK,), tl.float32)
+    if H0:
+        at = (seq * H + head).to(tl.int64) * SIZE
+        state = tl.load(h0_ptr + at + cell, mask=inside, other=0.0).to(tl.float32)
+    at = (first * H + head).to(tl.int64)
+    ahead = tl.load(made.ends + at * SIZE + cell, mask=inside & (segments > 1), other=0.0)
+    for s in range(segments - 1):
+        here = ahead
+        decay = tl.load(made.totals + at)
+        nxt = at + H
+        ahead = tl.load(made.ends + nxt * SIZE + cell, mask=inside & (s + 2 < segments), other=0.0)
+        state = tl.where(decay == -float("inf"), 0.0, state * tl.exp2(decay)) + here
+        tl.store(made.ends + at * SIZE + cell, state, mask=inside)
+        at = nxt
