@@ -66,6 +66,17 @@ def _features(at, bias_at, n, inside, valid, s_n, LINE: tl.constexpr):
 
 
 @triton.jit
+def _rest(at, bias_at, u, inside, valid, s_n, LINE: tl.constexpr):
+    """As `_features`, in the dtype of the rows: what is not turned needs no more digits."""
+    x = tl.load(at + u[None, :] * s_n, mask=valid[:, None] & inside[None, :], other=0.0)
+    if LINE:
+        bias = tl.load(bias_at + u, mask=inside, other=0.0)[None, :]
+    else:
+        bias = tl.load(bias_at[:, None] + u[None, :], mask=inside[None, :], other=0.0)
+    return tl.where(valid[:, None], x + bias.to(x.dtype), 0.0)
+
+
+@triton.jit
 def _values(v_at, mix_at, p, valid, s_p, P: tl.constexpr, MIXED: tl.constexpr):
     """(Q, BP): the values of some rows."""
     inside = valid[:, None] & (p < P)[None, :]
@@ -130,7 +141,7 @@ def ssmprof_scan_mamba3_summaries(
         decay = exp2(end)
         h = _product(xw, k, h * decay, WIDE, PRECISION)
         if 2 * ANGLES < N:
-            ku = _features(k_at, bias_at, u, u < N, valid, k_sn, R == 1).to(x.dtype)
+            ku = _rest(k_at, bias_at, u, u < N, valid, k_sn, R == 1)
             hu = _product(xw, ku, hu * decay, WIDE, PRECISION)
         total += end
         v_at += TOKENS * v_sl
@@ -254,8 +265,8 @@ def ssmprof_scan_mamba3_walk(
         pairs = _product(q, tl.trans(k), None, WIDE, PRECISION)
         y = _product(q, held, None, WIDE, PRECISION)
         if 2 * ANGLES < N:
-            ku = _features(k_at, k_bias_at, u, u < N, valid, k_sn, R == 1).to(x.dtype)
-            qu = _features(q_at, q_bias_at, u, u < N, valid, q_sn, R == 1).to(x.dtype)
+            ku = _rest(k_at, k_bias_at, u, u < N, valid, k_sn, R == 1)
+            qu = _rest(q_at, q_bias_at, u, u < N, valid, q_sn, R == 1)
             held = tl.trans(hu)
             if not WIDE:
                 held = held.to(x.dtype)

@@ -13,7 +13,7 @@ one of the launch writes. Formula and shapes: `ring_update.op`.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.device.math import LOG2E, exp2, finite_rate, silu, softplus
+from ssmprof_kernels.device.math import COMPILED, LOG2E, exp2, finite_rate, silu, softplus
 from ssmprof_kernels.device.overlap import await_previous, let_next_start
 
 
@@ -27,6 +27,19 @@ def _decayed(state, delta, A, x, B, TIED: tl.constexpr):
     else:
         decay = exp2(exponent[:, None] * A)
     return state * decay + dx[:, None] * B[None, :]
+
+
+@triton.jit
+def _with_each(bs, C, c_at, m_n):
+    """(BW): products of C with every B of a ring; by the matrix units, where they are exact."""
+    if COMPILED and bs.dtype == C.dtype and bs.dtype.primitive_bitwidth == 16 and bs.shape[0] >= 16:
+        c = tl.load(c_at, mask=m_n, other=0.0)
+        first = tl.arange(0, 16) == 0
+        c = tl.where(first[None, :], c[:, None], 0.0)
+        found = tl.sum(tl.dot(bs, c), 1)
+    else:
+        found = tl.sum(bs.to(tl.float32) * C.to(tl.float32)[None, :], 1)
+    return found
 
 
 @triton.jit
@@ -155,7 +168,7 @@ def ssmprof_scan_ring_update(
             younger = age[None, :] < age[:, None]
             since = tl.sum(tl.where(younger, deltas[None, :], 0.0), 1) + delta
             share = exp2(since * LOG2E * A) * deltas
-            share *= tl.sum(bs.to(tl.float32) * Cf[None, :], 1)
+            share *= _with_each(bs, C, C_ptr + row * s_cb + group * s_cg + n * s_cn, m_n)
             share = tl.where(pending, share, 0.0)
             xs = tl.where(pending[:, None], xs.to(tl.float32), 0.0)
             y = tl.sum(state * Cf[None, :], 1)
