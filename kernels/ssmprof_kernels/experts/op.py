@@ -24,7 +24,7 @@ _MOST_EXPERTS = 4096
 DEFAULTS: dict[str, dict[str, Any]] = {
     "16": {"BLOCK_M": 16, "BLOCK_N": 64, "BLOCK_K": 128, "num_warps": 4, "num_stages": 4},
     "64": {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stages": 4},
-    "more": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3},
+    "more": {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3},
 }
 #: Devices whose blocks have 99 KiB of shared memory, or whose matrix units read registers.
 PORTABLE: dict[str, dict[str, Any]] = {

@@ -25,16 +25,20 @@ _MOST_RANK = 512
 _MERGED = 128
 _INPUTS = ("q", "latents", "lengths")
 
-#: Heads of a program, tokens of a tile, features of a tile; programs a multiprocessor should get; tiles a part has
-#: at least; share of the best wave efficiency at which fewer parts are preferred.
-DEFAULT = {
+#: Heads of a program, tokens of a tile, features of a tile; programs a multiprocessor should get;
+#: tiles a part has at least; share of the best wave efficiency at which fewer parts are preferred.
+DEFAULT: dict[str, Any] = {
     "BLOCK_M": 64, "BLOCK_N": 32, "BLOCK_V": 512, "FILL": 1, "MIN_TILES": 4, "EFFICIENCY": 0.95,
     "num_warps": 8, "num_stages": 3,
 }  # fmt: skip
+#: Few heads, or few rows: reading counts, not multiplying.
+FEW: dict[str, Any] = {
+    **DEFAULT, "BLOCK_M": 16, "BLOCK_N": 64, "MIN_TILES": 2, "num_warps": 4,
+}  # fmt: skip
 #: Without Hopper's matrix instructions operands pass through registers.
-DEFAULT_PORTABLE = {**DEFAULT, "BLOCK_M": 16, "BLOCK_N": 32, "num_warps": 4, "num_stages": 1}
+PORTABLE: dict[str, Any] = {**FEW, "BLOCK_N": 32, "num_stages": 1}
 #: fp32 tiles are twice as large in shared memory and in registers.
-DEFAULT_FP32 = {**DEFAULT_PORTABLE, "BLOCK_V": 64}
+FP32: dict[str, Any] = {**PORTABLE, "BLOCK_V": 64}
 
 _recordings: recorded.Recordings = {}
 
@@ -67,20 +71,27 @@ def latent_decode(
         _check(q, latents, lengths, rank)
     if not (q.is_cuda or door.interpreted()):
         return reference.latent_decode(q, latents, lengths, rank=rank, scale=scale)
-    known = launch.facts(q.device)
-    default = DEFAULT if known.sm in (0, 90) else DEFAULT_PORTABLE
-    if q.dtype == torch.float32:
-        default = DEFAULT_FP32
-    name = str(q.dtype).removeprefix("torch.")
-    heads = min(128, triton.next_power_of_2(q.shape[1]))
-    bucket = f"{name}-h{heads}-{launch.fill_bucket(q.shape[0], known.sm_count)}"
-    meta = launch.pick("latent_decode", bucket, q.device, default).meta
+    meta = _meta(q)
     out = torch.empty((*q.shape[:2], rank), dtype=q.dtype, device=q.device)
     tensors = (*inputs, out)
     recorded.run(
         _recordings, key, meta, tensors, q.device, lambda: _record(tensors, rank, scale, meta)
     )  # fmt: skip
     return out
+
+
+def _meta(q: Tensor) -> dict[str, Any]:
+    """Blocks by dtype, heads and rows."""
+    known = launch.facts(q.device)
+    heads = min(128, triton.next_power_of_2(q.shape[1]))
+    fill = launch.fill_bucket(q.shape[0] * -(-heads // 64), known.sm_count)
+    default = PORTABLE
+    if q.dtype == torch.float32:
+        default = FP32
+    elif known.sm in (0, 90):
+        default = DEFAULT if heads > 16 and fill != "p0.5" else FEW
+    name = f"{str(q.dtype).removeprefix('torch.')}-h{heads}-{fill}"
+    return launch.pick("latent_decode", name, q.device, default).meta
 
 
 def _record(
