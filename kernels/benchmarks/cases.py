@@ -251,6 +251,19 @@ def _decode(model: dict[str, Any], batch: int, length: int) -> Case:
     )
 
 
+def _mixer(op: str) -> Callable[[dict[str, Any], int, int], Case]:
+    def built(model: dict[str, Any], batch: int, length: int) -> Case:
+        import mixers  # it needs what stands above
+
+        return mixers.BUILDERS[op](model, batch, length)
+
+    return built
+
+
+#: What `mixers` measures.
+MIXERS = ("mamba3", "mamba3_step", "ring_state_update", "mla_decode", "moe")
+bf16, f32, step_bias, decay_rates, sets_of = _bf16, _f32, _step_bias, _decay_rates, _sets
+
 BUILDERS: dict[str, Callable[[dict[str, Any], int, int], Case]] = {
     "ssd_scan": _ssd,
     "selective_scan": _selective,
@@ -259,4 +272,5 @@ BUILDERS: dict[str, Callable[[dict[str, Any], int, int], Case]] = {
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _decode,
+    **{op: _mixer(op) for op in MIXERS},
 }

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from cases import Call, Case
+from cases import MIXERS, Call, Case
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 INSTALL = {
@@ -30,6 +30,7 @@ MODULES = {
     "mamba_ssm.ops.triton.ssd_combined": "mamba_ssm",
     "mamba_ssm.ops.triton.selective_state_update": "mamba_ssm",
     "mamba_ssm.ops.triton.layernorm_gated": "mamba_ssm",
+    "mamba_ssm.ops.triton.mamba3.mamba3_siso_combined": "mamba_ssm",
     "selective_scan_cuda": "mamba_ssm",
     "causal_conv1d": "causal_conv1d",
     "fla.ops.simple_gla": "fla",
@@ -41,6 +42,10 @@ NOTES = {
     ("selective_state_update", "ssmprof"): "behind its own call, which it overlaps",
     ("selective_state_update", "ssmprof-alone"): "begins when the call before has ended",
     ("ssd_scan", "fla"): "without D skip, step bias and softplus, hence its error; q, k per head",
+    ("mamba3", "mamba_ssm"): "gates in fp32 and rates prepared outside; warmed at each length",
+    ("ring_state_update", "ssmprof"): "behind its own call; tiles take turns to write",
+    ("mla_decode", "torch"): "knows the length on the host",
+    ("moe", "loop"): "knows the rows of each expert on the host",
     ("attention_decode", "sdpa-cudnn"): "head-first cache",
     ("attention_decode", "sdpa-flash"): "head-first cache",
 }
@@ -49,7 +54,9 @@ NOTES = {
 #: Operation and provider of the peers that Triton compiles, and of those among them that choose
 #: their blocks by measuring.
 TUNED = frozenset({("ssd_scan", "mamba_ssm"), ("ssd_scan", "fla"), ("causal_conv1d", "fla")})
-TRITON = TUNED | {("selective_state_update", "mamba_ssm"), ("gated_rmsnorm", "mamba_ssm")}
+TRITON = TUNED | {
+    ("mamba3", "mamba_ssm"),
+   ("selective_state_update", "mamba_ssm"), ("gated_rmsnorm", "mamba_ssm")}
 
 
 @dataclass(frozen=True)
@@ -205,6 +212,17 @@ def _decode(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
     }
 
 
+def _mixer(op: str) -> Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]:
+    def found(inputs: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+        import mixers  # it needs what stands above
+
+        return mixers.PEERS[op](inputs)
+
+    return found
+
+
+function = _function
+
 PEERS: dict[str, Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]] = {
     "ssd_scan": _ssd,
     "selective_scan": _selective,
@@ -213,4 +231,5 @@ PEERS: dict[str, Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]] = 
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _decode,
+    **{op: _mixer(op) for op in MIXERS},
 }
