@@ -58,7 +58,7 @@ def ssmprof_scan_mamba3_rates(
     decay = rate(a) * step
     decay = tl.cumsum(tl.where(decay < FLOOR, FLOOR, decay), 0)
     source = both if APART else decay - tl.log2(both)
-    share = tl.where(both > 0.0, own / both, 0.0)
+    share = own / tl.where(both > 0.0, both, 1.0)
     slot = seq * (chunks // K) + chunk // K
     row = ((slot * H + heads) * K + chunk % K)[None, :] * (TOKENS * RANKS) + (at * RANKS)[:, None]
     kept = (at < TOKENS)[:, None] & mine[None, :]
