@@ -14,14 +14,16 @@ from ssmprof_kernels import launch
 from ssmprof_kernels.ssd import plan as ssd_plan
 
 #: As `ssd.plan.DEFAULT`: chunk of `Q` rows, tiles and launch shape of the walk and of the summaries
-#: (`sum_...`), then the time model, fitted on an H200 (P 64, N 128, bf16).
+#: (`sum_...`), then the time model, whose choice of segments was the best of those measured on an
+#: H200 (64 heads, 16,384 tokens, P 64, N 128, bf16). Chunks of 64 rows took 0.77 ms there instead
+#: of 0.82, but spill.
 DEFAULT: dict[str, Any] = {
-    "Q": 64,
+    "Q": 32,
     "BP": 64,
     "num_warps": 4,
-    "num_stages": 2,
+    "num_stages": 1,
     "sum_warps": 4,
-    "sum_stages": 2,
+    "sum_stages": 1,
     "resident": 2,
     "sum_resident": 3,
     "alone_us": 3.0,
@@ -32,7 +34,7 @@ DEFAULT: dict[str, Any] = {
     "launch_us": 1.5,
 }
 #: Without Hopper's matrix instructions every operand passes through registers.
-PORTABLE: dict[str, Any] = {**DEFAULT, "Q": 32, "BP": 32, "num_stages": 1, "sum_stages": 1}
+PORTABLE: dict[str, Any] = {**DEFAULT, "BP": 32}
 #: fp32 tiles are twice as large.
 FP32: dict[str, Any] = {**PORTABLE, "BP": 16, "num_warps": 8}
 #: fp16 is multiplied as tf32.

@@ -90,7 +90,7 @@ def mamba3_step(
     return out
 
 
-DEFAULT = {"num_warps": 8}
+DEFAULT = {"num_warps": 4}
 
 
 def bucket(heads: int) -> str:

@@ -13,42 +13,30 @@ one of the launch writes. Formula and shapes: `ring_update.op`.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.device.math import COMPILED, LOG2E, exp2, finite_rate, silu, softplus
+from ssmprof_kernels.device.math import LOG2E, exp2, finite_rate, silu, softplus
 from ssmprof_kernels.device.overlap import await_previous, let_next_start
 
 
 @triton.jit
 def _decayed(state, delta, A, x, B, TIED: tl.constexpr):
-    """One token, in the words of the plain update."""
+    """One token, in the words of the plain update: which product is rounded is said, not left to
+    the compiler, so that the bits are the same."""
     dx = delta * x
     exponent = delta * LOG2E
     if TIED:
         decay = exp2(exponent * A)
     else:
         decay = exp2(exponent[:, None] * A)
-    return state * decay + dx[:, None] * B[None, :]
-
-
-@triton.jit
-def _with_each(bs, C, c_at, m_n):
-    """(BW): products of C with every B of a ring; by the matrix units, where they are exact."""
-    if COMPILED and bs.dtype == C.dtype and bs.dtype.primitive_bitwidth == 16 and bs.shape[0] >= 16:
-        c = tl.load(c_at, mask=m_n, other=0.0)
-        first = tl.arange(0, 16) == 0
-        c = tl.where(first[None, :], c[:, None], 0.0)
-        found = tl.sum(tl.dot(bs, c), 1)
-    else:
-        found = tl.sum(bs.to(tl.float32) * C.to(tl.float32)[None, :], 1)
-    return found
+    return tl.fma(state, decay, dx[:, None] * B[None, :])
 
 
 @triton.jit
 def _caught_up(state, A, x_ring, d_ring, b_ring, at, filled, p, n, m_p, m_n, H: tl.constexpr,
                P: tl.constexpr, N: tl.constexpr, GROUPS: tl.constexpr, W: tl.constexpr,
                TIED: tl.constexpr):  # fmt: skip
-    """The pending tokens, oldest first. Unrolled, so that no load waits for the one before; a step
-    of 0 leaves the state as it is."""
-    for i in tl.static_range(W - 1):
+    """The pending tokens, oldest first; a step of 0 leaves the state as it is. Not unrolled, which
+    would spill: what is loaded here lies in L1 already."""
+    for i in range(W - 1):
         place = (at + 1 + i) % W
         counts = W - 1 - i <= filled
         if TIED:
@@ -168,7 +156,7 @@ def ssmprof_scan_ring_update(
             younger = age[None, :] < age[:, None]
             since = tl.sum(tl.where(younger, deltas[None, :], 0.0), 1) + delta
             share = exp2(since * LOG2E * A) * deltas
-            share *= _with_each(bs, C, C_ptr + row * s_cb + group * s_cg + n * s_cn, m_n)
+            share *= tl.sum(bs.to(tl.float32) * Cf[None, :], 1)
             share = tl.where(pending, share, 0.0)
             xs = tl.where(pending[:, None], xs.to(tl.float32), 0.0)
             y = tl.sum(state * Cf[None, :], 1)

@@ -150,7 +150,7 @@ def _run(
 def default(tied: bool, states: int) -> dict[str, Any]:
     """Blocks for a shape that no table knows."""
     if tied:
-        return {"BLOCK_P": 32 if states <= 128 else 16, "num_warps": 2}
+        return {"BLOCK_P": 64 if states <= 128 else 16, "num_warps": 2}
     return {"BLOCK_P": 64, "num_warps": 2}
 
 

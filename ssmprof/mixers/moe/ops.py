@@ -1,4 +1,4 @@
-"""Who runs the products of all experts: torch's grouped product, our kernel, or each in turn."""
+"""Who runs the products of all experts: our kernel, torch's grouped product, or each in turn."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def _find(device: torch.device) -> Callable[..., Tensor] | None:
 OPS = {
     "grouped_mm": Candidates(
         {
-            "torch": _find,
             "ssmprof": Ours("experts", "grouped_mm"),
+            "torch": _find,
             "reference": Plain("reference.experts", "grouped_mm"),
         },
         last=frozenset({"reference"}),
