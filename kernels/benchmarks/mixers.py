@@ -30,9 +30,12 @@ def _mamba3(model: dict[str, Any], *lead: int) -> tuple[list[torch.Tensor], Weig
 
     rates = [bf16(*lead, H) for _ in range(3)]
     tokens = [normed(), normed(), bf16(*lead, H, P), *rates, bf16(*lead, N // 4)]
-    mixed = [1 + 0.3 * f32(H, R, P), 1 + 0.3 * f32(H, R, P), f32(H, R, P) / R] if R > 1 else []
-    biases = [1 + 0.3 * f32(H, R, N) for _ in range(2)]
-    return tokens, Weights(step_bias(H), *biases, f32(H), *mixed)
+    keys, queries = (1 + 0.3 * f32(H, R, N) for _ in range(2))
+    weights = Weights(step_bias(H), queries, keys, f32(H))
+    if R > 1:
+        into, gate, out = (f32(H, R, P) for _ in range(3))
+        weights = weights._replace(mimo_v=1 + 0.3 * into, mimo_z=1 + 0.3 * gate, mimo_out=out / R)
+    return tokens, weights
 
 
 def _mamba3_bytes(model: dict[str, Any]) -> int:
@@ -181,9 +184,7 @@ def mamba3_peers(i: dict[str, Any]) -> Found:
     gates = (rate * step).contiguous(), step, trap.transpose(1, 2).contiguous()
     scan = call
     return {
-        "mamba_ssm": [
-            lambda: scan(q[:, :, 0], k[:, :, 0], v, *gates, *biases, wide, D=weights.D)
-        ]
+        "mamba_ssm": [lambda: scan(q[:, :, 0], k[:, :, 0], v, *gates, *biases, wide, D=weights.D)]
     }
 
 

@@ -56,7 +56,9 @@ NOTES = {
 TUNED = frozenset({("ssd_scan", "mamba_ssm"), ("ssd_scan", "fla"), ("causal_conv1d", "fla")})
 TRITON = TUNED | {
     ("mamba3", "mamba_ssm"),
-   ("selective_state_update", "mamba_ssm"), ("gated_rmsnorm", "mamba_ssm")}
+    ("selective_state_update", "mamba_ssm"),
+    ("gated_rmsnorm", "mamba_ssm"),
+}
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import mamba3_inputs as inputs
 import pytest
 import torch
 from agreement import check
-import mamba3_inputs as inputs
 from ssmprof_kernels import launch, mamba3_scan, mamba3_step, reference
 from ssmprof_kernels.mamba3 import launches, plan
 
@@ -16,7 +16,7 @@ FORMS = [(1, 1, False, True), (1, 2, True, True), (3, 2, True, True), (2, 1, Fal
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch):
     # Chunks of 16 rows, and three segments: a few dozen tokens reach every branch.
-    for name in ("DEFAULT", "FP32", "FP16"):
+    for name in ("DEFAULT", "RANKS", "FP32", "FP16"):
         small = {**getattr(plan, name), **SMALL, "S": 3}
         monkeypatch.setattr(plan, name, small)
     launch.forget()

@@ -11,8 +11,8 @@ from torch.nn.attention import SDPBackend
 from ssmprof.mixers.attention import rope
 from ssmprof.mixers.attention.sdpa import attention_prefill
 from ssmprof.mixers.attention.shape import Attention
-from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.cache import StateCache
+from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.mixers.mamba3.shape import Mamba3
 from ssmprof.mixers.mla.shape import Latent

@@ -91,14 +91,14 @@ def _record(tensors: tuple[Tensor, ...], meta: dict[str, Any]) -> replay.Recordi
     tiles = min(count, count // meta["BLOCK_M"] + experts + 1)
     recording = replay.Recording(len(tensors))
     pointers = ("rows_ptr", "weight_ptr", "ends_ptr", "out_ptr")
-    strides = ("rr", "rk", "we", "wn", "wk")
+    steps = zip(("rr", "rk", "we", "wn", "wk"), (*rows.stride(), *weight.stride()), strict=True)
     blocks = {n: meta[n] for n in ("BLOCK_M", "BLOCK_N", "BLOCK_K")}
     recording.add(
         ssmprof_moe_grouped,
         tiles * -(-outputs // meta["BLOCK_N"]),
         replay.launch_options(meta["num_warps"], meta["num_stages"]),
         **{name: replay.Arg(i) for i, name in enumerate(pointers)},
-        **{f"stride_{n}": s for n, s in zip(strides, (*rows.stride(), *weight.stride()), strict=True)},
+        **{f"stride_{name}": step for name, step in steps},
         **blocks, R=count, tiles=tiles, E=experts, N=outputs, K=inputs,
         BLOCK_E=max(2, triton.next_power_of_2(experts)), INTERPRETED=not rows.is_cuda,
     )  # fmt: skip

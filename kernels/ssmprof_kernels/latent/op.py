@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from ssmprof_kernels import door, launch, reference
@@ -83,7 +82,7 @@ def latent_decode(
 def _meta(q: Tensor) -> dict[str, Any]:
     """Blocks by dtype, heads and rows."""
     known = launch.facts(q.device)
-    heads = min(128, triton.next_power_of_2(q.shape[1]))
+    heads = min(128, _power_of_two(q.shape[1]))
     fill = launch.fill_bucket(q.shape[0] * -(-heads // 64), known.sm_count)
     default = PORTABLE
     if q.dtype == torch.float32:
@@ -103,13 +102,13 @@ def _record(
     batch, heads, width = q.shape
     span = latents.shape[1]
     known = launch.facts(q.device)
-    block_m = max(16, min(meta["BLOCK_M"], triton.next_power_of_2(heads)))
+    block_m = max(16, min(meta["BLOCK_M"], _power_of_two(heads)))
     blocks = -(-heads // block_m)
     cut = split_count(
         batch * blocks, span, meta["BLOCK_N"], known.sm_count * meta["FILL"],
         meta["MIN_TILES"], meta["EFFICIENCY"],
     )  # fmt: skip
-    block_v = max(16, min(meta["BLOCK_V"], triton.next_power_of_2(rank)))
+    block_v = max(16, min(meta["BLOCK_V"], _power_of_two(rank)))
     overlap = known.sm >= 90 and cut > 1
     recording = replay.Recording(len(tensors))
     out = replay.Arg(3)
@@ -128,19 +127,23 @@ def _record(
         SPLITS=cut, BLOCKS=blocks, RANK=rank, TURNED=width - rank,
         HAS_LENGTHS=lengths is not None, BLOCK_M=block_m,
         BLOCK_V=block_v,
-        BLOCK_T=max(16, triton.next_power_of_2(width - rank)), BLOCK_N=meta["BLOCK_N"],
+        BLOCK_T=max(16, _power_of_two(width - rank)), BLOCK_N=meta["BLOCK_N"],
         INTERPRETED=not q.is_cuda, OVERLAP=overlap, **strides,
     )  # fmt: skip
     if cut > 1:
-        block = min(_MERGED, triton.next_power_of_2(rank))
+        block = min(_MERGED, _power_of_two(rank))
         recording.add(
             kernel.ssmprof_attention_latent_merge,
             batch * heads * -(-rank // block),
             replay.launch_options(4, early=overlap),
             part_ptr=part, stats_ptr=stats, out_ptr=out, SPLITS=cut, RANK=rank,
-            BLOCK_S=triton.next_power_of_2(cut), BLOCK_V=block, OVERLAP=overlap,
+            BLOCK_S=_power_of_two(cut), BLOCK_V=block, OVERLAP=overlap,
         )  # fmt: skip
     return recording
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
 
 
 def _check(q: Tensor, latents: Tensor, lengths: Tensor | None, rank: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from ssmprof_kernels import door
@@ -80,7 +82,7 @@ def scan(
 
 def completed(weights: Weights, width: int, gated: bool) -> Weights:
     """Contiguous, and with ones for a matrix of ranks that is missing and will be read."""
-    found = weights._asdict()
+    found: dict[str, Any] = weights._asdict()
     if weights.q_bias.shape[1] > 1 or any(m is not None for m in weights[4:]):
         like = weights.D.expand(width, -1).transpose(0, 1)
         for name in ("mimo_v", "mimo_z") if gated else ("mimo_v",):

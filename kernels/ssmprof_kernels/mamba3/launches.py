@@ -106,8 +106,8 @@ class _Scan:
         self.BS = ssd_plan.tile(size.angles)
         self.BU = ssd_plan.tile(max(1, size.states - 2 * size.angles))
         self.cut = ssd_plan.plan(
-            size.batch, self.rows, size.heads, size.width, None, meta | {"Q": self.Q, "BP": self.BP},
-            launch.facts(v.device).sm_count,
+            size.batch, self.rows, size.heads, size.width, None,
+            meta | {"Q": self.Q, "BP": self.BP}, launch.facts(v.device).sm_count,
         )  # fmt: skip
         self.K = self.cut.T // self.Q
         self.chunks = self.cut.S * self.K
@@ -150,7 +150,8 @@ class _Scan:
         if cut.segments:
             ends, totals = rec.work(cut.slots, *state), rec.work(cut.slots, size.heads)
             self.states = {"state_ptr": ends, "decay_ptr": totals}
-            self.made = parts.Made(*self.exponents.values(), ends, totals)
+            decays, sources = self.exponents.values()
+            self.made = parts.Made(decays, sources, ends, totals)
 
     def add_rates(self) -> None:
         """All that knows no state: exponents and angles."""
@@ -172,11 +173,12 @@ class _Scan:
         )  # fmt: skip
         if not self.fold:
             rec.add(
-                rates.ssmprof_scan_mamba3_prefix, size.batch * size.heads, self._options(), sums_ptr=self.sums,
-                H=size.heads, chunks=self.chunks, BS=self.BS, BC=32,
+                rates.ssmprof_scan_mamba3_prefix, size.batch * size.heads, self._options(),
+                sums_ptr=self.sums, H=size.heads, chunks=self.chunks, BS=self.BS, BC=32,
             )  # fmt: skip
         rec.add(
-            rates.ssmprof_scan_mamba3_angles, size.batch * self.chunks * -(-size.heads // _ANGLES), self._options(),
+            rates.ssmprof_scan_mamba3_angles,
+            size.batch * self.chunks * -(-size.heads // _ANGLES), self._options(),
             turns_ptr=self.turns, HEADS=_ANGLES, FOLD=self.fold, **same,
         )  # fmt: skip
 

@@ -94,8 +94,8 @@ def mamba3_scan(
     if initial_state is not None and initial_state.stride(1) != 1:
         initial_state = initial_state.contiguous()
     tensors = (*tokens, z, initial_state, *weights, out, final)
-    rows = length * launches.power_of_two(rank)
-    meta = plan.choose(rows, (heads, width), states, v).meta
+    ranks = launches.power_of_two(rank)
+    meta = plan.choose(length * ranks, ranks, width, states, v).meta
     recorded.run(
         _recordings, recorded.key_of(tensors), meta, tensors, v.device,
         lambda: launches.record(tensors, meta),

@@ -5,7 +5,6 @@ Promises: a pure function of shapes, dtype and device; no length makes a kernel 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,6 +32,8 @@ DEFAULT: dict[str, Any] = {
     "wave_us": 5.0,
     "launch_us": 1.5,
 }
+#: Rows of several ranks need matrices of ranks beside them.
+RANKS: dict[str, Any] = {**DEFAULT, "BP": 32}
 #: Without Hopper's matrix instructions every operand passes through registers.
 PORTABLE: dict[str, Any] = {**DEFAULT, "BP": 32}
 #: fp32 tiles are twice as large.
@@ -41,13 +42,14 @@ FP32: dict[str, Any] = {**PORTABLE, "BP": 16, "num_warps": 8}
 FP16: dict[str, Any] = {**PORTABLE}
 
 
-def choose(rows: int, shape: Sequence[int], states: int, like: torch.Tensor) -> launch.Choice:
-    """Meta-parameters for `rows` rows of heads and width `shape`, on the device of `like`."""
-    width = ssd_plan.tile(shape[1])
-    name = str(like.dtype).removeprefix("torch.")
-    bucket = f"{name},P{width},N{ssd_plan.tile(states)},{launch.length_bucket(rows)}"
+def choose(rows: int, ranks: int, width: int, states: int, like: torch.Tensor) -> launch.Choice:
+    """Meta-parameters for `rows` rows of P = `width`, N = `states`, on the device of `like`."""
+    name = f"{str(like.dtype).removeprefix('torch.')},R{ranks}"
+    bucket = f"P{ssd_plan.tile(width)},N{ssd_plan.tile(states)},{launch.length_bucket(rows)}"
+    bucket = f"{name},{bucket}"
     sm = launch.facts(like.device).sm
-    default = DEFAULT if sm in (0, 90) else PORTABLE
+    hopper = DEFAULT if ranks == 1 else RANKS
+    default = hopper if sm in (0, 90) else PORTABLE
     if like.dtype != torch.bfloat16:
         default = FP32 if like.dtype == torch.float32 else FP16
     return launch.pick("mamba3_scan", bucket, like.device, default)

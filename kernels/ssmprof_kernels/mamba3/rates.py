@@ -79,7 +79,7 @@ def ssmprof_scan_mamba3_rates(
 
 @triton.jit(do_not_specialize=FREE)
 def ssmprof_scan_mamba3_prefix(sums_ptr, H, chunks, BS: tl.constexpr, BC: tl.constexpr):
-    """In place, of one head: turns of each chunk -> turns before it; behind the last all of them."""
+    """In place, of one head: turns of each chunk -> turns before it; behind the last all."""
     pid = tl.program_id(0)
     head = pid % H
     seq = (pid // H).to(tl.int64)

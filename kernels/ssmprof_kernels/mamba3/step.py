@@ -72,9 +72,7 @@ def mamba3_step(
             raise ValueError(f"state must have a last stride of 1, got {state.stride()}")
         _accepted.add(asked)
     if not v.is_cuda and not door.interpreted():
-        return reference.mamba3_step(
-            state, q, k, v, a, dt, trap, angles, weights=weights, z=z
-        )
+        return reference.mamba3_step(state, q, k, v, a, dt, trap, angles, weights=weights, z=z)
     weights = checks.completed(weights, v.shape[-1], z is not None)
     batch, heads, width = v.shape
     rank = q.shape[1]

@@ -204,12 +204,13 @@ def ssmprof_scan_mamba3_walk(
     owned = (p < P)[:, None] & (n < 2 * ANGLES)[None, :]
     cells_u = p[:, None] * N + u[None, :]
     owned_u = (p < P)[:, None] & (u < N)[None, :]
-    h = start_state(tl.zeros((BP, 2 * BS), tl.float32), state_ptr, decay_ptr, h0_ptr, cells, owned, seq,
-               seq * S, segment, head, H, P * N, H0, SEGMENTS, True)  # fmt: skip
+    h = tl.zeros((BP, 2 * BS), tl.float32)
+    h = start_state(h, state_ptr, decay_ptr, h0_ptr, cells, owned, seq, seq * S, segment, head, H,
+                    P * N, H0, SEGMENTS, True)  # fmt: skip
     hu = tl.zeros((BP, BU), tl.float32)
     if 2 * ANGLES < N:
         hu = start_state(hu, state_ptr, decay_ptr, h0_ptr, cells_u, owned_u, seq, seq * S, segment,
-                    head, H, P * N, H0, SEGMENTS, True)  # fmt: skip
+                         head, H, P * N, H0, SEGMENTS, True)  # fmt: skip
     token = (begin + row // RANKS).to(tl.int64)
     group = far // PER_GROUP
     k_at = (k_ptr + entry * k_sb + token * k_sl + rank * k_sr)[:, None] + group * k_sg

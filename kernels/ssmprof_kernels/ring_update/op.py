@@ -91,9 +91,7 @@ def ring_state_update(
     return _run(arguments, ring, options, y, settle=False)
 
 
-def settle(
-    state: Tensor, ring: Ring, A: Tensor, state_indices: Tensor | None = None
-) -> None:
+def settle(state: Tensor, ring: Ring, A: Tensor, state_indices: Tensor | None = None) -> None:
     """Apply what is pending to the state, in place; the ring is empty afterwards.
 
     A as in `ring_state_update`; of all slots, or of those of `state_indices` (B), int32, where what
@@ -167,16 +165,15 @@ def _record(
     meta: dict[str, Any],
 ) -> replay.Recording:
     """The launch for these tensors in the order of `_POINTERS`."""
-    state, x, _, _, B, _, D, z, bias, index, _ = full
+    x, B, D, z, bias, index = full.x, full.B, full.D, full.z, full.dt_bias, full.state_indices
+    states = full.state.shape[-1]
     softplus, pad_index, overlap = options
     batch, heads, width = x.shape
-    groups, states = B.shape[1:]
+    groups = B.shape[1]
     tied = ring.delta.dim() == 3
     given = dict(zip(_POINTERS, (*full[:-1], *ring, x if y is None else y), strict=True))
     given["y"] = x.new_empty(x.shape) if y is None else y.view(x.shape)
-    arguments: dict[str, Any] = {
-        f"{name}_ptr": replay.Arg(i) for i, name in enumerate(_POINTERS)
-    }
+    arguments: dict[str, Any] = {f"{name}_ptr": replay.Arg(i) for i, name in enumerate(_POINTERS)}
     for name, (letter, axes) in _STRIDES.items():
         t = given[name]
         steps = (0,) * len(axes) if t is None else t.stride()

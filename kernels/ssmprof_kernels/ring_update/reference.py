@@ -56,7 +56,7 @@ def ring_state_update_sequential(
                 for i in range(count):
                     place = (at - count + i) % ring.tokens
                     step = ring.delta[slot, place, head].to(compute_dtype)
-                    step = (step if step.dim() == 0 else step[rows, None])
+                    step = step if step.dim() == 0 else step[rows, None]
                     value = ring.x[slot, place, head, rows].to(compute_dtype)
                     key = ring.B[slot, place, head // per_group].to(compute_dtype)
                     h = torch.exp(step * rates[head, rows]) * h + step * value[:, None] * key
@@ -122,9 +122,7 @@ def run(full: Any, ring: Any, options: tuple[Any, ...], y: Tensor | None, *, set
         counts = places - 1 - i <= filled
         value = ring.x[slots, place].to(compute).masked_fill(~counts, 0.0)
         key = ring.B[slots, place].masked_fill(~counts.any(2).any(1)[:, None, None], 0.0)
-        h = torch.where(
-            counts[..., None], caught_up(h, step, value, key), h
-        )
+        h = torch.where(counts[..., None], caught_up(h, step, value, key), h)
     if settle:
         state[slots] = h.to(state.dtype)
         ring.marks[slots, ..., 1] = 0

@@ -113,9 +113,8 @@ def _i(*shape: int) -> Any:
 
 
 def _weights(heads: int, rank: int, states: int, width: int, mixed: bool) -> Weights:
-    matrices = [_f(heads, rank, width) if mixed else None] * 3
-    biases = [_f(heads, rank, states)] * 2
-    return Weights(_f(heads), *biases, _f(heads), *matrices)
+    bias, matrix = _f(heads, rank, states), _f(heads, rank, width) if mixed else None
+    return Weights(_f(heads), bias, bias, _f(heads), matrix, matrix, matrix)
 
 
 def _mamba3(
@@ -161,8 +160,8 @@ def _ring(
     places: int, groups: int, states: int, batch: int,
 ) -> Any:  # fmt: skip
     tied, slots = kind == "heads", batch + 1
-    inner = (4, 64) if tied else (128,)
-    heads, width = inner if tied else (groups, 128 // groups)
+    heads, width = (4, 64) if tied else (groups, 128 // groups)
+    inner = (heads, width) if tied else (128,)
     per_head, bc = inner[:1] if tied else inner, (batch, groups, states)
     ring = Ring(
         _t(x, slots, places, heads, width),
@@ -189,9 +188,7 @@ def _latent(
     )  # fmt: skip
 
 
-def _grouped(
-    *, rows: str, tokens: int, experts: int, sizes: tuple[int, int], layout: str
-) -> Any:
+def _grouped(*, rows: str, tokens: int, experts: int, sizes: tuple[int, int], layout: str) -> Any:
     N, K = sizes
     apart = layout == "apart"
     return OPS["grouped_mm"].kernel(
@@ -230,7 +227,9 @@ def _scans() -> Calls:
 def _steps() -> Calls:
     def call(batch: int, ranks: Any = (1, False)) -> Any:
         tokens, options = _mamba3((batch,), heads=64, **(_PLAIN | {"ranks": ranks}))
-        return OPS["mamba3_step"].kernel(_f(batch, _size(64, ranks[0], 128, 64)), *tokens, **options)
+        return OPS["mamba3_step"].kernel(
+            _f(batch, _size(64, ranks[0], 128, 64)), *tokens, **options
+        )
 
     for batch in (1, 8, 64):
         yield f"64 heads x{batch}", lambda batch=batch: call(batch)
