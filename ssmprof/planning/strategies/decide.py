@@ -38,7 +38,7 @@ class Step(NamedTuple):
     answers: tuple[Answer, ...] = ()
 
 
-PILOT = Sampling(pairs=4, length_s=0.5)
+PILOT = Sampling(pairs=10, target_error=0.004, length_s=0.5)
 TURNS = Sampling(pairs=40, target_error=0.0015, length_s=0.5)
 STEADY = Sampling(mode="sustained")
 
