@@ -24,7 +24,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 large = pytest.mark.xdist_group("large")
 
 # Operations that round factors to the input dtype on the way, for the matrix units.
-MATRIX_OPS = ("ssd_scan", "attention_decode")
+MATRIX_OPS = ("ssd_scan", "attention_decode", "mamba3_scan", "latent_decode")
 MATRIX_ULPS = {torch.float32: 32.0, torch.float16: 4.0, torch.bfloat16: 4.0}
 
 

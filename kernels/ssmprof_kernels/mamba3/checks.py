@@ -87,4 +87,5 @@ def completed(weights: Weights, width: int, gated: bool) -> Weights:
         like = weights.D.expand(width, -1).transpose(0, 1)
         for name in ("mimo_v", "mimo_z") if gated else ("mimo_v",):
             found[name] = weights.ranks(name, like)
-    return Weights(**{n: None if t is None else t.contiguous() for n, t in found.items()})
+    whole: dict[str, Any] = {n: None if t is None else t.contiguous() for n, t in found.items()}
+    return Weights(**whole)

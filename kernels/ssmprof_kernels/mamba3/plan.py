@@ -32,8 +32,8 @@ DEFAULT: dict[str, Any] = {
     "wave_us": 5.0,
     "launch_us": 1.5,
 }
-#: Rows of several ranks need matrices of ranks beside them.
-RANKS: dict[str, Any] = {**DEFAULT, "BP": 32}
+#: Rows of several ranks need matrices of ranks beside them: the largest tiles that spill nowhere.
+RANKS: dict[str, Any] = {**DEFAULT, "Q": 16, "BP": 32}
 #: Without Hopper's matrix instructions every operand passes through registers.
 PORTABLE: dict[str, Any] = {**DEFAULT, "BP": 32}
 #: fp32 tiles are twice as large.
@@ -48,8 +48,9 @@ def choose(rows: int, ranks: int, width: int, states: int, like: torch.Tensor) -
     bucket = f"P{ssd_plan.tile(width)},N{ssd_plan.tile(states)},{launch.length_bucket(rows)}"
     bucket = f"{name},{bucket}"
     sm = launch.facts(like.device).sm
-    hopper = DEFAULT if ranks == 1 else RANKS
-    default = hopper if sm in (0, 90) else PORTABLE
+    default = DEFAULT if sm in (0, 90) else PORTABLE
+    if ranks > 1:
+        default = RANKS
     if like.dtype != torch.bfloat16:
         default = FP32 if like.dtype == torch.float32 else FP16
     return launch.pick("mamba3_scan", bucket, like.device, default)
