@@ -57,13 +57,14 @@ fuzz: $(DEV)
 scale: $(DEV)
 	PYTHONPATH=.:kernels:tests $(BIN)/python -m scale --output reports/scale
 
-# Every dtype and option of every kernel, any three together, compiled for GPUs that need not be
-# here; `make test` compiles any two together.
-STATIC_ARCHS ?= sm_87 sm_90
+# Every dtype and option of every kernel, compiled for GPUs that need not be here, with the spills of
+# each kernel: any two together for every architecture, any three for two of them; `make test`
+# compiles any two for these two.
+STATIC_ARCHS ?= all
+STATIC_DEEP ?= sm_87,sm_90
 static-all: $(DEV)
-	for arch in $(STATIC_ARCHS); do \
-	  PYTHONPATH=kernels $(BIN)/python -m ssmprof_kernels.static --forms all --jobs 2 --arch $$arch || exit 1; \
-	done
+	PYTHONPATH=kernels $(BIN)/python -m ssmprof_kernels.static --forms pairs --jobs 2 --summary --arch $(STATIC_ARCHS)
+	PYTHONPATH=kernels $(BIN)/python -m ssmprof_kernels.static --forms all --jobs 2 --summary --arch $(STATIC_DEEP)
 
 # How often answers are right: planted curves through the whole analysis (a minute or two).
 simulate: $(DEV)

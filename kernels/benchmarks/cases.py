@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import cases_linear
 import timing
 import torch
 from plan import Cell
@@ -273,4 +274,8 @@ BUILDERS: dict[str, Callable[[dict[str, Any], int, int], Case]] = {
     "gated_rmsnorm": _norm,
     "attention_decode": _decode,
     **{op: _mixer(op) for op in MIXERS},
+    **{
+        op: lambda model, batch, length, fields=fields: Case(**fields(model, batch, length))
+        for op, fields in cases_linear.FIELDS.items()
+    },
 }

@@ -91,7 +91,9 @@ def cell(
     rows = []
     for name, calls in providers.items():
         note = notes.get(name) or peers.NOTES.get((case.op, name))
-        row = dict.fromkeys(COLUMNS) | same | {"provider": name, "mode": "graph", "note": note}
+        early = peers.EARLY.get((case.op, name))
+        mine = same | {"provider": name, "early": early}
+        row = dict.fromkeys(COLUMNS) | mine | {"mode": "graph", "note": note}
         if samples.get(name):
             row |= _times(case, limits, samples, name) | {
                 "error": errors.get(name), "first_s": first[name],
@@ -103,8 +105,7 @@ def cell(
         if eager and samples.get(name) and not isinstance(calls, peers.Missing):
             with clock.stage("eager"):
                 ms = timing.eager_ms(calls[0], seconds=0.02)
-            wall = {"provider": name, "mode": "eager", "ms": ms}
-            rows.append(dict.fromkeys(COLUMNS) | same | wall)
+            rows.append(dict.fromkeys(COLUMNS) | mine | {"mode": "eager", "ms": ms})
     return rows
 
 

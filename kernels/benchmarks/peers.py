@@ -8,11 +8,13 @@ back as a reason with the command that installs it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import peers_linear
 import torch
 import torch.nn.functional as F
 from cases import MIXERS, Call, Case
@@ -35,6 +37,7 @@ MODULES = {
     "causal_conv1d": "causal_conv1d",
     "fla.ops.simple_gla": "fla",
     "fla.modules.causal_conv1d": "fla",
+    **{module: "fla" for module, _ in peers_linear.FUNCTIONS.values()},
 }
 
 #: What a reader must know of a row, by operation and provider.
@@ -46,14 +49,31 @@ NOTES = {
     ("ring_state_update", "ssmprof"): "behind its own call; tiles take turns to write",
     ("mla_decode", "torch"): "knows the length on the host",
     ("moe", "loop"): "knows the rows of each expert on the host",
+    ("gla", "fla"): "makes the gates, as our kernel does",
+    ("rwkv7", "fla"): "-kk and kk a made before",
     ("attention_decode", "sdpa-cudnn"): "head-first cache",
     ("attention_decode", "sdpa-flash"): "head-first cache",
 }
 
 
+#: Whether an update starts before the kernel before has ended, by operation and provider.
+EARLY = {
+    ("selective_state_update", "ssmprof"): True,
+    ("selective_state_update", "ssmprof-alone"): False,
+    ("selective_state_update", "mamba_ssm"): False,
+    ("causal_conv1d_update", "ssmprof"): False,
+    ("causal_conv1d_update", "causal_conv1d"): False,
+}
+
+
 #: Operation and provider of the peers that Triton compiles, and of those among them that choose
 #: their blocks by measuring.
-TUNED = frozenset({("ssd_scan", "mamba_ssm"), ("ssd_scan", "fla"), ("causal_conv1d", "fla")})
+TUNED = frozenset(
+    {
+        *(("ssd_scan", "mamba_ssm"), ("ssd_scan", "fla"), ("causal_conv1d", "fla")),
+        *((op, "fla") for op in peers_linear.FUNCTIONS),
+    }
+)
 TRITON = TUNED | {
     ("mamba3", "mamba_ssm"),
     ("selective_state_update", "mamba_ssm"),
@@ -225,6 +245,12 @@ def _mixer(op: str) -> Callable[[dict[str, Any]], dict[str, list[Call] | Missing
 
 function = _function
 
+
+def _linear(op: str, i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+    found = _function(*peers_linear.FUNCTIONS[op])
+    return {"fla": found if isinstance(found, Missing) else peers_linear.calls(op, found, i)}
+
+
 PEERS: dict[str, Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]] = {
     "ssd_scan": _ssd,
     "selective_scan": _selective,
@@ -234,4 +260,5 @@ PEERS: dict[str, Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]] = 
     "gated_rmsnorm": _norm,
     "attention_decode": _decode,
     **{op: _mixer(op) for op in MIXERS},
+    **{op: functools.partial(_linear, op) for op in peers_linear.FUNCTIONS},
 }

@@ -2,7 +2,9 @@
 
 Promises: pure, no torch. Rows of an earlier run are kept only if device, libraries, peers and
 tables are the same ones; every row names its run, and every run has its ceilings, its rounds and
-the digest of the kernels' sources, so that a reader sees what was measured together.
+the digest of the kernels' sources, so that a reader sees what was measured together. `early` says
+of an update whether it may start before the kernel before has ended (programmatic launch); it is
+empty where nothing of the kind exists.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ COLUMNS = (
     "op", "shape", "length", "batch", "provider", "mode", "ms", "device", "width",
     "ms_low", "ms_high", "ratio", "ratio_low", "ratio_high", "gb_per_s", "tflop_per_s",
     "share_bandwidth", "share_matrix", "share_exponentials", "share_launch", "error", "first_s",
-    "config", "tuned", "note", "run",
+    "config", "tuned", "note", "early", "run",
 )  # fmt: skip
 
 Row = dict[str, Any]
@@ -55,7 +57,7 @@ class Record:
         with fresh.open("w", newline="", encoding="utf-8") as handle:
             writer = csv.writer(handle)
             writer.writerow(COLUMNS)
-            writer.writerows([_short(row[c]) for c in COLUMNS] for row in self.rows)
+            writer.writerows([_short(row.get(c)) for c in COLUMNS] for row in self.rows)
         fresh.replace(folder / "bench.csv")
         _replace(
             folder / "bench.json",

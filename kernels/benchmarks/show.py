@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from record import Row
 
+#: Whether an update may start before the kernel before has ended.
+START = {True: "early", False: "waits", None: ""}
+
 
 def rows(measured: list[Row]) -> None:
     """One line per provider of a cell, as it was measured."""
@@ -15,6 +18,7 @@ def rows(measured: list[Row]) -> None:
         if r["mode"] != "graph":
             continue
         cell = f"{r['op']:<23}{r['shape']:<12}{r['length']:>7} x{r['batch']:<3}{r['provider']:<14}"
+        cell += f"{START[r.get('early')]:<7}"
         if r["ms"] is None:
             print(f"{cell}{'-':>10}  {r['note']}", flush=True)
             continue
@@ -37,7 +41,8 @@ def totals(lines: list[Row]) -> None:
         where = ", ".join(f"{k} {v}" for k, v in t["where"].items()) or "all"
         state = "aim met" if t["aim_met"] else "floor met" if t["floor_met"] else "BELOW FLOOR"
         print(
-            f"{t['op']:<23}{t['against']:<20}{t['mode']:<6}{t['cells']:>4} cells"
+            f"{t['op']:<23}{t['own']:<14}{START[t['early']]:<7}{t['against']:<20}{t['mode']:<6}"
+            f"{t['cells']:>4} cells"
             f"{t['reached']:8.2f} (worst {t['worst']:.2f}; floor {t['floor']}, aim {t['aim']})"
             f"  {state}  [{where}]"
         )

@@ -53,9 +53,11 @@ def _cell(row: Row) -> tuple[Any, ...]:
     return row["op"], row["shape"], row["length"], row["batch"], row["mode"]
 
 
-def ratios(rows: list[Row], op: str, peer: str, mode: str, where: dict[str, int]) -> list[float]:
-    """Peer time over our time per cell; of several peers of that prefix the fastest counts."""
-    own = {_cell(r): r["ms"] for r in rows if r["provider"] == OWN and r["ms"] is not None}
+def ratios(
+    rows: list[Row], op: str, peer: str, mode: str, where: dict[str, int], mine: str = OWN
+) -> list[float]:
+    """Peer time over `mine` per cell; of several peers of that prefix the fastest counts."""
+    own = {_cell(r): r["ms"] for r in rows if r["provider"] == mine and r["ms"] is not None}
     best: dict[tuple[Any, ...], float] = {}
     for r in rows:
         if r["op"] == op and r["mode"] == mode and kept(r, where) and r["ms"] is not None:
@@ -69,8 +71,8 @@ def judge(rows: list[Row], table: dict[str, Any]) -> list[Row]:
     """One line per bar: the reached figure, floor and aim, and whether each is met."""
     lines: list[Row] = []
     for bar in table.get("bar", []):
-        where, mode = bar.get("where", {}), bar.get("mode", "graph")
-        found = ratios(rows, bar["op"], bar["peer"], mode, where)
+        where, mode, mine = bar.get("where", {}), bar.get("mode", "graph"), bar.get("own", OWN)
+        found = ratios(rows, bar["op"], bar["peer"], mode, where, mine)
         if not found:
             continue
         worst = min(found)
@@ -78,6 +80,8 @@ def judge(rows: list[Row], table: dict[str, Any]) -> list[Row]:
         lines.append(
             {
                 "op": bar["op"],
+                "own": mine,
+                "early": _early(rows, bar["op"], mine),
                 "against": bar["peer"],
                 "mode": mode,
                 "where": where,
@@ -91,7 +95,8 @@ def judge(rows: list[Row], table: dict[str, Any]) -> list[Row]:
             }
         )
     for bar in table.get("share", []):
-        own = [r for r in rows if r["op"] == bar["op"] and r["provider"] == OWN]
+        mine = bar.get("own", OWN)
+        own = [r for r in rows if r["op"] == bar["op"] and r["provider"] == mine]
         own = [r for r in own if r["mode"] == "graph" and kept(r, bar["where"])]
         found = [_share(r, bar["ceiling"]) for r in own if r["ms"] is not None]
         if found:
@@ -99,6 +104,8 @@ def judge(rows: list[Row], table: dict[str, Any]) -> list[Row]:
             lines.append(
                 {
                     "op": bar["op"],
+                    "own": mine,
+                    "early": _early(rows, bar["op"], mine),
                     "against": f"{bar['ceiling']} ceiling",
                     "mode": "graph",
                     "where": bar["where"],
@@ -112,6 +119,12 @@ def judge(rows: list[Row], table: dict[str, Any]) -> list[Row]:
                 }
             )
     return lines
+
+
+def _early(rows: list[Row], op: str, provider: str) -> bool | None:
+    """Whether the provider's updates start early; None where nothing of the kind exists."""
+    of_it = (r for r in rows if r["op"] == op and r["provider"] == provider)
+    return next((r.get("early") for r in of_it), None)
 
 
 def _share(row: Row, ceiling: str) -> float:

@@ -19,9 +19,13 @@ from ssmprof_kernels.conv.op import causal_conv1d
 from ssmprof_kernels.conv.update import causal_conv1d_update
 from ssmprof_kernels.experts import grouped_mm
 from ssmprof_kernels.latent import latent_decode
+from ssmprof_kernels.linear_attention.op import gla, lightning, retention
+from ssmprof_kernels.linear_attention.step import gla_step, lightning_step, retention_step
 from ssmprof_kernels.mamba3 import mamba3_scan, mamba3_step
 from ssmprof_kernels.norm.op import gated_rmsnorm
 from ssmprof_kernels.ring_update import ring_state_update
+from ssmprof_kernels.rwkv7.op import rwkv7
+from ssmprof_kernels.rwkv7.step import rwkv7_step
 from ssmprof_kernels.selective_scan.op import selective_scan
 from ssmprof_kernels.ssd.op import ssd_scan
 from ssmprof_kernels.state_update.op import selective_state_update
@@ -35,11 +39,19 @@ __all__ = [
     "causal_conv1d",
     "causal_conv1d_update",
     "gated_rmsnorm",
+    "gla",
+    "gla_step",
     "grouped_mm",
     "latent_decode",
+    "lightning",
+    "lightning_step",
     "mamba3_scan",
     "mamba3_step",
+    "retention",
+    "retention_step",
     "ring_state_update",
+    "rwkv7",
+    "rwkv7_step",
     "selective_scan",
     "selective_state_update",
     "ssd_scan",
@@ -68,10 +80,18 @@ OPS: dict[str, Op] = {
         causal_conv1d_update,
         gated_rmsnorm,
         attention_decode,
+        gla,
+        gla_step,
+        grouped_mm,
+        latent_decode,
+        lightning,
+        lightning_step,
         mamba3_scan,
         mamba3_step,
+        retention,
+        retention_step,
         ring_state_update,
-        latent_decode,
-        grouped_mm,
+        rwkv7,
+        rwkv7_step,
     )
 }

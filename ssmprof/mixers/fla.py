@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ssmprof.mixers.finding import Package, Plain
+from ssmprof.mixers.finding import Find, Ours, Package, Plain
 from ssmprof.mixers.ops import Candidates
 from ssmprof.mixers.state_update.ops import with_state
 
@@ -53,11 +53,18 @@ def grouped(heads: int, *shared: Tensor) -> list[Tensor]:
 
 
 def candidates(
-    package: Package, module: str, reference: str, *, mutates: int | None = None
+    package: Package,
+    module: str,
+    reference: str,
+    *,
+    ours: Ours | None = None,
+    mutates: int | None = None,
 ) -> Candidates:
-    """fla, and the plain torch form `reference.MODULE` as the last resort."""
+    """Our kernel where there is one, fla, and the plain torch form `reference.MODULE` as the last
+    resort."""
+    find: dict[str, Find] = {} if ours is None else {"ssmprof": ours}
     return Candidates(
-        {"fla": package, "reference": Plain(f"reference.{module}", reference)},
+        {**find, "fla": package, "reference": Plain(f"reference.{module}", reference)},
         last=frozenset({"reference"}),
         mutates=mutates,
     )

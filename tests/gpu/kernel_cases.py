@@ -7,6 +7,7 @@ walks through all of them. An operation's results are a dict of named tensors, s
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +20,14 @@ IN_PLACE = {
     "selective_state_update": "state",
     "causal_conv1d_update": "conv_state",
     "mamba3_step": "state",
+    **{f"{op}_step": "state" for op in ("rwkv7", "gla", "retention", "lightning")},
 }
-WITH_STATE = ("ssd_scan", "selective_scan", "causal_conv1d")
+LINEAR = ("gla", "retention", "lightning")
+WITH_STATE = ("ssd_scan", "selective_scan", "causal_conv1d", "rwkv7", *LINEAR)
+STEPS = tuple(f"{op}_step" for op in ("rwkv7", *LINEAR))
+
+#: Arguments with an axis of tokens.
+BY_TOKEN = (*("x", "u", "dt", "B", "C", "z"), *("q", "k", "v", "a", "r", "w", "kk"))
 
 
 @dataclass
@@ -41,12 +48,12 @@ class Case:
     def oracle(self) -> dict[str, torch.Tensor]:
         """What the token-by-token form computes in fp64."""
         wide = {k: _double(v) for k, v in self.arguments.items()}
-        if self.op in ("ssd_scan", "selective_scan", "mamba3_scan"):
+        if self.op in (*WITH_STATE, "mamba3_scan") and self.op != "causal_conv1d":
             y, state = OPS[self.op].sequential(**wide)
             return {"y": y, "final_state": state}
         if self.op == "ring_state_update":
             return {"y": OPS[self.op].sequential(**wide)[0]}
-        if self.op in ("selective_state_update", "mamba3_step"):
+        if self.op in ("selective_state_update", "mamba3_step", *STEPS):
             y, state = OPS[self.op].sequential(**wide)
             return {"y": y, "state": state}
         return self._run(OPS[self.op].sequential, wide)
@@ -308,6 +315,53 @@ def _grouped(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     return {"rows": r(rows, K), "weight": weight, "ends": ends.values.to(torch.int32)}
 
 
+def _linear(op: str, dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    K, V = ((128, 128), (256, 512), (64, 70), (20, 16))[v % 4]
+    batch, H, shared = 1 + v % 2, 4, (4, 1, 2)[v % 3]
+    found = {
+        "q": r(batch, length, H, K),
+        "k": r(batch, length, shared, K),
+        "v": r(batch, length, shared, V),
+        "scale": K**-0.5,
+    }
+    if op == "gla":
+        found["a"] = r(batch, length, shared, K) * (1.0, 20.0, 500.0)[v % 3]
+    else:
+        found["decay"] = -r.wide(H).abs() * (0.05, 0.0005, 3.0)[v % 3]
+    if v % 3 == 0:
+        found["initial_state"] = r.wide(batch, H, K, V)
+    return found
+
+
+def _linear_step(op: str, dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    found = _linear(op.removesuffix("_step"), dtype, 1, v)
+    found = {k: x[:, 0] if k in ("q", "k", "v", "a") else x for k, x in found.items()}
+    found.pop("initial_state", None)
+    batch, H, K = found["q"].shape
+    state = torch.float32 if v % 2 else dtype
+    found["state"] = _Random(dtype, length)(batch, H, K, found["v"].shape[-1], dtype=state)
+    return found
+
+
+def _rwkv7(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    shape = (1 + v % 2, length, 4, (64, 64, 32, 20)[v % 4])
+    kk = torch.nn.functional.normalize(r.wide(*shape), dim=-1).to(dtype)
+    found = {"r": r(*shape), "k": r(*shape), "v": r(*shape), "kk": kk, "a": r(*shape).sigmoid()}
+    found["w"] = r(*shape).sigmoid() * (-0.606, -0.606, -20.0)[v % 3]
+    if v % 3 == 0:
+        found["initial_state"] = r.wide(shape[0], 4, shape[3], shape[3])
+    return found
+
+
+def _rwkv7_step(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    found = {k: x[:, 0] for k, x in _rwkv7(dtype, 1, v).items() if k != "initial_state"}
+    state = torch.float32 if v % 2 else dtype
+    shape = (*found["v"].shape, found["v"].shape[-1])
+    return found | {"state": _Random(dtype, length)(*shape, dtype=state)}
+
+
 _BUILDERS = {
     "mamba3_scan": _mamba3_scan,
     "mamba3_step": _mamba3_step,
@@ -321,6 +375,10 @@ _BUILDERS = {
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _attention,
+    "rwkv7": _rwkv7,
+    "rwkv7_step": _rwkv7_step,
+    **{op: functools.partial(_linear, op) for op in LINEAR},
+    **{f"{op}_step": functools.partial(_linear_step, f"{op}_step") for op in LINEAR},
 }
 
 
@@ -335,20 +393,22 @@ def packed(op: str, lengths: list[int], dtype: torch.dtype) -> Case:
     r = _Random(dtype, 5)
     ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], dtype=torch.int32, device="cuda")
     found = case(op, dtype, max(total, 1), 2).arguments
-    for name in ("x", "u", "dt", "B", "C", "z"):
+    for name in BY_TOKEN:
         if name in found:
             found[name] = found[name][:1]
     state = {
         "ssd_scan": lambda: r.wide(n, *found["x"].shape[2:], found["B"].shape[-1]),
         "selective_scan": lambda: r.wide(n, *found["A"].shape),
         "causal_conv1d": lambda: r(n, found["x"].shape[2], found["weight"].shape[1] - 1),
+        "rwkv7": lambda: r.wide(n, *found["r"].shape[2:], found["v"].shape[3]),
+        **dict.fromkeys(LINEAR, lambda: r.wide(n, *found["q"].shape[2:], found["v"].shape[3])),
     }[op]()
     return Case(op, found | {"cu_seqlens": ends, "initial_state": state})
 
 
 def split(whole: Case, first: int) -> tuple[Case, Case]:
     """The first `first` tokens, and the rest without its initial state."""
-    by_token = ("x", "u", "dt", "B", "C", "z", "seq_idx")
+    by_token = (*BY_TOKEN, "seq_idx")
     a = {k: v[:, :first] if k in by_token else v for k, v in whole.arguments.items()}
     b = {k: v[:, first:] if k in by_token else v for k, v in whole.arguments.items()}
     b.pop("initial_state", None)

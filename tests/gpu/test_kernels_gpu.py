@@ -24,7 +24,10 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 large = pytest.mark.xdist_group("large")
 
 # Operations that round factors to the input dtype on the way, for the matrix units.
-MATRIX_OPS = ("ssd_scan", "attention_decode", "mamba3_scan", "latent_decode")
+MATRIX_OPS = (
+    *("ssd_scan", "attention_decode", "rwkv7", "gla", "retention", "lightning"),
+    *("mamba3_scan", "latent_decode"),
+)
 MATRIX_ULPS = {torch.float32: 32.0, torch.float16: 4.0, torch.bfloat16: 4.0}
 
 
@@ -99,11 +102,11 @@ def test_two_runs_and_a_graph_replay_give_equal_bits(op):
         assert torch.equal(value, third[name]), name
 
 
-@pytest.mark.parametrize("op", ["ssd_scan", "selective_scan", "causal_conv1d"])
+@pytest.mark.parametrize("op", WITH_STATE)
 def test_a_nan_reaches_later_tokens_of_its_own_row_only(op):
     given = case(op, torch.bfloat16, 300, 1)
     given.arguments.pop("seq_idx", None)
-    name = "u" if op == "selective_scan" else "x"
+    name = next(n for n in ("u", "x", "v") if n in given.arguments)
     before = given.kernel()["y"]
     poisoned = given.arguments[name].clone()
     poisoned[1, 150] = float("nan")

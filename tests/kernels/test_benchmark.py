@@ -97,3 +97,15 @@ def test_every_bar_of_the_table_names_an_operation_and_a_known_condition():
     for bar in (*table["bar"], *table["share"]):
         assert bar["op"] in table
         verdicts.kept(row("x", 1.0), bar.get("where", {}))
+
+
+def test_a_form_that_waits_is_judged_apart_and_both_are_marked():
+    rows = [
+        row("ssmprof", 1.0) | {"early": True}, row("ssmprof-alone", 2.0) | {"early": False},
+        row("peer", 3.0) | {"early": False},
+    ]  # fmt: skip
+    bar = {"op": "ssd_scan", "peer": "peer", "floor": 1.0, "aim": 2.0}
+    one, other = verdicts.judge(rows, {"bar": [bar, bar | {"own": "ssmprof-alone"}]})
+    assert (one["own"], one["early"], one["reached"]) == ("ssmprof", True, pytest.approx(3.0))
+    assert (other["own"], other["early"]) == ("ssmprof-alone", False)
+    assert other["reached"] == pytest.approx(1.5)

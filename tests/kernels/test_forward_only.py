@@ -9,6 +9,7 @@ import pytest
 import torch
 from ssmprof_kernels import OPS, compat
 from ssmprof_kernels.add_norm import op as add_norm
+from ssmprof_kernels.compat import vllm
 from ssmprof_kernels.rotary import op as rotary
 from ssmprof_kernels.swiglu import op as swiglu
 
@@ -19,6 +20,13 @@ ONE = torch.ones(6)
 STEP = {"x": U[0], "dt": U[0], "A": -torch.rand(6, 3), "B": N[0], "C": N[0]}
 STEP |= {"D": ONE, "z": U[0], "dt_bias": ONE}
 
+R = ("r", "w", "k", "v", "kk", "a")
+#: What has no default and is no tensor.
+SCALED = [op for op in OPS if op.removesuffix("_step") in ("gla", "retention", "lightning")]
+MORE = {op: {"scale": 1.0} if op in SCALED else {} for op in OPS}
+STATE = torch.zeros(1, 2, 16, 16)
+RETENTION = {**dict.fromkeys("qkv", X), "decay": V, "initial_state": STATE}
+RETENTION_STEP = {"state": STATE, **dict.fromkeys("qkv", X[:, 0]), "decay": V}
 #: Every floating-point argument of every operation.
 GIVEN: dict[str, dict[str, Any]] = {
     "ssd_scan": {
@@ -36,9 +44,17 @@ GIVEN: dict[str, dict[str, Any]] = {
     "causal_conv1d_update": {
         "x": U[0], "conv_state": torch.zeros(4, 6, 3), "weight": torch.randn(6, 4), "bias": ONE,
     },
-    "gated_rmsnorm": {"x": U, "weight": ONE, "z": U},
+    "gated_rmsnorm": {"x": U, "weight": ONE, "z": U, "bias": ONE},
     "attention_decode": {"q": X[0], "k_cache": torch.randn(4, 5, 2, 16),
                          "v_cache": torch.randn(4, 5, 2, 16)},
+    "gla": {**dict.fromkeys("qkva", X), "initial_state": STATE},
+    "gla_step": {"state": STATE, **dict.fromkeys("qkva", X[:, 0])},
+    "rwkv7": {**dict.fromkeys(R, X), "initial_state": STATE},
+    "rwkv7_step": {"state": STATE, **dict.fromkeys(R, X[:, 0])},
+    "retention": RETENTION,
+    "lightning": RETENTION,
+    "retention_step": RETENTION_STEP,
+    "lightning_step": RETENTION_STEP,
 }  # fmt: skip
 #: What is no floating-point tensor, hence can want no gradient.
 OTHERS = {"seq_idx", "cu_seqlens", "state_indices", "cache_seqlens", "lengths", "block_table"}
@@ -59,16 +75,16 @@ def test_an_argument_that_wants_a_gradient_is_refused(op, name, interpret, monke
     given = GIVEN[op] | {name: GIVEN[op][name].clone().requires_grad_()}
     given.pop("out", None) if name != "out" else None
     with pytest.raises(RuntimeError, match=f"^{name} requires a gradient, .* forwards only; call"):
-        OPS[op].kernel(**given)
+        OPS[op].kernel(**given, **MORE[op])
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            OPS[op].kernel(**given)
+            OPS[op].kernel(**given, **MORE[op])
 
 
 def test_what_no_gradient_is_wanted_of_passes_with_gradients_on():
     for op, given in GIVEN.items():
         assert torch.is_grad_enabled()
-        y = OPS[op].kernel(**given)
+        y = OPS[op].kernel(**given, **MORE[op])
         assert not (y[0] if isinstance(y, tuple) else y).requires_grad
 
 
@@ -85,6 +101,7 @@ def test_the_smaller_kernels_refuse_it_too():
 
 
 FUNCTIONS = [f for _, table in compat.PACKAGES.values() for fs in table.values() for f in fs]
+FUNCTIONS += [vllm.selective_state_update, vllm.causal_conv1d_update]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
@@ -96,8 +113,10 @@ def test_the_compatible_functions_name_the_argument_as_their_caller_does(functio
     }  # fmt: skip
     more = {"chunk_size": 8} if function.__name__ == "mamba_chunk_scan_combined" else {}
     more |= {"is_rms_norm": True} if function.__name__ == "layernorm_fn" else {}
+    more |= {"layer_idx": 0, "num_layers": 2} if "lightning" in function.__name__ else {}
     more |= {"bias": None} if function.__name__ in ("layernorm_fn", "rmsnorm_fn") else {}
-    for name in set(tensors) - set(more):
+    more |= {"state_len": 2} if function.__name__ == "causal_conv1d_varlen_states" else {}
+    for name in set(tensors) - set(more) - OTHERS:
         wanted = {**tensors, name: tensors[name].clone().requires_grad_()}
         with pytest.raises(RuntimeError, match=f"^{name} requires a gradient"):
             function(**wanted | more)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from ssmprof_kernels.reference import chunks, delta, linear_attention, rwkv7
+from ssmprof_kernels import reference
+from ssmprof_kernels.reference import chunks, delta, linear_attention
 from torch import Tensor
 
 B, HK, H, K, V = 2, 1, 2, 8, 12
@@ -100,7 +101,7 @@ RULES = {
     "kda-negative": Rule(_kda, *_negative(*DECAYED), fixed=2),
     "gla": Rule(_gla, *_scaled(*GLA)),
     "retention": Rule(_retention, *_scaled(*RETENTION), fixed=1),
-    "rwkv7": Rule(_rwkv7, rwkv7.rwkv7, rwkv7.rwkv7_step, rwkv7.rwkv7_sequential, K),
+    "rwkv7": Rule(_rwkv7, reference.rwkv7, reference.rwkv7_step, reference.rwkv7_sequential, K),
 }
 each = pytest.mark.parametrize("name", RULES)
 

@@ -11,8 +11,9 @@ from ssmprof_kernels.norm.op import gated_rmsnorm
 
 def compare(x, weight, z=None, **options):
     """Kernel and plain form against the fp64 walk."""
+    wide = {n: v.double() if isinstance(v, torch.Tensor) else v for n, v in options.items()}
     oracle = norm.gated_rmsnorm_sequential(
-        x.double(), weight.double(), z=None if z is None else z.double(), **options
+        x.double(), weight.double(), z=None if z is None else z.double(), **wide
     )
     plain = norm.gated_rmsnorm(x, weight, z=z, **options)
     check("y", gated_rmsnorm(x, weight, z=z, **options), oracle, plain)
@@ -33,6 +34,24 @@ def test_small_dtypes_agree_with_a_weight_of_another_dtype(dtype):
     torch.manual_seed(0)
     x, z = torch.randn(5, 40).to(dtype), torch.randn(5, 40).to(dtype)
     compare(x, torch.randn(40), z, eps=1e-3)
+
+
+@pytest.mark.parametrize("before", [None, False, True])
+@pytest.mark.parametrize(("dim", "group"), [(19, None), (64, 16)])
+def test_a_bias_and_a_mean_that_is_subtracted_make_a_layer_norm(before, dim, group):
+    torch.manual_seed(0)
+    x, z, w, b = (
+        torch.randn(2, 5, dim) + 3,
+        torch.randn(2, 5, dim),
+        torch.randn(dim),
+        torch.randn(dim),
+    )
+    gate = None if before is None else z
+    for more in ({"bias": b}, {"subtract_mean": True}, {"bias": b, "subtract_mean": True}):
+        compare(x, w, gate, group_size=group, norm_before_gate=bool(before), **more)
+    if group is None:
+        want = torch.nn.functional.layer_norm(x, (dim,), w, b, 1e-5)
+        torch.testing.assert_close(gated_rmsnorm(x, w, bias=b, subtract_mean=True), want)
 
 
 @pytest.mark.parametrize("shape", [(24,), (3, 24), (2, 3, 24), (2, 3, 4, 24)])
@@ -63,6 +82,7 @@ def test_large_inputs_do_not_overflow_and_a_nan_stays_in_its_row():
         ({"x": torch.zeros(0, 24)}, "x must have shape"),
         ({"weight": torch.zeros(23)}, "weight must have shape"),
         ({"z": torch.zeros(2, 24)}, "z must have shape"),
+        ({"bias": torch.zeros(23)}, "bias must have shape"),
         ({"group_size": 5}, "group_size must divide"),
         ({"z": torch.zeros(3, 24, device="meta")}, "z of shape"),
     ],

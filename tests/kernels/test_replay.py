@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -106,3 +106,36 @@ def test_facts_differ_where_a_compiled_kernel_might(other):
     x = torch.zeros(8, 8)
     assert replay.facts_of((x, None)) == replay.facts_of((torch.ones(8, 8), None))
     assert replay.facts_of((x,)) != replay.facts_of((other,))
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+    third: Any
+
+
+def test_a_bundle_of_tensors_is_filled_anew_and_one_of_numbers_is_not():
+    kernel = Kernel(Compiled())
+    kernel.arg_names = ("bundle", "steps", "num_warps")
+    rec = replay.Recording(2)
+    work = rec.work(4)
+    steps = replay.strides(Pair, torch.zeros(2, 3, 4))
+    rec.add(
+        kernel, 3, {"num_warps": 1}, bundle=Pair(replay.Arg(0), work, replay.Arg(1)), steps=steps
+    )
+    x, y = torch.zeros(4), torch.ones(4)
+    rec.run((x, None), x.device)
+    (given,) = kernel.calls
+    assert given["bundle"].first is x
+    assert given["bundle"].second.shape == (4,)
+    assert given["bundle"].third is None
+    rec.run((y, None), y.device)
+    ((_, bundle, numbers, _),) = kernel.compiled.calls
+    assert bundle[0] == y.data_ptr()
+    assert bundle[1] % 4 == 0
+    assert bundle[2] is None
+    assert numbers == (12, 4, 1)
+
+
+def test_strides_of_what_is_not_given_are_zeros():
+    assert replay.strides(Pair, None) == Pair(0, 0, 0)

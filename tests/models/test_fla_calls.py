@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from ssmprof_kernels.reference import delta, linear_attention, rwkv7
+from ssmprof_kernels import reference
+from ssmprof_kernels.reference import delta, linear_attention
 from torch import Tensor
 
 from ssmprof.mixers.finding import Package
@@ -74,11 +75,13 @@ def _rwkv7(r, w, k, v, a, b, scale=1.0, initial_state=None, output_final_state=F
            safe_gate=False, lower_bound=None, chunk_size=None):  # fmt: skip
     assert scale == 1.0
     assert lower_bound < w.min()
-    return rwkv7.rwkv7(r, w, k, v, -a, b / -a, initial_state=initial_state, return_final_state=True)
+    return reference.rwkv7(
+        r, w, k, v, -a, b / -a, initial_state=initial_state, return_final_state=True
+    )
 
 
 def _rwkv7_step(r, w, k, v, kk, a, scale=1.0, initial_state=None, output_final_state=False):
-    return rwkv7.rwkv7(r, w, k, v, kk, a, initial_state=initial_state, return_final_state=True)
+    return reference.rwkv7(r, w, k, v, kk, a, initial_state=initial_state, return_final_state=True)
 
 
 def _norm(x, g, weight, bias, activation="swish", eps=1e-6):

@@ -9,13 +9,16 @@ Flash-Decoding; exponentials are base 2.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from ssmprof_kernels import door
+from ssmprof_kernels import door, launch
 from ssmprof_kernels.attention import plan, reference
 from ssmprof_kernels.launch import recorded
 
 _recordings: recorded.Recordings = {}
+_lookups = launch.lookups()
 _INPUTS = ("q", "k_cache", "v_cache", "lengths", "block_table")
 
 
@@ -51,14 +54,13 @@ def attention_decode(
     """
     inputs = (q, k_cache, v_cache, lengths, block_table)
     door.forward_only(_INPUTS, inputs)
-    key = recorded.key_of(inputs, window, scale)
-    if key not in _recordings:
-        _check(*inputs, window)
     if not (q.is_cuda or door.interpreted()):
+        _check(*inputs, window=window)
         return reference.attention_decode(
             q, k_cache, v_cache, lengths, window=window, scale=scale, block_table=block_table
         )
-    meta = plan.blocks(q, k_cache, block_table, window)
+    key = recorded.key_of(inputs, window, scale)
+    meta = recorded.meta_of(_lookups, key, lambda: _lookup(inputs, window))
     out = torch.empty((*q.shape[:2], v_cache.shape[3]), dtype=q.dtype, device=q.device)
     tensors = (*inputs, out)
     recorded.run(
@@ -68,12 +70,19 @@ def attention_decode(
     return out
 
 
+def _lookup(inputs: tuple[Any, ...], window: int | None) -> launch.Lookup:
+    _check(*inputs, window=window)
+    q, k_cache, _, _, block_table = inputs
+    return plan.lookup(q, k_cache, block_table, window)
+
+
 def _check(
     q: torch.Tensor,
     k_cache: torch.Tensor,
     v_cache: torch.Tensor,
     lengths: torch.Tensor | None,
     block_table: torch.Tensor | None,
+    *,
     window: int | None,
 ) -> None:
     if q.ndim != 3 or q.numel() == 0:

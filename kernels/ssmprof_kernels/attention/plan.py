@@ -27,17 +27,17 @@ DEFAULT_FP32 = {**DEFAULT, "BLOCK_N": 32, "num_warps": 8, "num_stages": 2}
 Tensors = tuple[torch.Tensor | None, ...]
 
 
-def blocks(
+def lookup(
     q: torch.Tensor, k_cache: torch.Tensor, block_table: torch.Tensor | None, window: int | None
-) -> dict[str, Any]:
-    """Meta-parameters for these shapes."""
+) -> launch.Lookup:
+    """Where the blocks for these shapes are looked up."""
     span = _span(k_cache, block_table, window)
     fill = launch.fill_bucket(q.shape[0] * k_cache.shape[2], launch.facts(q.device).sm_count)
     bucket = f"{launch.length_bucket(span)}-{fill}"
     default = DEFAULT
     if q.dtype == torch.float32:
         bucket, default = f"float32-{bucket}", DEFAULT_FP32
-    return launch.pick("attention_decode", bucket, q.device, default).meta
+    return "attention_decode", bucket, q.device, default
 
 
 def _capacity(k_cache: torch.Tensor, table: torch.Tensor | None) -> int:
@@ -91,7 +91,7 @@ def record(
             cut, share, dk, dv, 0 if table is None else k.shape[1], lengths is not None,
             window is not None,
         ),
-        TILE=kernels.Tile(*(_tile(size) for size in (share, dk, dv)), meta["BLOCK_N"]),
+        TILE=kernels.Tile(_tile(share), _tile(dk), _tile(dv), meta["BLOCK_N"]),
         OVERLAP=overlap,
     )  # fmt: skip
     if cut > 1:
@@ -108,4 +108,4 @@ def record(
 
 def _tile(size: int) -> int:
     """Power of two that holds `size`, at least 16 (the smallest side of a matrix instruction)."""
-    return max(16, triton.next_power_of_2(size))
+    return max(16, 1 << (size - 1).bit_length())

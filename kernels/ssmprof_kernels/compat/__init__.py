@@ -4,7 +4,8 @@
 `sys.modules` and takes them out again; models imported inside keep what they bound. Promises: a
 really installed package is replaced only with `replace=True`; a Hugging Face model that already
 chose its functions is an error, not a silent slow path; every parameter of the original is spelled
-out, and a value that cannot be honoured raises.
+out, and a value that cannot be honoured raises. vLLM has no package of its own for its kernels; the
+functions of `compat.vllm` are put in their places one by one.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-from ssmprof_kernels.compat import causal_conv1d, fla, mamba_ssm
+from ssmprof_kernels.compat import causal_conv1d, fla, fla_gated, fla_rwkv7, mamba_ssm
 
 #: Package -> its version whose signatures are offered, and module path -> functions.
 PACKAGES: dict[str, tuple[str, dict[str, tuple[Callable[..., Any], ...]]]] = {
     "mamba_ssm": (
         "2.3.2+ssmprof",
         {
-            "ops.selective_scan_interface": (mamba_ssm.selective_scan_fn,),
+            "ops.selective_scan_interface": (
+                mamba_ssm.selective_scan_fn,
+                mamba_ssm.mamba_inner_fn,
+            ),
             "ops.triton.ssd_combined": (mamba_ssm.mamba_chunk_scan_combined,),
             "ops.triton.selective_state_update": (mamba_ssm.selective_state_update,),
             "ops.triton.layernorm_gated": (mamba_ssm.layernorm_fn, mamba_ssm.rmsnorm_fn),
@@ -32,11 +36,27 @@ PACKAGES: dict[str, tuple[str, dict[str, tuple[Callable[..., Any], ...]]]] = {
     ),
     "causal_conv1d": (
         "1.7.0+ssmprof",
-        {"": (causal_conv1d.causal_conv1d_fn, causal_conv1d.causal_conv1d_update)},
+        {
+            "": (causal_conv1d.causal_conv1d_fn, causal_conv1d.causal_conv1d_update),
+            "causal_conv1d_varlen": (causal_conv1d.causal_conv1d_varlen_states,),
+        },
     ),
     "fla": (
         "0.6.0+ssmprof",
-        {"ops.simple_gla": (fla.chunk_simple_gla, fla.fused_recurrent_simple_gla)},
+        {
+            "ops.simple_gla": (fla.chunk_simple_gla, fla.fused_recurrent_simple_gla),
+            "ops.gla": (fla_gated.chunk_gla, fla_gated.fused_recurrent_gla),
+            "ops.retention": (fla_gated.chunk_retention, fla_gated.fused_recurrent_retention),
+            "ops.lightning_attn": (
+                fla_gated.chunk_lightning_attn,
+                fla_gated.fused_recurrent_lightning_attn,
+            ),
+            "ops.rwkv7": (
+                fla_rwkv7.chunk_rwkv7,
+                fla_rwkv7.fused_recurrent_rwkv7,
+                fla_rwkv7.fused_mul_recurrent_rwkv7,
+            ),
+        },
     ),
 }
 

@@ -53,6 +53,23 @@ def causal_conv1d_fn(
     return y.transpose(1, 2), final
 
 
+def causal_conv1d_varlen_states(
+    x: torch.Tensor, cu_seqlens: torch.Tensor, state_len: int
+) -> torch.Tensor:
+    """The last S = `state_len` inputs of packed sequences: x (L,D), cu_seqlens (n+1) -> (n,D,S), 0
+    before a sequence's first token."""
+    forward_only(x=x)
+    if x.ndim != 2 or cu_seqlens.ndim != 1:
+        raise ValueError(
+            f"x and cu_seqlens must have shape (L,D) and (n+1), got {tuple(x.shape)} and "
+            f"{tuple(cu_seqlens.shape)}"
+        )
+    starts, ends = cu_seqlens[:-1, None].long(), cu_seqlens[1:, None].long()
+    at = ends - state_len + torch.arange(state_len, device=x.device)
+    inside = (at >= starts).unsqueeze(-1)
+    return torch.where(inside, x[at.clamp(min=0)], 0).transpose(1, 2)
+
+
 def causal_conv1d_update(
     x: torch.Tensor,
     conv_state: torch.Tensor,

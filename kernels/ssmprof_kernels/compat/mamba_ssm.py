@@ -1,8 +1,8 @@
 """The functions of mamba_ssm on our kernels.
 
-Signatures follow mamba_ssm 2.3; the bodies are ours. Forward only. Not offered: `mamba_inner_fn`
-and `mamba_split_conv1d_scan_combined` (training shortcuts; models call the single functions without
-them), a complex A, time-invariant B and C.
+Signatures follow mamba_ssm 2.3; the bodies are ours. Forward only. Not offered:
+`mamba_split_conv1d_scan_combined` (a training shortcut; models call the single functions without
+it), a complex A, time-invariant B and C.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 import ssmprof_kernels
+from ssmprof_kernels.compat.causal_conv1d import causal_conv1d_fn
 from ssmprof_kernels.compat.inference import forward_only, fp32
 
 
@@ -59,6 +61,78 @@ def selective_scan_fn(
     if not return_last_state:
         return found.transpose(1, 2)
     return found[0].transpose(1, 2), found[1]
+
+
+def mamba_inner_fn(
+    xz: torch.Tensor,
+    conv1d_weight: torch.Tensor,
+    conv1d_bias: torch.Tensor | None,
+    x_proj_weight: torch.Tensor,
+    delta_proj_weight: torch.Tensor,
+    out_proj_weight: torch.Tensor,
+    out_proj_bias: torch.Tensor | None,
+    A: torch.Tensor,
+    B: torch.Tensor | None = None,
+    C: torch.Tensor | None = None,
+    D: torch.Tensor | None = None,
+    delta_bias: torch.Tensor | None = None,
+    B_proj_bias: torch.Tensor | None = None,
+    C_proj_bias: torch.Tensor | None = None,
+    delta_softplus: bool = True,
+    checkpoint_lvl: int = 1,
+    b_rms_weight: torch.Tensor | None = None,
+    c_rms_weight: torch.Tensor | None = None,
+    dt_rms_weight: torch.Tensor | None = None,
+    b_c_dt_rms_eps: float = 1e-6,
+) -> torch.Tensor:
+    """A Mamba-1 mixer behind its input projection: xz (B,2D,L) -> (B,L,d_model).
+
+    conv1d_weight (D,1,W); x_proj_weight (R + 2N,D) or less where B or C is given, (B,N,L) each;
+    delta_proj_weight (D,R); out_proj_weight (d_model,D). `checkpoint_lvl` is about gradients.
+    """
+    del checkpoint_lvl
+    forward_only(
+        xz=xz, conv1d_weight=conv1d_weight, conv1d_bias=conv1d_bias, x_proj_weight=x_proj_weight,
+        delta_proj_weight=delta_proj_weight, out_proj_weight=out_proj_weight,
+        out_proj_bias=out_proj_bias, A=A, B=B, C=C, D=D, delta_bias=delta_bias,
+        B_proj_bias=B_proj_bias, C_proj_bias=C_proj_bias, b_rms_weight=b_rms_weight,
+        c_rms_weight=c_rms_weight, dt_rms_weight=dt_rms_weight,
+    )  # fmt: skip
+    x, z = xz.chunk(2, dim=1)
+    x = causal_conv1d_fn(x, conv1d_weight.squeeze(1), conv1d_bias, activation="silu")
+    assert isinstance(x, torch.Tensor)
+    rank, states = delta_proj_weight.shape[1], A.shape[1]
+    projected = F.linear(x.transpose(1, 2), x_proj_weight)
+    parts = [projected[..., :rank], *projected[..., rank:].split(states, dim=-1)]
+
+    def by_token(
+        given: torch.Tensor | None, at: int, bias: torch.Tensor | None, norm: torch.Tensor | None
+    ) -> torch.Tensor:
+        found = parts[at] if given is None else given.transpose(-1, -2)
+        if given is None and bias is not None:
+            found = found + bias.to(found.dtype)
+        return found if norm is None else _rms(found, norm, b_c_dt_rms_eps)
+
+    delta = F.linear(parts[0], delta_proj_weight)
+    if dt_rms_weight is not None:
+        delta = _rms(delta, dt_rms_weight, b_c_dt_rms_eps)
+    y = selective_scan_fn(
+        x,
+        delta.transpose(1, 2),
+        A,
+        by_token(B, 1, B_proj_bias, b_rms_weight).transpose(1, 2),
+        by_token(C, -1, C_proj_bias, c_rms_weight).transpose(1, 2),
+        D,
+        z=z,
+        delta_bias=delta_bias,
+        delta_softplus=delta_softplus,
+    )
+    bias = None if out_proj_bias is None else out_proj_bias.to(out_proj_weight.dtype)
+    return F.linear(y.transpose(1, 2).to(out_proj_weight.dtype), out_proj_weight, bias)
+
+
+def _rms(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    return ssmprof_kernels.gated_rmsnorm(x, weight, eps=eps)
 
 
 def mamba_chunk_scan_combined(
@@ -162,14 +236,18 @@ def layernorm_fn(
     norm_before_gate: bool = True,
     is_rms_norm: bool = False,
 ) -> torch.Tensor:
-    """Gated RMS norm of (...,D); a bias or a mean (`is_rms_norm=False`) is not offered."""
-    if not is_rms_norm:
-        raise ValueError("is_rms_norm=False is not offered; only the RMS norm is")
-    if bias is not None:
-        raise ValueError(f"bias must be None for the RMS norm, got shape {tuple(bias.shape)}")
-    forward_only(x=x, weight=weight, z=z)
+    """Layer norm of (...,D) over groups of channels, RMS norm with `is_rms_norm`; gated by silu(z)
+    behind or before it."""
+    forward_only(x=x, weight=weight, bias=bias, z=z)
     return ssmprof_kernels.gated_rmsnorm(
-        x, weight, z=z, group_size=group_size, norm_before_gate=norm_before_gate, eps=eps
+        x,
+        weight,
+        z=z,
+        group_size=group_size,
+        norm_before_gate=norm_before_gate,
+        eps=eps,
+        bias=bias,
+        subtract_mean=not is_rms_norm,
     )
 
 

@@ -8,13 +8,16 @@ the first token of a sequence read the initial state, zeros where None. Shapes: 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from ssmprof_kernels import door
+from ssmprof_kernels import door, launch
 from ssmprof_kernels.conv import plan, reference
 from ssmprof_kernels.launch import recorded
 
 _recordings: recorded.Recordings = {}
+_lookups = launch.lookups()
 _INPUTS = ("x", "weight", "bias", "initial_state", "seq_idx", "cu_seqlens")
 
 
@@ -54,24 +57,29 @@ def causal_conv1d(
     """
     inputs = (x, weight, bias, initial_state, seq_idx, cu_seqlens)
     door.forward_only(_INPUTS, inputs)
-    key = recorded.key_of(inputs, activation, return_final_state)
-    if key not in _recordings:
-        _check(*inputs, activation)
     if not (x.is_cuda or door.interpreted()):
+        _check(*inputs, activation=activation)
         return reference.causal_conv1d(
             x, weight, bias, activation=activation, initial_state=initial_state,
             return_final_state=return_final_state, cu_seqlens=cu_seqlens, seq_idx=seq_idx,
         )  # fmt: skip
+    key = recorded.key_of(inputs, activation, return_final_state)
     y = torch.empty_like(x)
+    meta = recorded.meta_of(_lookups, key, lambda: _lookup(inputs, y, activation))
     n = x.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
     final = x.new_empty(n, x.shape[2], weight.shape[1] - 1) if return_final_state else None
-    meta, rows = plan.blocks(x, y, varies=seq_idx is not None or cu_seqlens is not None)
     tensors = (*inputs, y, final)
     recorded.run(
         _recordings, key, meta, tensors, x.device,
-        lambda: plan.record(tensors, n, meta, silu=activation is not None, rows=rows),
+        lambda: plan.record(tensors, n, meta, silu=activation is not None),
     )  # fmt: skip
     return y if final is None else (y, final)
+
+
+def _lookup(inputs: tuple[Any, ...], y: torch.Tensor, activation: str | None) -> launch.Lookup:
+    _check(*inputs, activation=activation)
+    x, _, _, _, seq_idx, cu_seqlens = inputs
+    return plan.lookup(x, y, varies=seq_idx is not None or cu_seqlens is not None)
 
 
 def _check(
@@ -81,6 +89,7 @@ def _check(
     initial_state: torch.Tensor | None,
     seq_idx: torch.Tensor | None,
     cu_seqlens: torch.Tensor | None,
+    *,
     activation: str | None,
 ) -> None:
     if x.ndim != 3 or x.numel() == 0:

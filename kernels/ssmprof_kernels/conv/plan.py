@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ssmprof_kernels import launch
-from ssmprof_kernels.conv import kernels, update_kernel
+from ssmprof_kernels.conv import drafts_kernel, kernels, rows_kernel, update_kernel
 from ssmprof_kernels.device.overlap import possible
 from ssmprof_kernels.launch import replay
 
@@ -27,9 +27,8 @@ DEFAULT_UPDATE = {"BLOCK_D": 128, "num_warps": 4}
 Tensors = tuple[torch.Tensor | None, ...]
 
 
-def blocks(x: torch.Tensor, y: torch.Tensor, *, varies: bool) -> tuple[dict[str, Any], bool]:
-    """Meta-parameters for x (B,L,D), and whether the kernel of rows takes it; `varies`: taps differ
-    by token."""
+def lookup(x: torch.Tensor, y: torch.Tensor, *, varies: bool) -> launch.Lookup:
+    """Where the blocks for x (B,L,D) are looked up; `varies`: taps differ by token."""
     if x.stride(2) != 1 and x.stride(1) == 1:
         if varies or not (_whole_vectors(x) and _whole_vectors(y)):
             bucket, default = "uneven-rows", DEFAULT_UNEVEN_ROWS
@@ -39,7 +38,7 @@ def blocks(x: torch.Tensor, y: torch.Tensor, *, varies: bool) -> tuple[dict[str,
         bucket, default = "per-token", DEFAULT_PER_TOKEN
     else:
         bucket, default = launch.length_bucket(x.shape[0] * x.shape[1]), DEFAULT
-    return launch.pick("causal_conv1d", bucket, x.device, default).meta, bucket == "rows"
+    return "causal_conv1d", bucket, x.device, default
 
 
 def _whole_vectors(x: torch.Tensor) -> bool:
@@ -54,14 +53,19 @@ _POINTERS = ("x", "w", "bias", "init", "ids", "cu", "y", "final")
 _UPDATE_POINTERS = ("x", "state", "w", "bias", "index", "at", "y")
 
 
-def record(
-    tensors: Tensors, n: int, meta: dict[str, int], *, silu: bool, rows: bool
-) -> replay.Recording:
+def lookup_update(x: torch.Tensor) -> launch.Lookup:
+    """Where the blocks of a decode step are looked up."""
+    return "causal_conv1d_update", "all", x.device, DEFAULT_UPDATE
+
+
+def record(tensors: Tensors, n: int, meta: dict[str, int], *, silu: bool) -> replay.Recording:
     """The launch for `n` sequences; `tensors` in the order of `_POINTERS`."""
     x, weight, bias, init, ids, cu, y, final = tensors
     assert x is not None
     assert weight is not None
+    assert y is not None
     batch, length, dim = x.shape
+    varies = ids is not None or cu is not None
     n_d = -(-dim // meta["BLOCK_D"])
     n_main = n_d * -(-length // meta["BLOCK_L"]) * batch
     form = kernels.Form(
@@ -77,8 +81,8 @@ def record(
         "y_steps": replay.strides(kernels.Tokens, y),
         "TILE": kernels.Tile(meta["BLOCK_L"], meta["BLOCK_D"], meta["U"]),
     }  # fmt: skip
-    if rows:
-        kernel = kernels.ssmprof_conv_rows
+    if lookup(x, y, varies=varies)[1] == "rows":
+        kernel = rows_kernel.ssmprof_conv_rows
         given["LOG_U"] = meta["U"].bit_length() - 1
     else:
         kernel = kernels.ssmprof_conv_tokens
@@ -126,6 +130,51 @@ def record_update(
             GATHERED=index is not None,
             RING=at is not None,
             ONE=length == 1,
+            EARLY=possible(x.device),
+        ),
+        BLOCK_D=meta["BLOCK_D"],
+    )
+    return recording
+
+
+_DRAFT_POINTERS = ("x", "state", "w", "bias", "old", "new", "cu", "accepted", "y")
+
+
+def record_drafts(
+    tensors: Tensors, pad_index: int, meta: dict[str, int], *, silu: bool
+) -> replay.Recording:
+    """The launch of several tokens per sequence; `tensors` in the order of `_DRAFT_POINTERS`."""
+    x, state, weight, bias, old, new, cu, accepted, y = tensors
+    assert x is not None
+    assert state is not None
+    assert weight is not None
+    assert y is not None
+    steps = [
+        replay.strides(kernels.Tokens, t) if t.ndim == 3 else kernels.Tokens(0, *t.stride())
+        for t in (x, y)
+    ]
+    recording = replay.Recording(len(tensors))
+    recording.add(
+        drafts_kernel.ssmprof_conv_drafts,
+        (x.shape[0] if cu is None else cu.shape[0] - 1) * -(-x.shape[-1] // meta["BLOCK_D"]),
+        replay.launch_options(meta["num_warps"]),
+        **{f"{name}_ptr": replay.Arg(i) for i, name in enumerate(_DRAFT_POINTERS)},
+        length=x.shape[1] if cu is None else 0,
+        dim=x.shape[-1],
+        pad_index=pad_index,
+        x_steps=steps[0],
+        state_steps=replay.strides(kernels.State, state),
+        w_steps=replay.strides(kernels.Taps, weight),
+        y_steps=steps[1],
+        FORM=drafts_kernel.Form(
+            W=weight.shape[1],
+            ROOM=state.shape[2],
+            SILU=silu,
+            BIAS=bias is not None,
+            OLD=old is not None,
+            NEW=new is not None,
+            PACKED=cu is not None,
+            EACH=accepted is not None,
             EARLY=possible(x.device),
         ),
         BLOCK_D=meta["BLOCK_D"],

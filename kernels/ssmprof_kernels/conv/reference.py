@@ -235,3 +235,50 @@ def causal_conv1d_update(
         new = torch.empty_like(new).scatter_(2, order[:, None].expand_as(new), new)
     conv_state[slots] = new
     return out.reshape(x.shape)
+
+
+def causal_conv1d_drafts(
+    x: torch.Tensor,
+    conv_state: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    activation: str | None = None,
+    state_indices: torch.Tensor | None = None,
+    new_indices: torch.Tensor | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+    accepted: torch.Tensor | None = None,
+    pad_index: int = -1,
+) -> torch.Tensor:
+    """Sequence by sequence; the signature and result of the kernel. `conv_state` changes in place.
+
+    fp64 inputs are computed in fp64: then the oracle of the tests.
+    """
+    wide, taps = _wide(x), weight.shape[1]
+    new_indices = state_indices if new_indices is None else new_indices
+    y = torch.zeros_like(x)
+    spans = None if cu_seqlens is None else cu_seqlens.tolist()
+    for i in range(len(x) if spans is None else len(spans) - 1):
+        tokens, out = (t[i] if spans is None else t[spans[i] : spans[i + 1]] for t in (x, y))
+        slot, new = (i if t is None else int(t[i]) for t in (state_indices, new_indices))
+        if slot < 0 or slot == pad_index or not len(tokens):
+            continue
+        state = conv_state[slot]
+        if accepted is not None:
+            # What lies behind the last accepted draft never was.
+            state = state[:, : max(int(accepted[i]), 1) + taps - 2]
+        inputs = torch.cat([state.to(wide), tokens.T.to(wide)], dim=1)
+        windows = inputs[:, -(len(tokens) + taps - 1) :].unfold(1, taps, 1)
+        result = (windows * weight.to(wide)[:, None]).sum(2)
+        if bias is not None:
+            result = result + bias.to(wide)[:, None]
+        out.copy_((F.silu(result) if activation == "silu" else result).T)
+        if new >= 0 and new != pad_index:
+            room = conv_state.shape[2]
+            if accepted is not None:
+                room = min(room, taps - 2 + len(tokens))
+                inputs = inputs[:, -(taps - 2 + len(tokens)) :]
+            else:
+                inputs = inputs[:, -room:]
+            conv_state[new, :, :room] = inputs[:, :room].to(conv_state.dtype)
+    return y

@@ -7,6 +7,8 @@ dtype than x. Formula: `op`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ssmprof_kernels import door, launch
@@ -15,6 +17,7 @@ from ssmprof_kernels.conv.op import check_filter
 from ssmprof_kernels.launch import recorded
 
 _recordings: recorded.Recordings = {}
+_lookups = launch.lookups()
 _INPUTS = ("x", "conv_state", "weight", "bias", "state_indices", "cache_seqlens")
 
 
@@ -50,22 +53,26 @@ def causal_conv1d_update(
     """
     inputs = (x, conv_state, weight, bias, state_indices, cache_seqlens)
     door.forward_only(_INPUTS, inputs)
-    key = recorded.key_of(inputs, activation, pad_index)
-    if key not in _recordings:
-        _check(*inputs, activation)
     if not (x.is_cuda or door.interpreted()):
+        _check(*inputs, activation=activation)
         return reference.causal_conv1d_update(
             x, conv_state, weight, bias, activation=activation, state_indices=state_indices,
             pad_index=pad_index, cache_seqlens=cache_seqlens,
         )  # fmt: skip
+    key = recorded.key_of(inputs, activation, pad_index)
+    meta = recorded.meta_of(_lookups, key, lambda: _lookup(inputs, activation))
     y = torch.empty_like(x)
-    meta = launch.pick("causal_conv1d_update", "all", x.device, plan.DEFAULT_UPDATE).meta
     tensors = (*inputs, y)
     recorded.run(
         _recordings, key, meta, tensors, x.device,
         lambda: plan.record_update(tensors, pad_index, meta, silu=activation is not None),
     )  # fmt: skip
     return y
+
+
+def _lookup(inputs: tuple[Any, ...], activation: str | None) -> launch.Lookup:
+    _check(*inputs, activation=activation)
+    return plan.lookup_update(inputs[0])
 
 
 def _check(
@@ -75,6 +82,7 @@ def _check(
     bias: torch.Tensor | None,
     state_indices: torch.Tensor | None,
     cache_seqlens: torch.Tensor | None,
+    *,
     activation: str | None,
 ) -> None:
     if x.ndim not in (2, 3) or x.numel() == 0:

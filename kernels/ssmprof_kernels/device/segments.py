@@ -9,6 +9,8 @@ knows; offsets that can pass 2**31 are 64 bits wide.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -16,6 +18,32 @@ import triton.language as tl
 UNSPECIALISED = [
     *("L", "H", "PER_GROUP", "K", "S", "count", "steps", "tasks", "dt_min", "dt_max"),
 ]
+
+
+class Tokens(NamedTuple):
+    """Strides of (B, L, H, K)."""
+
+    b: int
+    l: int
+    h: int
+    k: int
+
+
+class Token(NamedTuple):
+    """Strides of one token, (B, H, K)."""
+
+    b: int
+    h: int
+    k: int
+
+
+class State(NamedTuple):
+    """Strides of a state (B, H, K, V)."""
+
+    b: int
+    h: int
+    k: int
+    v: int
 
 
 @triton.jit
@@ -58,3 +86,35 @@ def tile(ref, base, row, column, stride_row, stride_col, mask, Q: tl.constexpr, 
         else:
             tile = tl.load(at)
     return tile
+
+
+def slots(batch: int, length: int, tokens: int, packed: int | None) -> int:
+    """Places of segments of `tokens`: those of `batch` rows of `length`, or of `packed` sequences
+    that share one row and whose lengths nobody knows."""
+    return batch * -(-length // tokens) if packed is None else length // tokens + packed
+
+
+@triton.jit
+def first_slot(seq, start, T, S, VARLEN: tl.constexpr):
+    """Place of a sequence's first segment, see `locate`."""
+    if VARLEN:
+        return start // T + seq
+    else:
+        return seq * S
+
+
+@triton.jit
+def some(base, rows, columns, steps, mask):
+    """Tile (rows, columns) from the pointer `base`, 0 where masked; steps `l` and `k`."""
+    at = base + rows[:, None].to(tl.int64) * steps.l + columns[None, :] * steps.k
+    return tl.load(at, mask=mask, other=0.0)
+
+
+@triton.jit
+def zeros_from(y_ptr, low, high, head, columns, H, V, C: tl.constexpr):
+    """y (L, H, V) is 0 for the tokens low .. high of one head and some columns."""
+    for token in range(low, high, C):
+        row = token + tl.arange(0, C)[:, None]
+        at = y_ptr + (row.to(tl.int64) * H + head) * V + columns[None, :]
+        nothing = tl.zeros([C, columns.shape[0]], y_ptr.dtype.element_ty)
+        tl.store(at, nothing, mask=(row < high) & (columns[None, :] < V))

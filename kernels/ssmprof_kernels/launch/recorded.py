@@ -13,23 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssmprof_kernels import launch
 from ssmprof_kernels.launch import replay
 
 
-class Key:
+class Key(list[Any]):
     """All that a recording depends on; hashed once, since that costs as much as a lookup of it."""
 
-    __slots__ = ("_hash", "facts")
+    __slots__ = ("_hash",)
 
-    def __init__(self, facts: tuple[Any, ...]) -> None:
-        self.facts = facts
-        self._hash = hash(facts)
+    def __init__(self, facts: tuple[Any, ...], options: tuple[Hashable, ...]) -> None:
+        self.append(facts)
+        self.append(options)
+        self._hash = hash((facts, options))
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]
         return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Key) and self.facts == other.facts
 
 
 Recordings = dict[Key, tuple[replay.Recording, Any]]
@@ -39,7 +38,28 @@ MOST = 4096
 
 def key_of(tensors: Sequence[Tensor | None], *options: Hashable) -> Key:
     """Layout, alignment and device of each tensor, and the options of a call."""
-    return Key((replay.facts_of(tensors), options))
+    return Key(replay.facts_of(tensors), options)
+
+
+#: Where blocks are looked up, by key; the key that is kept beside it spares a second comparison.
+Lookups = dict[Key, tuple[Key, launch.Lookup]]
+
+
+def meta_of(lookups: Lookups, key: Key, ask: Callable[[], launch.Lookup]) -> dict[str, Any]:
+    """Meta-parameters of a call. `ask` says once per key where they are looked up, and checks the
+    arguments: both cost more than the launch, and what was accepted once is accepted again.
+
+    Args:
+        lookups: of `launch.lookups`, one per operation.
+    """
+    known = lookups.get(key)
+    if known is None:
+        if len(lookups) >= MOST:
+            lookups.clear()
+        known = lookups[key] = (key, ask())
+    # Equal to what it replaces, and the same object as in every other dictionary.
+    key[0] = known[0][0]
+    return launch.pick(*known[1]).meta
 
 
 def run(

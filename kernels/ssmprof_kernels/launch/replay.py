@@ -34,9 +34,8 @@ Bundle = TypeVar("Bundle", bound=tuple[Any, ...])
 
 def strides(kind: type[Bundle], tensor: Tensor | None) -> Bundle:
     """A tensor's strides as a bundle with one field per axis; zeros where it is not given."""
-    if tensor is None:
-        return kind(*[0] * len(kind._fields))  # type: ignore[attr-defined]
-    return kind(*tensor.stride())
+    make: Any = kind
+    return make(*([0] * len(make._fields) if tensor is None else tensor.stride()))
 
 
 class Arg(NamedTuple):

@@ -37,7 +37,11 @@ class Choice(NamedTuple):
     source: str
 
 
+#: What `pick` is asked.
+Lookup = tuple[str, str, torch.device, dict[str, Any]]
+
 _choices: dict[tuple[str, str, torch.device], Choice] = {}
+_lookups: list[dict[Any, Any]] = []
 _tables: dict[pathlib.Path, dict[str, Any]] = {}
 
 
@@ -96,8 +100,16 @@ def pick(op: str, bucket: str, device: torch.device, default: dict[str, Any]) ->
     return choice
 
 
+def lookups() -> dict[Any, Any]:
+    """A dictionary that `forget` empties, for an operation that remembers what it asked."""
+    _lookups.append({})
+    return _lookups[-1]
+
+
 def forget() -> None:
     """Drop cached tables and choices, after a table on disk has changed."""
+    for known in _lookups:
+        known.clear()
     _choices.clear()
     _tables.clear()
 

@@ -24,17 +24,19 @@ class Rows(NamedTuple):
     d: int
 
 
-class Gate(NamedTuple):
-    """Whether there is one, and whether the norm comes before it."""
+class Form(NamedTuple):
+    """Whether there is a gate, and the norm before it; a bias; a mean that is subtracted."""
 
     Z: bool
     BEFORE: bool
+    BIAS: bool
+    MEAN: bool
 
 
 @triton.jit
 def ssmprof_norm_gated_rms(
-    x_ptr, z_ptr, w_ptr, y_ptr, n_rows, inner, size, groups, eps, x_steps, z_steps, y_steps, w_step,
-    GATE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    x_ptr, z_ptr, w_ptr, bias_ptr, y_ptr, n_rows, inner, size, groups, eps, x_steps, z_steps,
+    y_steps, w_step, bias_step, FORM: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     # A row here is one group of one token; groups of a token are neighbours.
     r = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -47,16 +49,20 @@ def ssmprof_norm_gated_rms(
     mask = alive[:, None] & (n < size)[None, :]
     x = tl.load(x_ptr + outer * x_steps.o + within * x_steps.i + d * x_steps.d, mask, 0.0)
     x = x.to(tl.float32)
-    if GATE.Z:
+    if FORM.Z:
         z = tl.load(z_ptr + outer * z_steps.o + within * z_steps.i + d * z_steps.d, mask, 0.0)
         gate = silu_by_rsqrt(z.to(tl.float32))
-        if not GATE.BEFORE:
+        if not FORM.BEFORE:
             x *= gate
+    if FORM.MEAN:
+        x = tl.where(mask, x - (tl.sum(x, axis=1) / size)[:, None], 0.0)
     weight = tl.load(w_ptr + d * w_step, mask, 0.0).to(tl.float32)
     scale = tl.math.rsqrt(tl.sum(x * x, axis=1) / size + eps)
     y = x * scale[:, None] * weight
-    if GATE.Z:
-        if GATE.BEFORE:
+    if FORM.BIAS:
+        y += tl.load(bias_ptr + d * bias_step, mask, 0.0).to(tl.float32)
+    if FORM.Z:
+        if FORM.BEFORE:
             y *= gate
     y_tile = y_ptr + outer * y_steps.o + within * y_steps.i + d * y_steps.d
     tl.store(y_tile, y.to(y_ptr.dtype.element_ty), mask)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import torch
 
-from ssmprof_kernels import door
+from ssmprof_kernels import door, launch
 from ssmprof_kernels.launch import recorded
 from ssmprof_kernels.norm import plan, reference
 
 _recordings: recorded.Recordings = {}
+_lookups = launch.lookups()
 _MAX_GROUP = 65536
 
 
@@ -37,6 +38,8 @@ def gated_rmsnorm(
     group_size: int | None = None,
     norm_before_gate: bool = False,
     eps: float = 1e-5,
+    bias: torch.Tensor | None = None,
+    subtract_mean: bool = False,
 ) -> torch.Tensor:
     """RMS norm of the last axis, gated by silu(z) where z is given.
 
@@ -47,6 +50,9 @@ def gated_rmsnorm(
         group_size: channels that share one mean square; a divisor of D, D itself by default.
         norm_before_gate: gate the normalised value instead of the input.
         eps: added to the mean square.
+        bias: (D), added to the normalised value, before a gate behind it.
+        subtract_mean: normalise x less its mean in the group, which makes it a LayerNorm
+            (arXiv:1607.06450).
 
     Returns:
         y of x's shape and dtype.
@@ -55,34 +61,45 @@ def gated_rmsnorm(
         ValueError: an argument's shape, dtype, device or value does not fit; names it.
         RuntimeError: an input wants a gradient while gradients are recorded.
     """
-    door.forward_only(("x", "weight", "z"), (x, weight, z))
-    rows = tuple(None if t is None else _as_rows(t) for t in (x, z))
-    key = recorded.key_of((*rows, weight), x.ndim, group_size, norm_before_gate, eps)
-    if key not in _recordings:
-        _check(x, weight, z, group_size)
+    door.forward_only(("x", "weight", "z", "bias"), (x, weight, z, bias))
     if not (x.is_cuda or door.interpreted()):
+        _lookup(x, weight, z, bias, group_size)
         return reference.gated_rmsnorm(
-            x, weight, z=z, group_size=group_size, norm_before_gate=norm_before_gate, eps=eps
-        )
+            x, weight, z=z, group_size=group_size, norm_before_gate=norm_before_gate, eps=eps,
+            bias=bias, subtract_mean=subtract_mean,
+        )  # fmt: skip
+    rows = (_as_rows(x), None if z is None else _as_rows(z))
+    key = recorded.key_of(
+        (*rows, weight, bias), x.ndim, group_size, norm_before_gate, eps, subtract_mean
+    )
+    meta = recorded.meta_of(_lookups, key, lambda: _lookup(x, weight, z, bias, group_size))
     # More than two leading axes are merged, which only dense memory allows without a copy.
     y = torch.empty_like(x) if x.ndim <= 3 else torch.empty(x.shape, dtype=x.dtype, device=x.device)
     size = group_size or x.shape[-1]
-    meta = plan.blocks(size, x.device)
-    tensors = (*rows, weight, _as_rows(y))
+    tensors = (*rows, weight, bias, _as_rows(y))
     recorded.run(
         _recordings, key, meta, tensors, x.device,
-        lambda: plan.record(tensors, meta, size, eps, before=norm_before_gate),
+        lambda: plan.record(
+            tensors, meta, size, eps, before=norm_before_gate, mean=subtract_mean
+        ),
     )  # fmt: skip
     return y
 
 
-def _check(
-    x: torch.Tensor, weight: torch.Tensor, z: torch.Tensor | None, group_size: int | None
-) -> None:
+def _lookup(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    z: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    group_size: int | None,
+) -> launch.Lookup:
+    """Where the blocks are looked up; ValueError for the first argument that does not fit."""
     if x.numel() == 0:
         raise ValueError(f"x must have shape (...,D), none of them 0, got {tuple(x.shape)}")
     dim = x.shape[-1]
     door.shape("weight", weight, (dim,), "(D,)")
+    if bias is not None:
+        door.shape("bias", bias, (dim,), "(D,)")
     if z is not None:
         door.shape("z", z, x.shape, "x's")
     size = group_size or dim
@@ -90,6 +107,7 @@ def _check(
         raise ValueError(
             f"group_size must divide D = {dim} and be at most {_MAX_GROUP}, got {group_size}"
         )
-    door.same_device(x, weight=weight, z=z)
+    door.same_device(x, weight=weight, z=z, bias=bias)
     if x.is_cuda:
         door.dtype("x", x, door.FLOATS)
+    return plan.lookup(size, x.device)

@@ -1,7 +1,8 @@
 """RMS normalisation with an optional gate in plain torch (Zhang and Sennrich, arXiv:1910.07467).
 
 Promises: y = x / sqrt(mean(x^2) + eps) * weight over groups of `group_size` channels; with a gate,
-times silu(z) after the norm (`norm_before_gate`) or before it. `_sequential` goes row by row and
+times silu(z) after the norm (`norm_before_gate`) or before it; with `subtract_mean` of x less its
+mean; plus a bias where there is one. `_sequential` goes row by row and
 group by group in the dtype of `x` (fp64 capable); the other computes in fp32.
 """
 
@@ -19,6 +20,8 @@ def gated_rmsnorm_sequential(
     group_size: int | None = None,
     norm_before_gate: bool = False,
     eps: float = 1e-5,
+    bias: torch.Tensor | None = None,
+    subtract_mean: bool = False,
 ) -> torch.Tensor:
     """Row by row and group by group; the oracle of the tests."""
     dim = x.shape[-1]
@@ -33,8 +36,12 @@ def gated_rmsnorm_sequential(
             gate = None if gates is None else gates[r, part] / (1 + torch.exp(-gates[r, part]))
             if gate is not None and not norm_before_gate:
                 value = value * gate
+            if subtract_mean:
+                value = value - value.sum() / size
             value = value / ((value * value).sum() / size + eps).sqrt()
             value = value * weight[part].to(x.dtype)
+            if bias is not None:
+                value = value + bias[part].to(x.dtype)
             if gate is not None and norm_before_gate:
                 value = value * gate
             y[r, part] = value
@@ -49,6 +56,8 @@ def gated_rmsnorm(
     group_size: int | None = None,
     norm_before_gate: bool = False,
     eps: float = 1e-5,
+    bias: torch.Tensor | None = None,
+    subtract_mean: bool = False,
 ) -> torch.Tensor:
     """All rows at once; the signature and result of the kernel."""
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -59,8 +68,12 @@ def gated_rmsnorm(
     if gate is not None and not norm_before_gate:
         value = value * gate
     groups = value.unflatten(-1, (dim // size, size))
+    if subtract_mean:
+        groups = groups - groups.mean(-1, keepdim=True)
     groups = groups * torch.rsqrt(groups.square().mean(-1, keepdim=True) + eps)
     value = groups.flatten(-2) * weight.to(wide)
+    if bias is not None:
+        value = value + bias.to(wide)
     if gate is not None and norm_before_gate:
         value = value * gate
     return value.to(x.dtype)

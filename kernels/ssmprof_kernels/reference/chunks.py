@@ -10,11 +10,14 @@ two tokens is the exponential of the sum over the tokens between them, or a prod
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ssmprof_kernels import door
 
 CHUNK = 64
 # Tokens whose chunks are prepared together: bounds memory, whatever the length.
@@ -156,3 +159,30 @@ def finish(y: Tensor, state: Tensor, wanted: bool | torch.dtype) -> Tensor | tup
     if wanted is False:
         return y
     return y, state if wanted is True else state.to(wanted)
+
+
+def packed(
+    call: Callable[..., Any],
+    tokens: Sequence[Tensor],
+    fixed: Sequence[Tensor],
+    cu_seqlens: Tensor,
+    initial_state: Tensor | None,
+    options: dict[str, Any],
+) -> tuple[Tensor, Tensor]:
+    """`call` on each of the sequences that are packed into one row, joined: outputs and states.
+
+    `tokens` are cut by `cu_seqlens`, `fixed` are the same for all. A sequence of no tokens returns
+    its initial state, or zeros (H, K, V) like those of the others.
+    """
+    outputs, states = [], []
+    spans = door.spans(cu_seqlens, tokens[0].shape[1])
+    for i, (low, high) in enumerate(spans):
+        state = None if initial_state is None else initial_state[i : i + 1]
+        # One token tells the shapes of a sequence that has none.
+        some = [x[:, low : max(high, low + 1)] if low < x.shape[1] else x[:, :1] for x in tokens]
+        y, last = call(*some, *fixed, initial_state=state, **options)
+        if low == high:
+            last = torch.zeros_like(last) if state is None else state.to(last.dtype)
+        outputs.append(y[:, : high - low])
+        states.append(last)
+    return torch.cat(outputs, dim=1), torch.cat(states)

@@ -34,12 +34,35 @@ def retention(
     scale: float,
     initial_state: Tensor | None = None,
     return_final_state: bool | torch.dtype = False,
+    cu_seqlens: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """q (B, L, H, K), k (B, L, Hk, K), v (B, L, Hk, V), log decay (H); state (B, H, K, V).
 
     y (B, L, H, V) in v's dtype.
     """
+    if cu_seqlens is not None:
+        options = {"scale": scale, "return_final_state": return_final_state or True}
+        found = chunks.packed(retention, (q, k, v), (decay,), cu_seqlens, initial_state, options)
+        return found[0] if return_final_state is False else found
     return _chunked(q, k, v, decay, None, scale, initial_state, return_final_state)
+
+
+def lightning(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    decay: Tensor,
+    *,
+    scale: float,
+    initial_state: Tensor | None = None,
+    return_final_state: bool | torch.dtype = False,
+    cu_seqlens: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """As `retention`: only the decays of models differ."""
+    return retention(
+        q, k, v, decay, scale=scale, initial_state=initial_state,
+        return_final_state=return_final_state, cu_seqlens=cu_seqlens,
+    )  # fmt: skip
 
 
 def gla(
@@ -51,9 +74,33 @@ def gla(
     scale: float,
     initial_state: Tensor | None = None,
     return_final_state: bool | torch.dtype = False,
+    cu_seqlens: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """As `retention`, with gates a (B, L, Hk, K) of each key feature."""
-    return _chunked(q, k, v, None, a, scale, initial_state, return_final_state)
+    g = log_gate(a.to(torch.promote_types(a.dtype, torch.float32)))
+    return gated(
+        q, k, v, g, scale=scale, initial_state=initial_state,
+        return_final_state=return_final_state, cu_seqlens=cu_seqlens,
+    )  # fmt: skip
+
+
+def gated(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    *,
+    scale: float,
+    initial_state: Tensor | None = None,
+    return_final_state: bool | torch.dtype = False,
+    cu_seqlens: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """As `retention`, with log decays g (B, L, Hk, K) of each key feature."""
+    if cu_seqlens is not None:
+        options = {"scale": scale, "return_final_state": return_final_state or True}
+        found = chunks.packed(gated, (q, k, v, g), (), cu_seqlens, initial_state, options)
+        return found[0] if return_final_state is False else found
+    return _chunked(q, k, v, None, g, scale, initial_state, return_final_state)
 
 
 def _chunked(
@@ -76,7 +123,7 @@ def _chunked(
             assert decay is not None
             g = decay.to(wide).expand(batch, tokens, heads)
         else:
-            g = log_gate(gates[:, span].to(wide))
+            g = gates[:, span].to(wide)
         out, state = _span(
             chunks.split(q[:, span], wide, heads) * scale,
             chunks.split(k[:, span], wide, heads),
@@ -110,9 +157,23 @@ def retention_step(
     return _step(state, q, k, v, decay[:, None, None], scale)
 
 
+def lightning_step(
+    state: Tensor, q: Tensor, k: Tensor, v: Tensor, decay: Tensor, *, scale: float
+) -> Tensor:
+    """As `retention_step`."""
+    return retention_step(state, q, k, v, decay, scale=scale)
+
+
 def gla_step(state: Tensor, q: Tensor, k: Tensor, v: Tensor, a: Tensor, *, scale: float) -> Tensor:
     """As `retention_step`, with gates a (B, Hk, K)."""
-    g = log_gate(a.to(torch.promote_types(state.dtype, torch.float32)))
+    wide = torch.promote_types(state.dtype, torch.float32)
+    return gated_step(state, q, k, v, log_gate(a.to(wide)), scale=scale)
+
+
+def gated_step(
+    state: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor, *, scale: float
+) -> Tensor:
+    """As `retention_step`, with log decays g (B, Hk, K)."""
     return _step(state, q, k, v, g.repeat_interleave(q.shape[1] // g.shape[1], 1)[..., None], scale)
 
 
@@ -155,3 +216,81 @@ def linear_attention_sequential(
         state = kept * state + k[:, t, :, :, None] * v[:, t, :, None, :]
         y[:, t] = scale * (state.transpose(-1, -2) @ q[:, t, :, :, None])[..., 0]
     return y, state
+
+
+def retention_sequential(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    decay: Tensor,
+    *,
+    scale: float,
+    initial_state: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    compute_dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Tensor]:
+    """`linear_attention_sequential` by a decay of each head."""
+    options = {"scale": scale, "compute_dtype": compute_dtype}
+    if cu_seqlens is not None:
+        return chunks.packed(
+            retention_sequential, (q, k, v), (decay,), cu_seqlens, initial_state, options
+        )
+    return linear_attention_sequential(q, k, v, decay=decay, initial_state=initial_state, **options)
+
+
+lightning_sequential = retention_sequential
+
+
+def gla_sequential(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    *,
+    scale: float,
+    initial_state: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    compute_dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Tensor]:
+    """`linear_attention_sequential` by gates of each key feature."""
+    options = {"scale": scale, "compute_dtype": compute_dtype}
+    if cu_seqlens is not None:
+        return chunks.packed(gla_sequential, (q, k, v, a), (), cu_seqlens, initial_state, options)
+    return linear_attention_sequential(q, k, v, gates=a, initial_state=initial_state, **options)
+
+
+def retention_step_sequential(
+    state: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    decay: Tensor,
+    *,
+    scale: float,
+    compute_dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Tensor]:
+    """One token as `retention_sequential` has it: y and the new state in `compute_dtype`."""
+    tokens = (x[:, None] for x in (q, k, v))
+    y, new = retention_sequential(
+        *tokens, decay, scale=scale, initial_state=state, compute_dtype=compute_dtype
+    )
+    return y[:, 0], new
+
+
+lightning_step_sequential = retention_step_sequential
+
+
+def gla_step_sequential(
+    state: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    *,
+    scale: float,
+    compute_dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Tensor]:
+    """One token as `gla_sequential` has it: y and the new state in `compute_dtype`."""
+    tokens = (x[:, None] for x in (q, k, v, a))
+    y, new = gla_sequential(*tokens, scale=scale, initial_state=state, compute_dtype=compute_dtype)
+    return y[:, 0], new

@@ -27,24 +27,50 @@ def rwkv7(
     *,
     initial_state: Tensor | None = None,
     return_final_state: bool | torch.dtype = False,
+    cu_seqlens: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """All (B, L, H, K), w the log decay; state (B, H, K, K). y is like v."""
+    wide = torch.promote_types(v.dtype, torch.float32)
+    return low_rank(
+        r, w, k, v, kk, kk.to(wide) * a.to(wide), initial_state=initial_state,
+        return_final_state=return_final_state, cu_seqlens=cu_seqlens,
+    )  # fmt: skip
+
+
+def low_rank(
+    r: Tensor,
+    w: Tensor,
+    k: Tensor,
+    v: Tensor,
+    removed: Tensor,
+    added: Tensor,
+    *,
+    initial_state: Tensor | None = None,
+    return_final_state: bool | torch.dtype = False,
+    cu_seqlens: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """`rwkv7` by the key that is removed and the row that is added in its place: the transition is
+    diag(exp(w)) - added removed^T."""
+    inputs = (r, w, k, v, removed, added)
+    if cu_seqlens is not None:
+        options = {"return_final_state": return_final_state or True}
+        found = chunks.packed(low_rank, inputs, (), cu_seqlens, initial_state, options)
+        return found[0] if return_final_state is False else found
     heads, key = v.shape[2], r.shape[3]
     state = chunks.first_state(initial_state, v, heads, key)
     y = torch.empty(v.shape, dtype=v.dtype, device=v.device)
     for span in chunks.spans(v.shape[1]):
-        split = [chunks.split(x[:, span], state.dtype, heads) for x in (r, w, k, v, kk, a)]
+        split = [chunks.split(x[:, span], state.dtype, heads) for x in inputs]
         out, state = _span(*split, state)
         y[:, span] = chunks.merge(out, span.stop - span.start)
     return chunks.finish(y, state, return_final_state)
 
 
 def _span(
-    r: Tensor, w: Tensor, k: Tensor, v: Tensor, kk: Tensor, a: Tensor, state: Tensor
+    r: Tensor, w: Tensor, k: Tensor, v: Tensor, kk: Tensor, added: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Chunks (B, H, n, C, K) of one span: outputs, and the state after it."""
     w = chunks.floor(w)
-    added = kk * a
     so_far, to_end = chunks.until(w).exp_(), chunks.after(w).exp_()
     asked = kk * chunks.before(w).exp_()
     # u = -(kk S_before), part of it written by earlier tokens of the chunk.
@@ -87,9 +113,15 @@ def rwkv7_sequential(
     a: Tensor,
     *,
     initial_state: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
     compute_dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Tensor]:
     """One token after the other, as the paper writes it; y and the state in `compute_dtype`."""
+    if cu_seqlens is not None:
+        options = {"compute_dtype": compute_dtype}
+        return chunks.packed(
+            rwkv7_sequential, (r, w, k, v, kk, a), (), cu_seqlens, initial_state, options
+        )
     r, w, k, v, kk, a = (x.to(compute_dtype) for x in (r, w, k, v, kk, a))
     batch, length, heads, key = r.shape
     state = v.new_zeros(batch, heads, v.shape[-1], key)  # the paper's: values first
@@ -102,3 +134,20 @@ def rwkv7_sequential(
         state = state + v[:, t, :, :, None] * k[:, t, :, None, :]
         y[:, t] = (state @ r[:, t, :, :, None])[..., 0]
     return y, state.transpose(-1, -2)
+
+
+def rwkv7_step_sequential(
+    state: Tensor,
+    r: Tensor,
+    w: Tensor,
+    k: Tensor,
+    v: Tensor,
+    kk: Tensor,
+    a: Tensor,
+    *,
+    compute_dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Tensor]:
+    """One token as `rwkv7_sequential` has it: y and the new state in `compute_dtype`."""
+    tokens = (x[:, None] for x in (r, w, k, v, kk, a))
+    y, new = rwkv7_sequential(*tokens, initial_state=state, compute_dtype=compute_dtype)
+    return y[:, 0], new

@@ -7,63 +7,18 @@ Shapes: qkv (B,L,Hq+2Hk,dh), tables (L,dh/2), caches (B,rows,Hk,dh).
 """
 
 # Launch options (num_warps ...) are no parameters of the Python function a kernel is written as.
-# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportCallIssue=false
 
 from __future__ import annotations
 
 import torch
 import triton
-import triton.language as tl
 
 from ssmprof_kernels import door
+from ssmprof_kernels.rotary.kernel import Form, Heads, ssmprof_rope_rotary
 
 #: Elements of one program, so that each thread of four warps moves 16 bytes of 16-bit values.
 _ELEMENTS = 1024
-
-
-@triton.jit(do_not_specialize=["length", "start"])
-def ssmprof_rope_rotary(
-    qkv_ptr, cos_ptr, sin_ptr, q_ptr, k_ptr, v_ptr, length, start, blocks,
-    stride_xb, stride_xl, stride_xh, stride_t,
-    stride_kb, stride_kl, stride_kh, stride_vb, stride_vl, stride_vh,
-    HQ: tl.constexpr, HK: tl.constexpr, HALF: tl.constexpr, TURN: tl.constexpr,
-    HEADS: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
-    token = tl.program_id(0) // blocks
-    b = (token // length).to(tl.int64)
-    t = (token % length).to(tl.int64)
-    h = (tl.program_id(0) % blocks) * HEADS + tl.arange(0, HEADS)
-    if not TURN:
-        h += HQ  # queries stay where they are
-    n = tl.arange(0, WIDTH)[None, :]
-    inside = (h[:, None] < HQ + 2 * HK) & (n < HALF)
-    x = qkv_ptr + b * stride_xb + t * stride_xl + h[:, None] * stride_xh + n
-    low = tl.load(x, inside, 0.0).to(tl.float32)
-    high = tl.load(x + HALF, inside, 0.0).to(tl.float32)
-    if TURN:
-        cos = tl.load(cos_ptr + t * stride_t + n, n < HALF, 0.0).to(tl.float32)
-        sin = tl.load(sin_ptr + t * stride_t + n, n < HALF, 0.0).to(tl.float32)
-        turned = h[:, None] < HQ + HK
-        cos = tl.where(turned, cos, 1.0)
-        sin = tl.where(turned, sin, 0.0)
-        rotated = low * cos - high * sin
-        high = high * cos + low * sin
-        low = rotated
-        query = inside & (h[:, None] < HQ)
-        q = q_ptr + ((b * length + t) * HQ + h[:, None]) * (2 * HALF) + n
-        tl.store(q, low.to(q_ptr.dtype.element_ty), query)
-        tl.store(q + HALF, high.to(q_ptr.dtype.element_ty), query)
-    row = t + start
-    kh = (h - HQ)[:, None]
-    k = k_ptr + b * stride_kb + row * stride_kl + kh * stride_kh + n
-    key = inside & (kh >= 0) & (kh < HK)
-    tl.store(k, low.to(k_ptr.dtype.element_ty), key)
-    tl.store(k + HALF, high.to(k_ptr.dtype.element_ty), key)
-    vh = (h - HQ - HK)[:, None]
-    v = v_ptr + b * stride_vb + row * stride_vl + vh * stride_vh + n
-    value = inside & (vh >= 0)
-    tl.store(v, low.to(v_ptr.dtype.element_ty), value)
-    tl.store(v + HALF, high.to(v_ptr.dtype.element_ty), value)
 
 
 def rotary(
@@ -120,11 +75,9 @@ def rotary(
     blocks = -(-moved // per_program)
     ssmprof_rope_rotary[(batch * length * blocks,)](
         qkv, cos if turn else qkv, sin if turn else qkv, q, k_cache, v_cache,
-        length, start, blocks,
-        qkv.stride(0), qkv.stride(1), qkv.stride(2), stride_t,
-        k_cache.stride(0), k_cache.stride(1), k_cache.stride(2),
-        v_cache.stride(0), v_cache.stride(1), v_cache.stride(2),
-        HQ=q_heads, HK=kv_heads, HALF=half, TURN=turn, HEADS=per_program, WIDTH=width,
+        length, start, blocks, Heads(*qkv.stride()[:3]), stride_t, Heads(*k_cache.stride()[:3]),
+        Heads(*v_cache.stride()[:3]), FORM=Form(q_heads, kv_heads, half, turn), HEADS=per_program,
+        WIDTH=width,
         num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
     return q

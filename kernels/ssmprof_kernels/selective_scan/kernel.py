@@ -256,7 +256,7 @@ def ssmprof_scan_selective(
             # The carried state enters with the first token. The time axis lies in registers, so
             # this costs one multiply-add, and the scan below is a plain chain of them.
             x = tl.where(first, tl.fma(a, h[None], x), x)
-            _, hs = tl.associative_scan((a, x), 0, _compose)
+            _decays, hs = tl.associative_scan((a, x), 0, _compose)
             h = tl.reduce(hs, 0, _keep_last)
             if SUMMARY:
                 sums += delta

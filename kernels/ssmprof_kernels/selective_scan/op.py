@@ -7,15 +7,18 @@ torch form, unless Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import door
+from ssmprof_kernels import door, launch
 from ssmprof_kernels.launch import recorded
 from ssmprof_kernels.selective_scan import plan, reference
 
 _MAX_STATES = 256
 _recordings: recorded.Recordings = {}
+_lookups = launch.lookups()
 _INPUTS = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias", "initial_state", "cu_seqlens")
 
 
@@ -82,9 +85,7 @@ def selective_scan(
             cu_seqlens=cu_seqlens,
         )
     key = recorded.key_of(tensors, dt_softplus, return_final_state)
-    # Checks cost more than the launch; what was accepted once is accepted again.
-    if key not in _recordings:
-        _check(*tensors)
+    meta = recorded.meta_of(_lookups, key, lambda: _lookup(tensors))
     sequences = u.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
     final = None
     if return_final_state is not False:
@@ -92,15 +93,20 @@ def selective_scan(
         final = torch.empty((sequences, *A.shape), dtype=dtype, device=u.device)
     y = torch.empty_like(u)
     call = (*tensors, final, y)
-    meta = plan.choose(
-        sequences, u.shape[1] if cu_seqlens is None else 0, u.shape[2], A.shape[1],
-        u.element_size() * 8, plan.is_rows(u), u.device,
-    ).meta  # fmt: skip
     recorded.run(
         _recordings, key, meta, call, u.device,
         lambda: plan.record(call, sequences, dt_softplus, meta),
     )  # fmt: skip
     return y if final is None else (y, final)
+
+
+def _lookup(tensors: tuple[Any, ...]) -> launch.Lookup:
+    sequences = _check(*tensors)
+    u, A, cu_seqlens = tensors[0], tensors[2], tensors[9]
+    return plan.lookup(
+        sequences, u.shape[1] if cu_seqlens is None else 0, u.shape[2], A.shape[1],
+        u.element_size() * 8, plan.is_rows(u), u.device,
+    )  # fmt: skip
 
 
 def _check(

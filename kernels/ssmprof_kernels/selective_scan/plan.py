@@ -19,7 +19,7 @@ from ssmprof_kernels.selective_scan.kernel import ssmprof_scan_selective
 
 try:
     from ssmprof_kernels.selective_scan.gluon_kernel import ssmprof_scan_selective_gluon
-except ImportError:
+except (ImportError, AttributeError):  # before Triton 3.5
     ssmprof_scan_selective_gluon = None
 
 #: Tokens below which no segment is cut off: starting and ending a program costs as much.
@@ -32,14 +32,14 @@ _GLUON = (
 )
 
 
-def choose(
+def lookup(
     sequences: int, length: int, channels: int, states: int, bits: int, rows: bool,
     device: torch.device,
-) -> launch.Choice:  # fmt: skip
-    """Blocks for a shape, from the tables or by `default`; cached by `launch`."""
+) -> launch.Lookup:  # fmt: skip
+    """Where the blocks for a shape are looked up."""
     key = bucket(sequences, length, channels, states, bits, rows, device)
     fill = _fill(sequences, channels, device)
-    return launch.pick("selective_scan", key, device, default(states, fill))
+    return "selective_scan", key, device, default(states, fill)
 
 
 @functools.lru_cache(1024)

@@ -43,7 +43,7 @@ class Tensors(NamedTuple):
 
 
 #: The same, as arguments of a recording.
-_REF = Tensors(*map(replay.Arg, range(len(Tensors._fields))))  # type: ignore[arg-type]
+_REF: Any = Tensors._make(map(replay.Arg, range(len(Tensors._fields))))
 
 #: Heads of which one program of `prepare` forms the exponents.
 _HEADS = 16

@@ -8,11 +8,12 @@ torch form, unless Triton's interpreter is switched on (`TRITON_INTERPRET=1`).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import door
+from ssmprof_kernels import door, launch
 from ssmprof_kernels.launch import recorded
 from ssmprof_kernels.ssd import launches, plan, reference
 
@@ -68,8 +69,8 @@ def ssd_scan(
     """
     inputs = (x, dt, A, B, C, D, z, dt_bias, initial_state, cu_seqlens, seq_idx)
     door.forward_only(_INPUTS, inputs)
-    sequences = _check(*inputs)
     if not x.is_cuda and not door.interpreted():
+        _check(*inputs)
         return reference.ssd_scan(
             x,
             dt,
@@ -86,6 +87,9 @@ def ssd_scan(
             cu_seqlens=cu_seqlens,
             seq_idx=seq_idx,
         )
+    key = recorded.key_of(inputs, dt_softplus, dt_limit, return_final_state)
+    meta = recorded.meta_of(_lookups, key, lambda: _lookup(inputs))
+    sequences = x.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
     final = None
     if return_final_state is not False:
         dtype = torch.float32 if return_final_state is True else return_final_state
@@ -97,8 +101,6 @@ def ssd_scan(
         t if t is None else t.contiguous() for t in (D, dt_bias, initial_state)
     )
     tensors = (x, dt, A, B, C, D, z, dt_bias, initial_state, cu_seqlens, seq_idx, y, final)
-    meta = plan.choose(x.shape, B.shape[3], x.dtype, x.device).meta
-    key = recorded.key_of(tensors, dt_softplus, dt_limit)
     recorded.run(
         _recordings, key, meta, tensors, x.device,
         lambda: launches.record(tensors, sequences, dt_softplus, dt_limit, meta),
@@ -107,6 +109,13 @@ def ssd_scan(
 
 
 _recordings: recorded.Recordings = {}
+_lookups = launch.lookups()
+
+
+def _lookup(inputs: tuple[Any, ...]) -> launch.Lookup:
+    _check(*inputs)
+    x, B = inputs[0], inputs[3]
+    return plan.lookup(x.shape, B.shape[3], x.dtype, x.device)
 
 
 def _check(

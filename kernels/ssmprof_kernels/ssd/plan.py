@@ -87,10 +87,10 @@ class Plan(NamedTuple):
     segments: int
 
 
-def choose(
+def lookup(
     shape: Sequence[int], states: int, dtype: torch.dtype, device: torch.device
-) -> launch.Choice:
-    """Meta-parameters for x of `shape` (B, L, H, P) and `states` = N."""
+) -> launch.Lookup:
+    """Where the meta-parameters for x of `shape` (B, L, H, P) and `states` = N are looked up."""
     width = tile(shape[3])
     name = str(dtype).removeprefix("torch.")
     bucket = f"{name},P{width},N{tile(states)},{launch.length_bucket(shape[1])}"
@@ -101,7 +101,14 @@ def choose(
         default = DEFAULT
     else:
         default = DEFAULT_BLACKWELL if sm >= 100 else DEFAULT_PORTABLE
-    return launch.pick("ssd_scan", bucket, device, default)
+    return "ssd_scan", bucket, device, default
+
+
+def choose(
+    shape: Sequence[int], states: int, dtype: torch.dtype, device: torch.device
+) -> launch.Choice:
+    """Meta-parameters for x of `shape` (B, L, H, P) and `states` = N."""
+    return launch.pick(*lookup(shape, states, dtype, device))
 
 
 def tile(size: int) -> int:

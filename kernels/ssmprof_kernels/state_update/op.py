@@ -10,13 +10,12 @@ from __future__ import annotations
 from torch import Tensor, empty_like
 
 from ssmprof_kernels import door, launch
-from ssmprof_kernels.launch import recorded, replay
+from ssmprof_kernels.launch import recorded
 from ssmprof_kernels.state_update import plan, reference
 from ssmprof_kernels.state_update.arguments import Arguments
 
 _recordings: recorded.Recordings = {}
-#: Where the blocks of a recording are looked up, which takes longer to say than to look up.
-_picks: dict[recorded.Key, plan.Pick] = {}
+_lookups = launch.lookups()
 
 
 def selective_state_update(
@@ -85,23 +84,21 @@ def selective_state_update(
             out=out,
             overlap=overlap,
         )
-    # Checks cost more than the launch; what was accepted once is accepted again.
     key = recorded.key_of(tensors, dt_softplus, pad_index, overlap)
-    pick = _picks.get(key)
-    if pick is None:
-        full = Arguments(*tensors).expanded()
-        full.check()
-        if len(_picks) >= recorded.MOST:
-            _picks.clear()
-        pick = _picks[key] = plan.pick(full.as_heads())
-    meta = launch.pick(*pick).meta
+    meta = recorded.meta_of(_lookups, key, lambda: _lookup(Arguments(*tensors)))
     y = empty_like(x) if out is None else out
     # What was expanded or unflattened begins where the tensor that was given begins.
     call = (state, x, dt, A, B, C, D, z, dt_bias, state_indices, y)
-
-    def record() -> replay.Recording:
-        full = Arguments(*tensors).expanded().as_heads()
-        return plan.record(full, meta, dt_softplus, pad_index, overlap)
-
-    recorded.run(_recordings, key, meta, call, x.device, record)
+    recorded.run(
+        _recordings, key, meta, call, x.device,
+        lambda: plan.record(
+            Arguments(*tensors).expanded().as_heads(), meta, dt_softplus, pad_index, overlap
+        ),
+    )  # fmt: skip
     return y
+
+
+def _lookup(given: Arguments) -> launch.Lookup:
+    full = given.expanded()
+    full.check()
+    return plan.lookup(full.as_heads())

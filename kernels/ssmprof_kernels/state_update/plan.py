@@ -11,13 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssmprof_kernels import launch
 from ssmprof_kernels.device.overlap import possible
 from ssmprof_kernels.launch import replay
-from ssmprof_kernels.state_update import kernel
+from ssmprof_kernels.state_update import drafts_kernel, kernel
 from ssmprof_kernels.state_update.arguments import Arguments
-
-#: What `launch.pick` is asked.
-Pick = tuple[str, str, torch.device, dict[str, Any]]
 
 
 @functools.lru_cache(1024)
@@ -34,7 +32,7 @@ def default(states: int) -> dict[str, Any]:
     return {"BLOCK_P": rows, "num_warps": 1}
 
 
-def pick(full: Arguments) -> Pick:
+def lookup(full: Arguments) -> launch.Lookup:
     """Where the blocks for these tensors, in the form of heads, are looked up."""
     batch, heads, width = full.x.shape
     states = full.B.shape[2]
@@ -63,18 +61,68 @@ def record(
         rows=_rows(written),
         INNER=_inner(written),
         SHAPE=kernel.Shape(heads, width, states, heads // groups, block_p, _power_of_two(states)),
-        FORM=kernel.Form(
-            D=full.D is not None,
-            Z=full.z is not None,
-            BIAS=full.dt_bias is not None,
-            INDEX=full.state_indices is not None,
-            SOFTPLUS=bool(dt_softplus),
-            TIED=_is_tied(full),
-            ZERO_PADS=full.out is None,
-        ),
+        FORM=_form(full, dt_softplus),
         START=kernel.Start(early, overlap, overlap and whole and full.state_indices is None),
     )
     return recording
+
+
+def record_drafts(
+    full: Arguments,
+    more: tuple[Tensor | None, ...],
+    meta: dict[str, Any],
+    dt_softplus: bool,
+    pad_index: int,
+) -> replay.Recording:
+    """The launch of `drafts`; `more` are its slots, new slots, bounds and accepted drafts."""
+    old, new, cu, accepted = more
+    batch, heads, width = full.x.shape
+    groups, states = full.B.shape[1:]
+    block_p = min(meta["BLOCK_P"], _power_of_two(width))
+    written = full._replace(out=torch.empty_like(full.x) if full.out is None else full.out)
+    pointers = [name for name in _POINTERS if name != "index"]
+    first = len(pointers)
+    where = [replay.Arg(first + i) for i in range(4)]
+    each = accepted is not None
+    if new is None:
+        # Written where it was read.
+        new, where[1] = old, where[0]
+    recording = replay.Recording(first + len(more))
+    recording.add(
+        drafts_kernel.ssmprof_scan_state_drafts,
+        (batch if cu is None else cu.shape[0] - 1) * heads * -(-width // block_p),
+        replay.launch_options(meta["num_warps"]),
+        **{f"{name}_ptr": replay.Arg(i) for i, name in enumerate(pointers)},
+        slots=drafts_kernel.Slots(*where),
+        pad_index=pad_index,
+        rows=_rows(written),
+        old_steps=_table(old),
+        new_steps=_table(new),
+        INNER=_inner(written),
+        SHAPE=kernel.Shape(heads, width, states, heads // groups, block_p, _power_of_two(states)),
+        FORM=_form(full, dt_softplus),
+        ORDER=drafts_kernel.Order(old is not None, new is not None, cu is not None, each),
+        EARLY=possible(full.x.device),
+    )
+    return recording
+
+
+def _table(slots: Tensor | None) -> drafts_kernel.Table:
+    if slots is None:
+        return drafts_kernel.Table(0, 0)
+    return drafts_kernel.Table(slots.stride(0), slots.stride(1) if slots.dim() == 2 else 0)
+
+
+def _form(full: Arguments, dt_softplus: bool) -> kernel.Form:
+    return kernel.Form(
+        D=full.D is not None,
+        Z=full.z is not None,
+        BIAS=full.dt_bias is not None,
+        INDEX=full.state_indices is not None,
+        SOFTPLUS=bool(dt_softplus),
+        TIED=_is_tied(full),
+        ZERO_PADS=full.out is None,
+    )
 
 
 #: The kernel's pointers, in the order of `Arguments`.

@@ -107,6 +107,56 @@ def selective_state_update(
     return y
 
 
+def selective_state_drafts(
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    *,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    state_indices: Tensor | None = None,
+    new_indices: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    accepted: Tensor | None = None,
+    pad_index: int = -1,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Sequence by sequence, token by token; the signature and the results of the kernel. The state
+    of a sequence is kept in fp32, or fp64 beside inputs of it, between its tokens."""
+    y = torch.zeros_like(x) if out is None else out
+    new_indices = state_indices if new_indices is None else new_indices
+    rows = range(len(x) + 1) if cu_seqlens is None else cu_seqlens.tolist()
+    for i in range(len(rows) - 1):
+        first, end = rows[i], rows[i + 1]
+        start = i
+        if state_indices is not None:
+            at = 0 if accepted is None else max(int(accepted[i]), 1) - 1
+            start = int(state_indices.reshape(len(state_indices), -1)[i, at])
+        if first == end or start < 0 or start == pad_index:
+            y[first:end] = 0
+            continue
+        h = state[start].to(torch.promote_types(x.dtype, torch.float32))[None].clone()
+        for row in range(first, end):
+            one = slice(row, row + 1)
+            y[one] = selective_state_update(
+                h, x[one], dt[one], A, B[one], C[one], D=D, z=None if z is None else z[one],
+                dt_bias=dt_bias, dt_softplus=dt_softplus,
+            )  # fmt: skip
+            if accepted is not None or row == end - 1:
+                new = i
+                if new_indices is not None:
+                    at = 0 if accepted is None else row - first
+                    new = int(new_indices.reshape(len(new_indices), -1)[i, at])
+                if new >= 0 and new != pad_index:
+                    state[new] = h[0].to(state.dtype)
+    return y
+
+
 def _heads_form(
     state: Tensor,
     x: Tensor,

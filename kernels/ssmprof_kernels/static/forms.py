@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 from ssmprof_kernels import OPS
+from ssmprof_kernels.conv.drafts import causal_conv1d_drafts
+from ssmprof_kernels.state_update.drafts import selective_state_drafts
 from ssmprof_kernels.static import mixer_forms
 from ssmprof_kernels.static.covering import Form
 
@@ -22,6 +24,26 @@ FLOATS = ("bfloat16", "float16", "float32")
 #: A tensor that may be left out.
 MAYBE = (None, *FLOATS)
 SWITCH = (False, True)
+
+_LINEAR: dict[str, tuple[Any, ...]] = {
+    "q": FLOATS,
+    "initial_state": MAYBE,
+    "return_final_state": MAYBE,
+    "cu_seqlens": SWITCH,
+    "layout": ("dense", "apart"),
+    "length": (4096, 200),
+    "key": (128, 256, 20),
+    "shared": (4, 1),
+}
+_LINEAR_STEP: dict[str, tuple[Any, ...]] = {
+    "state": FLOATS,
+    "q": FLOATS,
+    "k": FLOATS,
+    "v": FLOATS,
+    "key": (128, 256, 20),
+    "shared": (4, 1),
+    "batch": (8, 1, 64),
+}
 
 AXES: dict[str, dict[str, tuple[Any, ...]]] = {
     "ssd_scan": {
@@ -76,6 +98,7 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "state_indices": SWITCH,
         "out": SWITCH,
         "overlap": SWITCH,
+        "drafts": (None, "slots", "packed", "accepted"),
         "kind": ("tied heads", "full heads", "channels"),
         "groups": (1, 2),
         "states": (128, 16, 20),
@@ -103,6 +126,7 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "state_indices": (None, "int32", "int64"),
         "cache_seqlens": SWITCH,
         "tokens": (None, 1, 3),
+        "drafts": (None, "slots", "packed", "accepted"),
         "taps": (4, 3, 2),
         "room": (0, 2),
     },
@@ -112,6 +136,8 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "z": MAYBE,
         "group_size": (None, 256),
         "norm_before_gate": SWITCH,
+        "bias": MAYBE,
+        "subtract_mean": SWITCH,
         "layout": ("dense", "apart"),
         "channels": (5120, 768),
     },
@@ -126,6 +152,32 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "room": (4096, 256),
     },
     **mixer_forms.AXES,
+    "gla": {"a": FLOATS, **_LINEAR},
+    "gla_step": {"a": FLOATS, **_LINEAR_STEP},
+    "retention": {"decay": FLOATS, **_LINEAR},
+    "retention_step": {"decay": FLOATS, **_LINEAR_STEP},
+    "lightning": {"decay": FLOATS, **_LINEAR},
+    "lightning_step": {"decay": FLOATS, **_LINEAR_STEP},
+    "rwkv7": {
+        "r": FLOATS,
+        "w": FLOATS,
+        "initial_state": MAYBE,
+        "return_final_state": MAYBE,
+        "cu_seqlens": SWITCH,
+        "layout": ("dense", "apart"),
+        "width": (64, 20),
+    },
+    "rwkv7_step": {
+        "state": FLOATS,
+        "r": FLOATS,
+        "w": FLOATS,
+        "k": FLOATS,
+        "v": FLOATS,
+        "kk": FLOATS,
+        "a": FLOATS,
+        "width": (64, 20),
+        "batch": (8, 1, 64),
+    },
 }
 #: Parameters that an axis of another name decides about, or whose value a kernel only passes on.
 WITH: dict[str, dict[str, str]] = {
@@ -137,6 +189,14 @@ WITH: dict[str, dict[str, str]] = {
     "gated_rmsnorm": {"eps": "x"},
     "attention_decode": {"k_cache": "q", "v_cache": "q", "scale": "q"},
     **mixer_forms.WITH,
+    "gla": {"k": "q", "v": "q", "scale": "q"},
+    "gla_step": {"scale": "q"},
+    "retention": {"k": "q", "v": "q", "scale": "q"},
+    "retention_step": {"scale": "q"},
+    "lightning": {"k": "q", "v": "q", "scale": "q"},
+    "lightning_step": {"scale": "q"},
+    "rwkv7": {"k": "r", "v": "r", "kk": "r", "a": "r"},
+    "rwkv7_step": {},
 }
 
 
@@ -211,19 +271,38 @@ def _selective(
 def _state_update(
     *, state: str, x: str, dt: str, A: str, B: str, C: str, D: str | None, z: str | None,
     dt_bias: str | None, dt_softplus: bool, state_indices: bool, out: bool, overlap: bool,
-    kind: str, groups: int, states: int, batch: int,
+    drafts: str | None, kind: str, groups: int, states: int, batch: int,
 ) -> Any:  # fmt: skip
     inner = (128,) if kind == "channels" else (4, 64)
     tied = kind == "tied heads"
     per_head = inner[:1] if tied else inner
     bc = (batch, groups, states)
-    return OPS["selective_state_update"].kernel(
+    given = (
         _t(state, batch + 1, *inner, states), _t(x, batch, *inner), _t(dt, batch, *per_head),
         _t(A, *per_head) if tied else _t(A, *inner, states), _t(B, *bc), _t(C, *bc),
-        D=_t(D, *per_head), z=_t(z, batch, *inner), dt_bias=_t(dt_bias, *per_head),
-        dt_softplus=dt_softplus, state_indices=_i(batch) if state_indices else None,
-        out=_t(x, batch, *inner) if out else None, overlap=overlap,
     )  # fmt: skip
+    options = {
+        "D": _t(D, *per_head), "z": _t(z, batch, *inner), "dt_bias": _t(dt_bias, *per_head),
+        "dt_softplus": dt_softplus, "out": _t(x, batch, *inner) if out else None,
+    }  # fmt: skip
+    if drafts is not None:
+        return selective_state_drafts(*given, **options, **_drafts(drafts, batch, state_indices))
+    return OPS["selective_state_update"].kernel(
+        *given, **options, state_indices=_i(batch) if state_indices else None, overlap=overlap
+    )
+
+
+def _drafts(kind: str, n: int, indices: bool) -> dict[str, Any]:
+    """Where the states of `n` sequences are: other slots than they came from, several tokens each,
+    of which only some were accepted."""
+    if kind == "accepted":
+        slots = _i(n, 3)
+        new = {"new_indices": _i(n, 3)} if indices else {}
+        return {"state_indices": slots, "accepted": _i(n), "cu_seqlens": _i(n + 1), **new}
+    slots = _i(n) if indices else None
+    if kind == "packed":
+        return {"state_indices": slots, "cu_seqlens": _i(n + 1)}
+    return {"state_indices": slots, "new_indices": _i(n)}
 
 
 def _conv(
@@ -245,8 +324,19 @@ def _conv(
 def _conv_update(
     *, x: str, conv_state: str, weight: str, bias: str | None, state_indices: str | None,
     cache_seqlens: bool, tokens: int | None, taps: int, room: int, activation: str | None,
+    drafts: str | None,
 ) -> Any:  # fmt: skip
     D = 300
+    if drafts is not None:
+        more = _drafts(drafts, 4, state_indices is not None)
+        if drafts == "accepted":
+            more |= {n: _i(4) for n in more if n.endswith("_indices")}
+        packed = "cu_seqlens" in more
+        return causal_conv1d_drafts(
+            _t(x, 12, D) if packed else _t(x, 4, tokens or 1, D),
+            _t(conv_state, 9, D, taps + 1 + room), _t(weight, D, taps), _t(bias, D),
+            activation=activation, **more,
+        )  # fmt: skip
     return OPS["causal_conv1d_update"].kernel(
         _t(x, 4, D) if tokens is None else _t(x, 4, tokens, D),
         _t(conv_state, 9, D, taps - 1 + room), _t(weight, D, taps), _t(bias, D),
@@ -256,11 +346,12 @@ def _conv_update(
 
 
 def _norm(
-    *, x: str, weight: str, z: str | None, layout: str, channels: int, **more: Any
+    *, x: str, weight: str, z: str | None, bias: str | None, layout: str, channels: int,
+    **more: Any,
 ) -> Any:  # fmt: skip
     return OPS["gated_rmsnorm"].kernel(
         _t(x, 64, channels, apart=layout == "apart"), _t(weight, channels),
-        z=_t(z, 64, channels), **more,
+        z=_t(z, 64, channels), bias=_t(bias, channels), **more,
     )  # fmt: skip
 
 
@@ -276,6 +367,54 @@ def _attention(
     )  # fmt: skip
 
 
+def _linear(
+    *, op: str, q: str, initial_state: str | None, return_final_state: str | None,
+    cu_seqlens: bool, layout: str, length: int, key: int, shared: int, a: str | None = None,
+    decay: str | None = None,
+) -> Any:  # fmt: skip
+    H, value, n = 4, 2 * key, 4 if cu_seqlens else 1
+    apart = layout == "apart"
+    return OPS[op].kernel(
+        _t(q, 1, length, H, key, apart=apart), _t(q, 1, length, shared, key, apart=apart),
+        _t(q, 1, length, shared, value, apart=apart),
+        _t(decay, H) if a is None else _t(a, 1, length, shared, key, apart=apart), scale=0.1,
+        initial_state=_t(initial_state, n, H, key, value),
+        return_final_state=_final(return_final_state),
+        cu_seqlens=_i(n + 1) if cu_seqlens else None,
+    )  # fmt: skip
+
+
+def _linear_step(
+    *, op: str, state: str, q: str, k: str, v: str, key: int, shared: int, batch: int,
+    a: str | None = None, decay: str | None = None,
+) -> Any:  # fmt: skip
+    H, value = 4, 2 * key
+    return OPS[op].kernel(
+        _t(state, batch, H, key, value), _t(q, batch, H, key), _t(k, batch, shared, key),
+        _t(v, batch, shared, value), _t(decay, H) if a is None else _t(a, batch, shared, key),
+        scale=0.1,
+    )  # fmt: skip
+
+
+def _rwkv7(
+    *, r: str, w: str, initial_state: str | None, return_final_state: str | None,
+    cu_seqlens: bool, layout: str, width: int,
+) -> Any:  # fmt: skip
+    n, shape = 4 if cu_seqlens else 1, (1, 4096, 4, width)
+    x = _t(r, *shape, apart=layout == "apart")
+    return OPS["rwkv7"].kernel(
+        x, _t(w, *shape), x, x, x, x, initial_state=_t(initial_state, n, 4, width, width),
+        return_final_state=_final(return_final_state),
+        cu_seqlens=_i(n + 1) if cu_seqlens else None,
+    )  # fmt: skip
+
+
+def _rwkv7_step(*, state: str, width: int, batch: int, **inputs: str) -> Any:
+    shape = (batch, 4, width)
+    tokens = {name: _t(dtype, *shape) for name, dtype in inputs.items()}
+    return OPS["rwkv7_step"].kernel(_t(state, *shape, width), **tokens)
+
+
 _CALLS: dict[str, Callable[..., Any]] = {
     "ssd_scan": _ssd,
     "selective_scan": _selective,
@@ -285,4 +424,11 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "gated_rmsnorm": _norm,
     "attention_decode": _attention,
     **mixer_forms.CALLS,
+    **{op: functools.partial(_linear, op=op) for op in ("gla", "retention", "lightning")},
+    **{
+        op: functools.partial(_linear_step, op=op)
+        for op in ("gla_step", "retention_step", "lightning_step")
+    },
+    "rwkv7": _rwkv7,
+    "rwkv7_step": _rwkv7_step,
 }

@@ -30,6 +30,11 @@ MULTIPROCESSORS = {
 }  # fmt: skip
 
 
+#: Those whose machine code can be read: the assembler that Triton 3.6 ships does not know sm_110,
+#: its disassembler neither sm_103 nor sm_121, which are close to sm_100 and sm_120.
+CAPABILITIES = (80, 86, 87, 89, 90, 100, 120)
+
+
 class _PretendedDriver:
     """As much of a Triton driver as compiling asks for."""
 

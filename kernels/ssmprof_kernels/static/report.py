@@ -42,6 +42,21 @@ class Report:
     loop: dict[str, int] = field(default_factory=dict)
     bucket: str = ""
     tuned: bool = False
+    sm: int = 0
+
+
+@dataclass(frozen=True)
+class Spills:
+    """The kernels of one name on one capability: how many were compiled, how many of them spill,
+    local loads and stores of the worst, and the most registers."""
+
+    sm: int
+    op: str
+    kernel: str
+    compiled: int
+    spilling: int
+    worst: int
+    registers: int
 
 
 def calls(
@@ -122,8 +137,22 @@ def _report(
         sum(kind(name) == "local" for _, name, _ in lines),
         programs_per_sm(sm, warps, registers, shared), len(lines), len(loop),
         dict(collections.Counter(kind(name) for _, name, _ in loop).most_common()),
-        bucket, tuned,
+        bucket, tuned, sm,
     )  # fmt: skip
+
+
+def spills(found: list[Report]) -> list[Spills]:
+    """One line per capability, operation and kernel name, in the order of the reports."""
+    groups: dict[tuple[int, str, str], list[Report]] = {}
+    for r in found:
+        groups.setdefault((r.sm, r.op, r.kernel), []).append(r)
+    return [
+        Spills(
+            *key, len(of_it), sum(r.spills > 0 for r in of_it), max(r.spills for r in of_it),
+            max(r.registers for r in of_it),
+        )
+        for key, of_it in groups.items()
+    ]  # fmt: skip
 
 
 def complaints(found: list[Report], sm: int) -> list[str]:

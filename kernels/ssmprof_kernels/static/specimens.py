@@ -7,12 +7,14 @@ reach further options and shape buckets.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from ssmprof_kernels import OPS
+from ssmprof_kernels.state_update.drafts import selective_state_drafts
 from ssmprof_kernels.static import mixer_forms
 
 Call = Callable[[], Any]
@@ -96,6 +98,17 @@ def _channels(batch: int, D: int = 5120, **options: Any) -> Any:
     )  # fmt: skip
 
 
+def _drafts(n: int, H: int = 80) -> Any:
+    P, N, rows = 64, 128, 3 * n
+    x, dt = _t(rows, H, P), _t(rows, H).unsqueeze(-1).expand(rows, H, P)
+    A = _f(H).view(H, 1, 1).expand(H, P, N)
+    skip, BC, slots = _f(H).unsqueeze(-1).expand(H, P), _t(rows, 1, N), _i(n, 3)
+    return selective_state_drafts(
+        _t(64, H, P, N), x, dt, A, BC, BC, D=skip, dt_bias=skip, dt_softplus=True,
+        state_indices=slots, cu_seqlens=_i(n + 1), accepted=_i(n),
+    )  # fmt: skip
+
+
 def _state_update() -> Iterator[tuple[str, Call]]:
     yield "mamba2 x1", lambda: _heads(1)
     for batch in (8, 64):
@@ -104,6 +117,7 @@ def _state_update() -> Iterator[tuple[str, Call]]:
         yield f"mamba1 x{batch}", lambda batch=batch: _channels(batch)
     yield "mamba2 overlap", lambda: _heads(8, overlap=True)
     yield "mamba1 overlap", lambda: _channels(8, overlap=True)
+    yield "mamba2 drafts", lambda: _drafts(8)
     index = {"state_indices": _i(8), "overlap": True}
     yield "slots overlap", lambda: _heads(8, **index)
 
@@ -170,6 +184,55 @@ def _attention_decode() -> Iterator[tuple[str, Call]]:
     )  # fmt: skip
 
 
+def _linear(op: str, H: int, K: int, V: int, length: int, batch: int = 1, **options: Any) -> Any:
+    q, v = _t(batch, length, H, K), _t(batch, length, H, V)
+    return OPS[op].kernel(q, q, v, q if op == "gla" else _f(H), scale=0.1, **options)
+
+
+def _linear_specimens(op: str, H: int, K: int, V: int) -> Iterator[tuple[str, Call]]:
+    yield f"{H} heads 4096", lambda: _linear(op, H, K, V, 4096)
+    for length in (256, 1024, 16384, 65536):
+        yield f"{H} heads {length}", lambda length=length: _linear(op, H, K, V, length)
+    yield f"{H} heads 4096 x8", lambda: _linear(op, H, K, V, 4096, 8)
+    packed = {"cu_seqlens": _i(5), "initial_state": _f(4, H, K, V), "return_final_state": True}
+    yield "packed, states", lambda: _linear(op, H, K, V, 4096, **packed)
+
+
+def _linear_step_specimens(op: str, H: int, K: int, V: int) -> Iterator[tuple[str, Call]]:
+    def call(batch: int) -> Any:
+        q = _t(batch, H, K)
+        more = q if op == "gla_step" else _f(H)
+        return OPS[op].kernel(_f(batch, H, K, V), q, q, _t(batch, H, V), more, scale=0.1)
+
+    for batch in (1, 8, 64):
+        yield f"{H} heads x{batch}", lambda batch=batch: call(batch)
+
+
+def _rwkv7() -> Iterator[tuple[str, Call]]:
+    def call(length: int, batch: int = 1, **options: Any) -> Any:
+        x = _t(batch, length, 32, 64)
+        return OPS["rwkv7"].kernel(x, x, x, x, x, x, **options)
+
+    yield "1.5b 4096", lambda: call(4096)
+    for length in (256, 1024, 16384, 65536):
+        yield f"1.5b {length}", lambda length=length: call(length)
+    yield "1.5b 4096 x8", lambda: call(4096, 8)
+    packed = {"cu_seqlens": _i(5), "initial_state": _f(4, 32, 64, 64), "return_final_state": True}
+    yield "packed, states", lambda: call(4096, **packed)
+
+
+def _rwkv7_step() -> Iterator[tuple[str, Call]]:
+    def call(batch: int) -> Any:
+        x = _t(batch, 32, 64)
+        return OPS["rwkv7_step"].kernel(_f(batch, 32, 64, 64), x, x, x, x, x, x)
+
+    for batch in (1, 8, 64):
+        yield f"1.5b x{batch}", lambda batch=batch: call(batch)
+
+
+#: Heads, width of a key and of a value of models with linear attention.
+_SHAPES = {"gla": (4, 256, 512), "retention": (8, 256, 512), "lightning": (32, 128, 128)}
+
 SPECIMENS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "ssd_scan": _ssd_scan,
     "selective_scan": _selective_scan,
@@ -179,4 +242,11 @@ SPECIMENS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "gated_rmsnorm": _gated_rmsnorm,
     "attention_decode": _attention_decode,
     **mixer_forms.SPECIMENS,
+    **{op: functools.partial(_linear_specimens, op, *shape) for op, shape in _SHAPES.items()},
+    **{
+        f"{op}_step": functools.partial(_linear_step_specimens, f"{op}_step", *shape)
+        for op, shape in _SHAPES.items()
+    },
+    "rwkv7": _rwkv7,
+    "rwkv7_step": _rwkv7_step,
 }

@@ -1,4 +1,4 @@
-"""Who runs RWKV-7's rule: fla, plain torch."""
+"""Who runs RWKV-7's rule: our kernels, fla, plain torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ssmprof.mixers.finding import Package
+from ssmprof.mixers.finding import Ours, Package
 from ssmprof.mixers.fla import candidates, prompt, sequence, step
 from ssmprof.mixers.rwkv7.shape import LOWEST
 
@@ -35,7 +35,12 @@ def _step(call: Callable[..., Any], state: Tensor, *inputs: Tensor) -> Tensor:
 
 
 OPS = {
-    "rwkv7": candidates(Package("fla.ops.rwkv7", "chunk_rwkv7", _chunks), "rwkv7", "rwkv7"),
+    "rwkv7": candidates(
+        Package("fla.ops.rwkv7", "chunk_rwkv7", _chunks),
+        "rwkv7",
+        "rwkv7",
+        ours=Ours("rwkv7.op", "rwkv7"),
+    ),
     "rwkv7_step": candidates(
         Package("fla.ops.rwkv7", "fused_mul_recurrent_rwkv7", _step),
         "rwkv7",

@@ -1,0 +1,1 @@
+"""Linear attention with decay: over a prompt `op`, for one token `step`."""

@@ -1,0 +1,54 @@
+"""How RWKV-7's scan is cut: tiles and launch shapes by dtype, width and length.
+
+Promises: a pure function of shapes, dtype and device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ssmprof_kernels import launch
+
+#: Tokens of a chunk, launch shape of the chunks; columns of a state that a program of the walk
+#: owns, its launch shape; dtype of what a chunk hands on beside the maps of the state.
+DEFAULT: dict[str, Any] = {
+    "C": 64,
+    "num_warps": 4,
+    "solve_warps": 4,
+    "inverse": "tf32",
+    "BLOCK": 16,
+    "walk_warps": 4,
+    "walk_stages": 4,
+}
+#: Blackwell: Triton's software pipelining has corrupted recurrences silently there.
+DEFAULT_BLACKWELL: dict[str, Any] = {**DEFAULT, "walk_stages": 1}
+#: Walked token by token: short chunks, so that there are many of them.
+DEFAULT_FP32: dict[str, Any] = {**DEFAULT, "C": 32, "walk_stages": 1}
+#: Wider heads than the model's: half of the tokens, twice the warps.
+DEFAULT_BROAD: dict[str, Any] = {**DEFAULT, "C": 32, "num_warps": 8, "walk_stages": 1}
+
+
+def choose(
+    shape: Sequence[int], key: int, dtype: torch.dtype, device: torch.device
+) -> launch.Choice:
+    """Meta-parameters for v of `shape` (B, L, H, V) and keys of width `key`."""
+    width = max(tile(key), tile(shape[3]))
+    known = launch.facts(device)
+    fill = launch.fill_bucket(shape[0] * shape[2], known.sm_count)
+    name = str(dtype).removeprefix("torch.")
+    bucket = f"{name},K{width},{launch.length_bucket(shape[1])},{fill}"
+    if width > 64:
+        default = DEFAULT_BROAD
+    elif dtype == torch.float32:
+        default = DEFAULT_FP32
+    else:
+        default = DEFAULT_BLACKWELL if known.sm >= 100 else DEFAULT
+    return launch.pick("rwkv7", bucket, device, default)
+
+
+def tile(size: int) -> int:
+    """Power of two that holds `size`, at least 16 (the smallest side of a matrix instruction)."""
+    return max(16, 1 << (size - 1).bit_length())
