@@ -61,6 +61,9 @@ EARLY = {
     ("selective_state_update", "ssmprof"): True,
     ("selective_state_update", "ssmprof-alone"): False,
     ("selective_state_update", "mamba_ssm"): False,
+    ("ring_state_update", "ssmprof"): True,
+    ("ring_state_update", "ssmprof-plain"): True,
+    ("mamba3_step", "ssmprof"): False,
     ("causal_conv1d_update", "ssmprof"): False,
     ("causal_conv1d_update", "causal_conv1d"): False,
 }
