@@ -27,7 +27,7 @@ Logits = Literal["none", "last", "all"]
 Dtype = Literal["bfloat16", "float16", "float32"]  # a call computes in one of these
 # Weights, caches and states may be kept in fewer bits; such bytes are counted, not yet run.
 StoredDtype = Literal["bfloat16", "float16", "float32", "float8", "int8", "int4"]
-Strategy = Literal["grid", "decide", "dense"]
+Strategy = Literal["grid", "decide", "dense", "surface"]
 Architecture = Literal["transformer", "ssm", "hybrid"]
 
 DTYPE_BYTES: dict[Dtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}

@@ -60,9 +60,11 @@ class Sweep(Value, frozen=True, kw_only=True):
     `weights_dtype` and `cache_dtype` are `dtype`, and `state_dtype` is what the block says, unless
     something else is asked for; bytes of those are counted, calls with them refused. Beyond
     `eager_up_to` tokens eager calls are left out where graphs are asked for as well: a long call
-    hides its launches, and the time is better spent elsewhere. `strategy` says what is measured:
-    the `grid` of all combinations, what it takes to `decide` who wins where, or, `dense`, every
-    length around each change of winner, three times.
+    hides its launches, and the time is better spent elsewhere. With `chunk` prompts are read as
+    servers read them: a prefill is the last so many tokens of its context. `strategy` says what is
+    measured: the `grid` of all combinations, what it takes to `decide` who wins where, or, `dense`,
+    every length around each change of winner, three times, or as many points as the `surface` of
+    times over batch and context needs.
     """
 
     contexts: Annotated[tuple[Tokens, ...], Meta(min_length=1, max_length=limits.CONTEXTS)]
@@ -77,6 +79,7 @@ class Sweep(Value, frozen=True, kw_only=True):
         "eager",
     )
     eager_up_to: Tokens | None = None
+    chunk: Tokens | None = None
     logits: Logits = "none"
     refine: Refine | None = None
     strategy: Strategy = "grid"

@@ -143,8 +143,8 @@ def conv_update(batch: int, channels: int, width: int, b: int) -> Cost:
 
 
 def call_tokens(point: Point) -> int:
-    """Tokens one call reads: the whole prompt, or one per sequence."""
-    return point.batch * (1 if point.phase == "decode" else point.context)
+    """Tokens one call reads: the whole prompt or a chunk of it, or one per sequence."""
+    return point.batch * point.tokens
 
 
 def held_tokens(point: Point) -> int:

@@ -34,8 +34,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "devices": (),
     "planning": ("models", "analysis"),
     "measure": ("devices", "mixers", "mixers-run", "models", "models-run"),
-    "report": ("analysis", "models", "store"),
+    "report": ("analysis", "models", "serving", "store"),
     "doctor": ("devices", "measure", "mixers", "mixers-run", "models", "models-run"),
+    "engine": ("analysis", "doctor", "mixers", "mixers-run", "models", "models-run", "serving"),
     "session": (
         "analysis",
         "devices",
@@ -55,6 +56,7 @@ HEAVY = ("torch", "triton", "pandas", "scipy", "matplotlib", "numpy")
 TOP: dict[str, tuple[str, ...]] = {
     "measure": ("torch", "triton"),
     "doctor": ("torch", "triton"),
+    "engine": ("torch",),
     "mixers-run": ("torch", "triton"),
     "models-run": ("torch", "triton"),
 }
@@ -146,7 +148,7 @@ def test_planning_uses_only_the_comparison_of_the_analysis() -> None:
         for module, line, _ in imports(path):
             if module.startswith("ssmprof.analysis"):
                 used = module.split(".")[2]
-                assert used in ("compare", "findings"), f"{path.name}:{line}: {module}"
+                assert used in ("compare", "findings", "surface"), f"{path.name}:{line}: {module}"
 
 
 def test_no_two_files_of_those_who_measure_need_each_other() -> None:
@@ -171,7 +173,12 @@ def test_no_two_files_of_those_who_measure_need_each_other() -> None:
 
 
 # Inside the analysis: why and what follows read who wins, never the reverse.
-INSIDE = {"compare": (), "explain": ("compare",), "decide": ("compare", "explain")}
+INSIDE = {
+    "compare": (),
+    "surface": ("compare",),
+    "explain": ("compare",),
+    "decide": ("compare", "explain"),
+}
 
 
 @pytest.mark.parametrize("part", INSIDE)

@@ -3,6 +3,7 @@
     compare/   who wins where, and how sure
     explain/   why: shares, launches, ceilings, memory, energy
     decide/    what follows: choices, projections, differences, claims, advice, trust
+    surface/   times over batch and context: what lies between, and the line between two
 
 `analyze(run)` finds everything once; pages, tables and commands read it and compare nothing. No
 part imports torch, and libraries for numbers only where they are used.
@@ -39,6 +40,7 @@ from ssmprof.analysis.findings import (
     RooflinePoint,
     Share,
 )
+from ssmprof.analysis.surface.planes import Plane, planes, predicting
 from ssmprof.records import Conditions, Outcome, Point, Run, collector_at_rest
 
 __all__ = ["Analysis", "analyze"]
@@ -56,6 +58,7 @@ class Analysis(Finding, frozen=True, kw_only=True, gc=True, dict=True):
     energy: tuple[EnergyPoint, ...] = ()
     claims: tuple[ClaimCheck, ...] = ()
     advice: tuple[Advice, ...] = ()
+    planes: tuple[Plane, ...] = ()
 
     @cached_property
     def conditions(self) -> list[Conditions]:
@@ -89,11 +92,15 @@ class Analysis(Finding, frozen=True, kw_only=True, gc=True, dict=True):
 
 @dataclass(frozen=True)
 class Material:
-    """A run and what several finders need of it; answers in these metrics, shares of these."""
+    """A run and what several finders need of it; answers in these metrics, shares of these.
+
+    `whole` is the run with the points that a surface holds out: they stand in its planes alone.
+    """
 
     run: Run
     metrics: Sequence[Metric] = METRICS
     shares_of: Sequence[Denominator] = dominance.DENOMINATORS
+    whole: Run | None = None
 
     @cached_property
     def groups(self) -> Groups:
@@ -204,6 +211,7 @@ FINDERS: dict[str, Callable[[Material], Iterable[Any]]] = {
     "energy": lambda m: m.each(energy.points),
     "claims": _claims,
     "advice": _advice,
+    "planes": lambda m: planes(m.whole or m.run),
 }
 
 
@@ -222,9 +230,10 @@ def analyze(
         shares_of: the times of which shares are taken.
     """
     material = Material(
-        run,
+        predicting(run),
         [one for one in METRICS if one in metrics],
         [one for one in dominance.DENOMINATORS if one in shares_of],
+        run,
     )
     with collector_at_rest():
         return Analysis(**{name: tuple(FINDERS[name](material)) for name in fields})

@@ -69,6 +69,8 @@ COMMANDS: dict[str, dict[str, str]] = {
         "serving": "serving",
     },
     "Exchange": {
+        "gallery": "gallery",
+        "share": "share",
         "export": "export",
         "import": "import_",
         "schema": "schema",

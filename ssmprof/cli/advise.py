@@ -34,5 +34,4 @@ def command(run: str | None, form: str | None, output: str | None) -> None:
     if told:
         say("Published, and not measured here:")
     for one in told:
-        source = ", ".join(one.source).replace("secondary", "secondary text, no paper named")
-        say(f"  {one.when}: {one.statement} ({source})")
+        say(f"  {one.when}: {one.statement} ({one.sources})")

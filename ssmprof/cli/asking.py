@@ -14,7 +14,13 @@ import click
 from click.core import ParameterSource
 
 from ssmprof import limits
-from ssmprof.cli.options import batch_type, bytes_type, contexts_type, duration_type
+from ssmprof.cli.options import (
+    batch_type,
+    bytes_type,
+    contexts_type,
+    duration_type,
+    phases_type,
+)
 from ssmprof.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,7 +46,9 @@ def axis_options(command: Function) -> Function:
             type=click.IntRange(1, limits.ROUNDS),
             help="So many processes per contender, over the whole grid.",
         ),
-        click.option("--phase", help="prefill, decode, or both with a comma."),
+        click.option(
+            "--phase", callback=phases_type, help="prefill, decode, or both with a comma."
+        ),
         click.option("--batch", metavar="LIST", callback=batch_type, help="Such as 1,4."),
         click.option(
             "--contexts", metavar="LIST", callback=contexts_type, help="512-128K*2 or 512,1K,4K."

@@ -12,6 +12,7 @@ from ssmprof.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_WITHH
 from ssmprof.harmless import terminal
 
 if TYPE_CHECKING:
+    from ssmprof.analysis import Analysis
     from ssmprof.records import Run
     from ssmprof.session.loop import End
     from ssmprof.spec import Scenario
@@ -23,10 +24,11 @@ def resume_command(path: Path, until_decided: bool = False) -> str:
     return shlex.join(["ssmprof", "sweep", "--resume", str(path), *more])
 
 
-def conclude(path: Path, end: End, min_trust: str, scenario: Scenario) -> int:
-    """Print what was found, and turn how it ended into an exit code."""
+def conclude(
+    path: Path, end: End, min_trust: str, scenario: Scenario, form: str | None = None
+) -> int:
+    """Print what was found, as text or JSON, and turn how it ended into an exit code."""
     from ssmprof.analysis import analyze
-    from ssmprof.report.text import summary
     from ssmprof.store.folder import load
 
     run = load(path)
@@ -39,11 +41,22 @@ def conclude(path: Path, end: End, min_trust: str, scenario: Scenario) -> int:
     if transient := sum(failure.transient for failure in run.failures()):
         say(f"! processes of {transient} points were killed. Measure them again: {resume}")
     analysis = analyze(run)
-    _print(terminal(summary(run, analysis, room())))
+    _print(_found(run, analysis, form))
     say(f"Next: ssmprof report {path}")
     if analysis.withheld or analysis.grade > min_trust:
         return EXIT_WITHHELD
     return EXIT_PARTIAL if end == "out-of-time" or _partial(run) else EXIT_DONE
+
+
+def _found(run: Run, analysis: Analysis, form: str | None) -> str:
+    """The answers, for people or for programs."""
+    if form == "json":
+        from ssmprof.report import exchange
+
+        return exchange.to_json(exchange.crossover(run, analysis, analysis.latencies))
+    from ssmprof.report.text import summary
+
+    return terminal(summary(run, analysis, room()))
 
 
 def _too_small(scenario: Scenario, run: Run) -> str:

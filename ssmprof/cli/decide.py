@@ -71,6 +71,11 @@ def command(
         )  # fmt: skip
         return _tell_workload(_serve(loaded, asked, batch, execution), form, output)
     conditions = chosen(loaded, phase, batch, execution)
+    if conditions.chunk is not None:
+        raise ConfigError(
+            "this run measured chunks of prompts, whose times are not those of prompts",
+            fix="--phase decode, or ssmprof serving replay RUN",
+        )
     found = decide(loaded, conditions, weights, Limits(time_s=limit_s, memory_bytes=limit_bytes))
     rows = tuple(
         {

@@ -14,8 +14,8 @@ from ssmprof.errors import ConfigError, cannot_write, nearest
 @run_argument
 @click.option(
     "--to", "forms", required=True, metavar="LIST",
-    help="csv, jsonl, markdown, answer, figures, chrome-trace, speedscope, sqlite, parquet, "
-    "openmetrics; several with commas.",
+    help="csv, jsonl, markdown, answer, picture, figures, chrome-trace, speedscope, sqlite, "
+    "parquet, openmetrics; several with commas.",
 )  # fmt: skip
 @click.option("-o", "--output", default="export", show_default=True, metavar="FOLDER")
 @click.option("--force", is_flag=True, help="Replace files that are there.")

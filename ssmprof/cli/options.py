@@ -204,6 +204,13 @@ def batch_type(_ctx: Any, _param: Any, value: str | None) -> tuple[int, ...] | N
     return _parsed(parse_batches, value)
 
 
+def phases_type(_ctx: Any, _param: Any, value: str | None) -> tuple[str, ...] | None:
+    """Callback of --phase: `prefill,decode`."""
+    from ssmprof.session.asking import parse_phases
+
+    return _parsed(parse_phases, value)
+
+
 def bytes_type(_ctx: Any, _param: Any, value: str | None) -> int | None:
     """Callback of a size: `8GiB`."""
     from ssmprof.units import parse_bytes

@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from ssmprof.spec import Scenario
 
 QUIET_S = 10.0
+_MORE = {
+    "decide": ", then until it is decided",
+    "dense": ", then every length around a change of winner",
+    "surface": ", then where they do not tell what lies between",
+}
 _WARN = {"noisy": "noisy", "throttled": "throttled", "power-cap": "power cap"}
 
 
@@ -94,7 +99,7 @@ class Reporter(Progress):
 
     def planned(self, plan: Planned) -> None:
         """What is measured, where, and how to go on with it."""
-        more = ", then until it is decided" if plan.missing and plan.until_decided else ""
+        more = _MORE.get(plan.strategy, "") if plan.missing else ""
         say(
             f"{plan.points} points on {plan.device}, {plan.missing} to measure{more}, run folder "
             f"{plan.folder} (Ctrl-C saves; go on with --resume {plan.folder})"

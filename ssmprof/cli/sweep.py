@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--fleet", metavar="ADDRESS", help="Measure on the workers of a Dask scheduler, of one kind."
 )
+@click.option("--json", "form", flag_value="json", help="Write the answers as JSON at the end.")
 @axis_options
 @click.pass_context
 def command(
@@ -51,6 +52,7 @@ def command(
     dry_run: bool,
     min_trust: str,
     fleet: str | None,
+    form: str | None,
     **axes: Any,
 ) -> int:
     """Measure a SCENARIO, or compare MODELs, and keep every outcome in a run folder.
@@ -76,7 +78,7 @@ def command(
     if dry_run:
         from ssmprof.cli.plan import show
 
-        return show(scenario, None, None)
+        return show(scenario, form, None)
     if resume:
         refuse_untyped(what)
         agree(scenario, what, resume)
@@ -108,7 +110,7 @@ def command(
         executor.close()
     if pack and end == "done":
         files.pack(opened.path)
-    return conclude(opened.path, end, min_trust, scenario)
+    return conclude(opened.path, end, min_trust, scenario, form)
 
 
 def _command_line() -> str:

@@ -10,6 +10,7 @@ from ssmprof.errors import ConfigError
 
 if TYPE_CHECKING:
     from ssmprof.records import Attribution
+    from ssmprof.spec import ForeignSpec
 
 
 def trace_model(
@@ -39,6 +40,8 @@ def trace_model(
             )
         subject = structs.replace(subject, input=shape)
     need_torch()
+    if isinstance(subject, ForeignSpec) and not subject.factory.startswith("hf:"):
+        _rehearsed(name, subject, tokens)
     opened = detect(device)
     kind = opened.kind
     opened.close()
@@ -65,6 +68,16 @@ def trace_model(
     _show(outcome.attribution, form, output)
     for note in outcome.notes:
         say(f"! {note.text}")
+
+
+def _rehearsed(name: str, subject: ForeignSpec, tokens: int) -> None:
+    """Raise ConfigError for what is wrong with the user's code, before anything is started."""
+    from ssmprof.models.build.rehearse import rehearse
+
+    found = rehearse(subject, tokens)
+    if found is not None:
+        what, fix = found
+        raise ConfigError(f"{name}: {what.removeprefix(f'{subject.factory}: ')}", fix=fix)
 
 
 def _show(found: Attribution, form: str | None, output: str | None) -> None:

@@ -50,9 +50,21 @@ class Position:
         self._batch = batch
         self._device = device
         self._lengths: dict[int, Tensor] = {}
+        self.each: Tensor | None = None
+        self._visible: Tensor | None = None
+
+    def stand_apart(self, each: Tensor, visible: Tensor) -> None:
+        """Let sequences be of different lengths, for steps: their tokens, and those plus one.
+
+        Both are int32 (B) on the device and are moved by their owner; caches must hold every row
+        (no windows), and the attention of a step must read the lengths.
+        """
+        self.each, self._visible = each, visible
 
     def lengths(self, rows: int) -> Tensor:
         """int32 (B): visible rows of a ring of `rows` rows during one step."""
+        if self._visible is not None:
+            return self._visible
         if rows not in self._lengths:
             visible = min(self.tokens + 1, rows)
             self._lengths[rows] = torch.full(

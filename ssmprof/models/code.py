@@ -40,12 +40,29 @@ def check(factory: str) -> None:
     if file is None or file.suffix != ".py":
         return  # built in, or compiled: only running it tells
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = ast.parse(file.read_bytes(), filename=str(file))
     except (OSError, SyntaxError, ValueError) as error:
         raise ConfigError(f"{factory}: {file} cannot be read as Python", cause=str(error)) from None
     names, every = _defined(tree)
     if name not in names and not every:
         raise ConfigError(f"{factory}: {where} has no function {name}{nearest(name, names)}")
+    for package in _needed(tree):
+        if _spec(package) is None:
+            raise ConfigError(
+                f"{factory}: {file.name} imports {package}, which is not installed here",
+                fix=f"install {package} beside ssmprof",
+            )
+
+
+def _needed(tree: ast.Module) -> list[str]:
+    """Packages that a module imports whatever happens: not in a function, a condition or a try."""
+    found: dict[str, None] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found.update(dict.fromkeys(one.name.partition(".")[0] for one in node.names))
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found[node.module.partition(".")[0]] = None
+    return list(found)
 
 
 def _file(factory: str, where: str) -> Path | None:

@@ -14,12 +14,14 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from ssmprof.analysis.surface.places import batches
 from ssmprof.models.recipe import Recipe
 from ssmprof.planning.expand import jobs
 from ssmprof.records import Decision, Job, Trials
 from ssmprof.spec import Scenario
 
 PARTS = 5
+SURFACE_PARTS = 2  # of a surface, whose batches are two questions already
 _GRAIN = 64
 
 
@@ -36,14 +38,21 @@ def questions(
     decided = {
         (found.block_digest, found.conditions.phase, found.conditions.batch) for found in known
     }
+    batch, parts = scenario.sweep.batch, PARTS
+    if scenario.sweep.strategy == "surface":  # the batches between take the nearest one's word
+        batch, parts = tuple(dict.fromkeys((batch[0], batch[-1]))), SURFACE_PARTS
     once = replace(
         scenario,
-        sweep=replace(scenario.sweep, execution=("graph",)),
+        sweep=replace(scenario.sweep, execution=("graph",), batch=batch),
         budget=replace(scenario.budget, rounds=1),
     )
     groups: dict[tuple[str, str, int], list[Job]] = {}
-    for job in jobs(once, lengths(scenario.sweep.contexts), device=device):
+    for job in jobs(once, lengths(scenario.sweep.contexts, parts), device=device):
         point = job.point
+        if scenario.sweep.strategy == "surface" and point.batch not in batches(
+            scenario.sweep, point.phase
+        ):
+            continue  # prompts are read one at a time
         key = (point.block_digest, point.phase, point.batch)
         if key not in decided:
             groups.setdefault(key, []).append(job)
@@ -57,11 +66,11 @@ def questions(
     return tuple(sorted(found, key=lambda one: order[one.subject.name]))
 
 
-def lengths(contexts: Iterable[int]) -> tuple[int, ...]:
+def lengths(contexts: Iterable[int], parts: int = PARTS) -> tuple[int, ...]:
     """The lengths at which a scenario over these contexts decides, ascending and distinct."""
     wanted = tuple(contexts)
     low, high = min(wanted), max(wanted)
-    middles = (low * (high / low) ** ((part + 0.5) / PARTS) for part in range(PARTS))
+    middles = (low * (high / low) ** ((part + 0.5) / parts) for part in range(parts))
     return tuple(sorted({_rounded(middle) for middle in middles}))
 
 

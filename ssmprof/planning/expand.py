@@ -18,7 +18,7 @@ import msgspec
 
 from ssmprof.errors import ConfigError
 from ssmprof.models.recipe import Recipe
-from ssmprof.records import WORKLOADS, Job, Point
+from ssmprof.records import WORKLOADS, Job, Point, Prefill
 from ssmprof.scalars import Execution, Phase, digest
 from ssmprof.spec import Passes, Scenario, Subject
 
@@ -98,10 +98,14 @@ def point_of(
 ) -> Point:
     """One point of a scenario."""
     sweep = scenario.sweep
+    if phase == "prefill" and sweep.chunk is not None:
+        workload = Prefill(context=context, chunk=sweep.chunk)
+    else:
+        workload = WORKLOADS[phase](context=context)
     return Point(
         block=block.name,
         block_digest=digest(block),
-        workload=WORKLOADS[phase](context=context),
+        workload=workload,
         batch=batch,
         dtype=sweep.dtype,
         weights_dtype=sweep.weights_dtype,

@@ -156,12 +156,18 @@ class Decision(Record, frozen=True, kw_only=True):
 
 
 def providers_at(decisions: Iterable[Decision], point: Point, device: str) -> dict[str, str]:
-    """Op -> provider that the decisions name for this point."""
-    return {
-        found.op: found.provider(point.context)
-        for found in decisions
-        if found.holds_for(point, device)
-    }
+    """Op -> provider that the decisions name for this point.
+
+    Of a batch that nothing was decided for those of the nearest one hold.
+    """
+    nearest: dict[str, tuple[float, str]] = {}
+    for found in decisions:
+        batch = found.conditions.batch or point.batch
+        if found.holds_for(structs.replace(point, batch=batch), device):
+            far = abs(math.log(batch / point.batch))
+            if found.op not in nearest or far < nearest[found.op][0]:
+                nearest[found.op] = far, found.provider(point.context)
+    return {op: provider for op, (_, provider) in nearest.items()}
 
 
 def decision_rows(decisions: Iterable[Decision]) -> list[dict[str, Any]]:

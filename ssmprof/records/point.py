@@ -23,7 +23,13 @@ class _Workload(Record, frozen=True, kw_only=True, tag_field="phase"):
 
 
 class Prefill(_Workload, frozen=True, kw_only=True, tag="prefill"):
-    """One call reads `context` tokens of every sequence."""
+    """One call reads `context` tokens of every sequence; with `chunk` the last so many of them.
+
+    The tokens before a chunk stand in the cache already. A prompt no longer than a chunk is read
+    whole.
+    """
+
+    chunk: Tokens | None = None
 
 
 class Decode(_Workload, frozen=True, kw_only=True, tag="decode"):
@@ -52,6 +58,17 @@ class Conditions(Record, frozen=True, kw_only=True):
     weights_dtype: StoredDtype
     cache_dtype: StoredDtype
     state_dtype: StoredDtype | None = None
+    chunk: int | None = None
+
+    @property
+    def reads_whole(self) -> bool:
+        """Whether a prefill reads its whole context: only then is its time that of a prompt."""
+        return self.phase == "prefill" and self.chunk is None
+
+    def call_tokens(self, context: int) -> int:
+        """Tokens of one call at a context, those of all its sequences."""
+        each = 1 if self.phase == "decode" else min(context, self.chunk or context)
+        return (self.batch or 1) * each
 
     def label(self) -> str:
         """`prefill, batch 1, bfloat16, graph`; what is unusual is named behind."""
@@ -59,7 +76,8 @@ class Conditions(Record, frozen=True, kw_only=True):
         batch = "" if self.batch is None else f", batch {self.batch}"
         context = "" if self.context is None else f", {format_context(self.context)} tokens"
         fixed = f"{batch}{context}, {self.dtype}, {self.execution}{head}"
-        return f"{self.phase}{fixed}{self._stored()}"
+        chunk = "" if self.chunk is None else f" in chunks of {self.chunk:,}"
+        return f"{self.phase}{chunk}{fixed}{self._stored()}"
 
     def _stored(self) -> str:
         stored = (
@@ -82,6 +100,7 @@ class Conditions(Record, frozen=True, kw_only=True):
             self.weights_dtype,
             self.cache_dtype,
             self.state_dtype or "",
+            self.chunk or 0,
         )
 
 
@@ -107,8 +126,25 @@ class Point(Record, frozen=True, kw_only=True, gc=True, dict=True):
 
     @property
     def context(self) -> int:
-        """Tokens that the call reads (prefill) or follows (decode)."""
+        """Tokens that are read when the call ends (prefill), or that it follows (decode)."""
         return self.workload.context
+
+    @property
+    def chunk(self) -> int | None:
+        """Tokens of a chunk of a prompt; None where prompts are read whole."""
+        return self.workload.chunk if isinstance(self.workload, Prefill) else None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the call reads of each sequence."""
+        if not isinstance(self.workload, Prefill):
+            return 1
+        return min(self.context, self.workload.chunk or self.context)
+
+    @property
+    def past(self) -> int:
+        """Tokens of each sequence that the cache holds when the call begins."""
+        return self.context - self.tokens if self.phase == "prefill" else self.context
 
     @property
     def axes(self) -> dict[Axis, int]:
@@ -138,6 +174,7 @@ class Point(Record, frozen=True, kw_only=True, gc=True, dict=True):
             weights_dtype=self.weights_dtype or self.dtype,
             cache_dtype=self.cache_dtype or self.dtype,
             state_dtype=self.state_dtype,
+            chunk=self.chunk,
         )
 
     def label(self) -> str:

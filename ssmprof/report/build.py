@@ -11,10 +11,9 @@ from ssmprof.report.card import decision
 from ssmprof.report.hero import heroes
 from ssmprof.report.page import Page, Section
 from ssmprof.report.redact import plain, redacted
-from ssmprof.report.sections import cost, data, fits, published, trust, where, why
+from ssmprof.report.sections import cost, data, fits, published, serving, trust, where, why
 from ssmprof.report.verdicts import views_of
 from ssmprof.report.words import published_banner
-from ssmprof.report.workload import mine
 
 
 def build(run: Run, *, identifiers: bool = False, analysis: Analysis | None = None) -> Page:
@@ -60,19 +59,17 @@ def _grade(analysis: Analysis) -> str:
 
 
 def _sections(run: Run, analysis: Analysis, sha256: str, *, identifiers: bool) -> list[Section]:
+    served = serving.section(run, analysis)
+    first = bool(analysis.planes)  # its question is of batches
     found = [
+        served if first else None,
         where.section(run, analysis),
         why.section(run, analysis),
         published.section(run),
         fits.section(run, analysis),
-        _serving(analysis),
+        None if first else served,
         cost.section(run, analysis),
         trust.section(run, analysis, identifiers=identifiers),
         data.section(run, sha256, identifiers=identifiers),
     ]
     return [section for section in found if section is not None]
-
-
-def _serving(analysis: Analysis) -> Section | None:
-    found = mine(analysis)
-    return Section("serving", "Serving", "What does my workload need?", (found,)) if found else None

@@ -124,6 +124,19 @@ def context_axis(axes: Axes, contexts: Sequence[int], labels: bool = True, most:
     axes.xaxis.set_major_formatter(FixedFormatter(names))
 
 
+def batch_axis(axes: Axes, batches: Sequence[int]) -> None:
+    """Log2 axis of batches, a tick at each that was measured and has room."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    low, high = min(batches), max(batches)
+    axes.set_yscale("log", base=2)
+    axes.set_ylim(low / 1.3, high * 1.3)
+    ticks = [at for at in batches if at & (at - 1) == 0] or list(batches)
+    axes.yaxis.set_major_locator(FixedLocator([float(at) for at in ticks]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FixedFormatter([f"{at:,}" for at in ticks]))
+
+
 def log_axis(axes: Axes, low: float, high: float) -> None:
     """Log10 axis with plain numbers; 2 and 5 are labelled too where the range is short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator

@@ -125,6 +125,7 @@ class Facet(Struct, frozen=True, kw_only=True):
     dominance: tuple[Dominance, ...]
     sustained: Sustained | None
     pairs: tuple[Pair, ...]
+    chunk: int | None = None
 
 
 class Crossover(Struct, frozen=True, kw_only=True):
@@ -167,6 +168,7 @@ def _facet(one: Answer, verdict: str) -> Facet:
         batch=conditions.batch,
         dtype=conditions.dtype,
         logits=conditions.logits,
+        chunk=conditions.chunk,
         metric=one.metric,
         verdict=verdict,
         grade=one.grade,

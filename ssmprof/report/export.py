@@ -144,6 +144,16 @@ def _figures(source: Source, folder: Path) -> list[Path]:
     return [_write(folder / f"{name}.svg", standalone(svg)) for name, svg in safe.items()]
 
 
+def _picture(source: Source, folder: Path) -> list[Path]:
+    from ssmprof.analysis import analyze
+    from ssmprof.report.poster import picture
+
+    shown = redacted(source.run)
+    same = shown == source.plain
+    analysis = source.analysis if same else analyze(shown, ("answers",), metrics=("latency",))
+    return [_write(folder / "picture.svg", picture(shown, analysis))]
+
+
 def _label(text: str) -> str:
     return one_line(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
@@ -162,6 +172,7 @@ EXPORTS: dict[str, Callable[[Source, Path], list[Path]]] = {
     "speedscope": _speedscope,
     "sqlite": _sqlite,
     "figures": _figures,
+    "picture": _picture,
     "parquet": _parquet,
     "openmetrics": _openmetrics,
 }

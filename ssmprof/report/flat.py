@@ -130,6 +130,7 @@ def _point(run: Run, outcome: Outcome) -> dict[str, Any]:
         "dtype": point.dtype,
         "execution": point.execution,
         "logits": point.logits,
+        "chunk": point.chunk,
         "round": outcome.round,
         "device": machine.device if machine else None,
     }

@@ -15,11 +15,14 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssmprof.bounded import inflate
 from ssmprof.report import theme
-from ssmprof.report.page import Hero, Page, Part, Picture
+from ssmprof.report.page import Hero, Page, Part, Picture, Section
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 # A string, or a sign with the spaces around it.
 _SPACED = re.compile(r"""("(?:\\.|[^"\\])*"|'[^']*')|[ ]*([]=+*/<>?:,;{}()&|![-])[ ]*""")
@@ -29,18 +32,14 @@ _RIGHT = 20  # columns that can be told to stand to the right
 
 def render(page: Page, version: str) -> str:
     """The document."""
-    from jinja2 import Environment
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, trim_blocks=False, keep_trailing_newline=True)
-    # The only markup let through unescaped is SVG that ElementTree has written.
-    environment.filters["safe_svg"] = Markup
-    environment.filters["side_by_side"] = _side_by_side
+    environment = _environment()
     script = _dense("report.js")
     payloads = {f"{hero.key}-log": hero.svg.encode() for hero in page.heroes[1:]}
     payloads |= {f"{one.key}-linear": one.linear.encode() for one in page.heroes if one.linear}
     payloads |= page.payloads
-    return environment.from_string(_template("report.html.j2")).render(
+    return environment.get_template("report.html.j2").render(
         page=page,
         version=version,
         css=Markup(_css()),
@@ -49,6 +48,39 @@ def render(page: Page, version: str) -> str:
         views=[_view(hero) for hero in page.heroes],
         payloads={key: pack(data) for key, data in payloads.items()},
     )
+
+
+def render_index(title: str, question: str, sections: Sequence[Section], version: str) -> str:
+    """The page of a gallery: sections alone, without a script."""
+    from markupsafe import Markup
+
+    return (
+        _environment()
+        .get_template("gallery.html.j2")
+        .render(
+            title=title,
+            question=question,
+            sections=sections,
+            version=version,
+            css=Markup(_css()),
+        )
+    )
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader
+    from markupsafe import Markup
+
+    made = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+    # The only markup let through unescaped is SVG that ElementTree has written.
+    made.filters["safe_svg"] = Markup
+    made.filters["side_by_side"] = _side_by_side
+    return made
 
 
 def _side_by_side(parts: Sequence[Part]) -> list[tuple[bool, list[Part]]]:

@@ -53,6 +53,15 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Linked:
+    """A table whose first column leads to files beside the page, one for each row."""
+
+    table: Table
+    hrefs: tuple[str, ...]
+    kind: str = "linked"
+
+
+@dataclass(frozen=True)
 class Prose:
     """A paragraph, of a weight: plain, note or warning."""
 
@@ -113,7 +122,7 @@ class Mine:
     kind: str = "mine"
 
 
-Part = Mine | Picture | Grid | Listing | Prose | Head | Fold | Facts | Code | Downloads
+Part = Mine | Linked | Picture | Grid | Listing | Prose | Head | Fold | Facts | Code | Downloads
 
 
 @dataclass(frozen=True)

@@ -209,8 +209,7 @@ def shown(point: CurvePoint, per_token: bool = False) -> str:
         return time_with_interval(point.estimate)
     if point.metric == "memory":
         return format_bytes(point.estimate.value)
-    conditions = point.conditions
-    tokens = (conditions.batch or 1) * (point.context if conditions.phase == "prefill" else 1)
+    tokens = point.conditions.call_tokens(point.context)
     return f"{three_digits(point.estimate.value * 1e3 / (tokens if per_token else 1))} mJ"
 
 

@@ -19,8 +19,9 @@ _LOGITS = {"none": "no logits", "last": "last logits", "all": "all logits"}
 def conditions(found: Conditions, environment: Environment | None) -> list[str]:
     """What a comparison holds fixed: `Prefill`, `batch 1`, `bf16`, `CUDA graph`, `no logits`."""
     cpu = environment is not None and environment.kind == "cpu"
+    chunk = f" in chunks of {found.chunk:,}" if found.chunk else ""
     return [
-        found.phase.capitalize(),
+        f"{found.phase.capitalize()}{chunk}",
         f"batch {found.batch}",
         _DTYPES.get(found.dtype, found.dtype),
         "CPU, wall clock" if cpu else _EXECUTIONS.get(found.execution, found.execution),

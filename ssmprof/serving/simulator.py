@@ -38,12 +38,22 @@ class Room:
 
 @dataclass(frozen=True)
 class Server:
-    """Step times, memory, and how much is done at once. `room` None is memory without end."""
+    """Step times, memory, and how much is done at once. `room` None is memory without end.
+
+    A chunk that does not end its prompt ends on a multiple of `grid_tokens`, as with vLLM's prefix
+    caching of states. `host_s` is what the host needs between two iterations.
+    """
 
     surface: Surface
     room: Room | None = None
     max_batch: int | None = None
     chunk_tokens: int = 2_048
+    grid_tokens: int = 1
+    host_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.chunk_tokens < self.grid_tokens:
+            raise ValueError("a chunk must reach the next end on the grid")
 
 
 @dataclass
@@ -173,23 +183,32 @@ class _Run:
         finished: list[_Prompt] = []
         while self.prompts and budget > 0:
             prompt = self.prompts[0]
-            tokens = min(budget, prompt.tokens - prompt.done)
+            tokens = self._piece(prompt, budget)
+            if not tokens:
+                break
             took += self.server.surface.chunk(prompt.done, tokens)
             prompt.done += tokens
             budget -= tokens
             self.out.prompt_tokens += tokens
             if prompt.done == prompt.tokens:
                 finished.append(self.prompts.popleft())
-        self._pass(1, took)
+        self._pass(1, took + self.server.host_s)
         for prompt in finished:
             self._first(prompt)
+
+    def _piece(self, prompt: _Prompt, budget: int) -> int:
+        """Tokens of its next chunk; 0 where the budget does not reach the next end on the grid."""
+        left, grid = prompt.tokens - prompt.done, self.server.grid_tokens
+        if left <= budget:
+            return left
+        return max(0, (prompt.done + budget) // grid * grid - prompt.done)
 
     def _steps(self) -> None:
         """Decode steps until somebody leaves, somebody may come, or the context has grown."""
         batch = len(self.running)
         count = self.running[0][0] - self.step
         count = min(count, 1 + int(_ALIKE * (self.offset / batch + self.step)))
-        each = self._decode_s((count - 1) / 2)
+        each = self._decode_s((count - 1) / 2) + self.server.host_s
         if not self.waiting and self.next < len(self.arrivals):
             until = self.arrivals[self.next] - self.now
             count = min(count, max(1, math.ceil(until / each)))

@@ -1,25 +1,25 @@
 """Measured step times of one contender over batch and context, and what lies between them.
 
-Between measured lengths and batches times are interpolated, linear on log axes. Outside of them
-there is an error, unless `hold` is set: then the nearest measured length or batch stands in, and
+Between measured lengths and batches times follow `analysis.surface.rows`. Outside of them there is
+an error, unless `hold` is set: then the nearest measured length or batch stands in, and
 `held` counts how often it did.
 """
 
 from __future__ import annotations
 
-import bisect
 import csv
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from ssmprof import limits
 from ssmprof.analysis.compare.conditions import by_conditions
 from ssmprof.analysis.compare.curve import contenders
+from ssmprof.analysis.surface.planes import predicting
+from ssmprof.analysis.surface.rows import Rows
 from ssmprof.bounded import read_file
 from ssmprof.errors import ConfigError, nearest, reason
 from ssmprof.records import Conditions, Run
@@ -27,14 +27,6 @@ from ssmprof.scalars import Execution, Phase
 
 COLUMNS = ("model", "phase", "batch", "context_tokens", "time_s")
 Times = dict[int, dict[int, float]]  # batch -> context -> seconds
-
-
-class _Curve(NamedTuple):
-    """Ascending lengths, their logs, and the logs of the times at them."""
-
-    contexts: list[int]
-    logs: list[float]
-    times: list[float]
 
 
 class _Row(msgspec.Struct):
@@ -49,6 +41,7 @@ class _Row(msgspec.Struct):
 class Surface:
     """Seconds of a prefill of one prompt, and of a decode step of a batch.
 
+    With `chunk` the prefills are of the last so many tokens of each length (`records.Prefill`).
     `about` says where the times come from.
     """
 
@@ -57,81 +50,77 @@ class Surface:
     decodes: Times
     about: str = ""
     hold: bool = False
+    chunk_tokens: int | None = None
     held: int = 0
-    _prefill: _Curve = field(init=False)
-    _decode: dict[int, _Curve] = field(init=False)
-    _batches: list[int] = field(init=False)
+    _prefill: Rows = field(init=False)
+    _decode: Rows | None = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.prefills:
             raise ConfigError(f"{self.name}: no prefill of batch 1 was measured")
-        self._prefill = _curve(self.prefills)
-        self._decode = {batch: _curve(times) for batch, times in self.decodes.items() if times}
-        self._batches = sorted(self._decode)
+        self._prefill = Rows("prefill", {1: self.prefills}, self.chunk_tokens)
+        self._decode = Rows("decode", self.decodes) if any(self.decodes.values()) else None
+        self._shortest, self._longest = min(self.prefills), max(self.prefills)
 
     def prefill(self, tokens: int) -> float:
-        """Seconds of a whole prompt of so many tokens."""
-        return self._at("prefill", 1, self._prefill, float(tokens))
+        """Seconds of a whole prompt of so many tokens, read in chunks where those were measured."""
+        step = self.chunk_tokens
+        if step is None:
+            return self._read(tokens)
+        if tokens <= step:  # a shorter chunk is taken to last as long as the shortest one
+            return self._read(max(tokens, self._shortest))
+        return math.fsum(self.chunk(at, min(step, tokens - at)) for at in range(0, tokens, step))
 
     def chunk(self, done: int, tokens: int) -> float:
         """Seconds of the next `tokens` of a prompt of which `done` are computed.
 
-        What the longer prompt takes more than the shorter; at least what they take as a prompt of
-        their own, where that was measured.
+        Of measured chunks: those of a prompt of their own, and of what the chunk that was measured
+        there takes more than a prompt, the part of their tokens. Of whole prompts: what the longer
+        one takes more than the shorter; at least what the tokens take as a prompt of their own,
+        where that was measured.
         """
         if not done:
             return self.prefill(tokens)
-        more = self.prefill(done + tokens) - self.prefill(done)
-        if tokens < self._prefill.contexts[0]:
-            return max(0.0, more)
-        return max(more, self.prefill(tokens))
+        step = self.chunk_tokens
+        if step is None:
+            more = self._read(done + tokens) - self._read(done)
+            return max(0.0, more) if tokens < self._shortest else max(more, self._read(tokens))
+        if tokens > step:
+            return self.chunk(done, step) + self.chunk(done + step, tokens - step)
+        # The last chunk of the longest prompt may be shorter than those that were measured.
+        ends = max(done + tokens, min(done + step, self._longest))
+        later = max(0.0, self._read(ends) - self._read(step))
+        return self._read(max(tokens, self._shortest)) + later * tokens / step
 
     def decode(self, batch: int, context: float) -> float:
         """Seconds of one step of `batch` sequences whose mean length is `context`."""
-        batches = self._batches
-        if not batches:
+        if self._decode is None:
             raise ConfigError(f"{self.name}: no decode step was measured")
-        inside = min(max(batch, batches[0]), batches[-1])
-        if inside != batch:
-            self._outside(f"decode of batch {batch:,}", batches, "--max-batch")
-        right = bisect.bisect_left(batches, inside)
-        high = batches[right]
-        above = self._at("decode", high, self._decode[high], context)
-        if high == inside:
-            return above
-        low = batches[right - 1]
-        below = self._at("decode", low, self._decode[low], context)
-        share = math.log(inside / low) / math.log(high / low)
-        return below ** (1 - share) * above**share
+        found = self._decode.at(batch, context)
+        for one in found.held:
+            if one.axis == "batch":
+                self._outside(f"decode of batch {batch:,}", one.measured, "--max-batch")
+            else:
+                what = f"decode of {context:,.0f} tokens (batch {one.batch})"
+                self._outside(what, one.measured, "")
+        return found.time_s
 
-    def _at(self, phase: Phase, batch: int, curve: _Curve, tokens: float) -> float:
-        lengths, logs, times = curve
-        inside = min(max(tokens, lengths[0]), lengths[-1])
-        if inside != tokens:
-            self._outside(f"{phase} of {tokens:,.0f} tokens (batch {batch})", lengths, "")
-        log = math.log(inside)
-        right = min(max(1, bisect.bisect_left(logs, log)), len(logs) - 1)
-        if len(logs) == 1:
-            return math.exp(times[0])
-        low, high = logs[right - 1], logs[right]
-        share = (log - low) / (high - low)
-        return math.exp(times[right - 1] + share * (times[right] - times[right - 1]))
+    def _read(self, tokens: int) -> float:
+        found = self._prefill.at(1, tokens)
+        for one in found.held:
+            self._outside(f"prefill of {tokens:,.0f} tokens (batch 1)", one.measured, "")
+        return found.time_s
 
     def _outside(self, what: str, measured: Sequence[int], option: str) -> None:
         if not self.hold:
-            ends = f"{measured[0]:,} to {measured[-1]:,}" if len(measured) > 1 else measured[0]
+            low, high = measured[0], measured[-1]
+            ends = f"{low:,} to {high:,}" if low != high else low
             raise ConfigError(
                 f"{self.name}: a {what} was not measured ({ends} was)",
-                fix=f"{option} {measured[-1]}, or --hold-ends" if option else
+                fix=f"{option} {high}, or --hold-ends" if option else
                 "--hold-ends takes the nearest length that was, and says how often",
             )  # fmt: skip
         self.held += 1
-
-
-def _curve(times: dict[int, float]) -> _Curve:
-    contexts = sorted(times)
-    return _Curve(contexts, [math.log(at) for at in contexts],
-                  [math.log(times[at]) for at in contexts])  # fmt: skip
 
 
 def of_run(
@@ -141,7 +130,7 @@ def of_run(
 
     Raises ConfigError where a contender is unknown or was not measured.
     """
-    groups = by_conditions(run.outcomes, run.environments)
+    groups = by_conditions(predicting(run).outcomes, run.environments)
     found: list[Surface] = []
     for name in names:
         known = [block.name for block in run.scenario.blocks]
@@ -163,7 +152,8 @@ def of_run(
             for phase, one in first.items()
         )
         prefills = times["prefill"].get(1, {})
-        found.append(Surface(name, prefills, times["decode"], about, hold))
+        chunk = first["prefill"].chunk if "prefill" in first else None
+        found.append(Surface(name, prefills, times["decode"], about, hold, chunk))
     return found
 
 

@@ -200,12 +200,18 @@ def _read(name: str, parse: Callable[[str], Parsed], value: str | Parsed | None)
         raise ConfigError(f"{name}: {error}") from None
 
 
-def _phases(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    if value is None:
-        return None
+def parse_phases(value: str | Iterable[str]) -> tuple[str, ...]:
+    """`prefill,decode` -> both. Raises ValueError with the word that is none of them."""
     given = value.split(",") if isinstance(value, str) else value
     phases = tuple(part.strip() for part in given)
     for phase in phases:
         if phase not in _PHASES:
-            raise ConfigError(f'--phase: "{phase}"{nearest(phase, _PHASES)}')
+            raise ValueError(f'"{phase}"{nearest(phase, _PHASES)}')
     return phases
+
+
+def _phases(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    try:
+        return None if value is None else parse_phases(value)
+    except ValueError as error:
+        raise ConfigError(f"phase: {error}") from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ssmprof.records import Job, Outcome, Visit
+from ssmprof.scalars import Strategy
 
 if TYPE_CHECKING:
     from ssmprof.analysis.compare.answer import Answer
@@ -26,12 +27,12 @@ Asked = TypeVar("Asked", bound=Job | Visit)
 class Planned:
     """What a session begins with: so many points, those `missing` to be measured on `device`.
 
-    `until_decided` says that more follow where the answer needs them.
+    A `strategy` other than the grid asks for more where the answer needs them.
     """
 
     points: int
     missing: int
-    until_decided: bool
+    strategy: Strategy
     device: str
     folder: Path
 

@@ -187,7 +187,7 @@ def _conduct(
         Planned(
             points=len(points),
             missing=missing,
-            until_decided=scenario.sweep.strategy == "decide",
+            strategy=scenario.sweep.strategy,
             device=executor.name,
             folder=opened.path,
         )

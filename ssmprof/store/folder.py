@@ -154,12 +154,13 @@ def create(
     origin: Literal["measured", "published"] = "measured",
     source: str | None = None,
     comparable_from: int = 0,
+    created_unix_s: float | None = None,
 ) -> RunFolder:
-    """Make a new run folder. Raises StoreError where anything is already there."""
+    """Make a new run folder, created now. Raises StoreError where anything is already there."""
     header = Header(
         format=schema.FORMAT,
         scenario=scenario,
-        created_unix_s=round(time.time(), 3),
+        created_unix_s=round(time.time(), 3) if created_unix_s is None else created_unix_s,
         command=command,
         origin=origin,
         source=source,
@@ -322,6 +323,7 @@ def write(path: Path, run: Run) -> None:
         origin=run.origin,
         source=run.source,
         comparable_from=run.comparable_from,
+        created_unix_s=run.created_unix_s or None,
     ) as folder:
         for environment in run.environments.values():
             folder.add_environment(environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -42,6 +43,17 @@ def test_a_sweep_measures_keeps_and_never_measures_twice(tmp_path: Path) -> None
     assert ssmprof(tmp_path, *command).returncode == 2, "results are never overwritten"
     page = ssmprof(tmp_path, "report", "run")
     assert Path(tmp_path, page.stdout.strip()).stat().st_size > 30_000
+
+
+def test_a_sweep_ends_in_json_that_programs_read(tmp_path: Path) -> None:
+    done = ssmprof(
+        tmp_path, "sweep", "smoke", "--device", "cpu", "--no-doctor", "-o", "run", "--json"
+    )
+    found = json.loads(done.stdout)
+    asked = ssmprof(tmp_path, "crossover", "run", "--json")
+    assert found == json.loads(asked.stdout)
+    plan = ssmprof(tmp_path, "sweep", "smoke", "--device", "cpu", "--dry-run", "--json")
+    assert json.loads(plan.stdout)[0]["block"] == "parallel"
 
 
 def test_an_unwritable_folder_is_one_message(tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ SPILLS = {
     ("ssmprof_scan_selective_gluon", "sm_90"): 193,
     ("ssmprof_scan_selective", "sm_87"): 176,
     ("ssmprof_scan_selective", "sm_90"): 127,
+    ("ssmprof_scan_linear_walk", "sm_90"): 218,
+    ("ssmprof_scan_rwkv7_map", "sm_90"): 53,
 }
 
 

@@ -180,13 +180,14 @@ def test_decisions_speak_of_their_block_device_and_conditions_under_every_execut
     point = make.point("mamba2", 700, execution="graph")
     assert providers_at(found, point, device) == {"op": "steady"}
     for other in (
-        structs.replace(point, batch=2),
         structs.replace(point, dtype="bfloat16"),
         structs.replace(point, logits="last"),
         make.point("mamba1", 700),
     ):
         assert providers_at(found, other, device) == {}
     assert providers_at(found, point, "another") == {}
+    # A batch that nothing was decided for takes the word of the nearest one.
+    assert providers_at(found, structs.replace(point, batch=2), device) == {"op": "steady"}
 
 
 def test_a_table_has_a_row_per_trial_with_the_decision():

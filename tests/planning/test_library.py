@@ -12,7 +12,7 @@ SHIPPED = library.shipped()
 EXPECTED = {
     "quickstart", "smoke", "crossover", "kernel-dominance", "decode", "hybrid-ratio",
     "parallel-heads", "edge", "edge-memory", "providers", "paper-57k", "zoo", "experts",
-    "whole-models",
+    "whole-models", "serving",
 }  # fmt: skip
 
 

@@ -170,13 +170,41 @@ def test_where_a_server_breaks() -> None:
     assert row.breaks_at_rate_per_s == pytest.approx(4 * (found or 0))
 
 
-def test_times_between_measured_ones_are_linear_on_log_axes() -> None:
+def test_prompts_are_powers_of_their_length_and_steps_linear_between_measured_ones() -> None:
     surface = Surface("x", {100: 1.0, 10_000: 100.0}, {1: {10: 1.0, 1_000: 4.0}, 16: {10: 4.0,
                                                        1_000: 16.0}})  # fmt: skip
     assert surface.prefill(1_000) == pytest.approx(10.0)
-    assert surface.decode(1, 100) == pytest.approx(2.0)
-    assert surface.decode(4, 100) == pytest.approx(4.0)
+    assert surface.decode(1, 505) == pytest.approx(2.5)
+    assert surface.decode(4, 505) == pytest.approx(2.5 + (10.0 - 2.5) * 3 / 15)
     assert surface.chunk(1_000, 9_000) == pytest.approx(90.0)
+
+
+def test_measured_chunks_take_what_their_past_adds() -> None:
+    """Chunks of 100 tokens: 1 s each, and 0.5 s more for every 100 tokens before them."""
+    times = {50: 0.5, 100: 1.0, 200: 1.5, 1_000: 5.5}
+    surface = Surface("x", times, {}, chunk_tokens=100)
+    assert surface.prefill(100) == 1.0
+    assert surface.prefill(20) == 0.5  # the shortest that was measured
+    assert surface.prefill(300) == pytest.approx(1.0 + 1.5 + 2.0)
+    assert surface.chunk(400, 100) == pytest.approx(3.0)
+    assert surface.chunk(400, 50) == pytest.approx(0.5 + 2.0 / 2)
+    assert surface.chunk(400, 1) == pytest.approx(0.5 + 2.0 / 100)  # the shortest that was measured
+    assert surface.chunk(0, 300) == surface.prefill(300)
+    assert surface.chunk(100, 150) == surface.chunk(100, 100) + surface.chunk(200, 50)
+    assert surface.chunk(950, 50) == pytest.approx(0.5 + 4.5 / 2)
+    with pytest.raises(ConfigError, match="prefill of 1,100 tokens"):
+        surface.chunk(1_000, 100)
+
+
+def test_chunks_end_on_a_grid_and_the_host_takes_its_time() -> None:
+    """Budget 100 beside one that runs: 64 tokens of a prompt of 200, twice; then the rest."""
+    server = Server(flat(), chunk_tokens=100, grid_tokens=64, host_s=0.001)
+    first, second = Request(0.0, 10, 50), Request(0.05, 200, 1)
+    served = simulate([first, second], server)
+    assert served.ttft_s[0] == pytest.approx(0.101)
+    begins = 0.101
+    assert served.ttft_s[1] == pytest.approx(begins + 3 * 0.111 - 0.05)
+    assert served.busy_s == pytest.approx(served.ends_s)
 
 
 def test_what_was_not_measured_is_an_error_or_held_and_counted() -> None:

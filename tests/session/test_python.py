@@ -98,7 +98,7 @@ def test_names_of_this_machine_are_not_shown_in_a_notebook(tmp_path: Path) -> No
         ({"contexts": [1.5]}, "contexts: "),
         ({"contexts": [0]}, "sweep.contexts"),
         ({"rounds": "three"}, "budget.rounds"),
-        ({"phase": "prefil"}, 'did you mean "prefill"'),
+        ({"phase": "prefil"}, 'phase: "prefil"; did you mean "prefill"'),
         ({"time_budget": "soon"}, "time_budget: "),
         ({"cap": "much"}, "cap: "),
     ],

@@ -27,7 +27,7 @@ def _run(
     state_v_first: bool,
     cu_seqlens: torch.Tensor | None,
 ) -> Found:
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    times = q.shape[-1] ** -0.5 if scale is None else scale
     kind = "retention" if gates is None else "gla"
     state = initial_state
     if state is not None and state_v_first:
@@ -37,13 +37,15 @@ def _run(
         shape = (q.shape[0], q.shape[2], q.shape[3], v.shape[3])
         new = torch.empty(shape, dtype=torch.float32, device=q.device)
         new.zero_() if state is None else new.copy_(state)
-        tokens = (x if x is None else x[:, 0] for x in (q, k, v, gates))
-        o = step(f"{kind}_step", new, *tokens, decay, scale, given=True).unsqueeze(1)
+        gate = None if gates is None else gates[:, 0]
+        o = step(
+            f"{kind}_step", new, q[:, 0], k[:, 0], v[:, 0], gate, decay, times, given=True
+        ).unsqueeze(1)
         final = new if output_final_state else None
     else:
         packed = None if cu_seqlens is None else cu_seqlens.to(torch.int32)
         found = scan(
-            kind, q, k, v, gates, decay, state, packed, scale, output_final_state, given=True
+            kind, q, k, v, gates, decay, state, packed, times, output_final_state, given=True
         )
         o, final = found if isinstance(found, tuple) else (found, None)
     if final is not None and state_v_first:

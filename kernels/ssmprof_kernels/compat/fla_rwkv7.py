@@ -25,9 +25,9 @@ def _run(
 ) -> Found:
     r, w, k, v, removed, a = inputs
     packed = None if cu_seqlens is None else cu_seqlens.to(torch.int32)
-    scale = r.shape[-1] ** -0.5 if scale is None else scale
+    times = r.shape[-1] ** -0.5 if scale is None else scale
     found = scan(
-        r, w, k, v, removed, a, initial_state, packed, scale, output_final_state, pair=pair
+        r, w, k, v, removed, a, initial_state, packed, times, output_final_state, pair=pair
     )
     return found if isinstance(found, tuple) else (found, None)
 

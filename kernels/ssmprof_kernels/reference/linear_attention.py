@@ -270,9 +270,9 @@ def retention_step_sequential(
     compute_dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Tensor]:
     """One token as `retention_sequential` has it: y and the new state in `compute_dtype`."""
-    tokens = (x[:, None] for x in (q, k, v))
+    rows = (q[:, None], k[:, None], v[:, None])
     y, new = retention_sequential(
-        *tokens, decay, scale=scale, initial_state=state, compute_dtype=compute_dtype
+        *rows, decay, scale=scale, initial_state=state, compute_dtype=compute_dtype
     )
     return y[:, 0], new
 

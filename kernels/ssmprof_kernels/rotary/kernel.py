@@ -30,8 +30,9 @@ class Form(NamedTuple):
 
 @triton.jit(do_not_specialize=["length", "start"])
 def ssmprof_rope_rotary(
-    qkv_ptr, cos_ptr, sin_ptr, q_ptr, k_ptr, v_ptr, length, start, blocks, x_steps, table_step,
-    k_steps, v_steps, FORM: tl.constexpr, HEADS: tl.constexpr, WIDTH: tl.constexpr,
+    qkv_ptr, cos_ptr, sin_ptr, q_ptr, k_ptr, v_ptr, position_ptr, length, start, blocks, x_steps,
+    table_step, k_steps, v_steps, FORM: tl.constexpr, HEADS: tl.constexpr, WIDTH: tl.constexpr,
+    EACH: tl.constexpr,
 ):  # fmt: skip
     HQ: tl.constexpr = FORM.HQ
     HK: tl.constexpr = FORM.HK
@@ -44,12 +45,17 @@ def ssmprof_rope_rotary(
         h += HQ  # queries stay where they are
     n = tl.arange(0, WIDTH)[None, :]
     inside = (h[:, None] < HQ + 2 * HK) & (n < HALF)
+    row = t + start
+    turn = t
+    if EACH:  # every sequence stands elsewhere
+        row = t + tl.load(position_ptr + b)
+        turn = row
     x = qkv_ptr + b * x_steps.b + t * x_steps.l + h[:, None] * x_steps.h + n
     low = tl.load(x, inside, 0.0).to(tl.float32)
     high = tl.load(x + HALF, inside, 0.0).to(tl.float32)
     if FORM.TURN:
-        cos = tl.load(cos_ptr + t * table_step + n, n < HALF, 0.0).to(tl.float32)
-        sin = tl.load(sin_ptr + t * table_step + n, n < HALF, 0.0).to(tl.float32)
+        cos = tl.load(cos_ptr + turn * table_step + n, n < HALF, 0.0).to(tl.float32)
+        sin = tl.load(sin_ptr + turn * table_step + n, n < HALF, 0.0).to(tl.float32)
         turned = h[:, None] < HQ + HK
         cos = tl.where(turned, cos, 1.0)
         sin = tl.where(turned, sin, 0.0)
@@ -60,7 +66,6 @@ def ssmprof_rope_rotary(
         q = q_ptr + ((b * length + t) * HQ + h[:, None]) * (2 * HALF) + n
         tl.store(q, low.to(q_ptr.dtype.element_ty), query)
         tl.store(q + HALF, high.to(q_ptr.dtype.element_ty), query)
-    row = t + start
     kh = (h - HQ)[:, None]
     k = k_ptr + b * k_steps.b + row * k_steps.l + kh * k_steps.h + n
     key = inside & (kh >= 0) & (kh < HK)

@@ -28,14 +28,20 @@ def rotary(
     k_cache: torch.Tensor,
     v_cache: torch.Tensor,
     start: int,
+    *,
+    positions: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Rotate queries and keys, write keys and values into rows start .. start + L of the caches.
+
+    With `positions` the tokens of each sequence stand there, and go to those rows; the tables are
+    those of all positions, and a position beyond the caches is not looked for.
 
     Args:
         qkv: (B,L,Hq+2Hk,dh), heads of queries, keys, values in this order; unit last stride.
         cos, sin: (L,dh/2) of the tokens' positions; None rotates nothing.
         k_cache, v_cache: (B,rows,Hk,dh), overwritten in place; unit last stride.
         start: row of the first token.
+        positions: (B) int on the device, of the first token of each sequence.
 
     Returns:
         q (B,L,Hq,dh), a view of qkv where nothing is rotated.
@@ -57,10 +63,13 @@ def rotary(
             f"qkv of shape {tuple(qkv.shape)} must hold more than 2Hk = {2 * kv_heads} heads of an "
             f"even width, and rows {start} .. {start + length} lie in a cache of {rows}"
         )
+    if positions is not None:
+        door.shape("positions", positions, (batch,), "(B,)")
     turn, stride_t = False, 0
     if cos is not None and sin is not None:
-        door.shape("cos", cos, (length, dim // 2), "(L,dh/2)")
-        door.shape("sin", sin, (length, dim // 2), "(L,dh/2)")
+        known = length if positions is None else cos.shape[0]
+        door.shape("cos", cos, (known, dim // 2), "(L,dh/2)")
+        door.shape("sin", sin, (known, dim // 2), "(L,dh/2)")
         turn, stride_t = True, cos.stride(0)
     if qkv.stride(3) != 1 or k_cache.stride(3) != 1 or v_cache.stride(3) != 1:
         raise ValueError("qkv, k_cache and v_cache must have a unit last stride")
@@ -75,9 +84,10 @@ def rotary(
     blocks = -(-moved // per_program)
     ssmprof_rope_rotary[(batch * length * blocks,)](
         qkv, cos if turn else qkv, sin if turn else qkv, q, k_cache, v_cache,
-        length, start, blocks, Heads(*qkv.stride()[:3]), stride_t, Heads(*k_cache.stride()[:3]),
-        Heads(*v_cache.stride()[:3]), FORM=Form(q_heads, kv_heads, half, turn), HEADS=per_program,
-        WIDTH=width,
+        positions, length, start, blocks, Heads(*qkv.stride()[:3]), stride_t,
+        Heads(*k_cache.stride()[:3]), Heads(*v_cache.stride()[:3]),
+        FORM=Form(q_heads, kv_heads, half, turn), HEADS=per_program, WIDTH=width,
+        EACH=positions is not None,
         num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
     return q

@@ -141,7 +141,7 @@ def _record(
         **{f"{name}_ptr": ref[i] for i, name in enumerate(_NAMES[:6])}, **places, **strides,
         **sizes, "cu_ptr": ref[7], "solve_ptr": None, "scale": scale, "PAIR": pair,
         "steps": sequences.bit_length(), "EXACT": exact, "WIDE": v.dtype == torch.float16,
-        "SLAB": min(BK, BV) if exact else 16, "HALVINGS": C.bit_length() - 1,
+        "SLAB": min(BK, BV, 32) if exact else 16, "HALVINGS": C.bit_length() - 1,
         "INVERSE": meta["inverse"],
     }  # fmt: skip
 

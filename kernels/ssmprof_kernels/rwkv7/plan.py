@@ -24,7 +24,7 @@ DEFAULT: dict[str, Any] = {
     "walk_stages": 4,
 }
 #: Blackwell: Triton's software pipelining has corrupted recurrences silently there.
-DEFAULT_BLACKWELL: dict[str, Any] = {**DEFAULT, "walk_stages": 1}
+DEFAULT_BLACKWELL: dict[str, Any] = {**DEFAULT, "solve_warps": 8, "walk_stages": 1}
 #: Walked token by token: short chunks, so that there are many of them.
 DEFAULT_FP32: dict[str, Any] = {**DEFAULT, "C": 32, "walk_stages": 1}
 #: Wider heads than the model's: half of the tokens, twice the warps.

@@ -101,7 +101,7 @@ class Field:
 
     def ranked(self, names: Iterable[str], contexts: Sequence[int]) -> tuple[str, ...]:
         """Best first, by geometric mean over the lengths that all of them have."""
-        every = list(names)
+        every = sorted(names)  # a set has no order, and equal means keep this one
         shared = [at for at in contexts if all(at in self.medians[name] for name in every)]
 
         def mean(name: str) -> float:

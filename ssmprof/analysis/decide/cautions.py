@@ -31,6 +31,11 @@ class Caution(NamedTuple):
     source: tuple[str, ...]
     note: str
 
+    @property
+    def sources(self) -> str:
+        """Where it was published, as people read it."""
+        return ", ".join(self.source).replace("secondary", "secondary text, no paper named")
+
 
 def cautions(subjects: Iterable[Subject]) -> tuple[Caution, ...]:
     """Every rule, where a contender with attention stands beside one without; else none."""

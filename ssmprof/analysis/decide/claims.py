@@ -75,9 +75,7 @@ class Evidence(NamedTuple):
         return [
             one
             for one in self.answers
-            if one.metric == metric
-            and one.conditions.phase == "prefill"
-            and one.conditions.batch == 1
+            if one.metric == metric and one.conditions.reads_whole and one.conditions.batch == 1
         ]
 
     def names(self, architecture: str) -> set[str]:
@@ -245,7 +243,8 @@ def _exponents(evidence: Evidence) -> Seen:
         points = {
             share.context: share.time_s
             for share in evidence.shares
-            if (share.family, share.of, share.conditions.phase) == (family, "device", "prefill")
+            if (share.family, share.of) == (family, "device")
+            and share.conditions.reads_whole
             and share.block in names
             and share.context >= 8192
         }

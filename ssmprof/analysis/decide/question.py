@@ -7,6 +7,7 @@ where there is but one kind.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -144,6 +145,9 @@ def next_command(answer: Answer) -> str:
         return "ssmprof sweep --resume RUN --until-decided"
     if "noisy" in kinds:
         return "ssmprof sweep --resume RUN --rerun-noisy"
+    if answer.conditions.chunk is not None:
+        models = " ".join(f"--model {shlex.quote(name)}" for name in answer.contenders[:2])
+        return f"ssmprof serving replay RUN --requests sessions=500,turns=1 {models}"
     lengths = answer.contexts
     steps = [high for _, high in pairwise(lengths)] or lengths or [4096]
     return f"ssmprof decide RUN --mix {steps[len(steps) // 2]}:100%"

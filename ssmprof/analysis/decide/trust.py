@@ -171,14 +171,16 @@ def _clocks(evidence: Evidence, pairs: Sequence[Pair]) -> Iterable[Limit]:
         return
     checked = [pair for pair in pairs if pair.clocks is not None]
     for verdict, kind, what in (
-        ("depends-on-clocks", "depends-on-clocks", "depends on clocks"),
-        ("unknown", "clocks-unknown", "stands in seconds alone"),
+        ("depends-on-clocks", "depends-on-clocks", "SM cycles say otherwise than seconds for"),
+        ("unknown", "clocks-unknown", "No SM clock was read for"),
     ):
         mine = [pair for pair in checked if pair.clocks and pair.clocks.verdict == verdict]
         if mine:
-            which = "" if len(mine) == len(checked) == 1 else f" ({len(mine)} of {len(checked)})"
-            text = f"{mine[0].block} against {mine[0].other} {what}{which}."
-            yield fact(kind, text, len(mine))  # type: ignore[arg-type]
+            which = f"{mine[0].block} against {mine[0].other}"
+            if len(checked) > 1:
+                which = f"{len(mine)} of {len(checked)} comparisons, {which} among them"
+            then = ": clocks may have made the difference" if verdict == "unknown" else ""
+            yield fact(kind, f"{what} {which}{then}.", len(mine))  # type: ignore[arg-type]
 
 
 def _tags(evidence: Evidence) -> Iterable[Limit]:

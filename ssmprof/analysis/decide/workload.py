@@ -55,8 +55,8 @@ class Served(Struct, frozen=True, kw_only=True):
 
 
 def phases(answers: Sequence[Answer]) -> tuple[Answer, Answer | None] | None:
-    """The first prefill, and the decode that differs in nothing but its phase and logits."""
-    prefill = next((one for one in answers if one.conditions.phase == "prefill"), None)
+    """The first prefill of whole prompts, and the decode that differs in phase and logits alone."""
+    prefill = next((one for one in answers if one.conditions.reads_whole), None)
     if prefill is None:
         return None
     wanted = replace(prefill.conditions, phase="decode", logits="none")

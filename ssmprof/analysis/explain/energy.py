@@ -34,7 +34,7 @@ def _point(
         for energy in rounds
         if energy.integral_j is not None and energy.energy_j > 0
     ]
-    tokens = (conditions.batch or 1) * (context if conditions.phase == "prefill" else 1)
+    tokens = conditions.call_tokens(context)
     return EnergyPoint(
         conditions=conditions,
         block=block,

@@ -8,6 +8,7 @@ from ssmprof.cli.serving.capacity import capacity
 from ssmprof.cli.serving.replay import replay
 from ssmprof.cli.serving.reuse import reuse
 from ssmprof.cli.serving.trace import trace
+from ssmprof.cli.serving.validate import validate
 
 
 @click.group("serving", short_help="What a model costs a serving engine.")
@@ -18,5 +19,5 @@ def command() -> None:
     """
 
 
-for one in (capacity, reuse, replay, trace):
+for one in (capacity, reuse, replay, trace, validate):
     command.add_command(one)

@@ -115,6 +115,8 @@ class AttentionBlock(nn.Module):
         """One token (B, Hq, dh) against the cache -> (B, Hq dh)."""
         lengths = cache.position.lengths(cache.rows)
         visible = min(cache.position.tokens + 1, cache.rows)
+        if cache.position.each is not None:
+            visible = cache.rows
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return self.decode_op(q, k, v, lengths, visible, **self.options)
@@ -160,8 +162,12 @@ class AttentionBlock(nn.Module):
 
     def _rotary(self, qkv: Tensor, cache: KVCache, first: int, row: int) -> Tensor:
         """Rotate tokens first, first + 1 ..., write keys and values from `row` on; the queries."""
-        cos, sin = self._angles(cache, first, qkv)
+        each = cache.position.each
         with scope("rope", "rope"):
+            if each is not None:
+                cos, sin = cache.position.tables.get(self.turns, (None, None))
+                return self.rotary_op(qkv, cos, sin, cache.k, cache.v, 0, positions=each)
+            cos, sin = self._angles(cache, first, qkv)
             return self.rotary_op(qkv, cos, sin, cache.k, cache.v, row)
 
     def _turned(self, heads: Tensor, cache: KVCache | None, first: int) -> Tensor:

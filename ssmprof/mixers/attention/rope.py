@@ -99,13 +99,18 @@ def rotary(
     k_cache: Tensor,
     v_cache: Tensor,
     start: int,
+    *,
+    positions: Tensor | None = None,
 ) -> Tensor:
     """Rotate queries and keys of qkv (B, L, Hq + 2 Hk, dh) and cache keys and values.
 
-    Keys and values go to rows start .. start + L of the caches (B, rows, Hk, dh). Returns the
+    Keys and values go to rows start .. start + L of the caches (B, rows, Hk, dh). With `positions`
+    (B) the one token of each sequence stands there, in tables of all positions. Returns the
     queries (B, L, Hq, dh). The plain form of `ssmprof_kernels.rotary`.
     """
     kv_heads = k_cache.shape[2]
+    if positions is not None:
+        return _each(qkv, cos, sin, k_cache, v_cache, positions)
     qk, v = qkv.split((qkv.shape[2] - kv_heads, kv_heads), dim=2)
     if cos is not None and sin is not None:
         qk = rotate(qk, cos, sin)
@@ -113,4 +118,24 @@ def rotary(
     end = start + qkv.shape[1]
     k_cache[:, start:end].copy_(k)
     v_cache[:, start:end].copy_(v)
+    return q
+
+
+def _each(
+    qkv: Tensor,
+    cos: Tensor | None,
+    sin: Tensor | None,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    positions: Tensor,
+) -> Tensor:
+    """The same for one token of each sequence, every one at a position of its own."""
+    at = positions.long()
+    kv_heads = k_cache.shape[2]
+    qk, v = qkv.split((qkv.shape[2] - kv_heads, kv_heads), dim=2)
+    if cos is not None and sin is not None:
+        qk = rotate(qk.transpose(0, 1), cos[at], sin[at]).transpose(0, 1)
+    q, k = qk.split((qk.shape[2] - kv_heads, kv_heads), dim=2)
+    rows = torch.arange(len(at), device=at.device)
+    k_cache[rows, at], v_cache[rows, at] = k[:, 0], v[:, 0]
     return q

@@ -69,6 +69,10 @@ def attention_prefill(
         return _windowed(q, k, v, window, sinks, backend)
     if q.shape[1] == k.shape[1]:
         return _sdpa(q, k, v, backend, sinks, is_causal=q.shape[1] > 1)
+    if backend is SDPBackend.CUDNN_ATTENTION:
+        raise NotImplementedError("torch gives cuDNN no causal mask for the end of a prompt")
+    if backend is SDPBackend.FLASH_ATTENTION and sinks is None and _plain_heads(q, v):
+        return _flash_end(q, k, v)
     seen = k.shape[1] - q.shape[1]
     mask = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device).tril(seen)
     return _sdpa(q, k, v, backend, sinks, attn_mask=mask)
@@ -89,6 +93,21 @@ def attention_decode(
     The slice is fixed by `rows` (a host int), so `lengths` on the device is not read here.
     """
     return _sdpa(q[:, None], k[:, :rows], v[:, :rows], backend, sinks).squeeze(1)
+
+
+def _plain_heads(q: Tensor, v: Tensor) -> bool:
+    """Widths that the flash kernel takes without padding."""
+    return v.shape[-1] == q.shape[-1] and q.shape[-1] % 8 == 0
+
+
+def _flash_end(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The last Lq of Lk tokens by the kernel itself, whose causal mask ends at the last key.
+
+    `scaled_dot_product_attention` aligns its mask with the first one, and so refuses.
+    """
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    call = torch.ops.aten._scaled_dot_product_flash_attention
+    return call(q, k, v, 0.0, True, False)[0].transpose(1, 2)
 
 
 def _windowed(

@@ -211,13 +211,13 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
 
     def _scores(self, point: Point, b: int) -> Cost:
         decode = point.phase == "decode"
-        looked = self.rows(point) if decode else pairs(point.context, self.window)
-        looked = point.batch * (looked + (0 if decode else self.prefix * point.context))
+        looked = self.rows(point) if decode else read_pairs(point, self.window)
+        looked = point.batch * (looked + (0 if decode else self.prefix * point.tokens))
         tokens = call_tokens(point)
         # Each of two maps weighs the values of both heads.
         values = self.v_dim * (2 if self.differential else 1)
         # Rows of keys and values that are read.
-        seen = looked if decode else tokens + point.batch * self.prefix
+        seen = looked if decode else point.batch * (rows_read(point, self.window) + self.prefix)
         return work(
             flops=2 * looked * self.heads * (self.head_dim + values),
             read=(seen * self.kv_width + tokens * self.q_width) * b,
@@ -252,3 +252,13 @@ def pairs(context: int, window: int | None) -> int:
     if window is None or window >= context:
         return context * (context + 1) // 2
     return window * (window + 1) // 2 + (context - window) * window
+
+
+def read_pairs(point: Point, window: int | None) -> int:
+    """(query, key) pairs of one sequence of a prefill: those of its chunk, where it is read so."""
+    return pairs(point.context, window) - pairs(point.past, window)
+
+
+def rows_read(point: Point, window: int | None) -> int:
+    """Rows of keys and values that the prefill of one sequence looks at."""
+    return point.tokens + min(point.past, window or point.past)

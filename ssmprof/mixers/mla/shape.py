@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.attention.shape import RopeScaling, pairs
+from ssmprof.mixers.attention.shape import RopeScaling, read_pairs
 from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.scalars import DTYPE_BYTES, Size
 from ssmprof.work import (
@@ -143,7 +143,7 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
 
     def _scores(self, point: Point, b: int) -> Cost:
         """Of a prefill: every head has its keys and values, and all of them the shared key."""
-        looked, tokens = point.batch * pairs(point.context, None), call_tokens(point)
+        looked, tokens = point.batch * read_pairs(point, None), call_tokens(point)
         seen = self.expanded + self.qk_rope_head_dim
         return work(
             flops=2 * looked * self.heads * (self.head_dim + self.v_head_dim),

@@ -155,6 +155,10 @@ def prepare(model: ForeignModel, point: Point) -> Call:
 
     Raises NotImplementedError where the model has no cache that can be used.
     """
+    if point.phase == "prefill" and point.past:
+        raise NotImplementedError(
+            f"{model.spec.name}: a model that is not ours reads prompts whole"
+        )
     inputs = _on(model.device, model.example(point.batch, point.context))
     options = _options(model, point.logits)
     if point.phase == "prefill":

@@ -1,7 +1,8 @@
 """One point as a callable that can be run, captured in a CUDA graph and replayed for ever.
 
-Prefill reads `context` tokens into the same static cache at each call; decode reads one token
-against a cache that holds `context` tokens of finite random values, always at the same position.
+Prefill reads `context` tokens into the same static cache at each call; a chunk of a prompt, and the
+token of a decode step, are read against a cache that holds the tokens before as finite random
+values, always at the same position.
 States are overwritten in place and stay finite, since every decay is below one. A call allocates
 nothing but activations and does not wait for the device.
 
@@ -84,20 +85,21 @@ def workload(
 
 
 def _ours(model: Model, point: Point, choice: Choice) -> Workload:
-    tokens = 1 if point.phase == "decode" else point.context
+    tokens = point.tokens
     rows = point.context + (1 if point.phase == "decode" else 0)
     # Who runs the steps decides what a cache holds.
     model.ops.choose(choice)
     cache = model.new_cache(point.batch, rows)
     logits = point.logits
     if point.phase == "prefill":
-        inputs = model.example(point.batch, point.context, point.seed)
+        inputs = model.example(point.batch, tokens, point.seed)
         run = model.prefill
     else:
         inputs = model.example(point.batch, None, point.seed)
-        cache.randomize(torch.Generator(model.device).manual_seed(point.seed))
-        cache.seek(point.context)
         run = model.step
+    if point.past:
+        cache.randomize(torch.Generator(model.device).manual_seed(point.seed))
+        cache.seek(point.past)
 
     def bind(wanted: Choice) -> Callable[[], Tensor]:
         def call() -> Tensor:

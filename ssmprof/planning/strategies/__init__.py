@@ -1,4 +1,4 @@
-"""What to measure, and what next: a grid, what it takes to decide, or every length that matters.
+"""What to measure, and what next: a grid, what it takes to decide, every length, a surface.
 
 A strategy is pure functions of a scenario and its outcomes, so that a sweep that was ended goes on
 where it stopped: `begin` says what a session starts with, `go_on` what follows. Both give jobs and
@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ssmprof.planning.expand import expand
-from ssmprof.planning.strategies import decide, dense, grid, resume
-from ssmprof.planning.strategies.decide import Step
+from ssmprof.planning.strategies import decide, dense, grid, resume, surface
 from ssmprof.planning.strategies.facets import Device
+from ssmprof.planning.strategies.step import Step
 from ssmprof.records import Environment, Job, Outcome, Visit
 from ssmprof.scalars import Strategy
 from ssmprof.spec import Scenario
@@ -35,6 +35,7 @@ STRATEGIES: dict[Strategy, Plan] = {
     "grid": Plan(grid.begin, grid.go_on),
     "decide": Plan(resume.unfinished, decide.next_step),
     "dense": Plan(dense.begin, dense.next_step),
+    "surface": Plan(surface.begin, surface.next_step),
 }
 
 
@@ -44,4 +45,6 @@ def expected(scenario: Scenario, device: Device = "cuda") -> tuple[Job, ...]:
         return decide.expected(scenario, device)
     if scenario.sweep.strategy == "dense":
         return dense.expected(scenario, device)
+    if scenario.sweep.strategy == "surface":
+        return surface.expected(scenario, device)
     return expand(scenario, device=device)

@@ -15,7 +15,6 @@ higher than that of every outcome before it, except for the grid, whose round is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from ssmprof import limits
 from ssmprof.analysis.compare.answer import Answer, Crossing
@@ -25,18 +24,9 @@ from ssmprof.planning.strategies import facets, lengths
 from ssmprof.planning.strategies.facets import Device, Facet, facet_of
 from ssmprof.planning.strategies.narrow import SIDE_BY_SIDE, open_lengths
 from ssmprof.planning.strategies.state import State
-from ssmprof.records import Environment, Job, Measurement, Outcome, Sampling, Visit
+from ssmprof.planning.strategies.step import Asked, Step, asked_of
+from ssmprof.records import Environment, Job, Measurement, Outcome, Sampling
 from ssmprof.spec import Scenario
-
-Asked = list[Job | Visit]
-
-
-class Step(NamedTuple):
-    """What to measure next, and what is known so far (for people who wait): latency answers."""
-
-    asked: Asked
-    answers: tuple[Answer, ...] = ()
-
 
 PILOT = Sampling(pairs=10, target_error=0.004, length_s=0.5)
 TURNS = Sampling(pairs=40, target_error=0.0015, length_s=0.5)
@@ -102,7 +92,7 @@ def _pilot_lengths(state: State) -> dict[Facet, tuple[int, ...]]:
 def _pilot(state: State) -> Asked:
     wanted = _pilot_lengths(state)
     names = [block.name for block in state.scenario.blocks]
-    return _step(state, wanted, names, PILOT) if wanted else []
+    return asked_of(state, wanted, names, PILOT) if wanted else []
 
 
 def _narrow(state: State) -> Asked:
@@ -116,7 +106,7 @@ def _narrow(state: State) -> Asked:
             if len(needed) > 1:
                 wanted.setdefault(facet, []).append(at)
                 names |= needed
-    return _step(state, wanted, names, TURNS) if wanted else []
+    return asked_of(state, wanted, names, TURNS) if wanted else []
 
 
 def _sustained(state: State) -> Asked:
@@ -147,7 +137,7 @@ def _sustained(state: State) -> Asked:
                     wanted.setdefault(facet, []).extend(looked)
                     names |= {one.before, one.after}
     wanted = {facet: sorted(set(found)) for facet, found in wanted.items()}
-    return _step(state, wanted, names, STEADY) if wanted else []
+    return asked_of(state, wanted, names, STEADY) if wanted else []
 
 
 def _ends_and_middle(answer: Answer, crossing: Crossing) -> list[int]:
@@ -166,22 +156,3 @@ def _grid(state: State) -> Asked:
     known = {one.key for one in state.outcomes}
     jobs = expand(facets.once(state.scenario), device=state.device)
     return [job for job in jobs if job.key not in known]
-
-
-def _step(
-    state: State, wanted: Mapping[Facet, Sequence[int]], names: Iterable[str], sampling: Sampling
-) -> Asked:
-    """One round: a visit, and jobs where contenders do not fit beside each other."""
-    names = set(names)
-    together: dict[Facet, list[int]] = {}
-    alone: dict[Facet, list[int]] = {}
-    for facet, found in wanted.items():
-        limit = state.apart_from(facet)
-        for at in found:
-            (alone if at >= limit else together).setdefault(facet, []).append(at)
-    asked: Asked = []
-    if together:
-        asked.append(facets.visit(state.scenario, together, names, state.turn, sampling))
-    if alone and sampling.mode == "cold":
-        asked.extend(facets.apart(state.scenario, alone, names, state.turn))
-    return asked

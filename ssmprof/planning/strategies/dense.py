@@ -15,9 +15,10 @@ from itertools import pairwise
 
 from ssmprof import limits
 from ssmprof.planning.strategies import facets
-from ssmprof.planning.strategies.decide import TURNS, Asked, Step
+from ssmprof.planning.strategies.decide import TURNS
 from ssmprof.planning.strategies.facets import Device, Facet
 from ssmprof.planning.strategies.state import State
+from ssmprof.planning.strategies.step import Asked, Step
 from ssmprof.records import Environment, Job, Measurement, Outcome
 from ssmprof.spec import Scenario
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from ssmprof.planning.expand import expand
 from ssmprof.planning.refine import refine
-from ssmprof.planning.strategies.decide import Step
 from ssmprof.planning.strategies.facets import Device
+from ssmprof.planning.strategies.step import Step
 from ssmprof.records import Environment, Job, Outcome
 from ssmprof.spec import Scenario
 

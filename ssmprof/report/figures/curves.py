@@ -53,9 +53,7 @@ class Drawing:
         """What a value at this context is multiplied with."""
         if not self.per_token:
             return self.scale
-        conditions = self.view.answer.conditions
-        tokens = (conditions.batch or 1) * (context if conditions.phase == "prefill" else 1)
-        return self.scale / tokens
+        return self.scale / self.view.answer.conditions.call_tokens(context)
 
     @property
     def crossings(self) -> tuple[Crossing, ...]:

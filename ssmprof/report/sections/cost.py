@@ -39,7 +39,7 @@ def section(run: Run, analysis: Analysis) -> Section | None:
 def _matching(analysis: Analysis, decode: Answer) -> Answer | None:
     """The prefill that differs from a decode in nothing but the phase and the logits."""
     wanted = replace(decode.conditions, phase="prefill", logits="none")
-    have = [one for one in analysis.latencies if one.conditions.phase == "prefill"]
+    have = [one for one in analysis.latencies if one.conditions.reads_whole]
     return next((one for one in have if replace(one.conditions, logits="none") == wanted), None)
 
 

@@ -20,10 +20,16 @@ METHOD = (
     "answers was not measured."
 )
 GLOSSARY = (
+    ("chunk", "the tokens of a prompt that a server reads in one iteration"),
     ("closure", "how far the parts of a call miss its whole, as a share"),
     ("cold", "with a cache that holds nothing of the call before"),
     ("conditions", "device, phase, batch, dtype, launch and logits: what a comparison holds fixed"),
     ("contender", "a model, a slice or a block that is compared"),
+    ("facet", "one answer of several: a phase, a batch and a way to launch"),
+    ("grade", "A to D: how far an answer can be believed"),
+    ("held-out point", "measured, and left out of what predicts it"),
+    ("own pools", "what would fit with a pool for keys and one for states"),
+    ("padding", "the empty end of the last block of a prompt"),
     ("parts", "times per kernel of one call"),
     ("provider", "the implementation that runs an op"),
     ("round", "one measurement of every point, each contender in a new process"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ssmprof.analysis import Analysis
+from ssmprof.analysis.decide.cautions import cautions
 from ssmprof.analysis.explain import roofline
 from ssmprof.analysis.findings import Advice, RooflinePoint
 from ssmprof.records import Conditions, Run
@@ -163,12 +164,34 @@ def _gain(one: Advice) -> str:
     return f"{one.where}{gain}"
 
 
-def claims(analysis: Analysis) -> list[Part]:
-    """Published claims: those measured here, then recomputed ones, then one line for the rest."""
+def rules_of_thumb(run: Run) -> list[Part]:
+    """What was published on such a choice and not measured here, with its sources."""
+    found = cautions(run.scenario.blocks)
+    if not found:
+        return []
+    rows = tuple(
+        {"when": one.when, "statement": one.statement, "source": one.sources} for one in found
+    )
+    columns = (
+        Column("when", "what is asked of the model"),
+        Column("statement", "published rule of thumb"),
+        Column("source", "source"),
+    )
+    caption = f"{len(rows)} rules of thumb on such a choice: published, and not measured here"
+    return [Listing(Table(caption, columns, rows), folded=True, stacked=True)]
+
+
+def claims(run: Run, analysis: Analysis) -> list[Part]:
+    """Published claims: those measured here, then recomputed ones, then one line for the rest.
+
+    Those that stand among the rules of thumb are left to them.
+    """
+    thumb = {one.statement for one in cautions(run.scenario.blocks)}
     table = rows.claims(analysis)
     if not table.rows:
         return []
     known = {one: [row for row in table.rows if row["test"] == one] for one in _TESTS}
+    known["none"] = [row for row in known["none"] if row["statement"] not in thumb]
     parts: list[Part] = [Head("Do published claims hold here?")]
     if mine := known["measured"]:
         tested = Table("Published claims that this run tests", _CLAIM, tuple(mine))

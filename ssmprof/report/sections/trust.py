@@ -34,7 +34,8 @@ def section(run: Run, analysis: Analysis, *, identifiers: bool) -> Section:
     if found.rows:
         parts.append(Listing(found, stacked=True))
     parts.append(Listing(_rules({row["found"] for row in found.rows}), folded=True))
-    parts += evidence.claims(analysis)
+    parts += evidence.claims(run, analysis)
+    parts += evidence.rules_of_thumb(run)
     parts.append(Head("Where it was measured"))
     for number, machine in enumerate(run.environments.values(), start=1):
         name = "the machine" if len(run.environments) == 1 else f"machine {number}"

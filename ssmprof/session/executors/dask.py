@@ -261,11 +261,11 @@ class FleetBench:
             )  # fmt: skip
         try:
             found = {one.key: one for one in self._read(future.result()).outcomes}
-            why = "answered rubbish: not the outcomes of its job"
+            why = "gave other outcomes than those of its job"
         except KilledWorker:
             found, why = {}, f"{DEATHS} workers of the fleet died over this job"
         except msgspec.MsgspecError as error:
-            found, why = {}, f"answered rubbish: {error}"
+            found, why = {}, f"gave no valid answer: {error}"
         except SsmprofError as error:
             found, why = {}, f"the worker's executor failed: {error.what}"
         for job in jobs:

@@ -1,0 +1,94 @@
+"""axe-core finds no violation on any page: widths, themes, paper, everything unfolded.
+
+axe-core (MPL-2.0) comes with the package `axe-playwright-python` of the extra `dev`; no wheel of
+ours holds it. Needs Chromium, as `test_browser` does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib import import_module, resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssmprof.report import gallery, write_report
+from ssmprof.store import folder
+
+sys.path.insert(0, str(Path(__file__).parent))
+pages, surfaces = import_module("pages"), import_module("surfaces")
+CHROMIUM = os.environ.get("SSMPROF_CHROMIUM") or shutil.which("chromium")
+COMMITTED = sorted(file.parent for file in Path(__file__).parents[2].glob("reports/*/run.json"))
+PAGES = ("rich", "surface", "gallery", *(path.name for path in COMMITTED))
+# Rules of WCAG 2.2 A and AA, and what axe-core calls best practice.
+RUN = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
+  .map((one) => [one.id, one.impact, one.nodes.length, one.nodes[0].html.slice(0, 160)])"""
+UNFOLD = "document.querySelectorAll('details').forEach((fold) => { fold.open = true; })"
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    if find_spec("axe_playwright_python") is None:
+        pytest.skip("no axe-core here: pip install axe-playwright-python (extra dev)")
+    return resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not CHROMIUM:
+        pytest.skip("no Chromium here: apt install chromium, or set SSMPROF_CHROMIUM")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    target = tmp_path_factory.mktemp("page")
+    if request.param == "gallery":
+        runs = [("one", pages.rich()), ("two", pages.rich())]
+        gallery.write(runs, target, "1")
+        return (target / "index.html").as_uri()
+    known = {path.name: path for path in COMMITTED}
+    made = {"rich": pages.rich, "surface": surfaces.planted}.get(request.param)
+    write_report(made() if made else folder.load(known[request.param]), target / "report.html")
+    return (target / "report.html").as_uri()
+
+
+def violations(page: Any, axe: str) -> list[Any]:
+    page.evaluate(axe)
+    return page.evaluate(RUN)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_a_page_has_no_violation(
+    browser: Any, address: str, axe: str, width: int, scheme: str
+) -> None:
+    context = browser.new_context(
+        offline=True, viewport={"width": width, "height": 900}, color_scheme=scheme
+    )
+    page = context.new_page()
+    page.goto(address)
+    page.evaluate(UNFOLD)
+    assert violations(page, axe) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+
+
+def test_paper_has_no_violation(browser: Any, address: str, axe: str) -> None:
+    context = browser.new_context(offline=True, viewport={"width": 703, "height": 900})
+    page = context.new_page()
+    page.goto(address)
+    page.emulate_media(media="print")
+    assert violations(page, axe) == []
+    context.close()
