@@ -267,7 +267,18 @@ def _delta(op: str) -> Callable[[dict[str, Any], int, int], Case]:
     return built
 
 
-bf16, f32, step_bias, sets_of = _bf16, _f32, _step_bias, _sets
+def _mixer(op: str) -> Callable[[dict[str, Any], int, int], Case]:
+    def built(model: dict[str, Any], batch: int, length: int) -> Case:
+        import mixers  # it needs what stands above
+
+        return mixers.BUILDERS[op](model, batch, length)
+
+    return built
+
+
+#: What `mixers` measures.
+MIXERS = ("mamba3", "mamba3_step", "ring_state_update", "mla_decode", "moe")
+bf16, f32, step_bias, decay_rates, sets_of = _bf16, _f32, _step_bias, _decay_rates, _sets
 
 BUILDERS: dict[str, Callable[[dict[str, Any], int, int], Case]] = {
     "ssd_scan": _ssd,
@@ -277,6 +288,7 @@ BUILDERS: dict[str, Callable[[dict[str, Any], int, int], Case]] = {
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _decode,
+    **{op: _mixer(op) for op in MIXERS},
     **{
         op: lambda model, batch, length, fields=fields: Case(**fields(model, batch, length))
         for op, fields in cases_linear.FIELDS.items()

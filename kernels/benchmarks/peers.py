@@ -17,7 +17,7 @@ from typing import Any
 import peers_linear
 import torch
 import torch.nn.functional as F
-from cases import Call, Case
+from cases import MIXERS, Call, Case
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 INSTALL = {
@@ -32,6 +32,7 @@ MODULES = {
     "mamba_ssm.ops.triton.ssd_combined": "mamba_ssm",
     "mamba_ssm.ops.triton.selective_state_update": "mamba_ssm",
     "mamba_ssm.ops.triton.layernorm_gated": "mamba_ssm",
+    "mamba_ssm.ops.triton.mamba3.mamba3_siso_combined": "mamba_ssm",
     "selective_scan_cuda": "mamba_ssm",
     "causal_conv1d": "causal_conv1d",
     "fla.ops.simple_gla": "fla",
@@ -48,6 +49,10 @@ NOTES = {
     ("ssd_scan", "fla"): "without D skip, step bias and softplus, hence its error; q, k per head",
     ("gated_delta_step", "fla"): "returns a new state; copying it back is not counted",
     ("kda_step", "fla"): "returns a new state; copying it back is not counted",
+    ("mamba3", "mamba_ssm"): "gates in fp32 and rates prepared outside; warmed at each length",
+    ("ring_state_update", "ssmprof"): "behind its own call; tiles take turns to write",
+    ("mla_decode", "torch"): "knows the length on the host",
+    ("moe", "loop"): "knows the rows of each expert on the host",
     ("gla", "fla"): "makes the gates, as our kernel does",
     ("rwkv7", "fla"): "-kk and kk a made before",
     ("attention_decode", "sdpa-cudnn"): "head-first cache",
@@ -62,6 +67,9 @@ EARLY = {
     ("selective_state_update", "mamba_ssm"): False,
     **{(op, "ssmprof"): False for op in ("gated_delta_step", "kda_step")},
     **{(op, "ssmprof-early"): True for op in ("gated_delta_step", "kda_step")},
+    ("ring_state_update", "ssmprof"): True,
+    ("ring_state_update", "ssmprof-plain"): True,
+    ("mamba3_step", "ssmprof"): False,
     ("causal_conv1d_update", "ssmprof"): False,
     ("causal_conv1d_update", "causal_conv1d"): False,
 }
@@ -77,7 +85,9 @@ TUNED = frozenset(
     }
 )
 TRITON = TUNED | {
-    *(("selective_state_update", "mamba_ssm"), ("gated_rmsnorm", "mamba_ssm")),
+    ("mamba3", "mamba_ssm"),
+    ("selective_state_update", "mamba_ssm"),
+    ("gated_rmsnorm", "mamba_ssm"),
     *(("gated_delta_step", "fla"), ("kda_step", "fla")),
 }
 
@@ -235,6 +245,18 @@ def _decode(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
     }
 
 
+def _mixer(op: str) -> Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]:
+    def found(inputs: dict[str, Any]) -> dict[str, list[Call] | Missing]:
+        import mixers  # it needs what stands above
+
+        return mixers.PEERS[op](inputs)
+
+    return found
+
+
+function = _function
+
+
 def _linear(op: str, i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
     found = _function(*peers_linear.FUNCTIONS[op])
     return {"fla": found if isinstance(found, Missing) else peers_linear.calls(op, found, i)}
@@ -256,6 +278,7 @@ PEERS: dict[str, Callable[[dict[str, Any]], dict[str, list[Call] | Missing]]] = 
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _decode,
+    **{op: _mixer(op) for op in MIXERS},
     **{op: functools.partial(_linear, op) for op in peers_linear.FUNCTIONS},
     **{
         op: functools.partial(_delta, op)

@@ -66,5 +66,6 @@ def spread(found: Iterable[Cell]) -> list[Cell]:
     for group in by_op.values():
         # Multiples of the golden ratio leave gaps of nearly one size, wherever one stops.
         order = sorted(range(len(group)), key=lambda i: i * _GOLDEN % 1)
-        placed += [(rank / len(group), group[i]) for rank, i in enumerate(order)]
+        # Of many operations: the middle of each cell's share, or small ones would come too early.
+        placed += [((rank + 0.5) / len(group), group[i]) for rank, i in enumerate(order)]
     return [cell for _, cell in sorted(placed, key=lambda entry: entry[0])]

@@ -17,10 +17,14 @@ from ssmprof_kernels import reference
 from ssmprof_kernels.attention.op import attention_decode
 from ssmprof_kernels.conv.op import causal_conv1d
 from ssmprof_kernels.conv.update import causal_conv1d_update
+from ssmprof_kernels.experts import grouped_mm
 from ssmprof_kernels.gated_delta import gated_delta, gated_delta_step, kda, kda_step
+from ssmprof_kernels.latent import latent_decode
 from ssmprof_kernels.linear_attention.op import gla, lightning, retention
 from ssmprof_kernels.linear_attention.step import gla_step, lightning_step, retention_step
+from ssmprof_kernels.mamba3 import mamba3_scan, mamba3_step
 from ssmprof_kernels.norm.op import gated_rmsnorm
+from ssmprof_kernels.ring_update import ring_state_update
 from ssmprof_kernels.rwkv7.op import rwkv7
 from ssmprof_kernels.rwkv7.step import rwkv7_step
 from ssmprof_kernels.selective_scan.op import selective_scan
@@ -40,12 +44,17 @@ __all__ = [
     "gated_rmsnorm",
     "gla",
     "gla_step",
+    "grouped_mm",
     "kda",
     "kda_step",
+    "latent_decode",
     "lightning",
     "lightning_step",
+    "mamba3_scan",
+    "mamba3_step",
     "retention",
     "retention_step",
+    "ring_state_update",
     "rwkv7",
     "rwkv7_step",
     "selective_scan",
@@ -78,10 +87,15 @@ OPS: dict[str, Op] = {
         attention_decode,
         gla,
         gla_step,
-        retention,
-        retention_step,
+        grouped_mm,
+        latent_decode,
         lightning,
         lightning_step,
+        mamba3_scan,
+        mamba3_step,
+        retention,
+        retention_step,
+        ring_state_update,
         rwkv7,
         rwkv7_step,
         gated_delta,

@@ -112,18 +112,43 @@ class KVCache:
         fill(self.v, FILL_STD, generator)
 
 
+@dataclass(eq=False)
+class Pending:
+    """Inputs of tokens that a state has not seen yet, of a provider that writes it rarely.
+
+    `ring` is what that provider keeps, None until it has run; it stays once it is there, since a
+    captured graph may hold it. `live` says that its tokens count. Two of them are alike for whoever
+    tells calls apart by their arguments.
+    """
+
+    ring: tuple[Tensor, ...] | None = None
+    live: bool = False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pending)
+
+    def __hash__(self) -> int:
+        return hash(Pending)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the ring."""
+        return 0 if self.ring is None else sum(map(tensor_bytes, self.ring))
+
+
 @dataclass
 class StateCache:
     """Fixed state of one state-space layer.
 
     `conv` (B, channels, d_conv) holds the last inputs of the short convolution, the newest last;
     `ssm` is the recurrent state, (B, D, N) for Mamba-1 and (B, H, P, N) for Mamba-2. A mixer that
-    has no convolution, or no other state, has an empty tensor there.
+    has no convolution, or no other state, has an empty tensor there. `pending` belongs to `ssm`.
     """
 
     conv: Tensor
     ssm: Tensor
     position: Position
+    pending: Pending = field(default_factory=Pending)
 
     kv_bytes = 0
 
@@ -134,8 +159,8 @@ class StateCache:
 
     @property
     def ssm_state_bytes(self) -> int:
-        """Bytes of the recurrent state."""
-        return tensor_bytes(self.ssm)
+        """Bytes of the recurrent state, and of the inputs it has not seen yet."""
+        return tensor_bytes(self.ssm) + self.pending.nbytes
 
     def randomize(self, generator: torch.Generator | None) -> None:
         """Fill with finite random values, as if a prompt had been read."""

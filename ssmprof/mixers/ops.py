@@ -70,7 +70,8 @@ def candidates(
         name: found
         for name, find in entry.find.items()
         # Without a GPU the kernels run in Triton's interpreter: on request, to check arithmetic.
-        if not (name == "ssmprof" and device.type != "cuda") and (found := find(device)) is not None
+        if not (name.startswith("ssmprof") and device.type != "cuda")
+        and (found := find(device)) is not None
     }
     if not everything:
         raise ConfigError(f"{op}: no implementation for {device.type} is installed here")

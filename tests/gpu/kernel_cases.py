@@ -13,10 +13,13 @@ from typing import Any
 
 import torch
 from ssmprof_kernels import OPS
+from ssmprof_kernels.reference.mamba3 import Weights
+from ssmprof_kernels.ring_update import new_ring
 
 IN_PLACE = {
     "selective_state_update": "state",
     "causal_conv1d_update": "conv_state",
+    "mamba3_step": "state",
     **{
         f"{op}_step": "state"
         for op in ("rwkv7", "gla", "retention", "lightning", "gated_delta", "kda")
@@ -49,10 +52,12 @@ class Case:
     def oracle(self) -> dict[str, torch.Tensor]:
         """What the token-by-token form computes in fp64."""
         wide = {k: _double(v) for k, v in self.arguments.items()}
-        if self.op in WITH_STATE and self.op != "causal_conv1d":
+        if self.op in (*WITH_STATE, "mamba3_scan") and self.op != "causal_conv1d":
             y, state = OPS[self.op].sequential(**wide)
             return {"y": y, "final_state": state}
-        if self.op == "selective_state_update" or self.op in STEPS:
+        if self.op == "ring_state_update":
+            return {"y": OPS[self.op].sequential(**wide)[0]}
+        if self.op in ("selective_state_update", "mamba3_step", *STEPS):
             y, state = OPS[self.op].sequential(**wide)
             return {"y": y, "state": state}
         return self._run(OPS[self.op].sequential, wide)
@@ -63,13 +68,23 @@ class Case:
             state = arguments[name].clone()
             y = function(**(arguments | {name: state}))
             return {"y": y, "state": state}
-        if self.op in WITH_STATE:
+        if self.op == "ring_state_update":
+            # The state lags behind: what a token leaves is seen by its output alone.
+            own = {name: _copied(arguments[name]) for name in ("state", "ring")}
+            return {"y": function(**(arguments | own))}
+        if self.op in (*WITH_STATE, "mamba3_scan"):
             y, final = function(**arguments, return_final_state=True)
             return {"y": y, "final_state": final}
         return {"y": function(**arguments)}
 
 
+def _copied(value: Any) -> Any:
+    return value.clone() if torch.is_tensor(value) else type(value)(*map(_copied, value))
+
+
 def _double(value: Any) -> Any:
+    if isinstance(value, Weights):
+        return Weights(*map(_double, value))
     return value.double() if torch.is_tensor(value) and value.is_floating_point() else value
 
 
@@ -233,6 +248,77 @@ def _attention(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     return found
 
 
+def _mamba3(dtype: torch.dtype, v: int, *lead: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    rank, G, H, P, N = (1, 4, 3)[v % 3], (1, 2)[v % 2], 4, (64, 19)[v % 2], (128, 20)[v // 2 % 2]
+    found: dict[str, Any] = {
+        "q": r(*lead, rank, G, N),
+        "k": r(*lead, rank, G, N),
+        "v": r(*lead, H, P),
+        **{name: r(*lead, H) for name in ("a", "dt", "trap")},
+        "angles": r(*lead, N // 4),
+    }
+    mixed = [r.wide(H, rank, P) for _ in range(3)] if rank > 1 else [None] * 3
+    if v % 4 == 1:
+        mixed[2] = None
+    biases = [r.wide(H, rank, N) for _ in range(2)]
+    found["weights"] = Weights(r.wide(H) - 2, *biases, r.wide(H), *mixed)  # type: ignore[arg-type]
+    if v % 2:
+        found["z"] = r(*lead, H, P)
+    return found
+
+
+def _state_of(found: dict[str, Any], r: _Random) -> torch.Tensor:
+    heads, rank, states = found["weights"].q_bias.shape
+    batch, width = found["v"].shape[0], found["v"].shape[-1]
+    return r.wide(batch, heads * (width * states + rank * states + width))
+
+
+def _mamba3_scan(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    found = _mamba3(dtype, v, 1 + v % 2, length)
+    if v % 3 == 0:
+        found["initial_state"] = _state_of(found, _Random(dtype, v + 50))
+    return found
+
+
+def _mamba3_step(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    found = _mamba3(dtype, v, 1 + length % 9)
+    return {"state": _state_of(found, _Random(dtype, v + 50))} | found
+
+
+def _ring(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    found = _update(dtype, length, v)
+    tied = found["A"].stride()[1:] == (0, 0)
+    ring = new_ring(found["state"], found["x"], found["B"], tied=tied, tokens=(16, 4)[v % 2])
+    r = _Random(dtype, v + 50)
+    for tensor in (ring.x, ring.B):
+        tensor.copy_(r(*tensor.shape))
+    ring.delta.copy_(r.wide(*ring.delta.shape).abs() / 8)
+    return {"state": found.pop("state"), "ring": ring} | found
+
+
+def _latent(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    rank, turned = ((512, 64), (96, 20), (512, 64))[v % 3]
+    batch, heads, room = 3, (128, 5, 16)[v % 3], min(length, 600)
+    return {
+        "q": r(batch, heads, rank + turned),
+        "latents": r(batch, room, rank + turned),
+        "lengths": torch.tensor([room, room // 2, 1], dtype=torch.int32, device="cuda"),
+        "rank": rank,
+        "scale": (rank + turned) ** -0.5,
+    }
+
+
+def _grouped(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = _Random(dtype, v)
+    rows, experts = min(length, 300), (8, 3, 40)[v % 3]
+    N, K = ((128, 256), (70, 33))[v % 2]
+    ends = torch.randint(0, rows + 1, (experts,), generator=r.generator, device="cuda").sort()
+    weight = (r.wide(experts, N, K) / K**0.5).to(dtype)
+    return {"rows": r(rows, K), "weight": weight, "ends": ends.values.to(torch.int32)}
+
+
 def _linear(op: str, dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     r = _Random(dtype, v)
     K, V = ((128, 128), (256, 512), (64, 70), (20, 16))[v % 4]
@@ -308,6 +394,11 @@ def _delta(
 
 
 _BUILDERS = {
+    "mamba3_scan": _mamba3_scan,
+    "mamba3_step": _mamba3_step,
+    "ring_state_update": _ring,
+    "latent_decode": _latent,
+    "grouped_mm": _grouped,
     "ssd_scan": _ssd,
     "selective_scan": _selective,
     "selective_state_update": _update,

@@ -24,7 +24,10 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 large = pytest.mark.xdist_group("large")
 
 # Operations that round factors to the input dtype on the way, for the matrix units.
-MATRIX_OPS = ("ssd_scan", "attention_decode", "rwkv7", "gla", "retention", "lightning", *DELTA)
+MATRIX_OPS = (
+    *("ssd_scan", "attention_decode", "rwkv7", "gla", "retention", "lightning"),
+    *("mamba3_scan", "latent_decode", *DELTA),
+)
 MATRIX_ULPS = {torch.float32: 32.0, torch.float16: 4.0, torch.bfloat16: 4.0}
 
 

@@ -11,8 +11,12 @@ from torch.nn.attention import SDPBackend
 from ssmprof.mixers.attention import rope
 from ssmprof.mixers.attention.sdpa import attention_prefill
 from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.cache import StateCache
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.mixers.mamba3.shape import Mamba3
+from ssmprof.mixers.mla.shape import Latent
+from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.ops import (
     Choice,
     Op,
@@ -41,13 +45,19 @@ def test_every_op_runs_on_a_cpu(op: str):
     assert list(candidates(op, CPU)) == [name]
 
 
-@pytest.mark.parametrize("name", ["attention", "mamba1", "mamba2"])
+@pytest.mark.parametrize("name", ["attention", "mamba1", "mamba2", "mamba3", "mla", "moe"])
 def test_a_block_on_our_kernels_agrees_with_one_on_plain_torch(name: str):
     small = {  # the interpreter is slow
         "mamba1": Mamba1(d_inner=32, d_state=8, dt_rank=4),
         "mamba2": Mamba2(d_inner=32, d_state=8, headdim=16),
-    }
-    spec = make.block(name, layers=f"{name} mlp", vocab=30, d_model=32, **small)
+        "mamba3": Mamba3(d_inner=32, d_state=8, headdim=16, mimo_rank=2),
+        "mla": Latent(
+            heads=2, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=8
+        ),
+        "moe": Moe(experts=4, experts_per_token=2, d_ff=16),
+    }  # fmt: skip
+    line = f"mamba2 {name}" if name == "moe" else f"{name} mlp"
+    spec = make.block(name, layers=line, vocab=30, d_model=32, **small)
     plain = build(spec, "cpu", "float32")
     forced = {op: "ssmprof" for op in plain.providers() if op in OWN}
     mine = build(msgspec.structs.replace(spec, providers=forced), "cpu", "float32")
@@ -61,6 +71,46 @@ def test_a_block_on_our_kernels_agrees_with_one_on_plain_torch(name: str):
     outs = [m.step(step, c, "last") for m, c in zip((plain, mine), caches, strict=True)]
     torch.testing.assert_close(outs[1], outs[0], rtol=1e-3, atol=1e-3)
     assert set(forced.items()) <= set(mine.providers().items())
+
+
+@pytest.mark.parametrize("name", ["mamba1", "mamba2"])
+def test_a_ring_of_inputs_changes_nothing_whoever_runs_the_steps(name: str):
+    part = {
+        "mamba1": Mamba1(d_inner=32, d_state=8, dt_rank=4),
+        "mamba2": Mamba2(d_inner=32, d_state=8, headdim=16),
+    }[name]
+    spec = make.block(name, layers=name, vocab=30, d_model=32, **{name: part})
+    plain = build(spec, "cpu", "float32")
+    forced = {"selective_state_update": "ssmprof-ring"}
+    ringed = build(msgspec.structs.replace(spec, providers=forced), "cpu", "float32")
+    caches = [model.new_cache(2, 30) for model in (plain, ringed)]
+    # The ring counts: x, B and a step size of 16 (4) tokens, and its marks.
+    assert caches[1].ssm_state_bytes > caches[0].ssm_state_bytes
+    tokens = plain.example(2, 7)
+
+    def both(call: str, inputs: torch.Tensor, count: int) -> None:
+        outs = [
+            getattr(m, call)(inputs, c, "last")
+            for m, c in zip((plain, ringed), caches, strict=True)
+        ]
+        torch.testing.assert_close(outs[1], outs[0], rtol=1e-4, atol=1e-4)
+        for cache in caches:
+            cache.advance(count)
+
+    both("prefill", tokens, 7)
+    for at in range(6):
+        both("step", plain.example(2, None, at), 1)
+    both("prefill", tokens, 7)  # reads the whole state: what is pending comes first
+    for at in range(3):
+        both("step", plain.example(2, None, at), 1)
+    layer = caches[1].layers[0]
+    assert isinstance(layer, StateCache)
+    assert layer.pending.live
+    call, _ = choose("selective_state_update", CPU)
+    op = ringed.ops["selective_state_update"]
+    op.found[op.name] = call  # another provider takes over: it settles what was left
+    both("step", plain.example(2, None, 9), 1)
+    assert not layer.pending.live
 
 
 @pytest.mark.parametrize("window", [None, 1, 4, 6, 30])

@@ -22,8 +22,12 @@ from ssmprof_kernels.reference.delta_ops import (
     kda_step,
     kda_step_sequential,
 )
-from ssmprof_kernels.reference.experts import grouped_mm, moe_sequential
-from ssmprof_kernels.reference.latent import latent_attention_sequential, latent_decode
+from ssmprof_kernels.reference.experts import grouped_mm, grouped_mm_sequential, moe_sequential
+from ssmprof_kernels.reference.latent import (
+    latent_attention_sequential,
+    latent_decode,
+    latent_decode_sequential,
+)
 from ssmprof_kernels.reference.linear_attention import (
     gla,
     gla_sequential,
@@ -39,6 +43,7 @@ from ssmprof_kernels.reference.linear_attention import (
     retention_step_sequential,
 )
 from ssmprof_kernels.reference.mamba3 import mamba3_scan, mamba3_sequential, mamba3_step
+from ssmprof_kernels.reference.mamba3_walk import mamba3_scan_sequential, mamba3_step_sequential
 from ssmprof_kernels.reference.mlstm import mlstm_scan, mlstm_sequential, mlstm_step
 from ssmprof_kernels.reference.rglru import rglru_scan, rglru_sequential, rglru_step
 from ssmprof_kernels.reference.rwkv7 import (
@@ -46,6 +51,10 @@ from ssmprof_kernels.reference.rwkv7 import (
     rwkv7_sequential,
     rwkv7_step,
     rwkv7_step_sequential,
+)
+from ssmprof_kernels.ring_update.reference import (
+    ring_state_update,
+    ring_state_update_sequential,
 )
 from ssmprof_kernels.selective_scan.reference import selective_scan, selective_scan_sequential
 from ssmprof_kernels.ssd.reference import ssd_scan, ssd_scan_sequential
@@ -72,19 +81,23 @@ __all__ = [
     "gla_step",
     "gla_step_sequential",
     "grouped_mm",
+    "grouped_mm_sequential",
     "kda",
     "kda_sequential",
     "kda_step",
     "kda_step_sequential",
     "latent_attention_sequential",
     "latent_decode",
+    "latent_decode_sequential",
     "lightning",
     "lightning_sequential",
     "lightning_step",
     "lightning_step_sequential",
     "mamba3_scan",
+    "mamba3_scan_sequential",
     "mamba3_sequential",
     "mamba3_step",
+    "mamba3_step_sequential",
     "mlstm_scan",
     "mlstm_sequential",
     "mlstm_step",
@@ -96,6 +109,8 @@ __all__ = [
     "rglru_scan",
     "rglru_sequential",
     "rglru_step",
+    "ring_state_update",
+    "ring_state_update_sequential",
     "rwkv7",
     "rwkv7_sequential",
     "rwkv7_step",

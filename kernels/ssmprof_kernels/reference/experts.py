@@ -1,6 +1,7 @@
 """A mixture of experts in plain torch: products of rows sorted by expert, and the oracle.
 
-Promises: `grouped_mm` gives `rows[i] @ weight[expert of i].T`; on a GPU it neither waits for the
+Promises: `grouped_mm` gives `rows[i] @ weight[expert of i].T`, as does `grouped_mm_sequential`
+row by row; on a GPU it neither waits for the
 device nor has shapes that depend on the rows, at the price of E products of all rows.
 `moe_sequential` walks token by token and expert by expert in the dtype asked for: `y_t = sum over
 the chosen e of g_e(t) E_e(x_t)` (arXiv:1701.06538, equation 1), experts chosen by affinity plus
@@ -29,6 +30,20 @@ def grouped_mm(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
         if end > start:
             torch.mm(rows[start:end], weight[number].t(), out=out[start:end])
         start = end
+    return out
+
+
+def grouped_mm_sequential(
+    rows: Tensor, weight: Tensor, ends: Tensor, *, compute_dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """Row by row, in `compute_dtype`; arguments of `grouped_mm`, and 0 behind the last end."""
+    rows, weight = rows.to(compute_dtype), weight.to(compute_dtype)
+    out = rows.new_zeros(len(rows), weight.shape[1])
+    start = 0
+    for number, end in enumerate(ends.tolist()):
+        for row in range(start, end):
+            out[row] = weight[number] @ rows[row]
+        start = max(start, end)
     return out
 
 

@@ -1,6 +1,7 @@
 """Multi-head latent attention in plain torch (arXiv:2405.04434, section 2.1): step and oracle.
 
-Promises: `latent_decode` looks at latents as keys and values of all heads;
+Promises: `latent_decode` looks at latents as keys and values of all heads, and so does
+`latent_decode_sequential`, one by one;
 `latent_attention_sequential` expands every key and value and goes token by token and head by head:
 `k_t = [W_k c_t; r_t]`, `v_t = W_v c_t` (equations 9 to 13, 16 to 18), with c_t and r_t as given.
 """
@@ -11,15 +12,47 @@ import torch
 from torch import Tensor
 
 
-def latent_decode(q: Tensor, latents: Tensor, rows: int, *, rank: int, scale: float) -> Tensor:
-    """One token against the first `rows` rows of a cache.
+def latent_decode(
+    q: Tensor, latents: Tensor, lengths: Tensor | None = None, *, rank: int, scale: float
+) -> Tensor:
+    """One token against the first `lengths` (B), int32, rows of a cache, against all if None.
 
     q (B, H, r + dr): queries absorbed into the latent, and what is turned; latents (B, Lmax, r +
-    dr), whose first `rank` features are the values. Returns (B, H, r).
+    dr), whose first `rank` features are the values. Returns (B, H, r); 0 where nothing is seen.
     """
-    seen = latents[:, :rows]
-    scores = torch.baddbmm(q.new_zeros(1, 1, 1), q, seen.transpose(1, 2), beta=0, alpha=scale)
-    return torch.bmm(torch.softmax(scores, -1), seen[..., :rank])
+    scores = torch.baddbmm(q.new_zeros(1, 1, 1), q, latents.transpose(1, 2), beta=0, alpha=scale)
+    if lengths is not None:
+        row = torch.arange(latents.shape[1], device=q.device)
+        hidden = (row >= lengths[:, None])[:, None]
+        scores = scores.masked_fill(hidden, -torch.inf)
+        odds = torch.softmax(scores, -1).masked_fill(hidden, 0.0)
+        # A token that is not seen has no say, even if it is not finite.
+        latents = latents.masked_fill(hidden.transpose(1, 2), 0.0)
+    else:
+        odds = torch.softmax(scores, -1)
+    return torch.bmm(odds, latents[..., :rank])
+
+
+def latent_decode_sequential(
+    q: Tensor,
+    latents: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    rank: int,
+    scale: float,
+    compute_dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Row by row and head by head; arguments and result as in `latent_decode`."""
+    q, latents = q.to(compute_dtype), latents.to(compute_dtype)
+    out = q.new_zeros(*q.shape[:2], rank)
+    for b, queries in enumerate(q):
+        seen = latents[b] if lengths is None else latents[b, : int(lengths[b])]
+        for h, query in enumerate(queries):
+            if len(seen):
+                scores = scale * (seen @ query)
+                odds = torch.exp(scores - scores.max())
+                out[b, h] = (odds / odds.sum()) @ seen[:, :rank]
+    return out
 
 
 def latent_attention_sequential(

@@ -186,7 +186,8 @@ def ssmprof_scan_state_update(
         decay = exp2(exponent * A)
     else:
         decay = exp2(exponent[:, None] * A)
-    new = state.to(tl.float32) * decay + dx[:, None] * B.to(tl.float32)[None, :]
+    # Which product is rounded is said, so that `ring_update` can have the same bits.
+    new = tl.fma(state.to(tl.float32), decay, dx[:, None] * B.to(tl.float32)[None, :])
     _put(ptrs, new, m & live, MASKED)
     y = tl.sum(new * C.to(tl.float32)[None, :], 1)
     if FORM.D:

@@ -17,6 +17,7 @@ import torch
 from ssmprof_kernels import OPS
 from ssmprof_kernels.conv.drafts import causal_conv1d_drafts
 from ssmprof_kernels.state_update.drafts import selective_state_drafts
+from ssmprof_kernels.static import mixer_forms
 from ssmprof_kernels.static.covering import Form
 
 FLOATS = ("bfloat16", "float16", "float32")
@@ -183,6 +184,7 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
     # A decay of each key feature is not left out.
     "kda": _DELTA | {"g": FLOATS},
     "kda_step": _DELTA_STEP | {"g": FLOATS},
+    **mixer_forms.AXES,
     "gla": {"a": FLOATS, **_LINEAR},
     "gla_step": {"a": FLOATS, **_LINEAR_STEP},
     "retention": {"decay": FLOATS, **_LINEAR},
@@ -219,6 +221,7 @@ WITH: dict[str, dict[str, str]] = {
     "causal_conv1d_update": {"pad_index": "state_indices"},
     "gated_rmsnorm": {"eps": "x"},
     "attention_decode": {"k_cache": "q", "v_cache": "q", "scale": "q"},
+    **mixer_forms.WITH,
     "gla": {"k": "q", "v": "q", "scale": "q"},
     "gla_step": {"scale": "q"},
     "retention": {"k": "q", "v": "q", "scale": "q"},
@@ -499,6 +502,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "causal_conv1d_update": _conv_update,
     "gated_rmsnorm": _norm,
     "attention_decode": _attention,
+    **mixer_forms.CALLS,
     **{op: functools.partial(_linear, op=op) for op in ("gla", "retention", "lightning")},
     **{
         op: functools.partial(_linear_step, op=op)

@@ -13,6 +13,7 @@ from ssmprof.mixers.building import Building, Memory
 from ssmprof.mixers.cache import Position, StateCache
 from ssmprof.mixers.conv.block import ShortConv
 from ssmprof.mixers.mamba1.shape import Mamba1
+from ssmprof.mixers.state_update.ring import planned, replaced, settled
 from ssmprof.mixers.weights import frozen
 from ssmprof.scopes import scope
 
@@ -55,7 +56,7 @@ class Mamba1Block(nn.Module):
             u, z = self.in_proj(x).chunk(2, dim=-1)
         u = self.conv(u, cache)
         dt, B, C = self._select(u)
-        state = None if cache is None or cache.position.tokens == 0 else cache.ssm
+        state = None if cache is None or cache.position.tokens == 0 else settled(cache, self.A)
         with scope("scan", "scan"):
             y = self.scan_op(
                 u,
@@ -73,6 +74,7 @@ class Mamba1Block(nn.Module):
         del u, dt, B, C  # a name held is memory held: each tensor dies at its last use
         if cache is not None:
             y, cache.ssm = y
+            replaced(cache.pending)
         y = self._kept(y, z)
         del z
         with scope("out_proj"):
@@ -96,6 +98,7 @@ class Mamba1Block(nn.Module):
                 z=z if self.memory is None else None,
                 dt_bias=self.dt_bias,
                 dt_softplus=True,
+                pending=cache.pending,
             )
         y = self._kept(y, z)
         with scope("out_proj"):
@@ -130,11 +133,12 @@ class Mamba1Block(nn.Module):
         """Zero window and state; their size does not depend on `max_context`."""
         part = self.part
         device = self.A.device
-        return StateCache(
-            torch.zeros(batch, part.d_inner, part.d_conv, dtype=dtype, device=device),
-            torch.zeros(batch, part.d_inner, part.d_state, dtype=self.state_dtype, device=device),
-            position,
-        )
+        window = torch.zeros(batch, part.d_inner, part.d_conv, dtype=dtype, device=device)
+        shape = (batch, part.d_inner, part.d_state)
+        state = torch.zeros(shape, dtype=self.state_dtype, device=device)
+        B = window.new_empty(batch, part.d_state)
+        pending = planned(self.update_op, state, window[..., 0], self.A, B)
+        return StateCache(window, state, position, pending)
 
 
 BLOCKS = {"mamba1": Mamba1Block}

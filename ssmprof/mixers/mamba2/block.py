@@ -13,6 +13,7 @@ from ssmprof.mixers.cache import Position, StateCache
 from ssmprof.mixers.conv.block import ShortConv
 from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.mixers.norm.block import GatedRMSNorm
+from ssmprof.mixers.state_update.ring import planned, replaced, settled
 from ssmprof.mixers.weights import frozen
 from ssmprof.scopes import scope
 
@@ -66,7 +67,7 @@ class Mamba2Block(nn.Module):
         u, B, C = self._groups(self.conv(xbc, cache))
         del xbc
         z = z.unflatten(-1, (-1, self.part.headdim))
-        state = None if cache is None or cache.position.tokens == 0 else cache.ssm
+        state = None if cache is None or cache.position.tokens == 0 else settled(cache, self.step_A)
         with scope("scan", "scan"):
             y = self.scan_op(
                 u,
@@ -85,6 +86,7 @@ class Mamba2Block(nn.Module):
         del u, B, C, dt  # a name held is memory held: each tensor dies at its last use
         if cache is not None:
             y, cache.ssm = y
+            replaced(cache.pending)
         y = self._gate(y.flatten(-2), z.flatten(-2))
         del z
         with scope("out_proj"):
@@ -112,6 +114,7 @@ class Mamba2Block(nn.Module):
                 dt_bias=self.step_bias,
                 dt_softplus=True,
                 overlap=overlap,
+                pending=cache.pending,
             )
         y = self._gate(y.flatten(-2), z.flatten(-2))
         with scope("out_proj"):
@@ -143,18 +146,13 @@ class Mamba2Block(nn.Module):
         """Zero window and state; their size does not depend on `max_context`."""
         part = self.part
         device = self.A.device
-        return StateCache(
-            torch.zeros(batch, self.channels, part.d_conv, dtype=dtype, device=device),
-            torch.zeros(
-                batch,
-                part.nheads,
-                part.headdim,
-                part.d_state,
-                dtype=self.state_dtype,
-                device=device,
-            ),
-            position,
-        )
+        window = torch.zeros(batch, self.channels, part.d_conv, dtype=dtype, device=device)
+        shape = (batch, part.nheads, part.headdim, part.d_state)
+        state = torch.zeros(shape, dtype=self.state_dtype, device=device)
+        x = window.new_empty(batch, part.nheads, part.headdim)
+        B = window.new_empty(batch, part.ngroups, part.d_state)
+        pending = planned(self.update_op, state, x, self.step_A, B)
+        return StateCache(window, state, position, pending)
 
 
 BLOCKS = {"mamba2": Mamba2Block}

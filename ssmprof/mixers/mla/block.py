@@ -93,8 +93,9 @@ class LatentBlock(nn.Module):
         del q, own, turned
         with scope("attention", "attention"):
             seen = self.decode_op(
-                absorbed, cache.k[:, :, 0], tokens + 1, rank=part.kv_lora_rank, scale=self.scale
-            )
+                absorbed, cache.k[:, :, 0], cache.position.lengths(cache.rows), tokens + 1,
+                rank=part.kv_lora_rank, scale=self.scale,
+            )  # fmt: skip
         del absorbed
         with scope("kv_up"):
             out = torch.bmm(seen.transpose(0, 1), up_values.transpose(1, 2)).transpose(0, 1)

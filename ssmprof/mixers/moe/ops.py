@@ -1,4 +1,4 @@
-"""Who runs the products of all experts at once: torch's grouped product, or one after the other."""
+"""Who runs the products of all experts: our kernel, torch's grouped product, or each in turn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ssmprof.mixers.finding import Plain
+from ssmprof.mixers.finding import Ours, Plain
 from ssmprof.mixers.ops import Candidates
 
 # Compute capability from which torch has the kernel; others would copy `ends` to the host.
@@ -28,7 +28,11 @@ def _find(device: torch.device) -> Callable[..., Tensor] | None:
 
 OPS = {
     "grouped_mm": Candidates(
-        {"torch": _find, "reference": Plain("reference.experts", "grouped_mm")},
+        {
+            "ssmprof": Ours("experts", "grouped_mm"),
+            "torch": _find,
+            "reference": Plain("reference.experts", "grouped_mm"),
+        },
         last=frozenset({"reference"}),
     )
 }

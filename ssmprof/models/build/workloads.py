@@ -87,6 +87,8 @@ def workload(
 def _ours(model: Model, point: Point, choice: Choice) -> Workload:
     tokens = point.tokens
     rows = point.context + (1 if point.phase == "decode" else 0)
+    # Who runs the steps decides what a cache holds.
+    model.ops.choose(choice)
     cache = model.new_cache(point.batch, rows)
     logits = point.logits
     if point.phase == "prefill":
