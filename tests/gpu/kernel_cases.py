@@ -258,7 +258,9 @@ def _mamba3(dtype: torch.dtype, v: int, *lead: int) -> dict[str, Any]:
         **{name: r(*lead, H) for name in ("a", "dt", "trap")},
         "angles": r(*lead, N // 4),
     }
-    mixed = [r.wide(H, rank, P) for _ in range(3)] if rank > 1 else [None] * 3
+    mixed: list[Any] = [None] * 3
+    if rank > 1:
+        mixed = [r.wide(H, rank, P) for _ in range(3)]
     if v % 4 == 1:
         mixed[2] = None
     biases = [r.wide(H, rank, N) for _ in range(2)]

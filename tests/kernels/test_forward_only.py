@@ -10,6 +10,8 @@ import torch
 from ssmprof_kernels import OPS, compat
 from ssmprof_kernels.add_norm import op as add_norm
 from ssmprof_kernels.compat import vllm
+from ssmprof_kernels.reference.mamba3 import Weights
+from ssmprof_kernels.ring_update import new_ring
 from ssmprof_kernels.rotary import op as rotary
 from ssmprof_kernels.swiglu import op as swiglu
 
@@ -25,6 +27,17 @@ R = ("r", "w", "k", "v", "kk", "a")
 SCALED = [op for op in OPS if op.removesuffix("_step") in ("gla", "retention", "lightning")]
 MORE = {op: {"scale": 1.0} if op in SCALED else {} for op in OPS}
 STATE = torch.zeros(1, 2, 16, 16)
+MAMBA3 = {
+    **dict.fromkeys("qk", torch.randn(1, 4, 1, 1, 16)), "v": X,
+    **dict.fromkeys(("a", "dt", "trap"), X[..., 0]), "angles": N, "z": X,
+}  # fmt: skip
+MAMBA3_STATE = torch.zeros(1, 2 * (16 * 16 + 16 + 16))
+BIAS = torch.randn(2, 1, 16)
+MORE |= {f"mamba3_{form}": {"weights": Weights(V, BIAS, BIAS, V)} for form in ("scan", "step")}
+RINGED = torch.zeros(4, 6, 3)
+MORE["ring_state_update"] = {"ring": new_ring(RINGED, U[0], N[0], tied=False, tokens=4)}
+MORE["latent_decode"] = {"rank": 8, "scale": 1.0}
+MORE["grouped_mm"] = {"ends": torch.tensor([1, 4], dtype=torch.int32)}
 RETENTION = {**dict.fromkeys("qkv", X), "decay": V, "initial_state": STATE}
 RETENTION_STEP = {"state": STATE, **dict.fromkeys("qkv", X[:, 0]), "decay": V}
 RULE = {"q": BC, "k": BC, "v": X, "g": X[..., 0], "beta": X[..., 0], "A_log": V, "dt_bias": V}
@@ -53,6 +66,11 @@ GIVEN: dict[str, dict[str, Any]] = {
     "gla_step": {"state": STATE, **dict.fromkeys("qkva", X[:, 0])},
     "rwkv7": {**dict.fromkeys(R, X), "initial_state": STATE},
     "rwkv7_step": {"state": STATE, **dict.fromkeys(R, X[:, 0])},
+    "mamba3_scan": {**MAMBA3, "initial_state": MAMBA3_STATE},
+    "mamba3_step": {"state": MAMBA3_STATE, **{n: t[:, 0] for n, t in MAMBA3.items()}},
+    "ring_state_update": {"state": RINGED, **STEP},
+    "latent_decode": {"q": X[0], "latents": torch.randn(4, 5, 16)},
+    "grouped_mm": {"rows": U[0], "weight": torch.randn(2, 5, 6)},
     "retention": RETENTION,
     "lightning": RETENTION,
     "retention_step": RETENTION_STEP,
@@ -65,7 +83,15 @@ GIVEN: dict[str, dict[str, Any]] = {
     | {"state": STATE},
 }  # fmt: skip
 #: What is no floating-point tensor, hence can want no gradient.
-OTHERS = {"seq_idx", "cu_seqlens", "state_indices", "cache_seqlens", "lengths", "block_table"}
+OTHERS = {
+    "seq_idx",
+    "cu_seqlens",
+    "state_indices",
+    "cache_seqlens",
+    "lengths",
+    "block_table",
+    "ends",
+}
 
 
 def test_every_tensor_of_every_operation_is_tried():

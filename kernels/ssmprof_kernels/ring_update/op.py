@@ -129,6 +129,7 @@ def _run(
         full = full.as_heads()
         _check(full, ring)
     if not (x.is_cuda or door.interpreted()):
+        full = arguments.expanded().as_heads()
         return reference.run(full, ring, options, y, settle=settle)
     tied = ring.delta.dim() == 3
     bits = state.element_size() * 8
