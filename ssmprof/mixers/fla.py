@@ -60,11 +60,14 @@ def candidates(
     ours: Ours | None = None,
     mutates: int | None = None,
 ) -> Candidates:
-    """Our kernel where there is one, fla, and the plain torch form `reference.MODULE` as the last
-    resort."""
-    find: dict[str, Find] = {} if ours is None else {"ssmprof": ours}
+    """fla, our kernel where there is one, and the plain torch form `reference.MODULE` as the last
+    resort.
+
+    Ours was measured at single lengths only, so fla runs until a run decides on the block.
+    """
+    find: dict[str, Find] = {"fla": package} if ours is None else {"fla": package, "ssmprof": ours}
     return Candidates(
-        {**find, "fla": package, "reference": Plain(f"reference.{module}", reference)},
+        {**find, "reference": Plain(f"reference.{module}", reference)},
         last=frozenset({"reference"}),
         mutates=mutates,
     )

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from ssmprof.mixers.finding import Implementation, Ours, Package
+from ssmprof.mixers.finding import Ours, Package
 from ssmprof.mixers.fla import candidates, grouped, prompt, sequence, step
-from ssmprof.mixers.ops import Candidates
 
 
 def _options(negative: bool) -> dict[str, Any]:
@@ -122,16 +120,6 @@ def _ours_step(call: Callable[..., Any], state: Tensor, *args: Tensor, **options
     return _ours(partial(call, state), *args, **options)
 
 
-def _behind(
-    package: Package, function: str, ours: Implementation, reference: str, **more: Any
-) -> Candidates:
-    """Ours behind fla: right, but not faster where it was measured, on an H200."""
-    found = candidates(package, "delta", reference, **more)
-    own = Ours("gated_delta", function, ours)
-    order = {"fla": package, "ssmprof": own, "reference": found.find["reference"]}
-    return replace(found, find=order)
-
-
 OPS = {
     "delta_rule": candidates(
         Package("fla.ops.delta_rule", "chunk_delta_rule", _delta), "delta", "delta_rule"
@@ -155,12 +143,17 @@ OPS = {
         mutates=0,
         ours=Ours("gated_delta", "gated_delta_step", _ours_step),
     ),
-    "kda": _behind(Package("fla.ops.kda", "chunk_kda", _decayed), "kda", _ours, "gated_delta_rule"),
-    "kda_step": _behind(
+    "kda": candidates(
+        Package("fla.ops.kda", "chunk_kda", _decayed),
+        "delta",
+        "gated_delta_rule",
+        ours=Ours("gated_delta", "kda", _ours),
+    ),
+    "kda_step": candidates(
         Package("fla.ops.kda", "fused_recurrent_kda", _decayed_step),
-        "kda_step",
-        _ours_step,
+        "delta",
         "gated_delta_step",
         mutates=0,
+        ours=Ours("gated_delta", "kda_step", _ours_step),
     ),
 }
