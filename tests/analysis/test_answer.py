@@ -43,6 +43,7 @@ def test_two_power_laws_cross_where_algebra_says():
     steep=st.floats(1.5, 2.2),
     flat=st.floats(0.4, 1.2),
 )
+@example(at=1024.0, steep=2.0, flat=1.0)
 def test_any_two_power_laws_are_found_to_cross(at: float, steep: float, flat: float):
     assume(all(abs(math.log(at / end)) > 0.1 for end in (CONTEXTS[0], CONTEXTS[-1])))
     laws = {"attention": (1.0, steep), "mamba2": (at ** (steep - flat), flat)}
@@ -50,7 +51,8 @@ def test_any_two_power_laws_are_found_to_cross(at: float, steep: float, flat: fl
     (one,) = found(measured(asked, power_law(samples=3, **laws))).crossings
     assert (one.kind, one.after) == ("zone", "mamba2")
     assert one.low_tokens <= at <= one.high_tokens
-    assert one.high_tokens <= 2 * one.low_tokens
+    # Two steps of the grid where they are equal at a length of it.
+    assert one.high_tokens <= (4 if at in CONTEXTS else 2) * one.low_tokens
 
 
 def test_a_dense_crossing_is_one_number():

@@ -87,7 +87,7 @@ def test_a_winner_by_its_clock_alone_is_flagged_with_both_figures():
     assert said(run, analysis).sentence.endswith(" This depends on clocks.")
     assert answer(analysis).grade == "C"
     (limit,) = (one for one in answer(analysis).limits if one.kind == "depends-on-clocks")
-    assert limit.text == "attention against mamba2 depends on clocks."
+    assert limit.text == "SM cycles say otherwise than seconds for attention against mamba2."
     assert "lock the clocks" in (limit.fix or "")
 
 

@@ -99,10 +99,13 @@ def test_a_sweep_decides_who_runs_which_op_keeps_it_and_says_so_in_a_line(
     asked = make.scenario(contexts=(64, 256))
     with folder.create(tmp_path / "run", asked) as opened, fakes.client() as client:
         opened.add_environment(make.ENVIRONMENT)
-        Decisions(opened).decide(asked, client, "cpu", Reporter())
+        known = Decisions(opened)
+        found = known.decide(asked, client, "cpu")
+        known.add(found)
+        Reporter().decided(found, 1.0)
         said = capsys.readouterr().err
         assert said.startswith("providers of 2 ops decided on the block: the first of each stays")
-        Decisions(opened).decide(asked, client, "cpu", Reporter())
+        Reporter().decided(Decisions(opened).decide(asked, client, "cpu"), 1.0)
         assert capsys.readouterr().err == ""
     assert [one.block for one in load(tmp_path / "run").decisions] == ["attention", "mamba2"]
 
