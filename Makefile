@@ -70,7 +70,7 @@ fleet-gpus:
 
 # Every dtype and option of every kernel, compiled for GPUs that need not be here, with the spills of
 # each kernel: any two together for every architecture, any three for two of them; `make test`
-# compiles any two for these two.
+# compiles any two for these two of the operations that most mixers use, each alone of the others.
 STATIC_ARCHS ?= all
 STATIC_DEEP ?= sm_87,sm_90
 static-all: $(DEV)

@@ -22,9 +22,14 @@ def environment():
     }
 
 
-#: Each form of the pairs is compiled for one architecture, each value of an option for both; `make
-#: static-all` compiles all three-wise forms for both.
+#: Each form of the pairs is compiled for one architecture, each value of an option for both; of the
+#: operations that few mixers use each value alone, for both. `make static-all` compiles all pairs.
 PARTS = {"sm_87": "1/2", "sm_90": "2/2"}
+PAIRED = (
+    *("ssd_scan", "selective_scan", "selective_state_update", "causal_conv1d"),
+    *("causal_conv1d_update", "gated_rmsnorm", "attention_decode"),
+)
+SINGLE = tuple(op for op in OPS if op not in PAIRED)
 SIGNATURES = {op: set(inspect.signature(OPS[op].kernel).parameters) for op in OPS}
 
 
@@ -39,7 +44,7 @@ def test_every_parameter_of_an_operation_is_an_axis_of_its_forms(op):
 @pytest.mark.parametrize("op", OPS)
 def test_every_float_argument_takes_every_dtype_or_says_why_not(op):
     # Decay rates are stored in fp32, or in bf16 by a model cast whole; so are skips and biases.
-    fewer = {"A", "D", "dt_bias"}
+    fewer = {"A", "A_log", "D", "dt_bias"}
     for name, parameter in inspect.signature(OPS[op].kernel).parameters.items():
         values = set(forms.AXES[op].get(name, ()))
         if values & set(forms.FLOATS):
@@ -108,10 +113,19 @@ SPILLS = {
 @pytest.fixture(scope="module")
 def matrix():
     """Reports by architecture, compiled side by side."""
+    found = {arch: [] for arch in PARTS}
+    for ops, which in ((PAIRED, "pairs"), (SINGLE, "values")):
+        for arch, reports in compiled(ops, which).items():
+            found[arch] += reports
+    return found
+
+
+def compiled(ops, which):
+    """Reports by architecture of the forms of `ops`."""
     started = {
         arch: subprocess.Popen(
-            [sys.executable, "-m", "ssmprof_kernels.static", "--arch", arch, "--forms", "pairs",
-             "--part", part, "--json"],
+            [sys.executable, "-m", "ssmprof_kernels.static", *ops, "--arch", arch, "--forms", which,
+             "--part", part if which == "pairs" else "1/1", "--json"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
         )
         for arch, part in PARTS.items()

@@ -2,8 +2,8 @@
 
 `--arch sm_87` compiles the specimens of all operations with the configurations that device would
 get and prints registers, shared memory, spills, programs per multiprocessor and the instruction mix
-of the longest loop; `--forms pairs` compiles every dtype and option of `forms.AXES`, any two of
-them together, `--forms all` any three. `--arch all` stands for every capability that is compiled
+of the longest loop. `--forms values` compiles every dtype and option of `forms.AXES`, `pairs` any
+two of them together, `all` any three. `--arch all` stands for every capability that is compiled
 for, `--summary` for a line per kernel with its spills. Promises: no GPU is needed; with `--check`
 the exit code is 1 if a kernel spills to local memory or exceeds the shared memory of the target; it
 is 1 in any case if one does not compile.

@@ -19,8 +19,8 @@ from ssmprof_kernels.static.sass import LINE, dump, kind, longest_loop, programs
 from ssmprof_kernels.static.specimens import SPECIMENS
 
 #: Calls to compile, and how many options a set of forms combines in every way.
-WHICH = ("specimens", "everyday", "pairs", "all")
-_STRENGTHS = {"pairs": 2, "all": 3}
+WHICH = ("specimens", "everyday", "values", "pairs", "all")
+_STRENGTHS = {"values": 1, "pairs": 2, "all": 3}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Spills:
 def calls(
     op: str, which: str, part: tuple[int, int] = (1, 1)
 ) -> list[tuple[str, Callable[[], Any]]]:
-    """Labelled calls of `op`: its specimens, `everyday` the first of them; or its forms, `pairs`
+    """Labelled calls of `op`: its specimens, `everyday` the first of them; or its forms, `values`
+    with every value of its options, `pairs`
     with any two values of its options, `all` with any three, of which part k of n is taken."""
     if which in _STRENGTHS:
         found = covering.covering(forms.AXES[op], _STRENGTHS[which])
