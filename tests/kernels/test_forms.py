@@ -106,6 +106,8 @@ SPILLS = {
     ("ssmprof_scan_selective", "sm_87"): 176,
     ("ssmprof_scan_selective", "sm_90"): 127,
     ("ssmprof_scan_linear_walk", "sm_90"): 218,
+    ("ssmprof_scan_mamba3_walk", "sm_87"): 267,
+    ("ssmprof_scan_mamba3_walk", "sm_90"): 316,
     ("ssmprof_scan_rwkv7_map", "sm_90"): 53,
 }
 
@@ -146,7 +148,8 @@ def compiled(ops, which):
 @pytest.mark.parametrize("arch", PARTS)
 def test_every_pair_of_options_compiles_and_spills_no_more_than_is_known(arch, matrix):
     found = matrix[arch]
-    assert {r["op"] for r in found} == set(OPS)
+    # Each kernel is reported once: lightning attention launches those of retention.
+    assert {r["op"] for r in found} == set(OPS) - {"lightning", "lightning_step"}
     assert all(r["programs_per_sm"] >= 1 for r in found)
     for r in found:
         assert r["spills"] <= SPILLS.get((r["kernel"], arch), 0), (r["kernel"], r["specimen"])
