@@ -208,9 +208,9 @@ def test_a_killed_launcher_takes_its_workers_along(tmp_path):
     job = make.job("mamba2", 64, budget=structs.replace(make.QUICK, timeout_s=60.0))
     environ = {"SSMPROF_TEST_TAG": tag}
     with fakes.client({job.key: "hang"}, tmp_path, environ=environ) as client:
-        client._worker = client._start(job.round)
+        client._worker = client._staff.start(job.round)
         client._group = (job.point.block_digest, job.round)
-        threading.Timer(0.3, client._pool.process.kill).start()
+        threading.Timer(0.3, client._staff.pool.process.kill).start()
         client._first_call_s = 0.0
         (failed,) = client([structs.replace(job, budget=HURRIED)])
     assert fakes.gone(tag) == []
