@@ -149,6 +149,7 @@ def test_claims_quote_the_zones_of_the_pairs(run: Run, analysis: Analysis) -> No
         one
         for one in analysis.latencies
         if one.conditions.phase == "prefill"
+        and one.conditions.chunk is None  # a chunk is no prompt
         and one.conditions.batch == 1
         and one.conditions.execution == analysis.latencies[0].conditions.execution
     ]

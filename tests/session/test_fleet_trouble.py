@@ -169,7 +169,8 @@ def test_rubbish_becomes_failures_that_a_resume_measures_again(
     finally:
         fleet.close()
     assert not (camp.folder / "unpickled").exists()
-    assert all(one.transient and "answered rubbish" in one.detail for one in found.failures())
+    told = ("gave no valid answer", "gave other outcomes")
+    assert all(one.transient and any(t in one.detail for t in told) for one in found.failures())
     assert not list(found.measurements())
     here = Virtual(fakes.formula, make.ENVIRONMENT)
     again = ssmprof.resume(tmp_path / "run", executor=here, examine=False)

@@ -190,12 +190,12 @@ class FleetBench:
         try:
             reply = self._read(future.result())
             found = {one.key: one for one in reply.outcomes}
-            why = reply.failed or "answered rubbish: not the outcomes of its job"
+            why = reply.failed or "gave other outcomes than those of its job"
         except KilledWorker as killed:
             found = {}
             why = f"{killed.allowed_failures + 1} workers of the fleet died over this job"
         except (msgspec.MsgspecError, TypeError) as error:
-            found, why = {}, f"answered rubbish: {error}"
+            found, why = {}, f"gave no valid answer: {error}"
         for job in jobs:
             outcome = found.get(job.key) or self._missing(job, why)
             if isinstance(outcome, Failure):
