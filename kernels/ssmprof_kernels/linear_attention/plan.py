@@ -44,7 +44,7 @@ DEFAULT_NARROW: dict[str, Any] = {
 #: Without Hopper's matrix instructions every operand passes through registers.
 PORTABLE: dict[str, Any] = {"C": 32, "BV": 32}
 #: Blackwell: Triton's software pipelining has corrupted recurrences silently there.
-BLACKWELL: dict[str, Any] = {**PORTABLE, "num_stages": 1, "sum_stages": 1}
+BLACKWELL: dict[str, Any] = {**PORTABLE, "num_stages": 1, "sum_stages": 1, "sum_warps": 8}
 #: fp32 tiles are twice as large; short chunks keep the digits of sums of logarithms.
 FP32: dict[str, Any] = {**PORTABLE, "C": 16, "num_stages": 1, "sum_stages": 1}
 #: Every segment's share of a state is written and read again; a walk begins with a sum of them.
