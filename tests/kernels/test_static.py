@@ -49,7 +49,9 @@ def test_no_default_configuration_spills_on_any_architecture():
     assert {(r["sm"], r["op"]) for r in found} == set(itertools.product(offline.CAPABILITIES, OPS))
     assert all(r["registers"] > 0 and r["instructions"] > 0 for r in found)
     assert all(r["programs_per_sm"] >= 1 for r in found)
-    assert {r["op"]: family_of("", r["kernel"]) for r in found} == FAMILY
+    families = {r["op"]: family_of("", r["kernel"]) for r in found}
+    assert FAMILY.items() <= families.items()
+    assert all(families.values())
 
 
 def test_every_operation_has_a_specimen():
