@@ -58,6 +58,11 @@ def markdown_cell(text: str) -> str:
     return _MARKDOWN.sub(lambda found: f"\\{found[0]}", one_line(text))
 
 
+def slug(text: str) -> str:
+    """A name as part of a file's name: small letters, digits and hyphens; the maker's left out."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower().replace("nvidia", "")).strip("-")
+
+
 def json_text(text: str) -> str:
     """For JSON that may land on a terminal: escapes what the encoder left as it was."""
     return _CONTROLS.sub(lambda found: _escaped(ord(found[0])), text)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 from ssmprof.cli.options import emit, say, write
 from ssmprof.errors import NoDeviceError
+from ssmprof.harmless import slug
 
 # Its blocks cover attention, both scans and hybrids.
 _SCENARIO = "crossover"
@@ -29,8 +29,7 @@ def show(kind: str, name: str, *, as_json: bool, output: str | None, folder: str
     from ssmprof.planning import library, scenario
     from ssmprof.report.tables import Column, Table
 
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("nvidia", "")).strip("-")
-    target = Path(folder or f"reports/accuracy-{slug}")
+    target = Path(folder or f"reports/accuracy-{slug(name)}")
     asked = scenario.load(library.find(_SCENARIO))
     bench = accuracy.Bench(
         blocks=tuple(block for block in asked.blocks if isinstance(block, Recipe)),

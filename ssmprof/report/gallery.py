@@ -6,7 +6,6 @@ nothing but the device. Every number is one of the runs' own answers.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 from ssmprof.analysis import Analysis, analyze
 from ssmprof.analysis.compare.answer import Answer, Crossing
 from ssmprof.analysis.decide.question import comparison
+from ssmprof.harmless import slug
 from ssmprof.records import Run
 from ssmprof.report.build import build
 from ssmprof.report.figures import overlay
@@ -116,10 +116,10 @@ def render_gallery(entries: Sequence[Entry], version: str) -> str:
 
 
 def _file(name: str, taken: set[str]) -> str:
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
-    file, number = f"{slug}.html", 2
+    stem = slug(name) or "run"
+    file, number = f"{stem}.html", 2
     while file in taken:
-        file, number = f"{slug}-{number}.html", number + 1
+        file, number = f"{stem}-{number}.html", number + 1
     return file
 
 

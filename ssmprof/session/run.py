@@ -6,7 +6,6 @@ One sweep at a time runs in a process: two would disturb each other's times.
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from ssmprof.errors import SsmprofError
+from ssmprof.harmless import slug
 from ssmprof.report.redact import recorded_scenario
 from ssmprof.session.asking import Axes, What, agree, scenario_of
 from ssmprof.session.asking import decided as until_it_is_decided
@@ -157,9 +157,8 @@ def conduct(
 
 def new_folder(scenario: Scenario, device: str) -> Path:
     """reports/<date>-<scenario>-<device>, numbered where that is taken."""
-    slug = re.sub(r"[^a-z0-9]+", "-", device.lower().replace("nvidia", "")).strip("-")
-    name = re.sub(r"[^a-zA-Z0-9]+", "-", scenario.name).strip("-").lower()
-    base = f"{time.strftime('%Y-%m-%d', time.gmtime())}-{name}-{slug}"
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    base = f"{day}-{slug(scenario.name)}-{slug(device)}"
     path, number = Path("reports") / base, 2
     while path.exists():
         path, number = Path("reports") / f"{base}-{number}", number + 1

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from ssmprof.devices import detect
+from ssmprof.harmless import slug
 from truth import score
 from truth.items import ROOT, Item, every
 
@@ -56,8 +56,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="reports/truth-DEVICE")
     args = parser.parse_args()
     name = detect(args.device).name
-    slug = "cpu" if args.device == "cpu" else re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    table = args.output or ROOT / "reports" / f"truth-{slug}"
+    table = args.output or ROOT / "reports" / f"truth-{slug(name)}"
     items = list(every(args.device))
     measure(table, [one for one in items if args.only in one.name], args.seconds)
     write(table, name, items)
