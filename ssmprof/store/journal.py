@@ -19,9 +19,10 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from ssmprof.errors import NotKeptError, StoreError, cannot_write, reason
-from ssmprof.records import Dropped, Failure, Outcome
+from ssmprof.records import Dropped, Outcome
 from ssmprof.store import schema
 from ssmprof.store.files import UNREADABLE, each_line, sync_folder
+from ssmprof.store.ledger import Ledger
 from ssmprof.store.lock import is_at, take
 from ssmprof.store.shared import Shared
 
@@ -213,19 +214,13 @@ class Appender:
             self._descriptor = -1
 
 
-class Journal:
-    """The outcomes of a run: those of earlier sessions and those appended in this one.
-
-    `outcomes` lacks transient failures that a later outcome of their job replaced. `done` names the
-    jobs that are not to be measured again: all but those whose failure was transient.
-    """
+class Journal(Ledger):
+    """The outcomes of a run: those of earlier sessions and those appended in this one."""
 
     def __init__(self, file: Path, found: int = schema.FORMAT) -> None:
         """Open or create `file` (JSON lines in format `found`), dropping a torn last line."""
+        super().__init__()
         self.file = file
-        self.outcomes: list[Outcome] = []
-        self.done: set[str] = set()
-        self._failed: set[str] = set()
         # Locked first and read then: what another process wrote until now is not torn.
         self._appender = Appender(file)
         try:
@@ -238,7 +233,7 @@ class Journal:
         self.locked = self._appender.locked
         self.dropped = contents.dropped
         for outcome in contents.outcomes:
-            self._learn(outcome)
+            self.learn(outcome)
 
     @property
     def dropped_lines(self) -> int:
@@ -249,19 +244,7 @@ class Journal:
         """Keep an outcome: it is on the disk when this returns. Raises StoreError otherwise."""
         line = encode_line(outcome)
         self._appender.write(line)
-        self._learn(_decode(line[:-1], schema.FORMAT))
-
-    def _learn(self, outcome: Outcome) -> None:
-        if outcome.key in self._failed:
-            self.outcomes = [
-                one for one in self.outcomes if one.key != outcome.key or not _in_passing(one)
-            ]
-            self._failed.discard(outcome.key)
-        self.outcomes.append(outcome)
-        if _in_passing(outcome):
-            self._failed.add(outcome.key)
-        else:
-            self.done.add(outcome.key)
+        self.learn(_decode(line[:-1], schema.FORMAT))
 
     def close(self) -> None:
         """Give the file back."""
@@ -272,7 +255,3 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _in_passing(outcome: Outcome) -> bool:
-    return isinstance(outcome, Failure) and outcome.transient

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ssmprof.records import Environment, Failure, Outcome
+from ssmprof.records import Environment, Outcome
 from ssmprof.store.folder import RunFolder
+from ssmprof.store.ledger import Ledger
 
 
-class Portion:
+class Portion(Ledger):
     """The outcomes of one device in an open run folder, and what it need not measure again.
 
     As `Journal`, of that device alone: what another one measured is not done here. `device` is the
@@ -14,14 +15,12 @@ class Portion:
     """
 
     def __init__(self, folder: RunFolder, device: str) -> None:
+        super().__init__()
         self._folder = folder
         self._device = device
-        self.outcomes: list[Outcome] = []
-        self.done: set[str] = set()
-        self._failed: set[str] = set()
         for outcome in folder.journal.outcomes:
             if folder.environments[outcome.environment].device == device:
-                self._learn(outcome)
+                self.learn(outcome)
 
     @property
     def environments(self) -> dict[str, Environment]:
@@ -32,14 +31,4 @@ class Portion:
     def append(self, outcome: Outcome) -> None:
         """Keep an outcome: it is on the disk when this returns. Raises StoreError otherwise."""
         self._folder.journal.append(outcome)
-        self._learn(self._folder.journal.outcomes[-1])
-
-    def _learn(self, outcome: Outcome) -> None:
-        if outcome.key in self._failed:
-            self.outcomes = [one for one in self.outcomes if one.key != outcome.key]
-            self._failed.discard(outcome.key)
-        self.outcomes.append(outcome)
-        if isinstance(outcome, Failure) and outcome.transient:
-            self._failed.add(outcome.key)
-        else:
-            self.done.add(outcome.key)
+        self.learn(self._folder.journal.outcomes[-1])
