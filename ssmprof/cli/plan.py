@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from ssmprof.spec import ForeignSpec, Scenario
 
 
+_HOW: dict[str, str] = {
+    "decide": "a pilot and one round, and visits beside them until it is decided,",
+    "dense": "a first look, and three visits of every length around each change of winner,",
+    "surface": "first and held-out places, and more where they do not tell what lies between,",
+}
+
+
 @click.command("plan", short_help="What a sweep would measure and cost; nothing is run.")
 @click.argument("what", nargs=-1, metavar="SCENARIO | MODEL...")
 @click.option("--on", "chip", metavar="NAME", help="Plan for that device: h100, orin-nx, ...")
@@ -114,10 +121,8 @@ def _opened(spec: ForeignSpec) -> str:
 
 
 def _how(scenario: Scenario) -> str:
-    if scenario.sweep.strategy == "decide":
-        return "a pilot and one round, and visits beside them until it is decided,"
-    if scenario.sweep.strategy == "dense":
-        return "a first look, and three visits of every length around each change of winner,"
+    if scenario.sweep.strategy in _HOW:
+        return _HOW[scenario.sweep.strategy]
     extra = scenario.sweep.refine.max_extra if scenario.sweep.refine else 0
     refined = f", up to {extra} contexts more around crossovers," if extra else ""
     return f"{scenario.budget.rounds} rounds{refined}"

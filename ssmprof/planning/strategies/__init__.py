@@ -3,7 +3,7 @@
 A strategy is pure functions of a scenario and its outcomes, so that a sweep that was ended goes on
 where it stopped: `begin` says what a session starts with, `go_on` what follows. Both give jobs and
 visits; nothing left to measure ends the sweep. `expected` are the jobs that are measured whatever
-the outcomes are.
+the outcomes are, one per point and process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ssmprof.planning.expand import expand
 from ssmprof.planning.strategies import decide, dense, grid, resume, surface
 from ssmprof.planning.strategies.facets import Device
 from ssmprof.planning.strategies.step import Step
@@ -29,22 +28,22 @@ class Plan(NamedTuple):
 
     begin: Callable[[Scenario, Sequence[Outcome], Where, Device], Sequence[Job | Visit]]
     go_on: Callable[[Scenario, Sequence[Outcome], Where, Device], Step]
+    expected: Callable[[Scenario, Device], tuple[Job, ...]]
+
+
+def _nothing(*_: object) -> list[Job | Visit]:
+    """What an ended session left behind is asked for again by the next step."""
+    return []
 
 
 STRATEGIES: dict[Strategy, Plan] = {
-    "grid": Plan(grid.begin, grid.go_on),
-    "decide": Plan(resume.unfinished, decide.next_step),
-    "dense": Plan(dense.begin, dense.next_step),
-    "surface": Plan(surface.begin, surface.next_step),
+    "grid": Plan(grid.begin, grid.go_on, grid.expected),
+    "decide": Plan(resume.unfinished, decide.next_step, decide.expected),
+    "dense": Plan(_nothing, dense.next_step, dense.expected),
+    "surface": Plan(_nothing, surface.next_step, surface.expected),
 }
 
 
 def expected(scenario: Scenario, device: Device = "cuda") -> tuple[Job, ...]:
     """What a scenario measures at least, one job per point and process."""
-    if scenario.sweep.strategy == "decide":
-        return decide.expected(scenario, device)
-    if scenario.sweep.strategy == "dense":
-        return dense.expected(scenario, device)
-    if scenario.sweep.strategy == "surface":
-        return surface.expected(scenario, device)
-    return expand(scenario, device=device)
+    return STRATEGIES[scenario.sweep.strategy].expected(scenario, device)

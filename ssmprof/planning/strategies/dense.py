@@ -18,7 +18,7 @@ from ssmprof.planning.strategies import facets
 from ssmprof.planning.strategies.decide import TURNS
 from ssmprof.planning.strategies.facets import Device, Facet
 from ssmprof.planning.strategies.state import State
-from ssmprof.planning.strategies.step import Asked, Step
+from ssmprof.planning.strategies.step import Step, asked_of
 from ssmprof.records import Environment, Job, Measurement, Outcome
 from ssmprof.spec import Scenario
 
@@ -26,16 +26,6 @@ _PER_OCTAVE = 8
 _TILE = 64  # matrix products change with it
 _STEP = 1.01
 _SIDE = 2**0.5  # half an octave
-
-
-def begin(
-    scenario: Scenario,
-    outcomes: Sequence[Outcome],
-    environments: Mapping[str, Environment],
-    device: Device,
-) -> Asked:
-    """Nothing of its own: every step follows from the outcomes."""
-    return []
 
 
 def next_step(
@@ -61,8 +51,7 @@ def next_step(
     if not wanted:
         return Step([], tuple(state.answers))
     names = [block.name for block in scenario.blocks]
-    visit = facets.visit(scenario, wanted, names, state.turn, TURNS)
-    return Step([visit], tuple(state.answers))
+    return Step(asked_of(state, wanted, names, TURNS), tuple(state.answers))
 
 
 def expected(scenario: Scenario, device: Device) -> tuple[Job, ...]:

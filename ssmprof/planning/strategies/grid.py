@@ -12,14 +12,19 @@ from ssmprof.records import Environment, Job, Outcome
 from ssmprof.spec import Scenario
 
 
+def expected(scenario: Scenario, device: Device) -> tuple[Job, ...]:
+    """All jobs, measured or not."""
+    return expand(scenario, device=device)
+
+
 def begin(
     scenario: Scenario,
     outcomes: Sequence[Outcome],
     environments: Mapping[str, Environment],
     device: Device,
 ) -> tuple[Job, ...]:
-    """All jobs, measured or not."""
-    return expand(scenario, device=device)
+    """All jobs: what was measured is not measured again."""
+    return expected(scenario, device)
 
 
 def go_on(

@@ -32,7 +32,7 @@ from ssmprof.analysis.surface.rows import Rows
 from ssmprof.planning.strategies.facets import Device, Facet
 from ssmprof.planning.strategies.state import State
 from ssmprof.planning.strategies.step import Asked, Step, asked_of
-from ssmprof.records import Environment, Failure, Job, Measurement, Outcome, Sampling, Visit
+from ssmprof.records import Environment, Failure, Job, Measurement, Outcome, Sampling
 from ssmprof.scalars import Execution, Phase
 from ssmprof.spec import Scenario
 
@@ -57,16 +57,6 @@ def next_step(
             between[phase] = _between(state, phase, seen)
         missing = _missing(between, seen)
     return Step(_asked(state, missing))
-
-
-def begin(
-    scenario: Scenario,
-    outcomes: Sequence[Outcome],
-    environments: Mapping[str, Environment],
-    device: Device,
-) -> list[Job | Visit]:
-    """Nothing: what an ended session left behind is asked for again by the next step."""
-    return []
 
 
 def expected(scenario: Scenario, device: Device = "cuda") -> tuple[Job, ...]:
