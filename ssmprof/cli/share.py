@@ -21,19 +21,17 @@ def command(run: str | None, output: str | None, force: bool) -> None:
 
     Example: ssmprof share RUN -o shared.zip
     """
-    from ssmprof.report.redact import redacted
     from ssmprof.report.share import packed
     from ssmprof.store.folder import load
 
     folder = run_folder(run)
     loaded = load(folder)
     say_dropped(folder, loaded)
-    shown = redacted(loaded)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", redacted_name(folder.resolve().name)) or "run"
     target = Path(output or f"{name}-shared.zip")
     if target.exists() and not force:
         raise ConfigError(f"{target}: already there", fix="--force replaces it; or -o with another")
-    data = packed(loaded, name)
+    data, shown = packed(loaded, name)
     try:
         target.write_bytes(data)
     except OSError as error:

@@ -120,8 +120,8 @@ def test_a_single_run_has_no_comparison(tmp_path: Path) -> None:
 
 def test_a_share_is_the_run_without_names(tmp_path: Path) -> None:
     one = run("NVIDIA H100 80GB HBM3", 1)
-    data = packed(one, "x")
-    assert data == packed(one, "x")
+    data, shown = packed(one, "x")
+    assert data == packed(one, "x")[0]
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         archive.extractall(tmp_path)
         for name in archive.namelist():
@@ -129,7 +129,10 @@ def test_a_share_is_the_run_without_names(tmp_path: Path) -> None:
     loaded = folder.load(tmp_path / "x")
     assert len(loaded.outcomes) == len(one.outcomes)
     assert loaded.created_unix_s == one.created_unix_s
-    assert (tmp_path / "x" / "report.html").is_file()
+    # Command, page and the folder that is unpacked name one hash.
+    assert loaded.sha256 == shown.sha256
+    page = (tmp_path / "x" / "report.html").read_text(encoding="utf-8")
+    assert f"Run {shown.sha256[:12]}" in page
 
 
 def invoked(*words: str):
