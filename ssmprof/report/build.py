@@ -6,7 +6,7 @@ import time
 
 from ssmprof.analysis import Analysis, analyze
 from ssmprof.records import Run, encode
-from ssmprof.report import embed
+from ssmprof.report import beside, embed
 from ssmprof.report.card import decision
 from ssmprof.report.hero import heroes
 from ssmprof.report.page import Page, Section
@@ -51,6 +51,7 @@ def build(run: Run, *, identifiers: bool = False, analysis: Analysis | None = No
         decision=decision(run, analysis, views_of(run, analysis)),
         sections=tuple(_sections(run, analysis, sha256, identifiers=identifiers)),
         grade=_grade(analysis),
+        changes=tuple(beside.told(run, analysis)),
         footer=(
             f"Run {sha256[:12]}, trust grade {_grade(analysis)}, "
             f"identifiers {'included' if identifiers else 'redacted'}. One offline file: it loads "

@@ -201,7 +201,7 @@ class Hero:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole document."""
+    """The whole document. `changes` says what certainly differs between devices, a line each."""
 
     title: str
     question: str
@@ -212,4 +212,5 @@ class Page:
     sections: tuple[Section, ...]
     grade: str
     footer: str
+    changes: tuple[str, ...] = ()
     payloads: dict[str, bytes] = field(default_factory=dict)
