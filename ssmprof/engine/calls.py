@@ -16,6 +16,7 @@ from torch import Tensor
 from ssmprof.engine.slots import Slots
 from ssmprof.mixers.cache import StateCache
 from ssmprof.mixers.ops import Choice
+from ssmprof.mixers.state_update.ring import RING
 from ssmprof.models.build import build
 from ssmprof.models.build.model import Model
 from ssmprof.models.recipe import Recipe
@@ -59,7 +60,9 @@ class Calls:
         self.first = torch.zeros(1, dtype=torch.long, device=model.device)
         wanted = providers or {}
         self._reading = Choice(wanted.get("prefill"))
-        self._stepping = Choice(wanted.get("decode"))
+        # A ring belongs to one cache, and here each batch is a view of the same caches.
+        steps = {op: who for op, who in (wanted.get("decode") or {}).items() if who != RING}
+        self._stepping = Choice(steps)
         self._made: dict[tuple[int, ...], Call] = {}
         self._pool = torch.cuda.graph_pool_handle() if self.graphs else None
 

@@ -70,10 +70,12 @@ def prove(
     contenders: Sequence[Contender],
     setting: Setting,
     device: str,
+    name: str,
     folder: Path,
     say: Callable[[str], object] = print,
 ) -> Report:
-    """Serve, simulate, compare; serving.json in the folder is written after each contender.
+    """Serve on a `device` called `name`, simulate, compare; serving.json in the folder is written
+    after each contender.
 
     Raises ConfigError for a block the loop cannot serve; OSError if the folder cannot be written.
     """
@@ -82,7 +84,7 @@ def prove(
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
     began = time.perf_counter()
     found = {one.recipe.name: missing(one, setting) for one in contenders}
-    report = _written(folder, device, began, found)
+    report = _written(folder, name, began, found)
     for one in contenders:
         start = time.perf_counter()
         loop = ready(one, setting, device)
@@ -93,7 +95,7 @@ def prove(
             shown = "n/a" if quantity.value is None else f"{quantity.value:.1%}"
             say(f"{quantity.name}: {shown} (bar {quantity.bar:.0%}); {quantity.how}")
         found[one.recipe.name] = mine
-        report = _written(folder, device, began, found)
+        report = _written(folder, name, began, found)
     return report
 
 
@@ -112,11 +114,11 @@ def _sources(one: Contender) -> list[str]:
 
 
 def _written(
-    folder: Path, device: str, began: float, found: Mapping[str, Sequence[Quantity]]
+    folder: Path, name: str, began: float, found: Mapping[str, Sequence[Quantity]]
 ) -> Report:
     """serving.json as far as it is known."""
     report = Report(
-        device=torch.cuda.get_device_name(0) if device == "cuda" else "cpu",
+        device=name,
         torch=str(torch.__version__),
         seconds=time.perf_counter() - began,
         quantities=tuple(quantity for mine in found.values() for quantity in mine),

@@ -11,7 +11,9 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from ssmprof.cli import cli
+from ssmprof.devices import detect
 from ssmprof.engine import proof
+from ssmprof.harmless import slug
 from ssmprof.planning import scenario
 from ssmprof.planning.strategies import surface
 from ssmprof.records import Outcome, Run
@@ -68,8 +70,9 @@ def test_the_command_serves_simulates_and_keeps_every_quantity(
     )
     done = CliRunner().invoke(cli, words.split(), standalone_mode=False)
     assert done.exception is None, done.exception
-    written = json.loads(Path("reports/serving-cpu/serving.json").read_text())
-    assert written["device"] == "cpu"
+    opened = detect("cpu")
+    written = json.loads(Path(f"reports/serving-{slug(opened.name)}/serving.json").read_text())
+    assert written["device"] == opened.name
     assert len(written["quantities"]) == 2 * 2 * 2 * 2
     for one in written["quantities"]:
         assert set(one) == {"name", "value", "bar", "unit", "how", "reason"}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssmprof import limits
-from ssmprof.cli.options import emit, load_run, say, table_options, write
+from ssmprof.cli.options import batch_type, emit, load_run, say, table_options, write
 from ssmprof.errors import ConfigError
+from ssmprof.harmless import slug
 
 if TYPE_CHECKING:
+    from ssmprof.devices import Wanted
     from ssmprof.doctor.accuracy.bench import Report
     from ssmprof.engine.proof import Contender
     from ssmprof.records import Run
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.command("validate", short_help="The simulator against a loop that really runs.")
 @click.argument("run", metavar="RUN")
 @click.option("--model", "models", multiple=True, help="A contender of the run; all by default.")
-@click.option("--slots", metavar="LIST", default="8,64", show_default=True,
+@click.option("--slots", metavar="LIST", default="8,64", show_default=True, callback=batch_type,
               help="Sequences at once.")  # fmt: skip
 @click.option("--count", type=click.IntRange(8, 100_000), default=400, show_default=True,
               help="Requests that are served each time.")  # fmt: skip
@@ -37,14 +38,16 @@ if TYPE_CHECKING:
               show_default=True, help="Where to serve.")  # fmt: skip
 @table_options
 def validate(
-    run: str, models: tuple[str, ...], slots: str, count: int, chunk: int | None, longest: int,
-    answer: int, folder: str | None, device: str, form: str | None, output: str | None,
+    run: str, models: tuple[str, ...], slots: tuple[int, ...], count: int, chunk: int | None,
+    longest: int, answer: int, folder: str | None, device: Wanted, form: str | None,
+    output: str | None,
 ) -> None:  # fmt: skip
     """Serve made requests with contenders of RUN, whose surface was measured (scenario serving), in
     a real loop of continuous batching on this device; simulate the same; compare the medians.
 
     Example: ssmprof serving validate RUN --slots 8,64
     """
+    from ssmprof.devices import detect
     from ssmprof.doctor.host import need_torch
 
     loaded = load_run(run)
@@ -54,34 +57,22 @@ def validate(
             f"{run}: measured no chunks of prompts", fix="ssmprof sweep serving measures them"
         )
     need_torch()
-    import torch
-
     from ssmprof.engine.proof import Setting, prove
 
-    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    opened = detect(device)
+    kind, name = opened.kind, opened.name
+    opened.close()
     grid = measured // 8
     setting = Setting(
-        slots=_slots(slots), requests=count, chunk_tokens=max(grid, chunk or measured // 2),
+        slots=slots, requests=count, chunk_tokens=max(grid, chunk or measured // 2),
         grid_tokens=grid, longest=max(grid, longest // grid * grid), output_tokens=answer,
     )  # fmt: skip
-    name = torch.cuda.get_device_name(0) if kind == "cuda" else "cpu"
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("nvidia", "")).strip("-")
-    target = Path(folder or f"reports/serving-{slug}")
-    found = prove(_contenders(loaded, models, kind), setting, kind, target, say)
+    target = Path(folder or f"reports/serving-{slug(name)}")
+    found = prove(_contenders(loaded, models, kind), setting, kind, name, target, say)
     say(f"written: {target / 'serving.json'}")
     _show(found, form, output)
     if any(one.value is not None and one.value > one.bar for one in found.quantities):
         say("! some medians are predicted worse than the bar")
-
-
-def _slots(text: str) -> tuple[int, ...]:
-    try:
-        found = tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        found = (0,)
-    if not all(1 <= one <= limits.BATCH for one in found):
-        raise click.BadParameter(f'"{text[:40]}" is no list of counts', param_hint="--slots")
-    return found
 
 
 def _contenders(run: Run, models: tuple[str, ...], kind: str) -> list[Contender]:
