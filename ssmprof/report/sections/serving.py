@@ -77,24 +77,29 @@ def _borders(found: Plane, names: Names) -> Iterable[plane.Border]:
 
 
 def _lines(found: Plane, names: Names) -> str:
-    """`The transformer and Mamba-2 are equal at 6.2K tokens for one sequence, 1.9K for 128.`"""
+    """`The transformer gives way to Mamba-2 between 8K and 16K tokens at batch 1. ...`
+
+    The lengths are measured ones; where the line runs between them is not.
+    """
+    cut = [edge for edge in found.edges if edge.at_tokens is not None]
+    ways = dict.fromkeys((edge.before, edge.after) for edge in cut)
     said: list[str] = []
-    for one, other in _pairs(found):
-        cuts = [edge for edge in found.line(one, other) if edge.at_tokens is not None]
-        ends = list({edge.batch: edge for edge in (cuts[0], cuts[-1])}.values())
+    for way in ways:
+        mine = [edge for edge in cut if (edge.before, edge.after) == way]
+        ends = list({edge.batch: edge for edge in (mine[0], mine[-1])}.values())
         where = " and ".join(
-            f"{format_context(round(edge.at_tokens or 0))} tokens at batch {edge.batch}"
+            f"between {format_context(edge.low_tokens or 0)} and "
+            f"{format_context(edge.high_tokens or 0)} tokens at batch {edge.batch}"
             for edge in ends
         )
-        said.append(f"{names[one].opening} and {names[other].phrase} are equal at {where}.")
-    never = {(e.before, e.after) for e in found.edges} - set(_pairs(found))
-    never -= {(b, a) for a, b in _pairs(found)}
-    if never and not said:
-        return " ".join(
-            f"{names[one].opening} is faster than {names[other].phrase} wherever it was measured."
-            for one, other in sorted(never)
-        )
-    return " ".join(said)
+        before, after = way
+        said.append(f"{names[before].opening} gives way to {names[after].phrase} {where}.")
+    if said:
+        return " ".join([*said, "Between measured lengths the line is interpolated."])
+    return " ".join(
+        f"{names[one].opening} is faster than {names[other].phrase} wherever it was measured."
+        for one, other in sorted({(edge.before, edge.after) for edge in found.edges})
+    )
 
 
 def _times(found: Plane) -> Table:
