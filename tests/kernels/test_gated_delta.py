@@ -101,6 +101,19 @@ def test_segments_agree_with_the_recurrence(op: str, cut: int) -> None:
 
 
 @rules
+@segmented(3)
+def test_segments_agree_where_a_program_could_own_more_columns_than_there_are_keys(
+    op: str, cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The columns that find a segment's map, one per key, are then fewer than a tile."""
+    monkeypatch.setitem(plan.DEFAULT_FP32, "BV", 64)
+    sizes = {"key": 16, "value": 72}
+    given = inputs(op, 100, **sizes)
+    for got, want in both(op, given, **PUBLISHED, initial_state=state(op, **sizes)):
+        assert rms(got, want) < 1e-5
+
+
+@rules
 @segmented(1, 3)
 def test_packed_sequences_do_not_meet(op: str, cut: int) -> None:
     cu = torch.tensor([0, 0, 40, 41, 41, 130], dtype=torch.int32)

@@ -52,7 +52,7 @@ def record(
     facts = launch.facts(v.device)
     packed = None if given["cu"] is None else sequences
     cut = plan.plan(batch, length, heads, (key, value), packed, meta, facts.sm_count)
-    C, BK, BV = meta["C"], plan.tile(key), min(meta["BV"], plan.tile(value))
+    C, BK, BV = meta["C"], plan.tile(key), plan.block(meta, key, value)
     tma = meta["tma"] and facts.sm >= 90
     direct = tma and not channels and packed is None and key == BK and _is_matrix(q, C)
     direct = direct and _is_matrix(k, C)
@@ -140,7 +140,7 @@ def record(
             for ref_name, name in (("asks_ref", "q"), ("knows_ref", "k"))
         }
         refs["keeps_ref"] = None
-    blocks, columns = VP // BV, -(-BK // BV)
+    blocks, columns = VP // BV, BK // BV
     ends = None
     if cut.S > 1:
         ends = rec.work(cut.slots * heads, VP + BK, BK)

@@ -100,6 +100,12 @@ def tile(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
+def block(meta: dict[str, Any], key: int, value: int) -> int:
+    """Columns of a state that a program owns. No more than keys: the summaries' unit columns, one
+    per key, begin where a program's columns do."""
+    return min(meta["BV"], tile(key), tile(value))
+
+
 def choose(
     op: str, key: int, value: int, length: int, dtype: torch.dtype, device: torch.device
 ) -> launch.Choice:
@@ -170,7 +176,8 @@ def plan(
     chunk = meta["C"]
     chunks = -(-mean // chunk)
     times = Times(*(meta[name] for name in Times._fields))
-    keys, values = (sequences * heads * -(-tile(size) // meta["BV"]) for size in state)
+    BV = block(meta, *state)
+    keys, values = (sequences * heads * (tile(size) // BV) for size in state)
     count = meta.get("S") or segments(values, keys, chunks, sm_count, times)
     per_segment = -(-chunks // min(count, chunks)) * chunk
     longest = -(-length // per_segment)
