@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from agreement import check
 from ssmprof_kernels import OPS, launch
 from ssmprof_kernels.linear_attention import plan
 
@@ -105,6 +106,18 @@ def test_gates_may_close_at_once(dtype: torch.dtype) -> None:
     assert y.isfinite().all()
     assert rms(y, oracle) <= LIMIT[dtype]
     assert rms(h, state) <= LIMIT[dtype]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_open_gate_keeps_its_digits_behind_closed_ones(count: int, cut: Any) -> None:
+    # Running sums of more than 1000 in each chunk, and gates side by side that are all but open.
+    q, k, v, a = inputs("gla", (1, 70, 2, 1, 32, 16), torch.float32)
+    a = torch.where(a > 0.0, 0.1 * a, -2000.0)
+    cut(count)
+    y, h = OPS["gla"].kernel(q, k, v, a, scale=1.0, return_final_state=True)
+    oracle, state = OPS["gla"].sequential(q, k, v, a, scale=1.0)
+    check("y", y, oracle, oracle, matrix_ulps=8)
+    check("state", h, state, state, matrix_ulps=8)
 
 
 @pytest.mark.parametrize("op", ["gla", "retention"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from agreement import check
 from ssmprof_kernels import launch
 from ssmprof_kernels.reference import ssd_scan as reference_scan
 from ssmprof_kernels.reference import ssd_scan_sequential
@@ -141,6 +142,30 @@ def test_weak_and_strong_decays_stay_exact(strength: float) -> None:
     oracle, state = ssd_scan_sequential(**a)
     assert rms(y, oracle) <= 1e-5
     assert rms(h, state) <= 1e-5
+
+
+@pytest.mark.parametrize("packed", [None, "cu_seqlens", "seq_idx"])
+@pytest.mark.parametrize(("count", "fused", "rows"), [(1, 8, 1), (2, 8, 1), (2, 8, 2), (2, 0, 2)])
+def test_a_short_way_keeps_its_digits_behind_a_long_one(
+    packed: str | None, count: int, fused: int, rows: int, cut: Any, monkeypatch: Any
+) -> None:
+    # Running sums of hundreds in each chunk, and steps that decay nearly nothing at its ends.
+    monkeypatch.setitem(ssd_plan.DEFAULT_FP32, "fused", fused)
+    monkeypatch.setitem(ssd_plan.DEFAULT_FP32, "sum_chunks", rows)
+    a = inputs((1, 128, 2, 32, 1, 16), torch.float32)
+    a["A"] = torch.tensor([-50.0, -35.0])
+    long = ((torch.arange(128) + 8) % 32 >= 16)[None, :, None]
+    a["dt"] = torch.where(long, 0.2, 0.001) * a["dt"].abs()
+    kw: dict[str, Any] = {}
+    if packed == "cu_seqlens":
+        kw["cu_seqlens"] = torch.tensor([0, 30, 30, 128], dtype=torch.int32)
+    if packed == "seq_idx":
+        kw["seq_idx"] = (torch.arange(128) // 50).to(torch.int32)[None]
+    cut(count)
+    y, h = ssd_scan(**a, **kw, return_final_state=True)
+    oracle, state = ssd_scan_sequential(**a, **kw)
+    check("y", y, oracle, oracle, matrix_ulps=8)
+    check("state", h, state, state, matrix_ulps=8)
 
 
 @pytest.mark.parametrize("limit", [(0.1, 0.5), (-1.0, 0.2)])

@@ -4,7 +4,8 @@ Promises: knows no state, so that all its programs are independent. Writes the c
 `scale q_i k_j` times the decay from j to i (C, C); with gates of each key feature also queries
 times their decay since the chunk began, keys times theirs to its end, and the chunk's own
 (arXiv:2312.06635, section 4.3). Products are taken relative to half of the chunk's decay where that
-is in reach of a float, else by halves of halves, so that no exponent is positive.
+is in reach of a float, else by halves of halves, so that no exponent is positive. fp32 sums what
+lies between two tokens: a difference of long running sums lacks the digits of a short one.
 """
 
 # Kernel parameters and launch options are not what a type checker takes them for.
@@ -51,7 +52,13 @@ def log_gate(a, GIVEN: tl.constexpr):
 
 
 @triton.jit
-def _by_halves(q, k, so_far, found, C: tl.constexpr, LEVELS: tl.constexpr,
+def _sums(chosen, g):
+    """For each row of `chosen` (C, C) the sum of the rows of g that it names."""
+    return dot(tl.where(chosen, 1.0, 0.0), g, None, "tf32x3")
+
+
+@triton.jit
+def _by_halves(q, k, g, so_far, found, C: tl.constexpr, LEVELS: tl.constexpr, EXACT: tl.constexpr,
                PRECISION: tl.constexpr):  # fmt: skip
     """`found` plus the causal products: pairs across the middle of 2, 4, ... tokens meet there."""
     row = tl.arange(0, C)[:, None]
@@ -60,11 +67,18 @@ def _by_halves(q, k, so_far, found, C: tl.constexpr, LEVELS: tl.constexpr,
     for level in range(LEVELS):
         low = row >> level << level
         second = (row >> level) & 1
-        # The last token of the first half of each pair of halves.
-        middle = tl.where(second == 1, low, low + (1 << level)) - 1
-        at = tl.gather(so_far, tl.broadcast_to(middle, so_far.shape), 0)
-        left = tl.where(second == 1, q * exp2(tl.where(second == 1, so_far - at, 0.0)), 0.0)
-        right = tl.where(second == 0, k * exp2(tl.where(second == 0, at - so_far, 0.0)), 0.0)
+        if EXACT:
+            # From the middle to a token of the second half, or from one of the first to the middle.
+            chosen = (row >> level == column >> level) & ((column <= row) == (second == 1))
+            weight = exp2(_sums(chosen, g))
+            left = tl.where(second == 1, q * weight, 0.0)
+            right = tl.where(second == 0, k * weight, 0.0)
+        else:
+            # The last token of the first half of each pair of halves.
+            middle = tl.where(second == 1, low, low + (1 << level)) - 1
+            at = tl.gather(so_far, tl.broadcast_to(middle, so_far.shape), 0)
+            left = tl.where(second == 1, q * exp2(tl.where(second == 1, so_far - at, 0.0)), 0.0)
+            right = tl.where(second == 0, k * exp2(tl.where(second == 0, at - so_far, 0.0)), 0.0)
         pairs = dot(left, tl.trans(right), None, PRECISION)
         found += tl.where(((row ^ column) >> level == 1) & (row > column), pairs, 0.0)
     return found
@@ -78,8 +92,9 @@ def ssmprof_scan_linear_pairs(
     LEVELS: tl.constexpr, GATES: tl.constexpr, GIVEN: tl.constexpr, VARLEN: tl.constexpr,
     EXACT: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One chunk and head. WIDTH is the padded width of a key, walked in blocks of BK. EXACT always
-    goes by halves; WIDE forms products in tf32: fp16 has no room for factors of 2**40."""
+    """One chunk and head. WIDTH is the padded width of a key, walked in blocks of BK. EXACT, for
+    fp32, always goes by halves, with sums of what lies between; WIDE forms products in tf32: fp16
+    has no room for factors of 2**40."""
     pid = tl.program_id(0)
     head = pid % H
     slot = pid // H
@@ -130,12 +145,16 @@ def ssmprof_scan_linear_pairs(
             else:
                 # Above the diagonal a product may have left the range of a float before.
                 pairs = tl.where(gap >= 0, pairs, 0.0)
-                pairs = _by_halves(q, k, so_far, pairs, C, LEVELS, PRECISION)
+                pairs = _by_halves(q, k, g, so_far, pairs, C, LEVELS, EXACT, PRECISION)
             at = rows[:, None] * WIDTH + ks[None, :]
             asking = q * exp2(so_far)
             tl.store(asking_ptr + at, asking.to(asking_ptr.dtype.element_ty))
             if head % PER == 0:
-                key = k * exp2(total[None, :] - so_far)
+                if EXACT:
+                    rest = _sums(rows[:, None] < rows[None, :], g)
+                else:
+                    rest = total[None, :] - so_far
+                key = k * exp2(rest)
                 tl.store(key_ptr + at, key.to(key_ptr.dtype.element_ty))
                 tl.store(total_ptr + ks, total)
         else:

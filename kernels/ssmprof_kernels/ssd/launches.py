@@ -86,12 +86,13 @@ class _Scan:
         packed = None if given.cu is None else sequences
         self.plan = plan.plan(batch, length, heads, width, packed, meta, facts.sm_count)
         low, high = (float(v) for v in dt_limit)
-        seq_idx = given.seq is not None
+        seq_idx, exact = given.seq is not None, given.x.dtype == torch.float32
         self.delta = parts.Delta(
             SOFTPLUS=bool(dt_softplus),
             CLAMP=low > (0.0 if dt_softplus else -math.inf) or high < math.inf,
             BIAS=given.bias is not None,
-            APART=given.x.dtype == torch.float32 or (low < 0.0 and not dt_softplus),
+            APART=exact or (low < 0.0 and not dt_softplus),
+            EXACT=exact,
         )
         self.tile = self._tile(width, states, facts.sm)
         self.chunks = self.plan.T // self.tile.Q
@@ -152,9 +153,10 @@ class _Scan:
         heads, width, states = (self.sizes[name] for name in ("H", "P", "N"))
         slots, tokens, work = self.plan.slots, self.plan.T, self.recording.work
         exponents = work(slots, heads, tokens), work(slots, heads, tokens)
+        logs = work(slots, heads, tokens) if self.delta.EXACT else None
         if not self.plan.segments:
-            return parts.Made(*exponents, None, None)
-        return parts.Made(*exponents, work(slots, heads, width, states), work(slots, heads))
+            return parts.Made(*exponents, None, None, logs)
+        return parts.Made(*exponents, work(slots, heads, width, states), work(slots, heads), logs)
 
     def _some(self, *names: str) -> dict[str, int]:
         return {name: self.sizes[name] for name in names}
@@ -191,8 +193,8 @@ class _Scan:
             self.tasks + self.plan.slots * self.chunks * blocks,
             self._options(4, follows=False),
             b_ref=chunk_b, c_ref=chunk_c, decays_ptr=self.made.decays,
-            sources_ptr=self.made.sources, Q=self.tile.Q, HEADS=_HEADS, **self._rates(),
-            **self._some("L", "H", "PER_GROUP", "N", "K", "S", "count", "steps"),
+            sources_ptr=self.made.sources, logs_ptr=self.made.logs, Q=self.tile.Q, HEADS=_HEADS,
+            **self._rates(), **self._some("L", "H", "PER_GROUP", "N", "K", "S", "count", "steps"),
         )  # fmt: skip
 
     def add_summaries(self) -> None:
@@ -261,8 +263,9 @@ class _Scan:
         self.recording.add(
             walk.ssmprof_scan_ssd_walk, self.grid,
             self._options(meta["num_warps"], meta["num_stages"]),
-            x_ref=x_ref, b_ref=b_ref, c_ref=c_ref, APART=self.delta.APART, TILE=tile,
-            seq_steps=replay.strides(parts.Ids, given.seq), **arguments,
+            x_ref=x_ref, b_ref=b_ref, c_ref=c_ref, APART=self.delta.APART,
+            EXACT=self.delta.EXACT, TILE=tile, seq_steps=replay.strides(parts.Ids, given.seq),
+            **arguments,
         )  # fmt: skip
 
 

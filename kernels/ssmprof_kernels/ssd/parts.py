@@ -75,21 +75,26 @@ class Given(NamedTuple):
 class Made(NamedTuple):
     """Scratch, by slot and head. `decays`: per token, base-2 exponent of the decay since its
     chunk's start; `sources`: what it contributes with (`source_of`). `ends`: the segment's end
-    state from a zero start, or from the true one behind `combine`; `totals`: its decay."""
+    state from a zero start, or from the true one behind `combine`; `totals`: its decay. `logs`, for
+    fp32 only: per token, base-2 exponent of its own decay."""
 
     decays: Any
     sources: Any
     ends: Any
     totals: Any
+    logs: Any = None
 
 
 class Delta(NamedTuple):
-    """How step sizes are formed, and APART, which keeps them out of the exponents."""
+    """How step sizes are formed; APART, which keeps them out of the exponents; EXACT, for fp32:
+    exponents between two tokens are sums of what lies there, since a difference of long running
+    sums lacks the digits of a short one."""
 
     SOFTPLUS: bool
     CLAMP: bool
     BIAS: bool
     APART: bool
+    EXACT: bool
 
 
 class Cut(NamedTuple):
@@ -181,6 +186,18 @@ def source_of(a, delta, APART: tl.constexpr):
     else:
         source = a - tl.log2(delta)
     return source
+
+
+@triton.jit
+def _add_later(later, behind_later, own, behind):
+    return later + own, later + behind
+
+
+@triton.jit
+def sum_behind(v, AXIS: tl.constexpr):
+    """For each token of a chunk the sum of v over the tokens behind it."""
+    _, found = tl.associative_scan((v, tl.zeros_like(v)), AXIS, _add_later, reverse=True)
+    return found
 
 
 @triton.jit

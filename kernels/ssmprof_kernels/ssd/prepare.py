@@ -46,8 +46,8 @@ def pair_up(
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def ssmprof_scan_ssd_prepare(
-    b_ref, c_ref, pairs_ptr, dt_ptr, a_ptr, bias_ptr, cu_ptr, seq_ptr, decays_ptr, sources_ptr, L,
-    H, PER_GROUP, N, K, S, count, steps, tasks, dt_min, dt_max, dt_steps, seq_steps,
+    b_ref, c_ref, pairs_ptr, dt_ptr, a_ptr, bias_ptr, cu_ptr, seq_ptr, decays_ptr, sources_ptr,
+    logs_ptr, L, H, PER_GROUP, N, K, S, count, steps, tasks, dt_min, dt_max, dt_steps, seq_steps,
     Q: tl.constexpr, HEADS: tl.constexpr, PAIRED: tl.constexpr, DELTA: tl.constexpr,
     CUT: tl.constexpr,
 ):  # fmt: skip
@@ -91,6 +91,7 @@ def ssmprof_scan_ssd_prepare(
         valid = valid & real[:, None]
     delta = delta_of(raw, bias[None, :], valid, dt_min, dt_max, DELTA)
     a = log_decay_of(delta, a2[None, :])
+    log_decay = a
     if CUT.SEQ_IDX:
         # From the start of its document on, so that what is not finite in one stays there.
         begins = change[:, None] + tl.zeros_like(a).to(tl.int32)
@@ -98,5 +99,7 @@ def ssmprof_scan_ssd_prepare(
     else:
         a = tl.cumsum(a, 0)
     out = (slot * H + heads).to(tl.int64)[None, :] * T + (chunk * Q + rows)[:, None]
+    if DELTA.EXACT:
+        tl.store(logs_ptr + out, log_decay, mask=mine[None, :])
     tl.store(decays_ptr + out, a, mask=mine[None, :])
     tl.store(sources_ptr + out, source_of(a, delta, DELTA.APART), mask=mine[None, :])

@@ -17,7 +17,14 @@ from ssmprof_kernels.device.math import LOG2E, exp2, finite_rate
 from ssmprof_kernels.device.matrix import dot, largest, unit_of
 from ssmprof_kernels.device.overlap import await_previous, let_next_start
 from ssmprof_kernels.device.segments import UNSPECIALISED, end_at, tile
-from ssmprof_kernels.ssd.parts import breaks, delta_of, log_decay_of, place_of, source_of
+from ssmprof_kernels.ssd.parts import (
+    breaks,
+    delta_of,
+    log_decay_of,
+    place_of,
+    source_of,
+    sum_behind,
+)
 from ssmprof_kernels.ssd.prepare import pair_up
 
 
@@ -36,6 +43,7 @@ def ssmprof_scan_ssd_summaries(
     TMA: tl.constexpr = TILE.TMA
     PRECISION: tl.constexpr = TILE.PRECISION
     APART: tl.constexpr = DELTA.APART
+    EXACT: tl.constexpr = DELTA.EXACT
     VARLEN: tl.constexpr = CUT.VARLEN
     T = K * Q
     let_next_start(CUT.PDL)
@@ -81,8 +89,11 @@ def ssmprof_scan_ssd_summaries(
             for _ in range(tl.cdiv(left, R * Q)):
                 raw = tl.load(dt_base + inner * dt_steps.l, mask=inner < left, other=0.0)
                 delta = delta_of(raw, bias, inner < left, dt_min, dt_max, DELTA)
-                a = tl.cumsum(log_decay_of(delta, a2), 1)
+                log_decay = log_decay_of(delta, a2)
+                a = tl.cumsum(log_decay, 1)
                 if block == 0:
+                    if EXACT:
+                        tl.store(made.logs + out, log_decay)
                     tl.store(made.decays + out, a)
                     tl.store(made.sources + out, source_of(a, delta, APART))
                 dt_base += R * Q * dt_steps.l
@@ -121,7 +132,9 @@ def ssmprof_scan_ssd_summaries(
         if PREPARED:
             source = tl.load(made.sources + source_at)
             totals = tl.load(made.decays + chunk_at)
-            if APART:
+            if EXACT:
+                log_decay = tl.load(made.logs + source_at)
+            elif APART:
                 a = tl.load(made.decays + source_at)
         else:
             delta = delta_of(raw, bias, whole, dt_min, dt_max, DELTA)
@@ -133,15 +146,23 @@ def ssmprof_scan_ssd_summaries(
             a = tl.cumsum(log_decay, 1)
             source = source_of(a, delta, APART)
             if block == 0:
+                if EXACT:
+                    tl.store(made.logs + source_at, log_decay)
                 tl.store(made.decays + source_at, a)
                 tl.store(made.sources + source_at, source)
         total = tl.sum(totals, 0)
-        # From a chunk's start to the end of the segment.
-        rest = (after + total - (tl.cumsum(totals, 0) - totals))[:, None]
-        if APART:
-            w = source * exp2(rest - a)
+        if EXACT:
+            # From a chunk's end to that of the segment, and from a token to its chunk's end.
+            later = tl.arange(0, R)[:, None] > tl.arange(0, R)[None, :]
+            rest = after + tl.sum(tl.where(later, totals[:, None], 0.0), 0)
+            w = source * exp2(rest[:, None] + sum_behind(log_decay, 1))
         else:
-            w = exp2(rest - source)
+            # From a chunk's start to the end of the segment.
+            rest = (after + total - (tl.cumsum(totals, 0) - totals))[:, None]
+            if APART:
+                w = source * exp2(rest - a)
+            else:
+                w = exp2(rest - source)
         source_at -= R * Q
         chunk_at -= R * Q
         if CUT.SEQ_IDX:

@@ -34,8 +34,8 @@ def blank(y_ptr, low, high, head, block, H, P, Q: tl.constexpr, BP: tl.constexpr
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def ssmprof_scan_ssd_walk(
     x_ref, b_ref, c_ref, given, made, y_ptr, final_ptr, L, H, PER_GROUP, P, N, K, S, count, steps,
-    x_steps, b_steps, c_steps, z_steps, seq_steps, APART: tl.constexpr, TILE: tl.constexpr,
-    CUT: tl.constexpr, OUT: tl.constexpr,
+    x_steps, b_steps, c_steps, z_steps, seq_steps, APART: tl.constexpr, EXACT: tl.constexpr,
+    TILE: tl.constexpr, CUT: tl.constexpr, OUT: tl.constexpr,
 ):  # fmt: skip
     """y and the final state of one segment. Where tiles are fp16 h is kept in `unit`, y formed in
     `reach`, see `unit_of`."""
@@ -101,6 +101,8 @@ def ssmprof_scan_ssd_walk(
         unit = 1.0
     decays_base = made.decays + (place.slot * H + head).to(tl.int64) * T
     sources_base = made.sources + (place.slot * H + head).to(tl.int64) * T
+    if EXACT:
+        logs_base = made.logs + (place.slot * H + head).to(tl.int64) * T
     left = valid
     row = (place.batch * L + start + begin).to(tl.int32)
     total = tl.load(decays_base + Q - 1)
@@ -110,6 +112,9 @@ def ssmprof_scan_ssd_walk(
         source = tl.load(sources_base + rows)
         decays_base += Q
         sources_base += Q
+        if EXACT:
+            log_decay = tl.load(logs_base + rows)
+            logs_base += Q
         p_mask = inside[:, None]
         n_mask = inside[:, None]
         if not TILE.EVEN_P:
@@ -154,7 +159,12 @@ def ssmprof_scan_ssd_walk(
             # C B^T, which is not known here, has room for 2**22.
             reach, _ = unit_of(64.0 * largest(step))
             toward = a - log2_unit(reach)
-        if APART:
+        if EXACT:
+            # Behind the token of a column up to that of a row.
+            between = tl.where(rows[:, None] > rows[None, :], log_decay[:, None], 0.0)
+            weight = exp2(tl.cumsum(between, 0)) * source[None, :]
+            to_state = exp2(tl.sum(between, 0)) * source
+        elif APART:
             weight = exp2(toward[:, None] - a[None, :]) * source[None, :]
             to_state = exp2(total - a) * source
         else:
