@@ -24,7 +24,7 @@ from ssmprof.measure.timing.bench import Bench, model_key
 from ssmprof.measure.timing.op_times import OpTime, OpTimes, Signature
 from ssmprof.measure.timing.pairs import alternate, log_ratio
 from ssmprof.measure.timing.timers import Timer
-from ssmprof.measure.timing.trial_rules import enough, sorted_out, wins
+from ssmprof.measure.timing.trial_rules import enough, loses, sorted_out, wins
 from ssmprof.measure.workers import wire
 from ssmprof.measure.workers.worker import Stage, UnsupportedError
 from ssmprof.mixers.ops import Op, choices_exist
@@ -51,10 +51,14 @@ class _Contest:
 
     load: Workload
     found: dict[str, dict[str, OpTime | str | None]]
-    calls: dict[str, int]
+    calls: dict[str, Counter[Signature]]
     config: dict[str, str]
     execution: Execution
     trials: dict[str, list[Trial]]
+
+
+# Op, challenger, incumbent and the op's calls, by what they work on.
+_Trials = tuple[str, str, str, frozenset[tuple[Signature, int]]]
 
 
 class Decider:
@@ -64,6 +68,7 @@ class Decider:
         self._bench = bench
         self._times = OpTimes(bench)
         self._model: tuple[bytes, Model] | None = None
+        self._beaten: dict[_Trials, Trial] = {}
 
     def decide(self, asked: wire.Decide, stage: Stage) -> wire.Decided:
         """Who runs what at each length of the question; a length that fails is left out."""
@@ -72,6 +77,7 @@ class Decider:
             return wire.Decided(candidates=False)
         stage("build")
         model = self._built(trials)
+        self._beaten = {}
         choices: list[OpChoice] = []
         missing: dict[int, str] = {}
         for point in trials.points:
@@ -164,8 +170,7 @@ class Decider:
             for op, times in found.items()
         }
         execution: Execution = "eager" if self._bench.kind == "cpu" else "graph"
-        counts = {op: seen.total() for op, seen in calls.items()}
-        return _Contest(load, found, counts, config, execution, defaultdict(list))
+        return _Contest(load, found, calls, config, execution, defaultdict(list))
 
     def _running(self, contest: _Contest, config: dict[str, str]) -> _Running:
         """The block with these providers. Raises UnsupportedError where one does not take it."""
@@ -224,7 +229,7 @@ class Decider:
         times = {name: t for name, t in contest.found[op].items() if isinstance(t, OpTime)}
         worth: list[str] = []
         for name, taken in contest.found[op].items():
-            outcome, detail = sorted_out(taken, times, share, contest.calls[op])
+            outcome, detail = sorted_out(taken, times, share, contest.calls[op].total())
             if outcome is None:
                 worth.append(name)
             elif name != contest.config[op]:
@@ -241,7 +246,13 @@ class Decider:
         context: int,
         asked: wire.Decide,
     ) -> tuple[Trial, _Running | None]:
-        """One challenger against the incumbent, in the whole block."""
+        """One challenger against the incumbent, in the whole block. What lost clearly at a shorter
+        length, where the op did the same work (a step's norm, say), is not tried again."""
+        same = (op, name, contest.config[op], frozenset(contest.calls[op].items()))
+        if before := self._beaten.get(same):
+            text = f"as at {before.context} tokens, where the op does the same work"
+            trial = self._trial(contest, op, name, context, asked, "lost")
+            return structs.replace(trial, detail=text), None
         try:
             challenger = self._running(contest, {**contest.config, op: name})
             times = alternate((challenger.timer.sample, holder.timer.sample), enough)
@@ -252,6 +263,8 @@ class Decider:
         found = log_ratio(*times)
         trial = self._trial(contest, op, name, context, asked, "won" if wins(found) else "lost")
         trial = structs.replace(trial, log_ratio=found.mean, error=found.error, pairs=found.pairs)
+        if loses(found):
+            self._beaten[same] = trial
         return trial, challenger
 
     def _trial(

@@ -80,9 +80,9 @@ def offer(monkeypatch):
     return offered
 
 
-def decide(*excluded: str, name: str = "mamba2", stage=quiet, contexts=(64,)):
+def decide(*excluded: str, name: str = "mamba2", stage=quiet, **sweep):
     bench = Bench("cpu", NullDevice("cpu", "no sensors", "cpu"), "here", lambda: 0)
-    asked = make.scenario(name, contexts=contexts)
+    asked = make.scenario(name, **{"contexts": (64,), **sweep})
     (question,) = questions(asked, device="cpu")
     assert isinstance(question, Trials)
     request = wire.Decide(trials=question, process=1, excluded=excluded)
@@ -237,3 +237,19 @@ def test_arguments_that_an_op_overwrites_are_copied_for_its_timing(monkeypatch):
     kwargs = {"scale": 1.0, "eps": 1e-5, "in_place": True}
     OpTimes(bench).look(op, (x, x.clone(), torch.ones(8)), kwargs, quiet, ())
     assert x.eq(1).all()
+
+
+def test_what_clearly_lost_is_not_tried_again_where_the_op_does_the_same_work(offer):
+    """A step's update of the state is the same at every context."""
+    offer("selective_state_update", quick=1.0e-3, near=1.1e-3, tie=1.0e-3)
+    found = decide(contexts=(64, 640), phase=("decode",)).choices
+    choices = [one for one in found if one.context in (found[0].context, found[-1].context)]
+    first, second = choices
+    assert [choice.provider for choice in choices] == ["quick", "quick"]
+    assert all(trial.pairs for trial in first.trials)
+    told = {trial.provider: trial for trial in second.trials}
+    assert (told["near"].outcome, told["near"].pairs) == ("lost", 0)
+    assert told["near"].detail == (
+        f"as at {first.context} tokens, where the op does the same work"
+    )
+    assert told["tie"].pairs > 0

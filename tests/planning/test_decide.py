@@ -27,7 +27,7 @@ from ssmprof import limits
 from ssmprof.planning.strategies import STRATEGIES, decide, expected
 from ssmprof.planning.strategies.decide import next_step
 from ssmprof.records import Failure, Job, Measurement, Visit
-from ssmprof.spec import Scenario
+from ssmprof.spec import Passes, Scenario
 
 CROSSING = planted.pair(planted.smooth(5000, 0.4))
 
@@ -145,6 +145,16 @@ def test_the_grid_follows_the_answer_in_one_round_with_parts() -> None:
     assert {job.point.context for job in jobs} == set(scenario().sweep.contexts)
     assert all(job.passes.parts for job in jobs)
     assert len(journal.outcomes) == sum(len(one.jobs()) for one in device.asked)
+
+
+def test_the_ends_and_the_middle_of_the_grid_are_weighed_in_processes_of_their_own() -> None:
+    asked = scenario(A, B, passes=Passes(memory="fresh"))
+    jobs = expected(asked)
+    grid = [job for job in jobs if job.round == 0]
+    contexts = sorted({job.point.context for job in grid})
+    weighed = {job.point.context: job.passes.memory for job in grid if job.passes.parts}
+    apart = {contexts[0], contexts[len(contexts) // 2], contexts[-1]}
+    assert weighed == {at: "fresh" if at in apart else "block" for at in contexts}
 
 
 @pytest.mark.parametrize("cut", [3, 20, 55, 120, -5])

@@ -25,6 +25,11 @@ def wins(found: LogRatio) -> bool:
     return found.mean + found.half_width < 0 and found.mean < -LEAST_GAIN
 
 
+def loses(found: LogRatio) -> bool:
+    """Slower by more than its error (95 %): no tie that another length could turn."""
+    return found.mean - found.half_width > 0
+
+
 def enough(times: Sequence[Sequence[float]], spent_s: float) -> bool:
     """Whether a trial of (challenger, incumbent) is decided, or has taken all it may."""
     count = len(times[0])

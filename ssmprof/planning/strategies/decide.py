@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from ssmprof import limits
 from ssmprof.analysis.compare.answer import Answer, Crossing
 from ssmprof.analysis.compare.forecast import is_settled
@@ -152,7 +154,21 @@ def _ends_and_middle(answer: Answer, crossing: Crossing) -> list[int]:
 
 
 def _grid(state: State) -> Asked:
-    """The scenario's lengths in round 0 that have no outcome yet."""
+    """The scenario's lengths in round 0 that have no outcome yet.
+
+    Memory is arithmetic that a process of its own checks at the ends and in the middle; the peaks
+    between are taken where the block is timed.
+    """
     known = {one.key for one in state.outcomes}
+    contexts = sorted(state.scenario.sweep.contexts)
+    apart = {contexts[0], contexts[len(contexts) // 2], contexts[-1]}
     jobs = expand(facets.once(state.scenario), device=state.device)
-    return [job for job in jobs if job.key not in known]
+    return [
+        job if job.point.context in apart or job.passes.memory != "fresh" else _weighed_inside(job)
+        for job in jobs
+        if job.key not in known
+    ]
+
+
+def _weighed_inside(job: Job) -> Job:
+    return replace(job, passes=replace(job.passes, memory="block"))
