@@ -17,7 +17,7 @@ from typing import Any
 import click
 import msgspec
 from click.testing import CliRunner
-from made import index
+from made import cast, index, parts
 from made.markdown import table
 from made.runs import ROOT
 
@@ -45,10 +45,12 @@ def pages() -> dict[str, str]:
         "records.md": _records(),
         "grades.md": _grades(),
         "python.md": _python(),
+        "cast.md": cast.page(),
     }
     made = {f"docs/reference/{name}": text for name, text in made.items()}
     made["reports/README.md"] = index.page()
-    return {name: _MADE + text.rstrip() + "\n" for name, text in made.items()}
+    whole = {name: _MADE + text.rstrip() + "\n" for name, text in made.items()}
+    return whole | parts.pages()
 
 
 def _text(body: str) -> str:

@@ -47,7 +47,8 @@ def page(reports: Path = REPORTS) -> str:
         "What was measured, with its environment. A folder with `run.json` is a run: `ssmprof "
         "report RUN` makes its page again, and the sentences below are those of `ssmprof crossover "
         "RUN`. [Trust](../docs/how-it-works/trust.md) explains the grades. The others hold tables: "
-        "a quantity meets its bar where its value is not above it.",
+        "a quantity meets its bar where its value is not above it. By system, not by run: [the "
+        "cast](../docs/reference/cast.md).",
         "",
         "## Runs",
         "",

@@ -22,7 +22,7 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 def filled(text: str, parts: Mapping[str, str]) -> str:
     """A page with its parts written anew. Raises KeyError for a marker that nobody fills."""
-    return _PART.sub(lambda found: f"{found[1]}\n{parts[found[2]].strip()}\n\n{found[3]}", text)
+    return _PART.sub(lambda found: f"{found[1]}{parts[found[2]].strip()}\n{found[3]}", text)
 
 
 def without_parts(text: str) -> str:
