@@ -7,5 +7,4 @@ systems    the cast: every kind of model, and how it is asked for
 cast       where each of them was measured, and its zone against attention of its size
 why        why a system was not measured
 parts      what stands between markers in README and docs
-held       numbers in prose, page by page, as the files have them
 """

@@ -139,7 +139,7 @@ def _totals(row: dict[str, Any]) -> Iterable[Quantity]:
     where = ", ".join(f"{key} {value}" for key, value in row["where"].items())
     name = f"{row['op']} against {row['against']}, {row['mode']}" + (f", {where}" if where else "")
     for bar in _BARS:
-        if row.get(bar) is not None:
+        if row.get(bar):  # a floor of 0 is no bar
             reached, met = row["reached"], bool(row[f"{bar}_met"])
             yield Quantity(f"{name}: {bar}", reached, row[bar], met, "at least", "")
 
