@@ -22,7 +22,7 @@ from msgspec import structs
 from ssmprof.cli import cli
 from ssmprof.models import zoo
 from ssmprof.planning import library, scenario
-from ssmprof.records import Calibration
+from ssmprof.records import Calibration, Outcome
 from ssmprof.spec import Budget
 
 MACHINE = make.environment(device="NVIDIA H200", calibration=Calibration(repeat_noise=0.004))
@@ -164,3 +164,21 @@ def test_what_no_device_holds_says_so() -> None:
     assert "weights of `minimax-text-01` alone are 850 GiB" in told
     assert "has 80.0 GiB" in told
     assert "in no scenario" in why.absent(system("MiniMax-01"), []).text
+
+
+def test_a_contender_that_was_never_measured_says_why() -> None:
+    def hurt(one: Outcome) -> Outcome:
+        fails = one.point.block == "mla" or (one.point.block == "gla" and one.point.context > 8192)
+        if not fails:
+            return one
+        return make.failure(point=one.point, round=one.round, environment=MACHINE.fingerprint)
+
+    run = zoo_run().run
+    broken = structs.replace(run, outcomes=tuple(hurt(one) for one in run.outcomes))
+    told = runs.told(zoo_run().path, broken)
+    page = cast.page([told])
+    assert row(page, "MLA")[3:] == ["out-of-memory"] * 2
+    assert row(page, "GLA")[3] == (
+        "transformer throughout (512-128K), out-of-memory from 24,000 on (B)"
+    )
+    assert "MLA out-of-memory" in cast.short([told])

@@ -24,6 +24,7 @@ from ssmprof.report import rows
 from ssmprof.report.names import listed
 from ssmprof.scalars import Phase
 from ssmprof.spec import Scenario
+from ssmprof.units import format_context
 
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
 _USUAL = "batch 1, bfloat16, graph"  # what a cell need not say
@@ -126,7 +127,16 @@ def zone(one: Seen, phase: Phase) -> str:
         f"{row['crossing']}: {row['zone']}" if row["before"] else str(row["zone"]) for row in said
     )
     clocks = pair.clocks is not None and pair.clocks.verdict == "depends-on-clocks"
-    return f"{text}{', depends on clocks' if clocks else ''}{_unusual(answer)} ({answer.grade})"
+    more = f"{', depends on clocks' if clocks else ''}{_unusual(answer)}{_lost(answer, pair, one)}"
+    return f"{text}{more} ({answer.grade})"
+
+
+def _lost(answer: Answer, pair: Pair, one: Seen) -> str:
+    """From which length on it could not be measured, where no crossing says so."""
+    failed = answer.failures.get(one.recipe.name, {})
+    if not failed or any(found.kind == "capacity" for found in pair.crossings):
+        return ""
+    return f", {failed[min(failed)]} from {format_context(min(failed))} on"
 
 
 def _unusual(answer: Answer) -> str:
@@ -142,7 +152,7 @@ def brief(one: Seen, phase: Phase) -> str:
     if answer is None or pair is None or answer.withheld or one.base is None:
         return zone(one, phase)
     word = _word(pair, one.recipe.name)
-    return f"{word}{_unusual(answer)}" if word else zone(one, phase)
+    return f"{word}{_unusual(answer)}{_lost(answer, pair, one)}" if word else zone(one, phase)
 
 
 def _word(pair: Pair, block: str) -> str | None:
