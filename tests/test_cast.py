@@ -91,8 +91,10 @@ def test_a_run_of_the_zoo_fills_its_rows() -> None:
 
 def test_readme_gets_the_run_in_one_line() -> None:
     first, missing = cast.short([zoo_run()]).splitlines()
-    assert first.startswith("- H200, [zoo](reports/2026-12-01-zoo-h200), prefill: MLA nowhere, ")
-    assert "Mamba-1 3,000-8K, Mamba-2 2K-3,000, Mamba-3 throughout" in first
+    assert first.startswith(
+        "- H200, [zoo](reports/2026-12-01-zoo-h200), prefill: nowhere (MLA, RWKV-7, "
+    )
+    assert ", Mamba-1 3,000-8K, Mamba-2 2K-3,000, Mamba-3 throughout" in first
     assert "plain" not in first
     assert "Hymba (counted and refused)" in missing
     assert "RWKV-7" not in missing

@@ -221,8 +221,15 @@ def short(runs: Sequence[Told] | None = None) -> str:
 
 
 def _listed(found: Iterable[Seen], phase: Phase) -> str:
-    told = [(_called(one), brief(one, phase)) for one in found]
-    return ", ".join(f"{name} {text}" for name, text in told if text != "–")
+    """`Mamba-1 8K-16K, nowhere (MLA, GLA)`: those of which the same is said stand together."""
+    told: dict[str, list[str]] = {}
+    for one in found:
+        if (text := brief(one, phase)) != "–":
+            told.setdefault(text, []).append(_called(one))
+    return ", ".join(
+        f"{names[0]} {text}" if len(names) == 1 else f"{text} ({', '.join(names)})"
+        for text, names in told.items()
+    )
 
 
 def _called(one: Seen) -> str:
