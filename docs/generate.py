@@ -1,7 +1,9 @@
-"""Writes the pages of docs/reference that the code can say itself: `python docs/generate.py`.
+"""Writes what the code and the committed runs can say themselves: `python docs/generate.py`.
 
-Commands from their help, scenario keys and records from the structs, grades from the rules, Python
-from the docstrings. A test holds the written pages against `pages()`, so they cannot drift.
+Pages of docs/reference: commands from their help, scenario keys and records from the structs,
+grades from the rules, Python from the docstrings. What runs say (`made`): the index of reports/,
+the cast, and parts of pages between markers. A test holds all of it against `pages()`, so that it
+cannot drift.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 from click.testing import CliRunner
+from made import cast, index, parts
+from made.markdown import table
+from made.runs import ROOT
 
 import ssmprof
 from ssmprof.analysis.decide.rules import RULES
@@ -26,14 +30,13 @@ from ssmprof.models.recipe import Layer, Recipe, Shared
 from ssmprof.spec import Budget, Passes, Refine, Scenario, Sweep
 from ssmprof.store.schema import FORMAT, RECORDS
 
-FOLDER = Path(__file__).parent / "reference"
 _MADE = "<!-- Written by docs/generate.py. -->\n\n"
 _DOOR = 1000  # a bound beyond is there for broken files, not for people
 _WIDTH = 80  # of help pages, whatever terminal or pipe this runs in
 
 
 def pages() -> dict[str, str]:
-    """Name -> text of every page that is generated."""
+    """Path below the checkout -> text of everything that is generated."""
     made = {
         "commands.md": _commands(),
         "topics.md": _topics(),
@@ -42,8 +45,12 @@ def pages() -> dict[str, str]:
         "records.md": _records(),
         "grades.md": _grades(),
         "python.md": _python(),
+        "cast.md": cast.page(),
     }
-    return {name: _MADE + text.rstrip() + "\n" for name, text in made.items()}
+    made = {f"docs/reference/{name}": text for name, text in made.items()}
+    made["reports/README.md"] = index.page()
+    whole = {name: _MADE + text.rstrip() + "\n" for name, text in made.items()}
+    return whole | parts.pages()
 
 
 def _text(body: str) -> str:
@@ -82,16 +89,6 @@ def _topics() -> str:
     for name, text in TOPICS.items():
         lines += [f"## {name}", "", _text(text)]
     return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|") or "–"
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    heads = tuple(heads)
-    lines = [heads, tuple("---" for _ in heads), *rows]
-    return "".join(f"| {' | '.join(_cell(one) for one in row)} |\n" for row in lines)
 
 
 def _values(schema: Mapping[str, Any]) -> str:
@@ -146,7 +143,7 @@ def _keys(struct: type, skip: Iterable[str] = ()) -> str:
         for name, found in own["properties"].items()
         if name not in {"type", "kind", *skip}
     ]
-    return _table(("key", "value", "default"), rows) if rows else "No sizes.\n"
+    return table(("key", "value", "default"), rows) if rows else "No sizes.\n"
 
 
 def _said(thing: object) -> str:
@@ -240,7 +237,7 @@ def _grades() -> str:
         "# Grades\n\n"
         "What limits an answer, from the gravest: D withholds the verdict, C widens zones or moves "
         "them, B is noted, A is none of these. [Trust](../how-it-works/trust.md) says why.\n\n"
-        + _table(("fact", "grade", "when", "what mends it"), rows)
+        + table(("fact", "grade", "when", "what mends it"), rows)
     )
 
 
@@ -294,6 +291,5 @@ def _members(found: type) -> list[str]:
 
 
 if __name__ == "__main__":
-    FOLDER.mkdir(exist_ok=True)
     for file, text in pages().items():
-        (FOLDER / file).write_text(text, encoding="utf-8")
+        (ROOT / file).write_text(text, encoding="utf-8")

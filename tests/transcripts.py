@@ -30,7 +30,12 @@ ROOT = Path(__file__).parents[1]
 RUN = Path("reports/2026-11-22-crossover-h100-80gb-hbm3")  # what the transcripts read
 PAGES = sorted(
     path
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "reports/README.md",
+        *(ROOT / "docs").rglob("*.md"),
+    )
     if path.is_file()
 )
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
