@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 from agreement import check
-from gpu.kernel_cases import DELTA, WITH_STATE, Case, case, packed, split
+from gpu.cases import DELTA, WITH_STATE, Case, case, packed, split
 from ssmprof_kernels import OPS, launch
 
 pytestmark = [
