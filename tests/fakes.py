@@ -52,6 +52,15 @@ class OutOfMemoryError(RuntimeError):
     """Named as torch names it."""
 
 
+# Only what hangs is given a short deadline: a busy machine may take a second over anything.
+IMPATIENT = structs.replace(make.QUICK, timeout_s=0.4)
+
+
+def jobs(count: int, **changes: Any) -> list[Job]:
+    """Jobs that share nothing but the block: a curve of each is one point long."""
+    return [make.job("mamba2", 64, seed=number, **changes) for number in range(count)]
+
+
 def client(faults: Mapping[str, str] | None = None, folder: Path | None = None, **changes: Any):
     """A client of fake workers; `faults` are written below `folder`."""
     environ = dict(ENVIRON)

@@ -1,4 +1,4 @@
-"""What all figures share: size, context axis, number formats and labels that do not collide.
+"""What all figures share: size, axes, number formats, colours; labels of lines are in `placement`.
 
 Uses matplotlib's Figure API and never pyplot: no global state, no display. A figure is as wide as a
 phone: 10 points of text are 9.5 pixels there and 15 in one of a desktop's two columns, so that one
@@ -188,54 +188,3 @@ def line_arguments(name: Name) -> dict[str, Any]:
         "markeredgecolor": colour,
         "markeredgewidth": 1.2,
     }
-
-
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions as near as possible to `wanted`, at least `gap` apart and inside [low, high].
-
-    Pools neighbours that collide and centres each pool on its mean (isotonic regression), so order
-    is kept and no label moves further than its neighbours force it to.
-    """
-    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
-    pools: list[list[float]] = []
-    for turn, index in enumerate(order):
-        pools.append([wanted[index] - turn * gap, 1.0])
-        while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
-            value, weight = pools.pop()
-            pools[-1][0] = (pools[-1][0] * pools[-1][1] + value * weight) / (pools[-1][1] + weight)
-            pools[-1][1] += weight
-    flat = [value for value, weight in pools for _ in range(int(weight))]
-    ceiling = high - (len(order) - 1) * gap
-    placed = [0.0] * len(wanted)
-    for turn, index in enumerate(order):
-        placed[index] = min(max(flat[turn], low), ceiling) + turn * gap
-    return placed
-
-
-def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], gap: float) -> None:
-    """Direct labels right of the axes: (x, y, text, token), never on each other.
-
-    A line that ends before the others is named at its end instead. `gap` is the height of a line of
-    text as a share of the axes.
-    """
-    to_axes = axes.transData + axes.transAxes.inverted()
-    last = max((x for x, *_ in ends), default=0.0)
-    for x, y, text, token in ends:
-        if x < last:
-            axes.annotate(
-                text, (x, y), (2, 7), textcoords="offset points", va="bottom", ha="right",
-                fontsize=TEXT_PT, fontweight="bold", color=sentinel(token), parse_math=False,
-            )  # fmt: skip
-    long = [end for end in ends if end[0] == last]
-    heights = [float(to_axes.transform((x, y))[1]) for x, y, _, _ in long]
-    for (x, _, text, token), height, at in zip(
-        long, heights, spread(heights, gap, 0.03, 0.97), strict=True
-    ):
-        start = float(to_axes.transform((x, 1.0))[0])
-        if abs(at - height) > 0.015:
-            axes.plot(
-                [start + 0.012, 1.006], [height, at], transform=axes.transAxes, linewidth=0.7,
-                color=sentinel("muted"), clip_on=False,
-            )  # fmt: skip
-        note(axes, 1.012, at, text, token, transform=axes.transAxes, va="center", fontweight="bold")

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from engine.alone import alone
 
 from ssmprof.engine.calls import Calls, served
 from ssmprof.engine.loop import Loop
@@ -59,18 +60,6 @@ def model(name: str) -> Model:
     return served(block, "cpu", "float32", 3, "last")
 
 
-def alone(made: Model, prompt: torch.Tensor, count: int) -> list[int]:
-    """Tokens after a prompt, one sequence by itself."""
-    cache = made.new_cache(1, 128)
-    tokens = [int(made.prefill(prompt[None], cache)[0, -1].argmax())]
-    cache.advance(len(prompt))
-    while len(tokens) < count:
-        out = made.step(torch.tensor(tokens[-1:]), cache)
-        cache.advance()
-        tokens.append(int(out[0].argmax()))
-    return tokens
-
-
 @pytest.fixture(autouse=True)
 def _one_thread():
     """Tiny calls on a busy machine: threads that wait for each other take longer than the work."""
@@ -91,7 +80,7 @@ def test_a_sequence_is_made_as_if_it_were_alone(
     loop = Loop(Calls(made, Slots(made, slots, 128)), chunk_tokens=chunk, grid_tokens=grid)
     came = loop.serve(REQUESTS, prompts)
     for one, prompt, tokens in zip(REQUESTS, prompts, came.made, strict=True):
-        assert tokens == alone(made, prompt, one.output_tokens)
+        assert tokens == alone(made, prompt, one.output_tokens, 128)
     assert came.largest_batch <= slots
     assert all(time > 0 for time in came.ttft_s)
     assert [math.isnan(time) for time in came.tpot_s] == [o.output_tokens == 1 for o in REQUESTS]

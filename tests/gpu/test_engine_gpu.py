@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from engine.alone import alone
 from msgspec.structs import replace
 
 from ssmprof.engine.calls import Calls, served
@@ -74,13 +75,7 @@ def test_a_sequence_is_nearly_made_as_if_it_were_alone(name: str) -> None:
     agree = 0
     for one, prompt, tokens in zip(requests, prompts, came.made, strict=True):
         assert len(tokens) == one.output_tokens
-        cache = made.new_cache(1, 768)
-        mine = [int(made.prefill(prompt[None], cache)[0, -1].argmax())]
-        cache.advance(len(prompt))
-        while len(mine) < 16:
-            out = made.step(torch.tensor(mine[-1:], device="cuda"), cache)
-            cache.advance()
-            mine.append(int(out[0].argmax()))
-        agree += sum(a == b for a, b in zip(mine[:4], tokens[:4], strict=True))
+        mine = alone(made, prompt, 4, 768)
+        agree += sum(a == b for a, b in zip(mine, tokens[:4], strict=True))
     assert agree >= 0.75 * 4 * len(requests)
     assert came.largest_batch == 4

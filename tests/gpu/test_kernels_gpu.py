@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 from agreement import check
-from gpu.kernel_cases import DELTA, WITH_STATE, Case, case, packed, split
+from gpu.cases import DELTA, WITH_STATE, Case, case, packed, split
 from ssmprof_kernels import OPS, launch
 
 pytestmark = [
@@ -103,18 +103,20 @@ def test_two_runs_and_a_graph_replay_give_equal_bits(op):
 
 
 @pytest.mark.parametrize("op", WITH_STATE)
-def test_a_nan_reaches_later_tokens_of_its_own_row_only(op):
+def test_a_nan_reaches_its_own_row_only_and_no_earlier_than_is_promised(op):
     given = case(op, torch.bfloat16, 300, 1)
     given.arguments.pop("seq_idx", None)
     name = next(n for n in ("u", "x", "v") if n in given.arguments)
     before = given.kernel()["y"]
+    # A delta rule promises no more than that what lies before the token's chunk of 64 is clean.
+    clean = 150 // 64 * 64 if op in DELTA else 150
     poisoned = given.arguments[name].clone()
     poisoned[1, 150] = float("nan")
     after = given.kernel(**{name: poisoned})["y"]
     assert torch.equal(after[0], before[0])
     # The Mamba-2 scan walks a segment with such a token one by one: equal numbers, other rounding.
-    largest = before[1, :150].float().abs().max().item()
-    torch.testing.assert_close(after[1, :150], before[1, :150], rtol=0.0, atol=0.02 * largest)
+    largest = before[1, :clean].float().abs().max().item()
+    torch.testing.assert_close(after[1, :clean], before[1, :clean], rtol=0.0, atol=0.02 * largest)
     assert after[1, 150].isnan().all()
 
 

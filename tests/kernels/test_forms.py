@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from ssmprof_kernels import OPS
-from ssmprof_kernels.static import forms, report
+from ssmprof_kernels.static import empty, forms, report
 from ssmprof_kernels.static.covering import combinations, covering, split
 
 
@@ -47,9 +47,9 @@ def test_every_float_argument_takes_every_dtype_or_says_why_not(op):
     fewer = {"A", "A_log", "D", "dt_bias"}
     for name, parameter in inspect.signature(OPS[op].kernel).parameters.items():
         values = set(forms.AXES[op].get(name, ()))
-        if values & set(forms.FLOATS):
+        if values & set(empty.FLOATS):
             assert "Tensor" in str(parameter.annotation) or name == "return_final_state"
-            wanted = {"float32", "bfloat16"} if name in fewer else set(forms.FLOATS)
+            wanted = {"float32", "bfloat16"} if name in fewer else set(empty.FLOATS)
             assert wanted <= values, name
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 
 import fakes
 import make
@@ -17,24 +14,17 @@ import pytest
 from msgspec import structs
 
 from ssmprof.errors import SsmprofError
-from ssmprof.measure.workers import control, process, scratch
+from ssmprof.measure.workers import scratch
 from ssmprof.records import Failure, Measurement
 from ssmprof.spec import Passes
 
 FRESH = Passes(parts=False, memory="fresh", energy=False, host=False, cupti=False)
-# Only what hangs is given a short deadline: a busy machine may take a second over anything.
-IMPATIENT = structs.replace(make.QUICK, timeout_s=0.4)
 HANGS = ("hang", "nap")
 
 
 def patience(fault):
     """The budget of a job with this fault."""
-    return IMPATIENT if fault in HANGS else make.QUICK
-
-
-def jobs(count, **changes):
-    """Jobs that share nothing but the block: a curve of each is one point long."""
-    return [make.job("mamba2", 64, seed=number, **changes) for number in range(count)]
+    return fakes.IMPATIENT if fault in HANGS else make.QUICK
 
 
 def test_every_job_gets_its_outcome_in_the_order_of_the_jobs():
@@ -46,7 +36,7 @@ def test_every_job_gets_its_outcome_in_the_order_of_the_jobs():
 
 @pytest.mark.parametrize("fault", [*fakes.FAULTS, "wrong"])
 def test_a_worker_that_fails_becomes_its_own_failure_and_the_sweep_goes_on(fault, tmp_path):
-    todo = jobs(3)
+    todo = fakes.jobs(3)
     todo[1] = structs.replace(todo[1], budget=patience(fault))
     tag = f"tag-{os.getpid()}-{fault}"
     environ = {"SSMPROF_TEST_TAG": tag}
@@ -79,21 +69,21 @@ def test_a_worker_that_fails_becomes_its_own_failure_and_the_sweep_goes_on(fault
     ],
 )
 def test_a_failure_says_what_happened_and_where(fault, text, tmp_path):
-    todo = jobs(1, budget=patience(fault))
+    todo = fakes.jobs(1, budget=patience(fault))
     with fakes.client({todo[0].key: fault}, tmp_path) as client:
         (failed,) = client(todo)
     assert failed.detail.startswith(text)
 
 
 def test_a_hang_is_reported_with_its_stack(tmp_path):
-    todo = jobs(1, budget=structs.replace(make.QUICK, timeout_s=1.0))
+    todo = fakes.jobs(1, budget=structs.replace(make.QUICK, timeout_s=1.0))
     with fakes.client({todo[0].key: "hang"}, tmp_path) as client:
         (failed,) = client(todo)
     assert "_hang (fakes.py:" in failed.detail
 
 
 def test_out_of_memory_tells_what_was_asked_free_and_predicted(tmp_path):
-    todo = jobs(1)
+    todo = fakes.jobs(1)
     faults = {todo[0].key: "out-of-memory"}
     with fakes.client(faults, tmp_path, predict=lambda job: 4 * 2**30) as client:
         (failed,) = client(todo)
@@ -142,7 +132,7 @@ def test_memory_is_weighed_in_a_process_of_its_own_and_joins_the_measurement():
 
 @pytest.mark.parametrize("fault", ["kill", "hang", "rubbish", "out-of-memory", "closed-pipe"])
 def test_memory_that_cannot_be_weighed_costs_a_note_and_not_the_point(fault, tmp_path):
-    todo = jobs(1, budget=patience(fault), passes=FRESH)
+    todo = fakes.jobs(1, budget=patience(fault), passes=FRESH)
     with fakes.client({f"memory {todo[0].key}": fault}, tmp_path) as client:
         (measured,) = client(todo)
     assert isinstance(measured, Measurement)
@@ -153,18 +143,9 @@ def test_memory_that_cannot_be_weighed_costs_a_note_and_not_the_point(fault, tmp
 @pytest.mark.parametrize("fault", ["kill", "exit", "illegal-address"])
 def test_a_worker_that_dies_while_it_starts_is_a_failure_of_its_point(fault, tmp_path):
     with fakes.client({"start": fault}, tmp_path) as client:
-        outcomes = list(client(jobs(2)))
+        outcomes = list(client(fakes.jobs(2)))
     assert [outcome.reason for outcome in outcomes] == ["crash", "crash"]
     assert outcomes[0].environment in client.environments
-
-
-def test_a_launcher_that_is_killed_is_replaced(tmp_path):
-    first, second, third = jobs(3)
-    with fakes.client() as client:
-        assert list(client([first])) == [fakes.formula(first)]
-        client._staff.pool.process.kill()
-        client._staff.pool.process.wait()
-        assert list(client([second, third])) == [fakes.formula(second), fakes.formula(third)]
 
 
 DEADLY = ("kill", "segfault", "orphan")
@@ -173,7 +154,7 @@ DEADLY = ("kill", "segfault", "orphan")
 @pytest.mark.parametrize("fault", DEADLY)
 @pytest.mark.parametrize("deaths", [1, 2, 3])
 def test_a_point_whose_process_was_killed_is_tried_twice_more(fault, deaths, tmp_path):
-    todo = jobs(2)
+    todo = fakes.jobs(2)
     faults = {todo[0].key: f"{fault} {deaths}"}
     with fakes.client(faults, tmp_path) as client:
         first, second = client(todo)
@@ -188,7 +169,7 @@ def test_a_point_whose_process_was_killed_is_tried_twice_more(fault, deaths, tmp
 
 @pytest.mark.parametrize("fault", [*fakes.FAULTS, "wrong"])
 def test_what_says_something_about_the_point_is_not_transient(fault, tmp_path):
-    (job,) = jobs(1, budget=patience(fault))
+    (job,) = fakes.jobs(1, budget=patience(fault))
     with fakes.client({job.key: fault}, tmp_path) as client:
         (outcome,) = client([job])
     transient = fault in (*DEADLY, "closed-pipe")
@@ -197,7 +178,7 @@ def test_what_says_something_about_the_point_is_not_transient(fault, tmp_path):
 
 @pytest.mark.parametrize("deaths", [1, 2])
 def test_memory_is_weighed_again_where_its_process_was_killed(deaths, tmp_path):
-    (job,) = jobs(1, passes=FRESH)
+    (job,) = fakes.jobs(1, passes=FRESH)
     with fakes.client({f"memory {job.key}": f"kill {deaths}"}, tmp_path) as client:
         (measured,) = client([job])
     assert measured.memory is not None
@@ -207,7 +188,7 @@ def test_memory_is_weighed_again_where_its_process_was_killed(deaths, tmp_path):
 @pytest.mark.parametrize("deaths", [1, 2])
 def test_a_passing_death_in_a_pass_does_not_spare_the_pass(deaths, tmp_path):
     passes = structs.replace(FRESH, parts=True, memory="off")
-    todo = jobs(2, passes=passes)
+    todo = fakes.jobs(2, passes=passes)
     told = []
     faults = {"parts of all": f"kill {deaths}"}
     with fakes.client(faults, tmp_path, on_disabled=told.append) as client:
@@ -216,46 +197,8 @@ def test_a_passing_death_in_a_pass_does_not_spare_the_pass(deaths, tmp_path):
         assert told == []
 
 
-def test_a_launcher_whose_socket_ended_is_replaced_although_it_runs():
-    first, second = jobs(2)
-    with fakes.client() as client:
-        list(client([first]))
-        client._end_worker()
-        client._staff.pool._control.close()
-        client._staff.pool._control.broken = True
-        assert list(client([second])) == [fakes.formula(second)]
-
-
-def test_a_stopped_launcher_is_replaced_and_holds_nobody(monkeypatch):
-    monkeypatch.setattr(control, "ANSWER_S", 0.5)
-    first, second = jobs(2)
-    tag = f"tag-{os.getpid()}-stopped"
-    with fakes.client(environ={"SSMPROF_TEST_TAG": tag}) as client:
-        list(client([first]))
-        client._end_worker()
-        os.kill(client._staff.pool.process.pid, signal.SIGSTOP)
-        began = time.monotonic()
-        assert list(client([second])) == [fakes.formula(second)]
-        assert time.monotonic() - began < 10.0
-    assert fakes.gone(tag) == []
-
-
-def test_a_launcher_that_is_stopped_while_its_worker_hangs_holds_nobody(monkeypatch, tmp_path):
-    monkeypatch.setattr(process, "FAREWELL_S", 0.2)
-    hung, after = jobs(2, budget=IMPATIENT)
-    tag = f"tag-{os.getpid()}-both"
-    environ = {"SSMPROF_TEST_TAG": tag}
-    with fakes.client({hung.key: "hang"}, tmp_path, environ=environ) as client:
-        client._worker, client._group = client._staff.start(0), (hung.point.block_digest, 0)
-        os.kill(client._staff.pool.process.pid, signal.SIGSTOP)
-        lost, measured = client([hung, after])
-    assert lost.reason == "timeout"
-    assert measured == fakes.formula(after)
-    assert fakes.gone(tag) == []
-
-
 def test_a_worker_that_reads_nothing_cannot_hold_its_parent():
-    (job,) = jobs(1, budget=IMPATIENT)
+    (job,) = fakes.jobs(1, budget=fakes.IMPATIENT)
     with fakes.client() as client:
         client._worker, client._group = client._staff.start(0), (job.point.block_digest, 0)
         client._chosen = lambda _: {f"op {number}": "x" * 1000 for number in range(1000)}
@@ -265,70 +208,8 @@ def test_a_worker_that_reads_nothing_cannot_hold_its_parent():
     assert "no answer within 0.4 s" in lost.detail
 
 
-def test_a_fork_that_fails_is_tried_again(tmp_path):
-    first, second = jobs(2)
-    faults = {"fork": "refuse 2"}
-    with fakes.client(faults, tmp_path) as client:
-        assert list(client([first, second])) == [fakes.formula(first), fakes.formula(second)]
-
-
-def test_a_fork_that_always_fails_is_a_transient_failure_and_the_launcher_lives(tmp_path):
-    (job,) = jobs(1)
-    with fakes.client({"fork": "refuse"}, tmp_path) as client:
-        (lost,) = client([job])
-        assert client._staff.pool.alive()
-    assert lost.transient
-    assert "no worker could be started: Resource temporarily unavailable" in lost.detail
-
-
-@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
-def test_a_launcher_that_cannot_be_started_is_tried_again(monkeypatch, number):
-    started, failures = subprocess.Popen, [number, number]
-
-    def popen(*arguments, **changes):
-        if failures:
-            raise OSError(failures.pop(), os.strerror(number))
-        return started(*arguments, **changes)
-
-    monkeypatch.setattr(subprocess, "Popen", popen)
-    (job,) = jobs(1)
-    with fakes.client() as client:
-        assert list(client([job])) == [fakes.formula(job)]
-
-
-def test_a_launcher_that_is_killed_while_it_starts_is_tried_again(tmp_path):
-    (job,) = jobs(1)
-    with fakes.client({"import": "kill 2"}, tmp_path) as client:
-        assert list(client([job])) == [fakes.formula(job)]
-
-
-def test_a_later_launcher_that_cannot_start_does_not_end_the_sweep(tmp_path):
-    first = make.job("mamba2", 64, round=0)
-    second = make.job("mamba2", 64, round=1)
-    with fakes.client({}, tmp_path) as client:
-        list(client([first]))
-        client._staff.runner = "no_such_module:Runner"
-        (lost,) = client([second])
-    assert lost.transient
-    assert "no_such_module" in lost.detail
-
-
-def test_what_a_killed_launcher_leaves_of_its_workers_is_ended(tmp_path):
-    """The kernel kills a worker with its launcher, and a compiler of the worker by our hand."""
-    (job,) = jobs(1)
-    tag = f"tag-{os.getpid()}-compiler"
-    faults = {job.key: "compiling 1"}
-    environ = {"SSMPROF_TEST_TAG": tag}
-    with fakes.client(faults, tmp_path, environ=environ) as client:
-        client._worker, client._group = client._staff.start(0), (job.point.block_digest, 0)
-        threading.Timer(0.3, client._staff.pool.process.kill).start()
-        assert list(client([job])) == [fakes.formula(job)]
-        assert len(fakes.processes(tag)) == 2
-    assert fakes.gone(tag) == []
-
-
 def test_a_death_by_a_signal_without_a_name_is_told_by_its_number(tmp_path):
-    (job,) = jobs(1)
+    (job,) = fakes.jobs(1)
     with fakes.client({job.key: "real-time-signal"}, tmp_path) as client:
         (lost,) = client([job])
     assert "killed by signal 40" in lost.detail
@@ -343,7 +224,7 @@ def test_scratch_goes_with_the_run_and_that_of_a_dead_one_with_the_next(monkeypa
     subprocess.run([sys.executable, "-c", code], env={**os.environ, **fakes.ENVIRON})
     (abandoned,) = tmp_path.iterdir()
     with fakes.client() as client:
-        list(client(jobs(1)))
+        list(client(fakes.jobs(1)))
         assert not abandoned.exists()
         (mine,) = tmp_path.iterdir()
         other = scratch.Scratch()
@@ -355,7 +236,7 @@ def test_scratch_goes_with_the_run_and_that_of_a_dead_one_with_the_next(monkeypa
 def test_temporary_files_of_workers_go_with_the_scratch_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    (job,) = jobs(1)
+    (job,) = fakes.jobs(1)
     folder = tmp_path.with_name("faults")
     folder.mkdir()
     with fakes.client({job.key: "litter 1"}, folder) as client:
@@ -371,7 +252,7 @@ def test_a_watch_can_condemn_a_worker(tmp_path):
         def __call__(self, pid):
             return "available memory fell below 300 MiB"
 
-    todo = jobs(1)
+    todo = fakes.jobs(1)
     with fakes.client({todo[0].key: "hang"}, tmp_path, watch=Watch()) as client:
         (failed,) = client(todo)
     assert failed.reason == "out-of-memory"
@@ -382,20 +263,20 @@ def test_a_runner_that_cannot_be_imported_is_an_error_a_user_can_read():
     client = fakes.client(environ={"PYTHONPATH": ""})
     client._staff.runner = "no_such_module:Runner"
     with client, pytest.raises(SsmprofError, match="does not start") as raised:
-        list(client(jobs(1)))
+        list(client(fakes.jobs(1)))
     assert "no_such_module" in raised.value.cause
 
 
 def test_environments_are_announced_before_the_outcomes_that_name_them():
     told = []
     with fakes.client(on_environment=told.append) as client:
-        for outcome in client(jobs(2)):
+        for outcome in client(fakes.jobs(2)):
             assert outcome.environment in {found.fingerprint for found in told}
     assert told == [make.ENVIRONMENT]
 
 
 def test_the_parent_sleeps_while_a_worker_measures(tmp_path):
-    todo = jobs(1, budget=structs.replace(make.QUICK, timeout_s=1.5))
+    todo = fakes.jobs(1, budget=structs.replace(make.QUICK, timeout_s=1.5))
     with fakes.client({todo[0].key: "hang"}, tmp_path) as client:
         client._staff.start(0).end()
         before = os.times()
@@ -407,7 +288,7 @@ def test_the_parent_sleeps_while_a_worker_measures(tmp_path):
 @pytest.mark.parametrize("fault", ["segfault", "hang", "exit", "rubbish"])
 def test_a_pass_that_kills_the_worker_costs_a_note_once_and_no_latency(fault, tmp_path):
     passes = structs.replace(FRESH, parts=True, cupti=True, energy=True, memory="off")
-    todo = jobs(4, budget=patience(fault), passes=passes)
+    todo = fakes.jobs(4, budget=patience(fault), passes=passes)
     faults = {"cupti of all": fault, "energy of all": fault}
     with fakes.client(faults, tmp_path) as client:
         outcomes = list(client(todo))
@@ -420,8 +301,8 @@ def test_a_pass_that_kills_the_worker_costs_a_note_once_and_no_latency(fault, tm
 
 
 def test_the_first_call_of_a_block_may_compile_beyond_the_deadline(tmp_path):
-    first, second = jobs(2)
-    second = structs.replace(second, budget=IMPATIENT)
+    first, second = fakes.jobs(2)
+    second = structs.replace(second, budget=fakes.IMPATIENT)
     faults = {first.key: "nap", second.key: "nap"}
     with fakes.client(faults, tmp_path, first_call_s=30.0) as client:
         compiled, hung = client([first, second])

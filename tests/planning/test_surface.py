@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import make
 import pytest
 from msgspec import structs
 
+from ssmprof.analysis.compare.conditions import by_conditions
+from ssmprof.analysis.compare.curve import contenders
 from ssmprof.analysis.surface.frontier import frontier, gaps, missed
 from ssmprof.analysis.surface.places import BAR, batches, held_out
 from ssmprof.analysis.surface.rows import Rows
@@ -16,6 +20,7 @@ from ssmprof.planning.left import Left
 from ssmprof.planning.strategies import STRATEGIES, expected, surface
 from ssmprof.records import Job, Measurement, Point, Visit
 from ssmprof.scalars import Phase
+from ssmprof.store import folder
 
 LATTICE = scenario.load(library.find("serving"))
 NAMES = [block.name for block in LATTICE.blocks]
@@ -158,6 +163,29 @@ def test_outside_of_what_was_measured_the_nearest_end_is_told_as_held() -> None:
     assert whole.at(1, 1024).time_s == pytest.approx(4.0)
     with pytest.raises(ValueError, match="needs a point"):
         Rows("decode", {})
+
+
+def worst(phase: Phase, execution: str) -> float:
+    """The largest miss of a committed step left out, by what lies between points of `phase`."""
+    run = folder.load(Path(__file__).parents[2] / "reports" / "2026-11-22-crossover-h100-80gb-hbm3")
+    errors = [
+        abs(one.error)
+        for conditions, outcomes in by_conditions(run.outcomes, run.environments).items()
+        if (conditions.phase, conditions.execution) == ("decode", execution)
+        for name, found in contenders(outcomes).items()
+        for context in found.medians
+        for one in missed(name, Rows(phase, {1: found.medians}), [(1, context)])
+        if one.error is not None
+    ]
+    assert len(errors) >= 25
+    return max(errors)
+
+
+def test_committed_steps_are_linear_in_context_as_the_document_says() -> None:
+    assert 0.06 < worst("decode", "graph") < 0.07
+    # Whole prompts are taken on log axes: steps would be met worse there.
+    assert 0.09 < worst("prefill", "graph") < 0.10
+    assert worst("decode", "eager") > 0.10 < worst("prefill", "eager")
 
 
 def test_a_job_is_a_job_of_the_scenario() -> None:

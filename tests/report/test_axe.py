@@ -6,23 +6,17 @@ ours holds it. Needs Chromium, as `test_browser` does.
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from collections.abc import Iterator
-from importlib import import_module, resources
+from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from report import pages, surfaces
 from ssmprof.report import gallery, write_report
 from ssmprof.store import folder
 
-sys.path.insert(0, str(Path(__file__).parent))
-pages, surfaces = import_module("pages"), import_module("surfaces")
-CHROMIUM = os.environ.get("SSMPROF_CHROMIUM") or shutil.which("chromium")
 COMMITTED = sorted(file.parent for file in Path(__file__).parents[2].glob("reports/*/run.json"))
 PAGES = ("rich", "surface", "gallery", *(path.name for path in COMMITTED))
 # Rules of WCAG 2.2 A and AA, and what axe-core calls best practice.
@@ -36,19 +30,6 @@ def axe() -> str:
     if find_spec("axe_playwright_python") is None:
         pytest.skip("no axe-core here: pip install axe-playwright-python (extra dev)")
     return resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM:
-        pytest.skip("no Chromium here: apt install chromium, or set SSMPROF_CHROMIUM")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module", params=PAGES)

@@ -6,23 +6,17 @@ Needs Chromium (SSMPROF_CHROMIUM, or `chromium` on the PATH); playwright brings 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from report import pages
 from ssmprof.report import write_report
 from ssmprof.report.again import load_any
 from ssmprof.report.embed import decoded
 
-sys.path.insert(0, str(Path(__file__).parent))
-pages = import_module("pages")
-CHROMIUM = os.environ.get("SSMPROF_CHROMIUM") or shutil.which("chromium")
 # Contrast of text, ids, names of controls: what axe-core would say first, without a download.
 SAYS_NOTHING = """() => [...document.querySelectorAll('button:not([hidden]), a, select')]
   .filter(e => !(e.textContent || '').trim() && !e.getAttribute('aria-label')).length"""
@@ -56,23 +50,18 @@ TOO_FAINT = """() => {
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM:
-        pytest.skip("no Chromium here: apt install chromium, or set SSMPROF_CHROMIUM")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "report.html"
     write_report(pages.rich(), path)
     return path.as_uri()
+
+
+@pytest.fixture(autouse=True)
+def _closed(browser: Any) -> Iterator[None]:
+    """The browser is everybody's: what a test opened goes with it."""
+    yield
+    for context in browser.contexts:
+        context.close()
 
 
 def opened(browser: Any, address: str, **context: Any) -> Any:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import make
+import numpy as np
 import pytest
 
 from ssmprof.records import TelemetrySample
-from ssmprof.report.figures import memory, shares, telemetry
+from ssmprof.report import placement
+from ssmprof.report.figures import goodput, memory, shares, telemetry
+from ssmprof.report.names import name_contenders
 
 CONTEXTS = (512, 1024, 2048, 3000, 4096, 8192, 16384)
 
@@ -34,6 +38,40 @@ def test_a_band_is_named_inside_itself_and_off_the_half_line() -> None:
                     assert floor - 0.09 <= box.y0
                     assert box.y1 <= floor + share + 0.09
                 floor += share
+
+
+@pytest.mark.parametrize("steep", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("apart", [0.0, 0.03, 0.2])
+def test_no_label_of_a_line_stands_on_a_line_or_on_another(steep: float, apart: float) -> None:
+    names = name_contenders([make.block(name) for name in ("attention", "mamba2", "mamba1")])
+    rates = (50.0, 70.0, 100.0, 140.0, 200.0, 280.0)
+    whole = {
+        block: tuple((x, max(0.02, 1 - steep * (at / 5) ** 2 - turn * apart))
+                     for at, x in enumerate(rates))
+        for turn, block in enumerate(names)
+    }  # fmt: skip
+    found = {b: one[: len(one) - turn] for turn, (b, one) in enumerate(whole.items())}
+    (axes,) = goodput.draw(found, names).axes
+    labels = [text for text in axes.texts if text.get_text() in {n.label for n in names.values()}]
+    assert len(labels) == len(names)
+    boxes = [text.get_window_extent() for text in labels]
+    for one, other in zip(boxes, boxes[1:] + boxes[:1], strict=True):
+        assert not one.overlaps(other)
+    for line in axes.lines:
+        ends = line.get_transform().transform(line.get_xydata())
+        for (x, y), (right, up) in pairwise(ends):
+            along = np.linspace(0, 1, 200)
+            places = np.column_stack((x + along * (right - x), y + along * (up - y)))
+            assert not any(box.contains(*place) for box in boxes for place in places)
+
+
+def test_where_no_place_is_free_a_label_stands_on_as_little_as_can_be() -> None:
+    room = placement.Box(0, 0, 100, 100)
+    fence = [((0.0, float(y)), (100.0, float(y))) for y in range(0, 101, 5)]
+    box = placement.beside((50, 50), (30, 10), room, [placement.Box(0, 0, 100, 50)], fence)
+    assert room.holds(box)
+    assert box.bottom >= 50
+    assert placement.beside((50, 50), (30, 10), room, [], []) == (22, 58, 52, 68)
 
 
 def test_a_band_too_thin_for_its_name_has_none() -> None:

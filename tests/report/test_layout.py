@@ -5,24 +5,17 @@ Needs Chromium, as `test_browser` does, and looks at the runs that come along, t
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import sys
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from report import pages
 from ssmprof.records import Run
 from ssmprof.report import write_report
 from ssmprof.store import folder
 
-sys.path.insert(0, str(Path(__file__).parent))
-pages = import_module("pages")
-CHROMIUM = os.environ.get("SSMPROF_CHROMIUM") or shutil.which("chromium")
 COMMITTED = sorted(file.parent for file in Path(__file__).parents[2].glob("reports/*/run.json"))
 RUNS = {"rich": None} | {path.name: path for path in COMMITTED}
 MOST_PAGES = 6
@@ -47,19 +40,6 @@ RIGHT = """() => {
     for (let y = top; y < bottom; y += 10) rows.add(Math.round(y / 10));
   return rows.size * 10 / main.height;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM:
-        pytest.skip("no Chromium here: apt install chromium, or set SSMPROF_CHROMIUM")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module", params=RUNS)

@@ -11,8 +11,8 @@ from typing import Any
 import make
 import pytest
 from msgspec.structs import replace
-from report import pages
 
+from report import pages
 from ssmprof.analysis import Analysis, analyze
 from ssmprof.analysis.decide.decision import decide
 from ssmprof.planning.refine import refine

@@ -14,8 +14,8 @@ import make
 import msgspec
 import pytest
 from msgspec.structs import replace
-from report import pages
 
+from report import pages
 from ssmprof.analysis import Analysis, analyze
 from ssmprof.cli import main
 from ssmprof.models.cost import parameters

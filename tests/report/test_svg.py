@@ -11,7 +11,7 @@ import make
 import pytest
 
 from ssmprof.analysis import analyze
-from ssmprof.report import canvas, theme
+from ssmprof.report import placement, theme
 from ssmprof.report.figures import shares
 from ssmprof.report.figures.curves import Drawing, draw_pair
 from ssmprof.report.svg import standalone, to_svg
@@ -130,7 +130,7 @@ def test_text_stays_text_and_is_large_enough() -> None:
     "wanted", [[0.1, 0.5, 0.9], [0.5, 0.5, 0.5], [0.99, 0.98, 0.97, 0.96], [0.0, 0.0], [0.3]]
 )
 def test_labels_keep_their_distance_and_their_order(wanted: list[float]) -> None:
-    placed = canvas.spread(wanted, 0.06, 0.02, 0.98)
+    placed = placement.spread(wanted, 0.06, 0.02, 0.98)
     ordered = sorted(placed)
     assert all(high - low >= 0.06 - 1e-9 for low, high in pairwise(ordered))
     assert ordered[0] >= 0.02 - 1e-9

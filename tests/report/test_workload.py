@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +19,6 @@ from ssmprof.report.tables import render
 from ssmprof.report.workload import table
 from ssmprof.store import folder
 
-sys.path.insert(0, str(Path(__file__).parent))
-pages = import_module("pages")
-CHROMIUM = os.environ.get("SSMPROF_CHROMIUM") or shutil.which("chromium")
 CROSSOVER = "2026-11-22-crossover-h100-80gb-hbm3"
 RUN = Path(__file__).parents[2] / "reports" / CROSSOVER
 ASKED = (
@@ -41,20 +34,14 @@ def run() -> Run:
 
 
 @pytest.fixture(scope="module")
-def page(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if not CHROMIUM:
-        pytest.skip("no Chromium here: apt install chromium, or set SSMPROF_CHROMIUM")
-    sync_api = pytest.importorskip("playwright.sync_api")
+def page(run: Run, browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     path = tmp_path_factory.mktemp("page") / "report.html"
     write_report(run, path)
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        opened = browser.new_context().new_page()
-        opened.goto(path.as_uri())
-        yield opened
-        browser.close()
+    context = browser.new_context()
+    opened = context.new_page()
+    opened.goto(path.as_uri())
+    yield opened
+    context.close()
 
 
 def rows(page: Any) -> list[list[str]]:

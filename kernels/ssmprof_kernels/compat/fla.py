@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 
 import ssmprof_kernels
+from ssmprof_kernels.compat import fla_states
 from ssmprof_kernels.compat.inference import forward_only
 
 # A gate of exactly 0 still needs a step to divide by; a power of two multiplies back exactly.
@@ -49,9 +50,9 @@ def chunk_simple_gla(
         step = torch.ones((), device=q.device).expand(batch, length, heads)
         rate = torch.zeros(heads, device=q.device) if g_gamma is None else g_gamma.float()
         x = v
-    state = initial_state
-    if state is not None and not state_v_first:
-        state = state.transpose(-1, -2)
+    # The scan's states are (n,H,V,K).
+    turned = not state_v_first
+    state = fla_states.entering(initial_state, turned)
     o, final = ssmprof_kernels.ssd_scan(
         x,
         step,
@@ -60,12 +61,10 @@ def chunk_simple_gla(
         q,
         initial_state=None if state is None else state.float(),
         return_final_state=True,
-        cu_seqlens=None if cu_seqlens is None else cu_seqlens.to(torch.int32),
+        cu_seqlens=fla_states.packed_ends(cu_seqlens),
     )
     o = (o * (width**-0.5 if scale is None else scale)).to(dtype)
-    if not output_final_state:
-        return o, None
-    return o, final if state_v_first else final.transpose(-1, -2).contiguous()
+    return o, fla_states.leaving(final, turned, output_final_state)
 
 
 def fused_recurrent_simple_gla(
@@ -82,8 +81,7 @@ def fused_recurrent_simple_gla(
     cu_seqlens: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`chunk_simple_gla`; walking backwards in time (`reverse`) is not offered."""
-    if reverse:
-        raise ValueError("reverse=True is not offered; the recurrence runs forward in time")
+    fla_states.forward_in_time(reverse)
     return chunk_simple_gla(
         q, k, v, g, g_gamma, scale, initial_state, output_final_state, state_v_first, cu_seqlens
     )

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 import ssmprof_kernels
+from ssmprof_kernels.compat import fla_states
 from ssmprof_kernels.compat.inference import forward_only
 
 Result = tuple[Tensor, Tensor | None]
@@ -250,9 +250,7 @@ def _rule(
     )
     if gate is not None and A_log is None:
         raise ValueError("use_gate_in_kernel=True needs A_log")
-    state = initial_state
-    if state is not None and v_first:
-        state = state.transpose(-1, -2)
+    state = fla_states.entering(initial_state, v_first)
     options: dict[str, Any] = {
         "A_log": A_log,
         "dt_bias": dt_bias,
@@ -262,30 +260,12 @@ def _rule(
         "negative": negative,
     }
     if v.shape[1] == 1 and cu_seqlens is None:
-        o, final = _one_token(op, q, k, v, g, beta, state, options)
+        final = fla_states.copied(state, q, v, v.shape[2])
+        token = (x if x is None else x[:, 0] for x in (q, k, v, g, beta))
+        o = getattr(ssmprof_kernels, f"{op}_step")(final, *token, **options).unsqueeze(1)
     else:
         o, final = getattr(ssmprof_kernels, op)(
             q, k, v, g, beta, initial_state=state, return_final_state=True,
-            cu_seqlens=None if cu_seqlens is None else cu_seqlens.to(torch.int32), **options,
+            cu_seqlens=fla_states.packed_ends(cu_seqlens), **options,
         )  # fmt: skip
-    if not output_final_state:
-        return o, None
-    return o, final.transpose(-1, -2).contiguous() if v_first else final
-
-
-def _one_token(
-    op: str,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor | None,
-    beta: Tensor,
-    state: Tensor | None,
-    options: dict[str, Any],
-) -> tuple[Tensor, Tensor]:
-    size = (v.shape[0], v.shape[2], q.shape[3], v.shape[3])
-    final = torch.empty(size, dtype=torch.float32, device=v.device)
-    final.zero_() if state is None else final.copy_(state)
-    token = (x if x is None else x[:, 0] for x in (q, k, v, g, beta))
-    o = getattr(ssmprof_kernels, f"{op}_step")(final, *token, **options)
-    return o.unsqueeze(1), final
+    return o, fla_states.leaving(final, v_first, output_final_state)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from ssmprof_kernels.compat import fla_states
 from ssmprof_kernels.compat.inference import forward_only
 from ssmprof_kernels.linear_attention.op import scan
 from ssmprof_kernels.linear_attention.step import step
@@ -29,28 +30,20 @@ def _run(
 ) -> Found:
     times = q.shape[-1] ** -0.5 if scale is None else scale
     kind = "retention" if gates is None else "gla"
-    state = initial_state
-    if state is not None and state_v_first:
-        state = state.transpose(-1, -2)
+    state = fla_states.entering(initial_state, state_v_first)
     if q.shape[1] == 1 and cu_seqlens is None:
-        # One token: its own kernel, on a copy, since states are not overwritten here.
-        shape = (q.shape[0], q.shape[2], q.shape[3], v.shape[3])
-        new = torch.empty(shape, dtype=torch.float32, device=q.device)
-        new.zero_() if state is None else new.copy_(state)
+        final = fla_states.copied(state, q, v, q.shape[2])
         gate = None if gates is None else gates[:, 0]
         o = step(
-            f"{kind}_step", new, q[:, 0], k[:, 0], v[:, 0], gate, decay, times, given=True
+            f"{kind}_step", final, q[:, 0], k[:, 0], v[:, 0], gate, decay, times, given=True
         ).unsqueeze(1)
-        final = new if output_final_state else None
     else:
-        packed = None if cu_seqlens is None else cu_seqlens.to(torch.int32)
+        packed = fla_states.packed_ends(cu_seqlens)
         found = scan(
             kind, q, k, v, gates, decay, state, packed, times, output_final_state, given=True
         )
         o, final = found if isinstance(found, tuple) else (found, None)
-    if final is not None and state_v_first:
-        final = final.transpose(-1, -2).contiguous()
-    return o, final
+    return o, fla_states.leaving(final, state_v_first, output_final_state)
 
 
 def chunk_gla(
@@ -89,7 +82,7 @@ def fused_recurrent_gla(
     """`chunk_gla` by gates of keys, or none; gates of values (`gv`) and walking backwards in time
     (`reverse`) are not offered."""
     forward_only(q=q, k=k, v=v, gk=gk, gv=gv, initial_state=initial_state)
-    _forward_in_time(reverse)
+    fla_states.forward_in_time(reverse)
     if gv is not None:
         raise ValueError("gv is not offered; only the gates of keys, gk, are")
     decay = torch.zeros(q.shape[2], device=q.device) if gk is None else None
@@ -128,7 +121,7 @@ def fused_recurrent_retention(
 ) -> Found:
     """`chunk_retention`; walking backwards in time (`reverse`) is not offered."""
     forward_only(q=q, k=k, v=v, initial_state=initial_state)
-    _forward_in_time(reverse)
+    fla_states.forward_in_time(reverse)
     decay = _retention_decay(q)
     return _run(
         q, k, v, None, decay, scale, initial_state, output_final_state, state_v_first, cu_seqlens
@@ -168,14 +161,9 @@ def fused_recurrent_lightning_attn(
 ) -> Found:
     """`chunk_lightning_attn`; walking backwards in time (`reverse`) is not offered."""
     forward_only(q=q, k=k, v=v, initial_state=initial_state)
-    _forward_in_time(reverse)
+    fla_states.forward_in_time(reverse)
     decay = _lightning_decay(q, layer_idx, num_layers)
     return _run(q, k, v, None, decay, scale, initial_state, output_final_state, False, cu_seqlens)
-
-
-def _forward_in_time(reverse: bool) -> None:
-    if reverse:
-        raise ValueError("reverse=True is not offered; the recurrence runs forward in time")
 
 
 def _retention_decay(q: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from ssmprof_kernels import door, launch
 from ssmprof_kernels.conv import plan, reference
-from ssmprof_kernels.conv.op import check_filter
+from ssmprof_kernels.conv.op import check_filter, check_slots
 from ssmprof_kernels.launch import recorded
 
 _recordings: recorded.Recordings = {}
@@ -107,20 +107,11 @@ def _check(
     if accepted is not None:
         door.shape("accepted", accepted, (n,), "(n)")
         least += (x.shape[1] if cu_seqlens is None else 1) - 1
-    room = conv_state.shape[2] if conv_state.ndim == 3 else 0
-    if room < least or conv_state.shape[1] != dim:
-        raise ValueError(
-            f"conv_state must have shape (slots,D,S) = (slots, {dim}, {least} or more), "
-            f"got {tuple(conv_state.shape)}"
-        )
+    check_slots(conv_state, dim, least, n, "n", state_indices is not None)
     for name, table in (("state_indices", state_indices), ("new_indices", new_indices)):
         if table is not None:
             door.shape(name, table, (n,), "(n)")
             door.dtype(name, table, (torch.int32,))
-    if state_indices is None and conv_state.shape[0] < n:
-        raise ValueError(
-            f"conv_state must have at least n = {n} slots, got {tuple(conv_state.shape)}"
-        )
     door.same_device(
         x, conv_state=conv_state, weight=weight, bias=bias, state_indices=state_indices,
         new_indices=new_indices, cu_seqlens=cu_seqlens, accepted=accepted,

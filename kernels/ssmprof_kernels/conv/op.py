@@ -120,3 +120,20 @@ def check_filter(
         door.shape("bias", bias, (dim,), "(D,)")
     if activation not in (None, "silu"):
         raise ValueError(f"activation must be None or 'silu', got {activation!r}")
+
+
+def check_slots(
+    conv_state: torch.Tensor, dim: int, least: int, rows: int, letter: str, indexed: bool
+) -> None:
+    """ValueError unless conv_state (slots,D,S) has room for `least` inputs of `dim` channels, and
+    a slot for each of `rows` where no index says which."""
+    room = conv_state.shape[2] if conv_state.ndim == 3 else 0
+    if room < least or conv_state.shape[1] != dim:
+        raise ValueError(
+            f"conv_state must have shape (slots,D,S) = (slots, {dim}, {least} or more), "
+            f"got {tuple(conv_state.shape)}"
+        )
+    if not indexed and conv_state.shape[0] < rows:
+        raise ValueError(
+            f"conv_state must have at least {letter} = {rows} slots, got {tuple(conv_state.shape)}"
+        )

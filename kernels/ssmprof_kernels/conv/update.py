@@ -13,7 +13,7 @@ import torch
 
 from ssmprof_kernels import door, launch
 from ssmprof_kernels.conv import plan, reference
-from ssmprof_kernels.conv.op import check_filter
+from ssmprof_kernels.conv.op import check_filter, check_slots
 from ssmprof_kernels.launch import recorded
 
 _recordings: recorded.Recordings = {}
@@ -89,19 +89,9 @@ def _check(
         raise ValueError(f"x must have shape (B,D) or (B,l,D), none 0, got {tuple(x.shape)}")
     batch, dim = x.shape[0], x.shape[-1]
     check_filter(weight, bias, activation, dim)
-    width = weight.shape[1]
-    room = conv_state.shape[2] if conv_state.ndim == 3 else 0
-    if room < width - 1 or conv_state.shape[1] != dim:
-        raise ValueError(
-            f"conv_state must have shape (slots,D,S) = (slots, {dim}, {width - 1} or more), "
-            f"got {tuple(conv_state.shape)}"
-        )
+    check_slots(conv_state, dim, weight.shape[1] - 1, batch, "B", state_indices is not None)
     if state_indices is not None:
         door.shape("state_indices", state_indices, (batch,), "(B,)")
-    elif conv_state.shape[0] < batch:
-        raise ValueError(
-            f"conv_state must have at least B = {batch} slots, got {tuple(conv_state.shape)}"
-        )
     if cache_seqlens is not None:
         door.shape("cache_seqlens", cache_seqlens, (batch,), "(B,)")
     door.same_device(

@@ -1,4 +1,5 @@
-"""Forms and specimens of Mamba-3, latent decode, grouped products and the ring update.
+"""Forms and specimens of Mamba-3, latent decode, grouped products and the ring update; forms of
+attention.
 
 As `forms` and `specimens`, which hand out what stands here.
 """
@@ -8,15 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
-
 from ssmprof_kernels import OPS
 from ssmprof_kernels.reference.mamba3 import Weights
 from ssmprof_kernels.ring_update import Ring
+from ssmprof_kernels.static.empty import FLOATS, MAYBE, SWITCH, f, final, i, t
 
-FLOATS = ("bfloat16", "float16", "float32")
-MAYBE = (None, *FLOATS)
-SWITCH = (False, True)
 _MIXED = ((1, False), (4, True), (3, False))
 
 AXES: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -69,6 +66,16 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "states": (128, 16, 20),
         "batch": (8, 1, 64),
     },
+    "attention_decode": {
+        "q": FLOATS,
+        "lengths": (True, False),
+        "window": (None, 100),
+        "block_table": SWITCH,
+        "heads": ((32, 8), (7, 1), (4, 4)),
+        "width": (128, 64, 80),
+        "batch": (1, 64),
+        "room": (4096, 256),
+    },
     "latent_decode": {
         "q": FLOATS,
         "lengths": SWITCH,
@@ -90,31 +97,15 @@ WITH: dict[str, dict[str, str]] = {
     "mamba3_scan": {"q": "v", "k": "v", "weights": "ranks"},
     "mamba3_step": {"q": "v", "k": "v", "weights": "ranks"},
     "ring_state_update": {"ring": "places", "pad_index": "state_indices"},
+    "attention_decode": {"k_cache": "q", "v_cache": "q", "scale": "q"},
     "latent_decode": {"latents": "q", "scale": "q"},
     "grouped_mm": {"weight": "rows", "ends": "experts"},
 }
 
 
-def _t(dtype: str | None, *shape: int, apart: bool = False) -> Any:
-    """None, or a tensor without values; `apart` leaves every other element of the last axis out."""
-    if dtype is None:
-        return None
-    last = 2 * shape[-1] if apart else shape[-1]
-    found = torch.empty((*shape[:-1], last), dtype=getattr(torch, dtype), device="cuda")
-    return found[..., ::2] if apart else found
-
-
-def _f(*shape: int) -> Any:
-    return _t("float32", *shape)
-
-
-def _i(*shape: int) -> Any:
-    return _t("int32", *shape)
-
-
 def _weights(heads: int, rank: int, states: int, width: int, mixed: bool) -> Weights:
-    bias, matrix = _f(heads, rank, states), _f(heads, rank, width) if mixed else None
-    return Weights(_f(heads), bias, bias, _f(heads), matrix, matrix, matrix)
+    bias, matrix = f(heads, rank, states), f(heads, rank, width) if mixed else None
+    return Weights(f(heads), bias, bias, f(heads), matrix, matrix, matrix)
 
 
 def _mamba3(
@@ -123,13 +114,13 @@ def _mamba3(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:  # fmt: skip
     """What scan and step share: tokens, and options by name."""
     rank, mixed = ranks
-    qk = _t(v, *lead, rank, groups, states, apart=apart)
-    rates = [_t(t, *lead, heads) for t in (a, dt, trap)]
+    qk = t(v, *lead, rank, groups, states, apart=apart)
+    rates = [t(rate, *lead, heads) for rate in (a, dt, trap)]
     tokens = (
-        qk, qk, _t(v, *lead, heads, width, apart=apart), *rates, _t(angles, *lead, states // 4)
+        qk, qk, t(v, *lead, heads, width, apart=apart), *rates, t(angles, *lead, states // 4)
     )  # fmt: skip
     weights = _weights(heads, rank, states, width, mixed)
-    return tokens, {"weights": weights, "z": _t(v, *lead, heads, width) if z else None}
+    return tokens, {"weights": weights, "z": t(v, *lead, heads, width) if z else None}
 
 
 def _size(heads: int, rank: int, states: int, width: int) -> int:
@@ -142,16 +133,18 @@ def _mamba3_scan(
 ) -> Any:  # fmt: skip
     tokens, options = _mamba3((1, length), apart=layout == "apart", **more)
     size = _size(4, more["ranks"][0], more["states"], more["width"])
-    final = False if return_final_state is None else getattr(torch, return_final_state)
     return OPS["mamba3_scan"].kernel(
-        *tokens, **options, initial_state=_t(initial_state, 1, size), return_final_state=final
+        *tokens,
+        **options,
+        initial_state=t(initial_state, 1, size),
+        return_final_state=final(return_final_state),
     )
 
 
 def _mamba3_step(*, state: str, batch: int, **more: Any) -> Any:
     tokens, options = _mamba3((batch,), **more)
     size = _size(4, more["ranks"][0], more["states"], more["width"])
-    return OPS["mamba3_step"].kernel(_t(state, batch, size), *tokens, **options)
+    return OPS["mamba3_step"].kernel(t(state, batch, size), *tokens, **options)
 
 
 def _ring(
@@ -164,17 +157,29 @@ def _ring(
     inner = (heads, width) if tied else (128,)
     per_head, bc = inner[:1] if tied else inner, (batch, groups, states)
     ring = Ring(
-        _t(x, slots, places, heads, width),
-        _f(slots, places, heads) if tied else _f(slots, places, heads, width),
-        _t(B, slots, places, groups, states),
-        _i(slots, heads, width // 8, 2),
+        t(x, slots, places, heads, width),
+        f(slots, places, heads) if tied else f(slots, places, heads, width),
+        t(B, slots, places, groups, states),
+        i(slots, heads, width // 8, 2),
     )
     return OPS["ring_state_update"].kernel(
-        _t(state, slots, *inner, states), ring, _t(x, batch, *inner), _t(dt, batch, *per_head),
-        _t(A, *per_head) if tied else _t(A, *inner, states), _t(B, *bc), _t(C, *bc),
-        D=_t(D, *per_head), z=_t(z, batch, *inner), dt_bias=_t(dt_bias, *per_head),
-        dt_softplus=dt_softplus, state_indices=_i(batch) if state_indices else None,
+        t(state, slots, *inner, states), ring, t(x, batch, *inner), t(dt, batch, *per_head),
+        t(A, *per_head) if tied else t(A, *inner, states), t(B, *bc), t(C, *bc),
+        D=t(D, *per_head), z=t(z, batch, *inner), dt_bias=t(dt_bias, *per_head),
+        dt_softplus=dt_softplus, state_indices=i(batch) if state_indices else None,
         overlap=overlap,
+    )  # fmt: skip
+
+
+def _attention(
+    *, q: str, lengths: bool, window: int | None, block_table: bool, heads: tuple[int, int],
+    width: int, batch: int, room: int,
+) -> Any:  # fmt: skip
+    shape = (99, 16) if block_table else (batch, room)
+    cache = t(q, *shape, heads[1], width)
+    return OPS["attention_decode"].kernel(
+        t(q, batch, heads[0], width), cache, cache, i(batch) if lengths else None,
+        window=window, block_table=i(batch, room // 16) if block_table else None,
     )  # fmt: skip
 
 
@@ -183,7 +188,7 @@ def _latent(
 ) -> Any:
     width = rank + turned
     return OPS["latent_decode"].kernel(
-        _t(q, batch, heads, width), _t(q, batch, room, width), _i(batch) if lengths else None,
+        t(q, batch, heads, width), t(q, batch, room, width), i(batch) if lengths else None,
         rank=rank, scale=0.1,
     )  # fmt: skip
 
@@ -192,7 +197,7 @@ def _grouped(*, rows: str, tokens: int, experts: int, sizes: tuple[int, int], la
     N, K = sizes
     apart = layout == "apart"
     return OPS["grouped_mm"].kernel(
-        _t(rows, tokens, K, apart=apart), _t(rows, experts, N, K, apart=apart), _i(experts)
+        t(rows, tokens, K, apart=apart), t(rows, experts, N, K, apart=apart), i(experts)
     )
 
 
@@ -200,6 +205,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "mamba3_scan": _mamba3_scan,
     "mamba3_step": _mamba3_step,
     "ring_state_update": _ring,
+    "attention_decode": _attention,
     "latent_decode": _latent,
     "grouped_mm": _grouped,
 }
@@ -220,16 +226,14 @@ def _scans() -> Calls:
         yield f"64 heads {length}", lambda length=length: call(length, 64)
     yield "32 heads, 4 ranks 4096", lambda: call(4096, 32, ranks=(4, True))
     yield "64 heads 4096 x8", lambda: call(4096, 64, 8)
-    states = {"initial_state": _f(1, _size(32, 1, 128, 64)), "return_final_state": True}
+    states = {"initial_state": f(1, _size(32, 1, 128, 64)), "return_final_state": True}
     yield "states", lambda: call(4096, 32, **states)
 
 
 def _steps() -> Calls:
     def call(batch: int, ranks: Any = (1, False)) -> Any:
         tokens, options = _mamba3((batch,), heads=64, **(_PLAIN | {"ranks": ranks}))
-        return OPS["mamba3_step"].kernel(
-            _f(batch, _size(64, ranks[0], 128, 64)), *tokens, **options
-        )
+        return OPS["mamba3_step"].kernel(f(batch, _size(64, ranks[0], 128, 64)), *tokens, **options)
 
     for batch in (1, 8, 64):
         yield f"64 heads x{batch}", lambda batch=batch: call(batch)

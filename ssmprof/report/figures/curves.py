@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssmprof.analysis.compare.answer import Crossing, RatioPoint
 from ssmprof.analysis.compare.curve import TOO_BIG
-from ssmprof.report import canvas
+from ssmprof.report import canvas, placement
 from ssmprof.report.figures.thinning import drawn
 from ssmprof.report.lines import Line, View
 from ssmprof.report.theme import sentinel
@@ -132,7 +132,7 @@ def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
         _mark_zone(axes, crossing, heading=drawing.heading)
     if drawing.capacity:
         _capacity(axes, drawing)
-    canvas.label_ends(axes, [_end(line, drawing) for line in lines], 0.085)
+    placement.label_ends(axes, [_end(line, drawing) for line in lines], 0.085)
 
 
 def _line(axes: Axes, line: Line, drawing: Drawing) -> None:
@@ -295,7 +295,7 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
         (float(at[-1]), values[-1], _gain(line, values[-1]), canvas.style_of(line.name).token)
         for line, at, values in ends_of
     ]
-    canvas.label_ends(axes, ends, 0.15)
+    placement.label_ends(axes, ends, 0.15)
 
 
 def gains(view: View, base: str, block: str) -> dict[int, tuple[float, float, float]]:

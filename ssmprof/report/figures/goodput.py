@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ssmprof.report import canvas
+from ssmprof.report import canvas, placement
 from ssmprof.report.theme import sentinel
 
 if TYPE_CHECKING:
@@ -40,5 +40,5 @@ def draw(shares: Mapping[str, tuple[tuple[float, float], ...]], names: Names) ->
         )
         rate, share = points[-1]
         ends.append((rate, 100 * share, names[block].label, canvas.style_of(names[block]).token))
-    canvas.label_ends(axes, ends, 0.06)
+    placement.label_ends(axes, ends, 0.06)
     return figure

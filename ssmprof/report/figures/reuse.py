@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ssmprof.report import canvas
+from ssmprof.report import canvas, placement
 from ssmprof.report.theme import sentinel
 from ssmprof.units import format_bytes
 
@@ -54,5 +54,5 @@ def draw(series: list[Series]) -> Figure:
             marker=marker, markersize=5.0, gid=f"series-{one.label}",
         )  # fmt: skip
         ends.append((float(max(one.shares)), shown[-1], one.label, token))
-    canvas.label_ends(axes, ends, 0.055)
+    placement.label_ends(axes, ends, 0.055)
     return figure

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ssmprof.report import canvas
+from ssmprof.report import canvas, placement
 from ssmprof.report.theme import BANDS, sentinel
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def draw(marks: list[Mark], ceilings: Ceilings) -> Figure:
     spots = [to_axes.transform((mark.intensity, mark.achieved / 1e12)) for mark in marks]
     # Below the ceiling, whose line would strike a label out.
     ceiling = float(to_axes.transform((right, ceilings.flops / 1e12))[1])
-    heights = canvas.spread([float(y) for _, y in spots], 0.052, 0.03, ceiling - 0.045)
+    heights = placement.spread([float(y) for _, y in spots], 0.052, 0.03, ceiling - 0.045)
     for mark, (x, y), height in zip(marks, spots, heights, strict=True):
         axes.scatter(
             [mark.intensity], [mark.achieved / 1e12], s=20 + 160 * mark.share,
