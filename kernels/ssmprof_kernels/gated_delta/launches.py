@@ -51,12 +51,15 @@ def record(
     channels = g is not None and g.dim() == 4
     facts = launch.facts(v.device)
     packed = None if given["cu"] is None else sequences
-    cut = plan.plan(batch, length, heads, (key, value), packed, meta, facts.sm_count)
-    C, BK, BV = meta["C"], plan.tile(key), plan.block(meta, key, value)
+    half = v.dtype != torch.float32
+    C, BK = meta["C"], plan.tile(key)
+    if channels and half:
+        BK = max(BK, plan.LEAST_KEYS)
+    BV = plan.block(meta, BK, value)
+    cut = plan.plan(batch, length, heads, (BK, value), packed, meta, facts.sm_count)
     tma = meta["tma"] and facts.sm >= 90
     direct = tma and not channels and packed is None and key == BK and _is_matrix(q, C)
     direct = direct and _is_matrix(k, C)
-    half = v.dtype != torch.float32
     # fmt: off
     ref: dict[str, Any] = {name: replay.Arg(i) for i, name in enumerate(NAMES)}
     rec = replay.Recording(len(tensors))

@@ -119,7 +119,8 @@ def _record(
     packed = None if cu is None else cu.shape[0] - 1
     sequences = packed or batch
     slots = segments.slots(batch, length, C, packed)
-    BK, BV = plan.tile(key), plan.tile(value)
+    least = plan.LEAST_WIDE if v.dtype == torch.float16 else 16
+    BK, BV = max(least, plan.tile(key)), max(least, plan.tile(value))
     exact = v.dtype == torch.float32
     BLOCK = min(BV, meta["BLOCK"])
     ref = [replay.Arg(i) for i in range(len(tensors))]
