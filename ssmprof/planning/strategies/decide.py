@@ -27,14 +27,15 @@ from ssmprof.planning.strategies.facets import Device, Facet, facet_of
 from ssmprof.planning.strategies.narrow import SIDE_BY_SIDE, open_lengths
 from ssmprof.planning.strategies.state import State
 from ssmprof.planning.strategies.step import Asked, Step, asked_of
-from ssmprof.records import Environment, Job, Measurement, Outcome, Sampling
+from ssmprof.records import Environment, Job, Measurement, Outcome, Point, Sampling
 from ssmprof.spec import Scenario
 
 PILOT = Sampling(pairs=10, target_error=0.004, length_s=0.5)
 TURNS = Sampling(pairs=40, target_error=0.0015, length_s=0.5)
-STEADY = Sampling(mode="sustained")
+STEADY = Sampling(mode="sustained", windows=3)
 
 _MOST_VISITS = 10  # of one question; a zone that is still open then is told as open
+_ASIDE_VISITS = 4  # of a question that is not asked first: what Python's own time blurs
 
 
 def next_step(
@@ -46,11 +47,11 @@ def next_step(
     """What to measure after these outcomes; nothing when the sweep is done."""
     state = State(scenario, outcomes, environments or {}, device)
     if len(scenario.blocks) < 2:
-        return Step(_grid(state))
+        return Step([*_grid(state)])
     if pilot := _pilot(state):
         return Step(pilot)
-    asked = _grid(state) if state.is_late else []
-    asked = asked or _narrow(state) or _sustained(state) or _grid(state)
+    asked: Asked = [*_grid(state)] if state.is_late else []
+    asked = asked or _narrow(state) or _sustained(state) or [*_grid(state)]
     return Step(asked, tuple(_so_far(state)))
 
 
@@ -73,7 +74,8 @@ def expected(scenario: Scenario, device: Device = "cuda") -> tuple[Job, ...]:
     """What is measured whatever the answer is: the pilot and the grid."""
     state = State(scenario, (), {}, device)
     pilot = _pilot(state) if len(scenario.blocks) > 1 else []
-    return tuple(job for one in (*pilot, *_grid(state)) for job in one.jobs())
+    first = [job for one in pilot for job in one.jobs()]
+    return (*first, *_grid(state, [job.point for job in first]))
 
 
 def _pilot_lengths(state: State) -> dict[Facet, tuple[int, ...]]:
@@ -101,7 +103,8 @@ def _narrow(state: State) -> Asked:
     wanted: dict[Facet, list[int]] = {}
     names: set[str] = set()
     for facet in state.facets:
-        if facet not in state.forecasts or state.visits(facet) >= _MOST_VISITS:
+        most = _MOST_VISITS if state.is_first(facet) else _ASIDE_VISITS
+        if facet not in state.forecasts or state.visits(facet) >= most:
             continue
         for at in sorted(open_lengths(state, facet)):
             needed = state.needed(facet, at)
@@ -117,7 +120,6 @@ def _sustained(state: State) -> Asked:
         return []
     wanted: dict[Facet, list[int]] = {}
     names: set[str] = set()
-    first = next(iter(state.facets)).execution
     cold = max(
         (
             one.round
@@ -132,7 +134,7 @@ def _sustained(state: State) -> Asked:
         if one.round in state.steady_rounds or one.round > cold
     }
     for facet in state.facets:
-        for answer in state.answered(facet) if facet.execution == first else ():
+        for answer in state.answered(facet) if state.is_first(facet) else ():
             for one in answer.crossings:
                 looked = _ends_and_middle(answer, one)
                 if looked and not any((facet, at) in seen for at in looked):
@@ -153,21 +155,27 @@ def _ends_and_middle(answer: Answer, crossing: Crossing) -> list[int]:
     return [low, *lengths.around((low * high) ** 0.5, inside, 1 if wide else 0), high]
 
 
-def _grid(state: State) -> Asked:
-    """The scenario's lengths in round 0 that have no outcome yet.
+def _grid(state: State, seen: Iterable[Point] = ()) -> list[Job]:
+    """The scenario's lengths in round 0 that have no outcome yet, those `seen` beside.
 
     Memory is arithmetic that a process of its own checks at the ends and in the middle; the peaks
-    between are taken where the block is timed.
+    between are taken where the block is timed. Only what is asked first (graphs, as a rule) is
+    taken apart and weighed: of the rest a time is enough, and visits may have it already.
     """
     known = {one.key for one in state.outcomes}
+    timed = {one.point.key for one in state.outcomes} | {point.key for point in seen}
     contexts = sorted(state.scenario.sweep.contexts)
     apart = {contexts[0], contexts[len(contexts) // 2], contexts[-1]}
-    jobs = expand(facets.once(state.scenario), device=state.device)
-    return [
-        job if job.point.context in apart or job.passes.memory != "fresh" else _weighed_inside(job)
-        for job in jobs
-        if job.key not in known
-    ]
+    found: list[Job] = []
+    for job in expand(facets.once(state.scenario), device=state.device):
+        looks_beside = job.passes.parts or job.passes.memory != "off" or job.passes.host
+        if job.key in known or (
+            job.point.key in timed and not looks_beside and not state.is_first(facet_of(job.point))
+        ):
+            continue
+        inside = job.passes.memory == "fresh" and job.point.context not in apart
+        found.append(_weighed_inside(job) if inside else job)
+    return found
 
 
 def _weighed_inside(job: Job) -> Job:

@@ -10,7 +10,7 @@ _STEP = 1.015  # lengths of a zoom lie this far apart ...
 _TOKENS = 16  # ... or so many tokens, since launches move with smaller ones
 _TILE, _TILED_FROM = 64, 4096  # from here on multiples of what the kernels' tiles hold
 _PILOT = 10
-_QUARTERS = 4  # guards per octave
+QUARTERS = 4  # guards per octave
 
 
 def pilot(contexts: Sequence[int]) -> tuple[int, ...]:
@@ -38,15 +38,15 @@ def zoom(low: int, high: int) -> tuple[int, ...]:
 
 def quarters(low: int, high: int) -> int:
     """Quarter octaves in a range."""
-    return max(1, math.ceil(math.log2(high / low) * _QUARTERS)) if high > low else 0
+    return max(1, math.ceil(math.log2(high / low) * QUARTERS)) if high > low else 0
 
 
 def guards(low: int, high: int, seed: int, stride: int = 1) -> tuple[int, ...]:
     """One random length in every `stride`-th quarter octave; half of them no multiple of a tile."""
     found: set[int] = set()
     for index, quarter in enumerate(range(stride // 2, quarters(low, high), stride)):
-        start = low * 2 ** (quarter / _QUARTERS)
-        end = min(high, start * 2 ** (1 / _QUARTERS))
+        start = low * 2 ** (quarter / QUARTERS)
+        end = min(high, start * 2 ** (1 / QUARTERS))
         drawn = start * (end / start) ** random.Random(f"{seed}-guard-{quarter}").random()
         if index % 2 == 0:
             at = round(drawn / _TILE) * _TILE
@@ -65,7 +65,7 @@ def around(at: float, lengths: Sequence[int], count: int) -> list[int]:
 
 def quarter_of(context: int, low: int) -> int:
     """Which quarter octave over the range a length lies in."""
-    return math.floor(math.log2(context / low) * _QUARTERS)
+    return math.floor(math.log2(context / low) * QUARTERS)
 
 
 def neighbours(lengths: Sequence[int], low: int, high: int, count: int) -> list[int]:

@@ -132,14 +132,16 @@ def _closest(told: Iterable[Answer]) -> dict[int, int]:
 
 
 def _guards(state: State, facet: Facet, near: Iterable[int]) -> Iterable[int]:
-    """One length per quarter octave over the rest of the range, where a lobe may hide.
+    """One length per quarter octave over the rest of the range, where a lobe may hide; one per
+    octave of a question that is not asked first, since what Python adds has no lobes.
 
     A short budget leaves some of them out, evenly.
     """
     contexts, forecast = state.facets[facet], state.forecasts[facet]
     taken = {lengths.quarter_of(at, contexts[0]) for at in near}
     ends = contexts[0], contexts[-1]
-    stride = max(1, math.ceil(lengths.quarters(*ends) / max(_LEAST, state.room)))
+    stride = math.ceil(lengths.quarters(*ends) / max(_LEAST, state.room))
+    stride = max(stride, 1 if state.is_first(facet) else lengths.QUARTERS)
     for at in lengths.guards(*ends, state.scenario.seed, stride):
         if lengths.quarter_of(at, contexts[0]) in taken or not state.may_look(facet, at, 1):
             continue

@@ -41,6 +41,10 @@ class State:
         self.turn = max((one.round for one in outcomes), default=0) + 1
         self._groups = by_conditions(outcomes, environments)
 
+    def is_first(self, facet: Facet) -> bool:
+        """Whether it is what the scenario asks first: graphs, as a rule, where there are any."""
+        return facet.execution == next(iter(self.facets)).execution
+
     @cached_property
     def answers(self) -> list[Answer]:
         """Who wins where, as a report would say it now."""
