@@ -255,7 +255,7 @@ def _python() -> str:
         "```python",
         "import ssmprof",
         "",
-        'run = ssmprof.load("reports/2026-11-22-crossover-h100-80gb-hbm3")',
+        'run = ssmprof.load("reports/2026-11-30-crossover-h200")',
         "for one in run.answer.crossings:",
         "    print(one.before, one.after, one.low_tokens, one.high_tokens, one.why)",
         "```",

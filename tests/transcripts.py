@@ -27,7 +27,7 @@ from ssmprof.report.text import summary
 from ssmprof.store.folder import load
 
 ROOT = Path(__file__).parents[1]
-RUN = Path("reports/2026-11-22-crossover-h100-80gb-hbm3")  # what the transcripts read
+RUN = Path("reports/2026-11-30-crossover-h200")  # what the transcripts read
 PAGES = sorted(
     path
     for path in (

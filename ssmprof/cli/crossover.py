@@ -37,7 +37,7 @@ def command(
     """The answer of RUN: who wins where, the zone of each change, and what limits it.
 
     --json is one object (`ssmprof schema crossover`); the other formats are a row per crossing.
-    Example: ssmprof crossover reports/2026-11-22-crossover-h100-80gb-hbm3 --phase prefill
+    Example: ssmprof crossover reports/2026-11-30-crossover-h200 --phase prefill
     """
     from ssmprof.analysis import analyze
     from ssmprof.analysis.compare.curve import METRICS

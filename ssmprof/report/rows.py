@@ -145,8 +145,9 @@ def _why(one: Crossing) -> str:
 def _indifferent(one: Crossing) -> str | None:
     if one.indifferent_low_tokens is None:
         return None
-    but = "".join(f" but {format_context(at)}" for at in one.indifferent_except[:2])
-    return f"{format_zone(one.indifferent_low_tokens, one.indifferent_high_tokens)}{but}"
+    but = " and ".join(format_context(at) for at in one.indifferent_except[:2])
+    zone = format_zone(one.indifferent_low_tokens, one.indifferent_high_tokens)
+    return f"{zone} but {but}" if but else zone
 
 
 def dominances(found: Iterable[Dominance]) -> Table:

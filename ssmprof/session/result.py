@@ -26,7 +26,7 @@ class Run(records.Run, frozen=True, kw_only=True, gc=True, dict=True):
     does not follow the folder it was read from.
 
     Example:
-        >>> run = ssmprof.load("reports/2026-11-22-crossover-h100-80gb-hbm3")
+        >>> run = ssmprof.load("reports/2026-11-30-crossover-h200")
         >>> run.points[["block", "context", "time_s"]]
     """
 

@@ -249,7 +249,5 @@ def test_what_clearly_lost_is_not_tried_again_where_the_op_does_the_same_work(of
     assert all(trial.pairs for trial in first.trials)
     told = {trial.provider: trial for trial in second.trials}
     assert (told["near"].outcome, told["near"].pairs) == ("lost", 0)
-    assert told["near"].detail == (
-        f"as at {first.context} tokens, where the op does the same work"
-    )
+    assert told["near"].detail == (f"as at {first.context} tokens, where the op does the same work")
     assert told["tie"].pairs > 0

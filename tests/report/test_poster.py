@@ -19,7 +19,7 @@ from ssmprof.store import folder
 sys.path.insert(0, str(Path(__file__).parent))
 pages = import_module("pages")
 ROOT = Path(__file__).parents[2]
-RUN = ROOT / "reports" / "2026-11-22-crossover-h100-80gb-hbm3"
+RUN = ROOT / "reports" / "2026-11-30-crossover-h200"
 
 
 def words(svg: str) -> list[str]:
@@ -41,12 +41,12 @@ def test_the_committed_picture_is_what_the_command_makes(committed) -> None:
 
 def test_the_title_names_the_device_and_the_finding(committed) -> None:
     made, answer = committed
-    title = words(made)[0] if "H100" in words(made)[0] else next(
-        one for one in words(made) if "H100" in one
+    title = words(made)[0] if "H200" in words(made)[0] else next(
+        one for one in words(made) if "H200" in one
     )  # fmt: skip
     pair = answer.pair("transformer", "mamba2")
-    assert title == "H100 80GB HBM3: Mamba-2 beats the transformer from 8K tokens"
-    assert pair.crossings[0].high_tokens == 8192
+    assert title == "H200: Mamba-2 beats the transformer from 4,928 tokens"
+    assert pair.crossings[0].high_tokens == 4928
     longest = pair.points[-1]
     ratio = longest.ratio if pair.block == "transformer" else 1 / longest.ratio
     assert f"Mamba-2 {ratio:.3g}x at 128K" in words(made)

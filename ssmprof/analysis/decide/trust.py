@@ -129,8 +129,13 @@ def _throttled(evidence: Evidence) -> Iterable[Limit]:
         low = min((value for one in mine if (value := _value(one, "throttled"))), default=None)
         clock = f", down to {low:.0%} of the highest clock" if low is not None else ""
         grade: Grade = "D" if share > limits.THROTTLED_WITHHOLDS else "C"
-        text = f"{share:.0%} of the points were measured while throttled{clock}."
+        text = f"{_part(share)} of the points were measured while throttled{clock}."
         yield fact("throttled", text, len(mine), grade)
+
+
+def _part(share: float) -> str:
+    """A share that is never told as none of them."""
+    return f"{share:.0%}" if share >= 0.01 else "Less than 1%"
 
 
 def _processes(evidence: Evidence) -> Iterable[Limit]:
@@ -141,7 +146,7 @@ def _processes(evidence: Evidence) -> Iterable[Limit]:
     if noisy := evidence.tagged["noisy"]:
         share = noisy / len(measured)
         grade: Grade = "C" if share > limits.NOISY_POINTS else "B"
-        text = f"{share:.0%} of the points stayed above their noise limit."
+        text = f"{_part(share)} of the points stayed above their noise limit."
         yield fact("noisy", text, noisy, grade)
 
 
