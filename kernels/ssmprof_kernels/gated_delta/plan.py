@@ -70,8 +70,8 @@ DEFAULT_FP32: dict[str, Any] = {
     "alone_us": 3.0,
     "busy_us": 2.0,
 }
-#: The narrowest tile of 16-bit keys with decays of their own: of what Triton 3.6 makes of 32 an H200
-#: had illegal accesses and wrong numbers, of 64 none. No published model has so few keys.
+#: The narrowest tile of 16-bit keys with decays of their own: what Triton 3.6 makes of 32 read
+#: where it must not on an H200, and computed wrong; of 64 not. No model published has so few keys.
 LEAST_KEYS = 64
 #: Each segment's state is written and led through the next.
 MOST_SEGMENTS = 32
