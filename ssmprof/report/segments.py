@@ -13,6 +13,7 @@ from ssmprof.units import format_context
 BEST: dict[Metric, str] = {
     "latency": "fastest", "hot-latency": "fastest", "energy": "most frugal", "memory": "smallest",
 }  # fmt: skip
+MOST_NAMED = 3  # contenders that a sentence names where noise hides which is best
 _BETWEEN: dict[Why, str] = {
     "slow": "between them they differ by less than {tie}",
     "budget": "where between was not measured",
@@ -40,7 +41,7 @@ def several(
                 where = f"below {format_context(segments[1].low_tokens)}"
             else:
                 where = _on(segment)
-            tail += f"; {where} noise hides who is {BEST[view.answer.metric]}"
+            tail += f"; {where} {_hidden(view, segment)}"
             continue
         if segment.equal and index == len(segments) - 1:
             tail += f"; {_on(segment)} {_equal(view, segment)}"
@@ -58,6 +59,15 @@ def several(
         tail = _why(view, wide[0])
     joined = " and ".join(parts) if len(parts) == 2 and wide else ", ".join(parts)
     return joined, tail
+
+
+def _hidden(view: View, segment: Segment) -> str:
+    """What noise leaves open: which of two or three, if everybody else is certainly beaten."""
+    best, who = BEST[view.answer.metric], segment.winners
+    if len(who) > MOST_NAMED or len(who) == len(view.measured):
+        return f"noise hides who is {best}"
+    named = listed([view.names[block].phrase for block in who], "or")
+    return f"{named} is {best}, noise hides which"
 
 
 def _between_segments(

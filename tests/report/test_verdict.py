@@ -235,8 +235,8 @@ def test_long_sentences_leave_what_is_beside_to_the_line_below() -> None:
         ),
         (
             ((("attention", "hybrid"), False), (("mamba2", "hybrid"), True)),
-            "No winner is certain; below 8K noise hides who is fastest; "
-            "from 8K on Mamba-2 and the hybrid are equal.",
+            "No winner is certain; below 8K the transformer or the hybrid is fastest, noise hides "
+            "which; from 8K on Mamba-2 and the hybrid are equal.",
         ),
     ],
 )
