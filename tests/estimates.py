@@ -49,9 +49,11 @@ class Told(NamedTuple):
 
 
 def recorded(path: Path) -> Told:
-    """A run as it was: what would have been said after its first point."""
+    """A run as it was: what would have been said after its first point, or after its pilot."""
     run = folder.load(path)
     ordered = sorted(run.outcomes, key=lambda one: one.started_unix_s)
+    if run.scenario.sweep.strategy == "decide":
+        return _after_pilot(path.name, run, ordered)
     machine = next(iter(run.environments.values()))
     kind: Any = machine.kind
     device = Machine.of_device(machine.device, kind)
@@ -64,6 +66,26 @@ def recorded(path: Path) -> Told:
     return Told(
         path.name, left.left_s() or 0.0, end - first.started_unix_s - spent, spent * (points - 1)
     )
+
+
+def _after_pilot(name: str, run: Run, ordered: Sequence[Outcome]) -> Told:
+    machine = next(iter(run.environments.values()))
+    kind: Any = machine.kind
+    left = Left(run.scenario, kind, Machine.of_device(machine.device, kind))
+    pilot = [one for one in ordered if one.round == ordered[0].round]
+    plan = STRATEGIES["decide"]
+    left.expect(plan.begin(run.scenario, [], run.environments, kind))
+    for one in pilot:
+        left.took(one.key, one.wall_s)
+    step = plan.go_on(run.scenario, pilot, run.environments, kind)
+    left.expect(step.asked, step.answers)
+    end = max(one.started_unix_s + one.wall_s for one in ordered)
+    rest = next(one for one in ordered if one.round != ordered[0].round)
+    spent = sum(one.wall_s for one in pilot)
+    points = len(ordered) - len(pilot)
+    return Told(
+        name, left.left_s() or 0.0, end - rest.started_unix_s, spent / len(pilot) * points
+    )  # fmt: skip
 
 
 class Timed(Virtual):

@@ -24,9 +24,10 @@ _BETWEEN: dict[Why, str] = {
 
 
 def several(
-    view: View, segments: Sequence[Segment], crossings: Sequence[Crossing]
+    view: View, segments: Sequence[Segment], crossings: Sequence[Crossing], named: bool = True
 ) -> tuple[str, str]:
-    """Two or three segments, and a tail: ends without one winner, or why a zone is wide."""
+    """Two or three segments, and a tail: ends without one winner, or why a zone is wide. `named`
+    says who may win at such an end."""
     names = view.names
     parts: list[str] = []
     tail = ""
@@ -41,7 +42,7 @@ def several(
                 where = f"below {format_context(segments[1].low_tokens)}"
             else:
                 where = _on(segment)
-            tail += f"; {where} {_hidden(view, segment)}"
+            tail += f"; {where} {_hidden(view, segment, named)}"
             continue
         if segment.equal and index == len(segments) - 1:
             tail += f"; {_on(segment)} {_equal(view, segment)}"
@@ -61,13 +62,13 @@ def several(
     return joined, tail
 
 
-def _hidden(view: View, segment: Segment) -> str:
+def _hidden(view: View, segment: Segment, named: bool) -> str:
     """What noise leaves open: which of two or three, if everybody else is certainly beaten."""
-    best, who = BEST[view.answer.metric], segment.winners
-    if len(who) > MOST_NAMED or len(who) == len(view.measured):
-        return f"noise hides who is {best}"
-    named = listed([view.names[block].phrase for block in who], "or")
-    return f"{named} is {best}, noise hides which"
+    who = segment.winners
+    if not named or len(who) > MOST_NAMED or len(who) == len(view.measured):
+        return f"noise hides who is {BEST[view.answer.metric]}"
+    either = listed([view.names[block].phrase for block in who], "or")
+    return f"{either}, noise hides which"
 
 
 def _between_segments(

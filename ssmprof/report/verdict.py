@@ -172,7 +172,9 @@ def _sentences(view: View) -> tuple[list[str], list[str]]:
         ends = dict.fromkeys((doubt, short))
         return [f"{one}{end}." for end in ends for one in found], more
     told, tail = several(view, segments, crossings)
-    ends = dict.fromkeys((f"{tail}{doubt}", f"{tail}{short}", doubt, short))
+    _, plain = several(view, segments, crossings, named=False)
+    tails = (f"{one}{end}" for one in (tail, plain) for end in (doubt, short))
+    ends = dict.fromkeys((*tails, doubt, short))
     opening = f"Use {told}" if told else "No winner is certain"
     return [f"{opening}{end}." for end in ends], more
 

@@ -24,6 +24,7 @@ _BATCH = 16  # lengths of a search; in a zone with more of them every second one
 _LEAST = 6  # ... whatever it costs
 _SIDE = 2  # lengths beyond each end that must agree with it
 _OPEN = 6  # lengths with a clear lead that one visit repeats to learn the noise
+_KNOWS_NOISE = 2  # visits after which noise is known where lengths were chosen
 _CLEAR = 1.25  # no lobe is looked for between lengths where the winner leads by this
 
 
@@ -46,9 +47,13 @@ def open_lengths(state: State, facet: Facet) -> set[int]:
     if not near:
         found |= _lacking(state, facet, _closest(told))
     found |= set(_guards(state, facet, near))
+    ends = _open_ends(state, facet, told)
+    found |= ends
     if len(found) <= state.room:
         return found
-    order = sorted(found, key=lambda at: (at not in near, -state.looks(facet, at), at))
+    order = sorted(
+        found, key=lambda at: (at not in ends, at not in near, -state.looks(facet, at), at)
+    )
     return set(order[: max(_LEAST, int(state.room))])
 
 
@@ -115,6 +120,17 @@ def _doubtful(answer: Answer, most: int) -> dict[int, int]:
         for at in (*close, *clear[:_OPEN])
         if not any(low <= at <= high for low, high in zones)
     }
+
+
+def _open_ends(state: State, facet: Facet, told: Iterable[Answer]) -> set[int]:
+    """The shortest and the longest length, where two visits around a crossing have not made them
+    certain: what a process moves is then known from a corner of the range, and guessed beyond."""
+    if state.visits(facet) < _KNOWS_NOISE:
+        return set()
+    contexts = state.facets[facet]
+    doubted = {at for answer in told for some in unsure(answer, 2 * answer.tie) for at in some}
+    ends = [at for at in (contexts[0], contexts[-1]) if at in doubted]
+    return _lacking(state, facet, dict.fromkeys(ends, limits.FIRST_LOOK))
 
 
 def _closest(told: Iterable[Answer]) -> dict[int, int]:
