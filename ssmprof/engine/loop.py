@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -31,6 +32,16 @@ class Came:
     largest_batch: int = 0
     wall_s: list[float] = field(default_factory=list[float])  # of each iteration
     device_s: list[float] = field(default_factory=list[float])  # of its calls
+    works: list[Work] = field(default_factory=list["Work"])  # what each iteration did
+
+
+class Work(NamedTuple):
+    """What an iteration did: a step of `batch` sequences of `context` tokens on average, and chunks
+    of prompts, (tokens done before, tokens)."""
+
+    batch: int
+    context: float
+    chunks: tuple[tuple[int, int], ...]
 
 
 @dataclass
@@ -142,11 +153,14 @@ class _Run:
         if self.events:
             self.events[0].record()
         stepped = len(self.running)
+        context = sum(one.tokens for one in self.running) / max(1, stepped)
         if stepped:
             longest = max(one.tokens for one in self.running)
             self.calls.step(stepped, longest + 1)()
         budget, done = self.loop.chunk_tokens - stepped, list[int]()
+        chunks: list[tuple[int, int]] = []
         while self.reading and (tokens := self._piece(max(1, budget))):
+            chunks.append((self.reading[0][1], tokens))
             self._read(tokens)
             budget -= tokens
             if self.reading[0][1] == self.requests[self.reading[0][0]].prompt_tokens:
@@ -161,6 +175,7 @@ class _Run:
         now = self._now()
         self._told(now, stepped, done)
         self.out.iterations += 1
+        self.out.works.append(Work(stepped, context, tuple(chunks)))
         self.out.largest_batch = max(self.out.largest_batch, stepped)
         if self.events:
             called_s = self.events[0].elapsed_time(self.events[1]) / 1e3

@@ -244,12 +244,30 @@ def _compared(
             f"{len(requests)} requests, {rate:.3g} per second, at most {came.largest_batch} at "
             f"once, {came.iterations:,} iterations; simulated {ours * 1e3:.3g} ms, measured "
             f"{theirs * 1e3:.3g} ms; host {server.host_s * 1e6:.0f} us per iteration"
+            f"{paces(came, server)}"
         )
         reason = None
         if value > BAR:
             reason = f"the simulator is {'above' if ours > theirs else 'below'} what was measured"
         found.append(_quantity(what, name, slots, source, value, how, reason))
     return found
+
+
+def paces(came: Came, server: Server) -> str:
+    """How long the calls of iterations took, over what the step times say of the same work: a rule
+    that is wrong shows elsewhere."""
+    spent = {"only step": [0.0, 0.0], "read prompts": [0.0, 0.0]}
+    for work, device_s in zip(came.works, came.device_s, strict=True):
+        told_s = server.surface.decode(work.batch, work.context) if work.batch else 0.0
+        told_s += sum(server.surface.chunk(done, tokens) for done, tokens in work.chunks)
+        both = spent["read prompts" if work.chunks else "only step"]
+        both[0] += device_s
+        both[1] += told_s
+    return "".join(
+        f"; calls of iterations that {what} take {took / told:.2f} of their step times"
+        for what, (took, told) in spent.items()
+        if told
+    )
 
 
 def _quantity(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ssmprof.engine.loop import Loop
+from ssmprof.engine.proof import paces
 from ssmprof.serving.requests import Request
 from ssmprof.serving.simulator import Server, simulate
 from ssmprof.serving.steps import Surface
@@ -70,3 +72,5 @@ def test_the_simulator_tells_what_the_loop_does(slots: int) -> None:
     assert [a / b for a, b in pairs] == pytest.approx([1.0] * len(pairs), rel=0.02)
     assert came.iterations == told.iterations
     assert came.largest_batch == told.largest_batch
+    said = paces(came, Server(SURFACE, None, slots, 512, 128))
+    assert re.findall(r"take ([\d.]+) of", said) == ["1.00", "1.00"]
