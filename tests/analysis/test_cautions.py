@@ -6,7 +6,7 @@ import make
 import pytest
 
 from ssmprof.analysis.decide.cautions import RULES, cautions
-from ssmprof.analysis.decide.claims import ledger
+from ssmprof.analysis.decide.ledger import ledger
 
 
 def test_every_rule_is_a_claim_of_the_ledger_with_a_source():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from make import (
     attribution,
     block,
+    decision,
     dies_above,
     environment,
     failure,
@@ -25,8 +26,14 @@ from ssmprof.analysis.compare.curve import between
 from ssmprof.analysis.decide import claims, static_claims
 from ssmprof.analysis.decide.changes import compare
 from ssmprof.analysis.decide.decision import Limits, decide
+from ssmprof.analysis.decide.ledger import ledger
 from ssmprof.analysis.decide.projection import elsewhere, longer
 from ssmprof.errors import ConfigError
+from ssmprof.models.zoo import preset
+from ssmprof.records import Trial
+from ssmprof.serving import vllm
+from ssmprof.serving.layout import Sharing, caches
+from ssmprof.serving.rules import Vllm, engine
 from ssmprof.spec import Budget
 
 CONTEXTS = tuple(512 * 2**step for step in range(8))  # 512 to 64K
@@ -259,8 +266,8 @@ def test_another_device_needs_an_anchor_measured_on_both():
 
 def test_every_claim_of_the_ledger_has_a_line_and_checks_name_claims():
     found = analyze(run()).claims
-    assert [one.claim for one in found] == [claim.id for claim in claims.ledger()]
-    known = {claim.id for claim in claims.ledger()}
+    assert [one.claim for one in found] == [claim.id for claim in ledger()]
+    known = {claim.id for claim in ledger()}
     assert set(claims.CHECKS) | set(static_claims.CHECKS) <= known
     assert all(one.source and one.statement and one.why for one in found)
 
@@ -314,6 +321,70 @@ def test_a_state_that_does_not_grow_is_seen():
 
     assert verdict_of(example(0), "constant-state-memory") == "holds"
     assert verdict_of(example(1), "constant-state-memory") == "not-here"
+
+
+def test_a_decode_that_collapses_beyond_80k_is_seen():
+    def example(slower: float, last: int = 131072):
+        return run(
+            *(
+                measurement(
+                    "hybrid", context, time_s, phase="decode", execution="graph", round=turn
+                )
+                for context, time_s in ((512, 1e-3), (last, slower * 1e-3))
+                for turn in range(3)
+            )
+        )
+
+    assert verdict_of(example(26.0), "decode-collapse-80k") == "holds"
+    assert verdict_of(example(3.0), "decode-collapse-80k") == "not-here"
+    assert verdict_of(example(26.0, 65536), "decode-collapse-80k") == "not-testable"
+
+
+@pytest.mark.parametrize(
+    ("batch", "ratios", "verdict"),
+    [
+        (1, (0.73, 0.73), "holds"), (128, (1.8, 1.75), "holds"), (128, (1.2, 1.2), "not-here"),
+        (8, (1.7, 1.75), "holds-stronger"), (8, (0.4, 1.4), "not-testable"),
+        (4, (1.3, 1.3), "not-testable"),
+    ],
+)  # fmt: skip
+def test_a_ring_update_is_judged_by_trials_that_agree(
+    batch: int, ratios: tuple[float, float], verdict: str
+):
+    made = decision(
+        phase="decode",
+        batch=batch,
+        op="selective_state_update",
+        trials=tuple(
+            Trial(
+                context=704,
+                process=process,
+                provider="ssmprof-ring",
+                incumbent="ssmprof",
+                outcome="lost",
+                cold_s=1e-5,
+                incumbent_cold_s=ratio * 1e-5,
+            )
+            for process, ratio in enumerate(ratios)
+        ),
+    )
+    example = run(measurement(phase="decode"), decisions=(made,))
+    assert verdict_of(example, "ring-update") == verdict
+
+
+def test_blocks_of_a_claim_are_those_of_the_engine():
+    for name in ("qwen3.5-9b", "falcon-h1-0.5b"):
+        found = static_claims.layers_of(preset(name))
+        rules = engine("vllm")
+        assert isinstance(rules, Vllm)
+        plan = vllm.plan(caches(preset(name), Sharing()), rules, "none", "triton", 0)
+        assert static_claims.block_tokens(found) == plan.block_tokens
+
+
+def test_what_is_not_measured_at_all_says_why():
+    (found,) = (one for one in analyze(run()).claims if one.claim == "ssd-by-compiler")
+    assert (found.verdict, found.test) == ("not-testable", "none")
+    assert "TPU" in found.why
 
 
 # Advice

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ssmprof.analysis.decide.claims import ledger
+from ssmprof.analysis.decide.ledger import ledger
 from ssmprof.spec import Subject
 
 # What is asked of the model -> the claim that speaks of it.

@@ -1,4 +1,4 @@
-"""Published claims against a run: the ledger `claims.toml`, and a check for each that can be made.
+"""Published claims (`ledger`) against a run: a check for each that can be made.
 
 Static claims are recomputed from shapes and hold or fail for everybody. Measured ones are checked
 only where the run holds their conditions (phase, length, kinds of contender) and the verdict speaks
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Literal, NamedTuple
-
-import msgspec
-from msgspec import Struct
 
 from ssmprof.analysis.compare.answer import Answer
 from ssmprof.analysis.decide import static_claims
+from ssmprof.analysis.decide.ledger import ledger
 from ssmprof.analysis.findings import ClaimCheck, Launch, MemoryPoint, Share
+from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.models.recipe import Recipe
 from ssmprof.records import Run
 from ssmprof.units import format_context, format_zone
@@ -26,39 +23,9 @@ from ssmprof.units import format_context, format_zone
 NEAR = 0.15  # lengths this close to the claim's count as its length
 MARGIN = 0.10  # a value this close to the claimed one holds
 
+_RECOMPUTED = "recomputed from shapes and data sheets"
+
 Verdict = Literal["holds", "holds-stronger", "not-here", "not-testable"]
-
-
-class Value(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One number of a claim."""
-
-    what: str
-    value: float
-    unit: str = ""
-    relation: Literal["=", "<=", ">=", "<", ">", "~"] = "="
-    context: int | None = None
-
-    def __str__(self) -> str:
-        relation = "" if self.relation == "=" else f"{self.relation} "
-        where = f" at {format_context(self.context)}" if self.context else ""
-        return f"{relation}{self.value:g} {self.unit}".rstrip() + f" ({self.what}{where})"
-
-
-class Claim(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One published statement; the head of claims.toml explains the fields."""
-
-    id: str
-    statement: str
-    source: tuple[str, ...]
-    device: str
-    models: tuple[str, ...]
-    phase: str
-    context: tuple[int, ...]
-    kind: str
-    testable: Literal["exact", "on-device", "in-kind", "no"]
-    values: tuple[Value, ...] = ()
-    how: str = ""
-    note: str = ""
 
 
 class Evidence(NamedTuple):
@@ -88,17 +55,6 @@ class Evidence(NamedTuple):
 Seen = tuple[str, Verdict, str]  # what was seen here, the verdict, why
 
 
-class _File(Struct, frozen=True, forbid_unknown_fields=True):
-    claim: tuple[Claim, ...]
-
-
-@cache
-def ledger() -> tuple[Claim, ...]:
-    """Every claim, in the order of the file."""
-    text = Path(__file__).with_name("claims.toml").read_bytes()
-    return msgspec.toml.decode(text, type=_File).claim
-
-
 def check(evidence: Evidence) -> list[ClaimCheck]:
     """One line per claim."""
     found: list[ClaimCheck] = []
@@ -109,14 +65,15 @@ def check(evidence: Evidence) -> list[ClaimCheck]:
         test: Literal["measured", "recomputed"] = "measured"
         if claim.id in static_claims.CHECKS:
             here, holds = static_claims.CHECKS[claim.id]()
-            answer = here, "holds" if holds else "not-here", "recomputed from shapes"
+            answer = here, "holds" if holds else "not-here", _RECOMPUTED
             test = "recomputed"
         elif claim.id in _RANKING and unequal:
             answer = "-", "not-testable", "this run compares unequal slices of models"
         elif claim.id in CHECKS:
             answer = CHECKS[claim.id](evidence)
         elif claim.testable == "no":
-            answer = "-", "not-testable", "speed and memory are measured here, quality is not"
+            why = "speed and memory are measured here, quality is not"
+            answer = "-", "not-testable", why if claim.kind == "quality" else claim.how
         else:
             answer = "-", "not-testable", f"no automatic check: {claim.how}"
         found.append(
@@ -308,6 +265,59 @@ def _decode_host_bound(evidence: Evidence) -> Seen:
     return here, "holds" if bound == len(decode) else "not-here", "eager against graph, batch 1"
 
 
+def _decode_collapse(evidence: Evidence) -> Seen:
+    """Decode of the hybrid that slows down most, beyond 80K against its shortest length."""
+    hybrids = evidence.names("hybrid")
+    ratios: dict[tuple[str, int], float] = {}
+    for one in evidence.answers:
+        if one.metric != "latency" or one.conditions.phase != "decode":
+            continue
+        for name in hybrids:
+            points = {p.context: p.estimate.value for p in one.curves if p.block == name}
+            if points and max(points) > 80_000:
+                ratios[name, max(points)] = points[max(points)] / points[min(points)]
+    if not ratios:
+        return _missing("decode of a hybrid beyond 80K")
+    name, context = max(ratios, key=lambda key: ratios[key])
+    ratio = ratios[name, context]
+    holds = ratio >= 25 * (1 - MARGIN)
+    here = f"{ratio:.2f}x slower at {format_context(context)} ({name})"
+    return here, "holds" if holds else "not-here", "longest against shortest length, one step"
+
+
+def _ring(evidence: Evidence) -> Seen:
+    """The update that seldom writes its state, by the trials of a Mamba-2 with a state in fp32."""
+    claimed = {1: 0.73, 8: 1.36, 32: 1.69, 128: 1.78}
+    wide = {
+        block.name
+        for block in evidence.run.scenario.blocks
+        if any(isinstance(part, Mamba2) and part.state_dtype == "float32" for part in _parts(block))
+    }
+    seen: dict[int, list[float]] = {}
+    for decision in evidence.run.decisions:
+        under = decision.conditions
+        if decision.block not in wide or under.batch not in claimed or under.state_dtype:
+            continue
+        seen.setdefault(under.batch, []).extend(
+            trial.incumbent_cold_s / trial.cold_s
+            for trial in decision.trials
+            if trial.provider == "ssmprof-ring" and trial.cold_s and trial.incumbent_cold_s
+        )
+    timed = {batch: ratios for batch, ratios in seen.items() if ratios}
+    if not timed:
+        return _missing("trial of a ring update at batch 1, 8, 32 or 128")
+    batch = max(timed)
+    low, high = min(timed[batch]), max(timed[batch])
+    if high > low * (1 + NEAR):
+        why = f"its processes differ at batch {batch}: {low:.2f}x and {high:.2f}x"
+        return "-", "not-testable", why
+    return _up_to(low, claimed[batch], f"batch {batch}", "the update alone, cold, state in fp32")
+
+
+def _parts(block: object) -> Iterable[object]:
+    return (part for _, part in block.used()) if isinstance(block, Recipe) else ()
+
+
 def _all_logits(metric: str, claimed: float) -> Callable[[Evidence], Seen]:
     """Saving of the SSM near 57,344 tokens with logits of every position, in percent."""
 
@@ -345,6 +355,8 @@ CHECKS: dict[str, Callable[[Evidence], Seen]] = {
     "scope-edge-55": _edge_share,
     "constant-state-memory": _state_is_constant,
     "scope-tpot-host-bound": _decode_host_bound,
+    "ring-update": _ring,
+    "decode-collapse-80k": _decode_collapse,
     "scope-memory-64": _all_logits("memory", 0.64),
     "scope-energy-57k": _all_logits("energy", 0.752),
 }

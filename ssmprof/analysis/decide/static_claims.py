@@ -1,18 +1,27 @@
-"""Published claims that follow from shapes alone, recomputed: they need no run and no device.
+"""Published claims that follow from shapes and data sheets, recomputed: they need no run.
 
 The bytes come from `ssmprof.models`, the same functions that plan a sweep; the few shapes are those
-of the named models (models/presets has their sources).
+of the named models (models/presets has their sources). Bandwidths are those of data sheets
+(`ssmprof.chips`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
 
+from ssmprof.chips import chips
+from ssmprof.mixers.attention.shape import Attention
+from ssmprof.mixers.delta.shape import GatedDelta
+from ssmprof.mixers.mamba2.shape import Mamba2
+from ssmprof.models.cost import weight_bytes, weights
 from ssmprof.models.footprint import footprint
 from ssmprof.models.recipe import Recipe
 from ssmprof.models.written import read_table
+from ssmprof.models.zoo import preset
 from ssmprof.records import Point, Prefill
-from ssmprof.scalars import Dtype
+from ssmprof.scalars import STORED_BITS, Dtype, StoredDtype, stored_bytes
 
 CLOSE = 0.01  # recomputed values agree with the published ones to the digits printed there
 
@@ -86,6 +95,83 @@ def _kv_of_models() -> tuple[str, bool]:
     return f"{seen[0]:,} and {seen[1]:,} bytes per token", seen == (12_288, 32_768)
 
 
+_LEAST_TOKENS = 16  # of a block of vLLM, which is a multiple of it
+
+
+class _Layers(NamedTuple):
+    """Layers with keys and with states, and bytes of one: of a token's keys, of a state."""
+
+    keys: int
+    states: int
+    token_bytes: int
+    state_bytes: int
+
+
+def layers_of(block: Recipe) -> _Layers:
+    parts = [part for _, part in block.used()]
+    keys = sum(isinstance(part, Attention) for part in parts)
+    states = sum(isinstance(part, Mamba2 | GatedDelta) for part in parts)
+    token = _kv_per_token(block)
+    state = _cache_bytes(block, 1) - token
+    return _Layers(keys, states, token // keys, state // states if states else 0)
+
+
+def block_tokens(of: _Layers, keys: StoredDtype = "bfloat16") -> int:
+    """Tokens of a block in vLLM: as many as fill the page that one state needs."""
+    token = of.token_bytes * STORED_BITS[keys] // 16
+    return _LEAST_TOKENS * max(1, -(-of.state_bytes // (_LEAST_TOKENS * token)))
+
+
+def _sequence_bytes(of: _Layers, context: int, keys: StoredDtype) -> int:
+    """Pages of one sequence: those of its tokens in each layer with keys, one of each state."""
+    block = block_tokens(of, keys)
+    page = block * of.token_bytes * STORED_BITS[keys] // 16
+    return page * (of.keys * -(-context // block) + of.states)
+
+
+def _block_edge() -> tuple[str, bool]:
+    block = block_tokens(layers_of(preset("qwen3.5-9b")))
+    # The last token of a prompt is always computed.
+    reused = {prompt: (prompt - 1) // block * block / prompt for prompt in (552, 479)}
+    shares = ", ".join(f"{share:.0%} of {prompt} reused" for prompt, share in reused.items())
+    holds = block == 528 and abs(reused[552] - 0.95) <= CLOSE and not reused[479]
+    return f"{block} tokens a block; {shares}", holds
+
+
+def _eight_bit_keys() -> tuple[str, bool]:
+    hybrid, transformer = layers_of(preset("falcon-h1-0.5b")), layers_of(LLAMA_1B)
+    gains = [
+        _sequence_bytes(of, context, "bfloat16") / _sequence_bytes(of, context, "float8")
+        for of, context in ((hybrid, 32_768), (hybrid, 512), (transformer, 32_768))
+    ]
+    holds = all(_close(gain, claimed) for gain, claimed in zip(gains, (1.84, 1, 2), strict=True))
+    long, short, plain = (f"{gain:.2f}x" for gain in gains)
+    return f"hybrid {long} at 32K, {short} at 512; transformer {plain}", holds
+
+
+def _share_of_bandwidth() -> tuple[str, bool]:
+    peak = chips()["rtx-5090"].mem_bandwidth_bytes_per_s.value
+    windows, linux = (15.65 * 2**30 * rate / peak for rate in (30.09, 81.82))
+    holds = abs(windows - 0.28) <= CLOSE and abs(linux - 0.76) <= CLOSE
+    return f"RTX 5090: {windows:.0%} under Windows, {linux:.0%} under Linux", holds
+
+
+def _quantised_on_a_board() -> tuple[str, bool]:
+    """What bytes allow; weights that are looked up, not multiplied by, are not read."""
+    whole, eight = (_read_bytes(preset("mamba-2.8b"), dtype) for dtype in ("float16", "int8"))
+    peak = chips()["orin-nano-8gb"].mem_bandwidth_bytes_per_s.value
+    most = peak / _read_bytes(preset("waleffe-mamba2-8b"), "int4")
+    here = f"bytes allow {whole / eight:.2f}x and {most:.0f} tokens/s at {peak / 1e9:.0f} GB/s"
+    return here, whole / eight >= 1.7 and most >= 13
+
+
+def _read_bytes(block: Recipe, dtype: StoredDtype) -> int:
+    found = sum(weight_bytes(weight, dtype) for weight in weights(block))
+    if block.vocab is None or block.tie_embeddings:
+        return found
+    return found - stored_bytes(block.vocab * block.d_model, dtype)
+
+
 # Claim -> (what is recomputed, whether it agrees).
 CHECKS: dict[str, Callable[[], tuple[str, bool]]] = {
     "waleffe-layer-mix": _layer_mix,
@@ -93,4 +179,8 @@ CHECKS: dict[str, Callable[[], tuple[str, bool]]] = {
     "kv-kilobytes-state-megabytes": _kilobytes_and_megabytes,
     "state-vs-kv-tokens": _state_in_tokens,
     "scope-kv-per-token": _kv_of_models,
+    "prefix-block-edge": cache(_block_edge),
+    "fp8-keys-hybrid": cache(_eight_bit_keys),
+    "decode-bandwidth-share": _share_of_bandwidth,
+    "quamba-orin": cache(_quantised_on_a_board),
 }

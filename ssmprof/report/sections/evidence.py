@@ -197,7 +197,7 @@ def claims(run: Run, analysis: Analysis) -> list[Part]:
         tested = Table("Published claims that this run tests", _CLAIM, tuple(mine))
         parts.append(Listing(tested, stacked=True))
     for test, columns, caption in (
-        ("recomputed", _CLAIM[:-1], "claims follow from shapes alone and were recomputed"),
+        ("recomputed", _CLAIM[:-1], "claims need no run and were recomputed"),
         ("none", _UNTESTED, "claims cannot be tested by this run"),
     ):
         if mine := known[test]:
