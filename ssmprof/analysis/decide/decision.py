@@ -94,8 +94,10 @@ class _Mix:
         pair, sign = self._pair(block, other)
         if pair is None:
             return None
-        if len(self.weights) == 1 and (at := next(iter(self.weights))) in pair.readings:
-            return pair.readings[at] if sign > 0 else pair.readings[at].turned()
+        at = next(iter(self.weights))
+        if len(self.weights) == 1 and (at in pair.readings or _both_measured(pair, at)):
+            found = pair.readings.get(at)  # None where they never met in one mode
+            return found if sign > 0 or found is None else found.turned()
         ours, theirs = self.expected(pair.a.name), self.expected(pair.b.name)
         shared = sorted(ours.keys() & theirs.keys())
         if not shared:
@@ -193,6 +195,10 @@ def _refuse_unmeasured(
                 cause=f"this run holds {have} for {conditions.label()}",
                 fix=f"ssmprof sweep ... --contexts {context}",
             )
+
+
+def _both_measured(pair: Compared, context: int) -> bool:
+    return context in pair.a.curve and context in pair.b.curve
 
 
 def _widened(noise: Noise | None, missed: float, count: int) -> Noise | None:
