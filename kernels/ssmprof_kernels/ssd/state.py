@@ -3,6 +3,9 @@
 Promises: written so that plain Triton and Gluon kernels can both be built from it.
 """
 
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
