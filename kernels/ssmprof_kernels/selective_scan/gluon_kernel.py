@@ -24,8 +24,15 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
 from ssmprof_kernels.device.gluon_tools import halves
-from ssmprof_kernels.device.math import LOG2E, finite_rate
 from ssmprof_kernels.selective_scan.gluon_stages import advance, fetch, finish, prepare, sum_lanes
+from ssmprof_kernels.selective_scan.parts import (
+    Cells,
+    Steps,
+    place_of,
+    rates,
+    start_of,
+    start_state,
+)
 
 
 @gluon.jit
@@ -106,41 +113,19 @@ def ssmprof_scan_selective_gluon(
     # The last segment's end is nobody's start.
     PARTS: gl.constexpr = SEGMENTS - 1 if SUMMARY else SEGMENTS
 
-    u_ptr = given.u
-    dt_ptr = given.dt
-    B_ptr = given.B
-    C_ptr = given.C
-    z_ptr = given.z
     pid = gl.program_id(0)
-    tile = pid % TILES
-    segment = (pid // TILES) % PARTS
-    group = (pid // (TILES * PARTS)) % G
-    row = (pid // (TILES * PARTS * G)).to(gl.int64)
+    place = place_of(pid, given.cu, L, G, TILES, SPAN, PARTS, FORM.VARLEN)
+    tile = place.tile
+    segment = place.segment
+    group = place.group
+    row = place.row
+    length = place.length
     if FORM.VARLEN:
-        # What ends behind the tokens there are ends with them.
-        begin = gl.minimum(gl.load(given.cu + row), L).to(gl.int64)
-        end = gl.minimum(gl.load(given.cu + row + 1), L)
-        length = (end - begin).to(gl.int32)
         # The last sequence also owns the tokens behind it.
         if pid + TILES * G >= gl.num_programs(0):
-            _blank(y_ptr, end, L, tile, group, DG, y_steps.t, y_steps.d, BLOCK_T, BLOCK_D, X)
-    else:
-        begin = (segment * SPAN).to(gl.int64)
-        length = gl.minimum(L - segment * SPAN, SPAN)
-        u_ptr += row * u_steps.b
-        dt_ptr += row * dt_steps.b
-        B_ptr += row * B_steps.b
-        C_ptr += row * C_steps.b
-        y_ptr += row * y_steps.b
-        if FORM.Z:
-            z_ptr += row * z_steps.b
-    u_ptr += begin * u_steps.t
-    dt_ptr += begin * dt_steps.t
-    B_ptr += begin * B_steps.t
-    C_ptr += begin * C_steps.t
-    y_ptr += begin * y_steps.t
-    if FORM.Z:
-        z_ptr += begin * z_steps.t
+            _blank(y_ptr, place.end, L, tile, group, DG, y_steps.t, y_steps.d, BLOCK_T, BLOCK_D, X)
+    by = Steps(u_steps, dt_steps, z_steps, B_steps, C_steps, y_steps)
+    start = start_of(given, y_ptr, place, by, FORM)
 
     r3 = gl.arange(0, REGS, layout=gl.SliceLayout(1, gl.SliceLayout(2, STATE)))[:, None, None]
     l3 = gl.arange(0, LANES, layout=gl.SliceLayout(0, gl.SliceLayout(1, STATE)))[None, None, :]
@@ -149,23 +134,10 @@ def ssmprof_scan_selective_gluon(
     n3 = l3 * REGS + r3
     m3 = (d3 < DG) & (n3 < N)
     d3 = (group * DG + d3).to(gl.int64)
-    A2 = gl.load(given.A + d3 * A_steps.d + n3 * A_steps.n, mask=m3, other=0.0).to(gl.float32)
-    A2 = finite_rate(A2 * LOG2E)
-    if FORM.H0:
-        h = gl.load(
-            given.h0 + row * h0_steps.b + d3 * h0_steps.d + n3 * h0_steps.n, mask=m3, other=0.0
-        )
-        h = h.to(gl.float32)
-    else:
-        h = gl.zeros([REGS, BLOCK_D, LANES], gl.float32, STATE)
-    if not SUMMARY:
-        for s in gl.static_range(SEGMENTS - 1):
-            # All loads can be in flight at once; a segment that is not before this one is no step.
-            at = (row * (SEGMENTS - 1) + s) * G * DG + d3
-            past = (d3 < (group + 1) * DG) & (s < segment)
-            sums = gl.load(parts.sums + at, mask=past, other=0.0)
-            ends = gl.load(parts.ends + at * N + n3, mask=m3 & past, other=0.0)
-            h = gl.fma(gl.exp2(sums * A2), h, ends)
+    cells = Cells(d3, n3, d3 < (group + 1) * DG, m3)
+    A2 = rates(given.A, cells, A_steps)
+    h = gl.zeros([REGS, BLOCK_D, LANES], gl.float32, STATE)
+    h = start_state(h, A2, given.h0, parts, place, cells, h0_steps, G, DG, FORM, N, BLOCK)
 
     in_group = tile * BLOCK_D + gl.arange(0, BLOCK_D, layout=gl.SliceLayout(0, X))
     real = in_group < DG
@@ -184,16 +156,16 @@ def ssmprof_scan_selective_gluon(
     n = gl.arange(0, NP, layout=gl.SliceLayout(0, RAW))
     tx64 = t_x.to(gl.int64)[:, None]
     tn64 = t_n.to(gl.int64)[:, None]
-    u_ptrs = u_ptr + tx64 * u_steps.t + d[None, :] * u_steps.d
-    dt_ptrs = dt_ptr + tx64 * dt_steps.t + d[None, :] * dt_steps.d
+    u_ptrs = start.u + tx64 * u_steps.t + d[None, :] * u_steps.d
+    dt_ptrs = start.dt + tx64 * dt_steps.t + d[None, :] * dt_steps.d
     z_ptrs = u_ptrs
     if GATED:
-        z_ptrs = z_ptr + tx64 * z_steps.t + d[None, :] * z_steps.d
+        z_ptrs = start.z + tx64 * z_steps.t + d[None, :] * z_steps.d
     n64 = n.to(gl.int64)[None, :]
-    B_ptrs = B_ptr + group * B_steps.g + tn64 * B_steps.t + n64 * B_steps.n
-    C_ptrs = C_ptr + group * C_steps.g + tn64 * C_steps.t + n64 * C_steps.n
+    B_ptrs = start.B + group * B_steps.g + tn64 * B_steps.t + n64 * B_steps.n
+    C_ptrs = start.C + group * C_steps.g + tn64 * C_steps.t + n64 * C_steps.n
     # Stores trail by two blocks.
-    y_ptrs = y_ptr + (tx64 - 2 * BLOCK_T) * y_steps.t + d[None, :] * y_steps.d
+    y_ptrs = start.y + (tx64 - 2 * BLOCK_T) * y_steps.t + d[None, :] * y_steps.d
     ptrs = (u_ptrs, dt_ptrs, z_ptrs, B_ptrs, C_ptrs)
     steps = (
         BLOCK_T * u_steps.t,
@@ -253,7 +225,7 @@ def ssmprof_scan_selective_gluon(
             delta4 = s_delta[i % 2].load(STEP)[:, None, :, None]
             du4 = s_du[i % 2].load(STEP)[:, None, :, None]
             if SHAPE.PACKED:
-                B, C = halves(s_B[i % 2].load(BC), B_ptr.dtype.element_ty)
+                B, C = halves(s_B[i % 2].load(BC), start.B.dtype.element_ty)
             else:
                 B = s_B[i % 2].load(BC)
                 if HAS_C:

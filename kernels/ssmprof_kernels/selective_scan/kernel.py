@@ -16,7 +16,15 @@ Recurrence and notation: Mamba, arXiv:2312.00752, algorithm 2.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.device.math import LOG2E, finite_rate, silu, softplus, widen, widen_words
+from ssmprof_kernels.device.math import silu, softplus, widen, widen_words
+from ssmprof_kernels.selective_scan.parts import (
+    Cells,
+    Steps,
+    place_of,
+    rates,
+    start_of,
+    start_state,
+)
 
 
 @triton.jit
@@ -79,6 +87,78 @@ def _blank(
         tl.store(y_at, blank, mask=(token + t < high) & (d < DG))
 
 
+@triton.jit
+def _tiles(
+    start, by, group, tile, d, t, n, DG, SHAPE: tl.constexpr, BLOCK: tl.constexpr,
+    GATED: tl.constexpr,
+):  # fmt: skip
+    """Addresses of the first block, of y and of what `_fetch` takes."""
+    t64 = t.to(tl.int64)[:, None]
+    if SHAPE.X_WORDS:
+        origin = group * DG + tile * BLOCK.D
+        pair = tl.arange(0, BLOCK.D // 2)[None, :]
+        u = _words(start.u + t64 * by.u.t + origin) + pair
+        dt = _words(start.dt + t64 * by.dt.t + origin) + pair
+        z = u
+        if GATED:
+            z = _words(start.z + t64 * by.z.t + origin) + pair
+    else:
+        u = start.u + t64 * by.u.t + d[None, :] * by.u.d
+        dt = start.dt + t64 * by.dt.t + d[None, :] * by.dt.d
+        z = u
+        if GATED:
+            z = start.z + t64 * by.z.t + d[None, :] * by.z.d
+    if SHAPE.BC_WORDS:
+        n_pair = tl.arange(0, BLOCK.LANES * BLOCK.REGS // 2)[None, :]
+        B = _words(start.B + group * by.B.g + t64 * by.B.t) + n_pair
+        C = _words(start.C + group * by.C.g + t64 * by.C.t) + n_pair
+    else:
+        B = start.B + group * by.B.g + t64 * by.B.t + n[None, :] * by.B.n
+        C = start.C + group * by.C.g + t64 * by.C.t + n[None, :] * by.C.n
+    y = start.y + t64 * by.y.t + d[None, :] * by.y.d
+    return y, (u, dt, z, B, C)
+
+
+@triton.jit
+def _widened(raw, start, SHAPE: tl.constexpr, GATED: tl.constexpr):
+    """What `_fetch` has brought, in fp32."""
+    z_dtype: tl.constexpr = start.z.dtype.element_ty if GATED else start.u.dtype.element_ty
+    if SHAPE.X_WORDS:
+        u = widen_words(raw[0], start.u.dtype.element_ty)
+        dt = widen_words(raw[1], start.dt.dtype.element_ty)
+        z = widen_words(raw[2], z_dtype)
+    else:
+        u = widen(raw[0])
+        dt = widen(raw[1])
+        z = widen(raw[2])
+    if SHAPE.BC_WORDS:
+        B = widen_words(raw[3], start.B.dtype.element_ty)
+        C = widen_words(raw[4], start.C.dtype.element_ty)
+    else:
+        B = widen(raw[3])
+        C = widen(raw[4])
+    return u, dt, z, B, C
+
+
+@triton.jit
+def _by_lane(v, BLOCK: tl.constexpr):
+    """B or C (BLOCK_T, LANES * REGS) as the states lie: (BLOCK_T, REGS, 1, LANES)."""
+    v = tl.reshape(v, [BLOCK.T, BLOCK.LANES, BLOCK.REGS])
+    return tl.permute(v, [0, 2, 1])[:, :, None, :]
+
+
+@triton.jit
+def _recur(h, A2, delta, du, B4, first):
+    """The states behind each token of a block."""
+    a = tl.exp2(delta[:, None, :, None] * A2[None])
+    x = du[:, None, :, None] * B4
+    # The carried state enters with the first token. The time axis lies in registers, so
+    # this costs one multiply-add, and the scan below is a plain chain of them.
+    x = tl.where(first, tl.fma(a, h[None], x), x)
+    _decays, hs = tl.associative_scan((a, x), 0, _compose)
+    return hs
+
+
 @triton.jit(do_not_specialize=["L", "TILES", "SPAN"])
 def ssmprof_scan_selective(
     given, parts, hT_ptr, y_ptr, L, DG, G, TILES, SPAN, u_steps, dt_steps, A_steps, B_steps,
@@ -101,41 +181,18 @@ def ssmprof_scan_selective(
     GATED: tl.constexpr = FORM.Z and not SUMMARY
     # The last segment's end is nobody's start.
     PARTS: tl.constexpr = SEGMENTS - 1 if SUMMARY else SEGMENTS
-    u_ptr = given.u
-    dt_ptr = given.dt
-    B_ptr = given.B
-    C_ptr = given.C
-    z_ptr = given.z
     pid = tl.program_id(0)
-    tile = pid % TILES
-    segment = (pid // TILES) % PARTS
-    group = (pid // (TILES * PARTS)) % G
-    row = (pid // (TILES * PARTS * G)).to(tl.int64)
+    place = place_of(pid, given.cu, L, G, TILES, SPAN, PARTS, FORM.VARLEN)
+    tile = place.tile
+    segment = place.segment
+    group = place.group
+    length = place.length
     if FORM.VARLEN:
-        # What ends behind the tokens there are ends with them.
-        begin = tl.minimum(tl.load(given.cu + row), L).to(tl.int64)
-        end = tl.minimum(tl.load(given.cu + row + 1), L)
-        length = (end - begin).to(tl.int32)
         # The last sequence also owns the tokens behind it.
         if pid + TILES * G >= tl.num_programs(0):
-            _blank(y_ptr, end, L, tile, group, DG, y_steps.t, y_steps.d, BLOCK_T, BLOCK_D)
-    else:
-        begin = (segment * SPAN).to(tl.int64)
-        length = tl.minimum(L - segment * SPAN, SPAN)
-        u_ptr += row * u_steps.b
-        dt_ptr += row * dt_steps.b
-        B_ptr += row * B_steps.b
-        C_ptr += row * C_steps.b
-        y_ptr += row * y_steps.b
-        if FORM.Z:
-            z_ptr += row * z_steps.b
-    u_ptr += begin * u_steps.t
-    dt_ptr += begin * dt_steps.t
-    B_ptr += begin * B_steps.t
-    C_ptr += begin * C_steps.t
-    y_ptr += begin * y_steps.t
-    if FORM.Z:
-        z_ptr += begin * z_steps.t
+            _blank(y_ptr, place.end, L, tile, group, DG, y_steps.t, y_steps.d, BLOCK_T, BLOCK_D)
+    by = Steps(u_steps, dt_steps, z_steps, B_steps, C_steps, y_steps)
+    start = start_of(given, y_ptr, place, by, FORM)
 
     # A tile never crosses a group, so one B and one C serve all its channels.
     in_group = tile * BLOCK_D + tl.arange(0, BLOCK_D)
@@ -144,24 +201,10 @@ def ssmprof_scan_selective(
     # Each lane owns REGS neighbouring states of one channel: (REGS, BLOCK_D, LANES).
     n3 = (tl.arange(0, REGS)[:, None] + tl.arange(0, LANES)[None, :] * REGS)[:, None, :]
     m3 = real[None, :, None] & (n3 < N)
-    A2 = tl.load(given.A + d[None, :, None] * A_steps.d + n3 * A_steps.n, mask=m3, other=0.0)
-    A2 = finite_rate(A2.to(tl.float32) * LOG2E)
-    if FORM.H0:
-        h = tl.load(
-            given.h0 + row * h0_steps.b + d[None, :, None] * h0_steps.d + n3 * h0_steps.n,
-            mask=m3,
-            other=0.0,
-        ).to(tl.float32)
-    else:
-        h = tl.zeros([REGS, BLOCK_D, LANES], tl.float32)
-    if not SUMMARY:
-        for s in tl.static_range(SEGMENTS - 1):
-            # All loads can be in flight at once; a segment that is not before this one is no step.
-            at = ((row * (SEGMENTS - 1) + s) * G * DG + d)[None, :, None]
-            past = real[None, :, None] & (s < segment)
-            sums = tl.load(parts.sums + at, mask=past, other=0.0)
-            ends = tl.load(parts.ends + at * N + n3, mask=m3 & past, other=0.0)
-            h = tl.fma(tl.exp2(sums * A2), h, ends)
+    cells = Cells(d[None, :, None], n3, real[None, :, None], m3)
+    A2 = rates(given.A, cells, A_steps)
+    h = tl.zeros([REGS, BLOCK_D, LANES], tl.float32)
+    h = start_state(h, A2, given.h0, parts, place, cells, h0_steps, G, DG, FORM, N, BLOCK)
     if FORM.BIAS:
         bias = tl.load(given.bias + d, mask=real, other=0.0).to(tl.float32)
     if FORM.D:
@@ -170,32 +213,9 @@ def ssmprof_scan_selective(
     t = tl.arange(0, BLOCK_T)
     n = tl.arange(0, LANES * REGS)
     first = (t == 0)[:, None, None, None]
-    t64 = t.to(tl.int64)[:, None]
-    if SHAPE.X_WORDS:
-        origin = group * DG + tile * BLOCK_D
-        pair = tl.arange(0, BLOCK_D // 2)[None, :]
-        u_ptrs = _words(u_ptr + t64 * u_steps.t + origin) + pair
-        dt_ptrs = _words(dt_ptr + t64 * dt_steps.t + origin) + pair
-        z_ptrs = u_ptrs
-        if GATED:
-            z_ptrs = _words(z_ptr + t64 * z_steps.t + origin) + pair
-    else:
-        u_ptrs = u_ptr + t64 * u_steps.t + d[None, :] * u_steps.d
-        dt_ptrs = dt_ptr + t64 * dt_steps.t + d[None, :] * dt_steps.d
-        z_ptrs = u_ptrs
-        if GATED:
-            z_ptrs = z_ptr + t64 * z_steps.t + d[None, :] * z_steps.d
-    if SHAPE.BC_WORDS:
-        n_pair = tl.arange(0, LANES * REGS // 2)[None, :]
-        B_ptrs = _words(B_ptr + group * B_steps.g + t64 * B_steps.t) + n_pair
-        C_ptrs = _words(C_ptr + group * C_steps.g + t64 * C_steps.t) + n_pair
-    else:
-        B_ptrs = B_ptr + group * B_steps.g + t64 * B_steps.t + n[None, :] * B_steps.n
-        C_ptrs = C_ptr + group * C_steps.g + t64 * C_steps.t + n[None, :] * C_steps.n
-    y_ptrs = y_ptr + t64 * y_steps.t + d[None, :] * y_steps.d
+    y_ptrs, ptrs = _tiles(start, by, group, tile, d, t, n, DG, SHAPE, BLOCK, GATED)
     X: tl.constexpr = 2 if SHAPE.X_WORDS else 1
     BC: tl.constexpr = 2 if SHAPE.BC_WORDS else 1
-    z_dtype: tl.constexpr = z_ptr.dtype.element_ty if GATED else u_ptr.dtype.element_ty
     steps = (
         BLOCK_T * u_steps.t // X,
         BLOCK_T * dt_steps.t // X,
@@ -203,7 +223,6 @@ def ssmprof_scan_selective(
         BLOCK_T * B_steps.t // BC,
         BLOCK_T * C_steps.t // BC,
     )
-    ptrs = (u_ptrs, dt_ptrs, z_ptrs, B_ptrs, C_ptrs)
 
     # Memory takes longer than a block: the raw inputs of AHEAD blocks wait in registers. The loop
     # is unrolled that often, because moving a value from slot to slot would wait for its load.
@@ -217,20 +236,7 @@ def ssmprof_scan_selective(
     left = length
     for _ in range(0, length, AHEAD * BLOCK_T):
         for i in tl.static_range(AHEAD):
-            if SHAPE.X_WORDS:
-                u = widen_words(slots[5 * i], u_ptr.dtype.element_ty)
-                dt = widen_words(slots[5 * i + 1], dt_ptr.dtype.element_ty)
-                z = widen_words(slots[5 * i + 2], z_dtype)
-            else:
-                u = widen(slots[5 * i])
-                dt = widen(slots[5 * i + 1])
-                z = widen(slots[5 * i + 2])
-            if SHAPE.BC_WORDS:
-                B = widen_words(slots[5 * i + 3], B_ptr.dtype.element_ty)
-                C = widen_words(slots[5 * i + 4], C_ptr.dtype.element_ty)
-            else:
-                B = widen(slots[5 * i + 3])
-                C = widen(slots[5 * i + 4])
+            u, dt, z, B, C = _widened(slots[5 * i : 5 * i + 5], start, SHAPE, GATED)
             ptrs = _advance(ptrs, steps)
             slots = (
                 slots[: 5 * i]
@@ -249,14 +255,9 @@ def ssmprof_scan_selective(
             # A step of size 0 leaves the state alone: past the end nothing happens.
             delta = tl.where(m_now, dt, 0.0)
             du = delta * u
-            B4 = tl.permute(tl.reshape(B, [BLOCK_T, LANES, REGS]), [0, 2, 1])[:, :, None, :]
-            C4 = tl.permute(tl.reshape(C, [BLOCK_T, LANES, REGS]), [0, 2, 1])[:, :, None, :]
-            a = tl.exp2(delta[:, None, :, None] * A2[None])
-            x = du[:, None, :, None] * B4
-            # The carried state enters with the first token. The time axis lies in registers, so
-            # this costs one multiply-add, and the scan below is a plain chain of them.
-            x = tl.where(first, tl.fma(a, h[None], x), x)
-            _decays, hs = tl.associative_scan((a, x), 0, _compose)
+            B4 = _by_lane(B, BLOCK)
+            C4 = _by_lane(C, BLOCK)
+            hs = _recur(h, A2, delta, du, B4, first)
             h = tl.reduce(hs, 0, _keep_last)
             if SUMMARY:
                 sums += delta
@@ -270,9 +271,9 @@ def ssmprof_scan_selective(
                 y_ptrs += BLOCK_T * y_steps.t
 
     if SUMMARY:
-        at = (row * PARTS + segment) * G * DG + d
+        at = (place.row * PARTS + segment) * G * DG + d
         tl.store(parts.ends + at[None, :, None] * N + n3, h, mask=m3)
         tl.store(parts.sums + at, tl.sum(sums, 0), mask=real)
     elif FORM.HT:
-        hT_offsets = (row * G * DG + d[None, :, None]) * N + n3
+        hT_offsets = (place.row * G * DG + d[None, :, None]) * N + n3
         tl.store(hT_ptr + hT_offsets, h, mask=m3 & (segment == SEGMENTS - 1))

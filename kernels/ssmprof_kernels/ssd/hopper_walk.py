@@ -17,6 +17,8 @@ place instead, 40 KiB and 900 cycles, took as long. Two heads in one program wou
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
@@ -33,7 +35,96 @@ from ssmprof_kernels.device.overlap import await_previous
 from ssmprof_kernels.device.segments import UNSPECIALISED
 from ssmprof_kernels.ssd.hopper_parts import blank, fetch, fetch_prepared, keep
 from ssmprof_kernels.ssd.parts import place_of
-from ssmprof_kernels.ssd.state import Cursor, Strides, is_finite, retrace, start_state
+from ssmprof_kernels.ssd.state import Cells, Sizes, Steps, is_finite, state_before, walk_again
+
+
+class Buffers(NamedTuple):
+    """Shared memory: two places for each tile and each line of exponents, one for the pairs, for
+    those weighted, for y; a barrier for each place of a tile."""
+
+    x: Any
+    b: Any
+    c: Any
+    pairs: Any
+    mixed: Any
+    y: Any
+    decays: Any
+    sources: Any
+    x_full: Any
+    b_full: Any
+    c_full: Any
+
+
+class Inputs(NamedTuple):
+    """Descriptors of x, B and C, the columns of a program's x and of its B and C."""
+
+    x: Any
+    b: Any
+    c: Any
+    x_column: Any
+    column: Any
+
+
+@gluon.jit
+def _buffers(x_desc, b_desc, c_desc, Q: gl.constexpr, BP: gl.constexpr, BN: gl.constexpr):
+    dtype: gl.constexpr = x_desc.dtype
+    xs = gl.allocate_shared_memory(dtype, [2, Q, BP], x_desc.layout)
+    bs = gl.allocate_shared_memory(dtype, [2, Q, BN], b_desc.layout)
+    cs = gl.allocate_shared_memory(dtype, [2, Q, BN], c_desc.layout)
+    square: gl.constexpr = gl.NVMMASharedLayout.get_default_for([Q, Q], dtype)
+    ps = gl.allocate_shared_memory(dtype, [Q, Q], square)
+    ms = gl.allocate_shared_memory(dtype, [Q, Q], square)
+    ys = gl.allocate_shared_memory(dtype, [Q, BP], x_desc.layout)
+    plain: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
+    ds = gl.allocate_shared_memory(gl.float32, [2, Q], plain)
+    ss = gl.allocate_shared_memory(gl.float32, [2, Q], plain)
+    x_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    b_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    c_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(2):
+        mbarrier.init(x_full.index(i), count=1)
+        mbarrier.init(b_full.index(i), count=1)
+        mbarrier.init(c_full.index(i), count=1)
+    fence_async_shared()
+    gl.thread_barrier()
+    return Buffers(xs, bs, cs, ps, ms, ys, ds, ss, x_full, b_full, c_full)
+
+
+@gluon.jit
+def _fetch(given, buffers, row, place, pred):
+    """Start the copies of the tiles from `row` on into one of two places, if `pred`."""
+    fetch(
+        given.x, given.b, given.c, row, given.x_column, given.column, buffers.x.index(place),
+        buffers.b.index(place), buffers.c.index(place), buffers.x_full.index(place),
+        buffers.b_full.index(place), buffers.c_full.index(place), pred,
+    )  # fmt: skip
+
+
+@gluon.jit
+def _skip(d_ptr, head, x_column, BP: gl.constexpr, SKIP: gl.constexpr, SQUARE: gl.constexpr):
+    """What x is added to y with; only where there is a skip."""
+    if SKIP == 1:
+        skip = gl.load(d_ptr + head).to(gl.float32)
+    else:
+        at_p = gl.arange(0, BP, layout=gl.SliceLayout(1, SQUARE))
+        skip = gl.load(d_ptr + x_column + at_p).to(gl.float32)[:, None]
+    return skip
+
+
+@gluon.jit
+def _reach(decays, sources, total, CHUNK: gl.constexpr):
+    """Units of a chunk's y and of what it adds to the state, each with 1 over it."""
+    near = sources.load(CHUNK)
+    reach, per_reach = unit_of(64.0 * largest(exp2(decays.load(CHUNK) - near)))
+    fresh, per_fresh = unit_of(largest(exp2(total - near)))
+    return reach, per_reach, fresh, per_fresh
+
+
+@gluon.jit
+def _gated(out, z):
+    zf = z.to(gl.float32)
+    silu = zf * reciprocal(1.0 + exp2(-zf * LOG2E))
+    return (out.to(gl.float32) * silu).to(out.dtype)
 
 
 @gluon.jit(do_not_specialize=UNSPECIALISED)
@@ -81,32 +172,18 @@ def ssmprof_scan_ssd_walk_hopper(
     column = (head // PER_GROUP) * N
     x_column = head * P + block * BP
 
-    xs = gl.allocate_shared_memory(dtype, [2, Q, BP], x_desc.layout)
-    bs = gl.allocate_shared_memory(dtype, [2, Q, BN], b_desc.layout)
-    cs = gl.allocate_shared_memory(dtype, [2, Q, BN], c_desc.layout)
-    square: gl.constexpr = gl.NVMMASharedLayout.get_default_for([Q, Q], dtype)
-    ps = gl.allocate_shared_memory(dtype, [Q, Q], square)
-    ms = gl.allocate_shared_memory(dtype, [Q, Q], square)
-    ys = gl.allocate_shared_memory(dtype, [Q, BP], x_desc.layout)
-    plain: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-    ds = gl.allocate_shared_memory(gl.float32, [2, Q], plain)
-    ss = gl.allocate_shared_memory(gl.float32, [2, Q], plain)
-    x_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
-    b_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
-    c_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(2):
-        mbarrier.init(x_full.index(i), count=1)
-        mbarrier.init(b_full.index(i), count=1)
-        mbarrier.init(c_full.index(i), count=1)
-    fence_async_shared()
-    gl.thread_barrier()
+    buffers = _buffers(x_desc, b_desc, c_desc, Q, BP, BN)
+    inputs = Inputs(x_desc, b_desc, c_desc, x_column, column)
+    ds = buffers.decays
+    ss = buffers.sources
+    ps = buffers.pairs
+    ms = buffers.mixed
 
     decays = made.decays + (slot * H + head).to(gl.int64) * T
     sources = made.sources + (slot * H + head).to(gl.int64) * T
     groups = H // PER_GROUP
     pairs = pairs_ptr + ((slot * K).to(gl.int64) * groups + head // PER_GROUP) * (Q * Q)
-    fetch(x_desc, b_desc, c_desc, row, x_column, column, xs.index(0), bs.index(0), cs.index(0),
-           x_full.index(0), b_full.index(0), c_full.index(0), valid > 0)  # fmt: skip
+    _fetch(inputs, buffers, row, 0, valid > 0)
     # Up to here only what the caller gave has been read.
     await_previous(CUT.PDL)
     fetch_prepared(decays, sources, pairs, ds.index(0), ss.index(0), ps, Q)
@@ -114,21 +191,17 @@ def ssmprof_scan_ssd_walk_hopper(
 
     hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
     hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE))
-    cells = hp[:, None] * N + hn[None, :]
+    cell_at = hp[:, None] * N + hn[None, :]
     owned = (hp < P)[:, None] & (hn < N)[None, :]
     nothing = gl.zeros([BP, BN], gl.float32, layout=STATE)
-    h = start_state(
-        nothing, made.ends, made.totals, given.h0, cells, owned, place.seq, place.first, segment,
-        head, H, P * N, OUT.H0, OUT.SEGMENTS, False,
-    )  # fmt: skip
+    sizes = Sizes(L, H, PER_GROUP, P, N, T)
+    cells = Cells(hp, hp, hn, cell_at, owned)
+    h = state_before(nothing, given, made, place, cells, sizes, OUT, False)
 
     if HALF:
         unit = 1.0
-    if SKIP == 1:
-        skip = gl.load(given.d + head).to(gl.float32)
-    if SKIP == 2:
-        at_p = gl.arange(0, BP, layout=gl.SliceLayout(1, SQUARE))
-        skip = gl.load(given.d + x_column + at_p).to(gl.float32)[:, None]
+    if SKIP != 0:
+        skip = _skip(given.d, head, x_column, BP, SKIP, SQUARE)
     entry = batch.to(gl.int64)
     token = (start + begin).to(gl.int64)
     wide: gl.constexpr = gl.BlockedLayout(
@@ -158,10 +231,10 @@ def ssmprof_scan_ssd_walk_hopper(
             carried = h * per_rowed[:, None]
         # Nothing is in flight while an accumulator is scaled: the assembler would otherwise make
         # every product of the loop wait for the one before it.
-        mbarrier.wait(c_full.index(here), phase)
+        mbarrier.wait(buffers.c_full.index(here), phase)
         yt_next = warpgroup_mma(
             gl.convert_layout(carried.to(dtype), OUT_LEFT),
-            cs.index(here).permute((1, 0)),
+            buffers.c.index(here).permute((1, 0)),
             nothing_yet,
             use_acc=False,
             is_async=True,
@@ -170,9 +243,7 @@ def ssmprof_scan_ssd_walk_hopper(
         source = ss.index(here).load(gl.SliceLayout(0, SQUARE))
         to_end = total
         if HALF:
-            near = ss.index(here).load(CHUNK)
-            reach, per_reach = unit_of(64.0 * largest(exp2(d_here.load(CHUNK) - near)))
-            fresh, per_fresh = unit_of(largest(exp2(total - near)))
+            reach, per_reach, fresh, per_fresh = _reach(d_here, ss.index(here), total, CHUNK)
             a -= log2_unit(reach)
             to_end -= log2_unit(fresh)
         mixed = ps.load(SQUARE).to(gl.float32) * exp2(a[:, None] - source[None, :])
@@ -187,20 +258,18 @@ def ssmprof_scan_ssd_walk_hopper(
         decays += ahead
         sources += ahead
         pairs += ahead * groups * Q
-        fetch(x_desc, b_desc, c_desc, row, x_column, column, xs.index(there), bs.index(there),
-               cs.index(there), x_full.index(there), b_full.index(there), c_full.index(there),
-               more)  # fmt: skip
+        _fetch(inputs, buffers, row, there, more)
         fetch_prepared(decays, sources, pairs, ds.index(there), ss.index(there), ps, Q)
         total_next = gl.load(decays + Q - 1)
         if GATE:
             z_at = z_base + sr[:, None] * z_steps.l + sc[None, :] * z_steps.p
             z = gl.load(z_at, mask=(sr < left)[:, None], other=0.0)
             z_base += Q * z_steps.l
-        mbarrier.wait(x_full.index(here), phase)
-        xt = xs.index(here).permute((1, 0)).load(STATE_LEFT)
+        mbarrier.wait(buffers.x_full.index(here), phase)
+        xt = buffers.x.index(here).permute((1, 0)).load(STATE_LEFT)
         late = gl.convert_layout(source, gl.SliceLayout(0, STATE_LEFT))
         xw = (xt.to(gl.float32) * exp2(to_end - late)[None, :]).to(dtype)
-        mbarrier.wait(b_full.index(here), phase)
+        mbarrier.wait(buffers.b_full.index(here), phase)
         yt = warpgroup_mma_wait(0, deps=(yt_next,))
         yt = yt * exp2(d_here.load(gl.SliceLayout(0, SQUARE)))[None, :]
         decay = exp2(total)
@@ -213,7 +282,7 @@ def ssmprof_scan_ssd_walk_hopper(
         yt_next = warpgroup_mma(
             gl.convert_layout(xt, OUT_LEFT), ms.permute((1, 0)), yt, is_async=True
         )
-        h_next = warpgroup_mma(xw, bs.index(here), h, is_async=True)
+        h_next = warpgroup_mma(xw, buffers.b.index(here), h, is_async=True)
         if SKIP != 0:
             skipped = gl.convert_layout(xt, SQUARE).to(gl.float32) * skip
         yt = warpgroup_mma_wait(1, deps=(yt_next,))
@@ -221,14 +290,12 @@ def ssmprof_scan_ssd_walk_hopper(
             yt = yt * reach
         if SKIP != 0:
             yt += skipped
-        ys.permute((1, 0)).store(yt.to(dtype))
+        buffers.y.permute((1, 0)).store(yt.to(dtype))
         async_copy.wait_group(0)
         gl.thread_barrier()
-        out = ys.load(wide)
+        out = buffers.y.load(wide)
         if GATE:
-            zf = z.to(gl.float32)
-            silu = zf * reciprocal(1.0 + exp2(-zf * LOG2E))
-            out = (out.to(gl.float32) * silu).to(dtype)
+            out = _gated(out, z)
         y_at = y_base + sr[:, None] * (H * P) + sc[None, :]
         gl.store(y_at, out, mask=(sr < left)[:, None])
         y_base += Q * H * P
@@ -241,50 +308,20 @@ def ssmprof_scan_ssd_walk_hopper(
     place = place_of(pid, given.cu, count, steps, L, H, P + nil, T, S, BP, CUT.VARLEN)
     block = place.block
     head = place.head
-    slot = place.slot
-    start = place.start
-    begin = place.begin
-    length = place.length
     hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
     hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE)) + nil
-    cells = hp[:, None] * N + hn[None, :]
+    cell_at = hp[:, None] * N + hn[None, :]
     if is_finite(h) == 0:
-        segment = slot - place.first
-        entry = place.batch.to(gl.int64)
-        token = (start + begin).to(gl.int64)
-        hr = hp.to(gl.int64)
-        far = head.to(gl.int64)
-        group = head // PER_GROUP
-        d_at = given.d
-        z_at = given.z
-        if SKIP == 1:
-            d_at += head
-        if SKIP == 2:
-            d_at += head * P + hp
-        if GATE:
-            z_at += entry * z_steps.b + token * z_steps.l + far * z_steps.h + hr * z_steps.p
-        h = start_state(
-            nothing, made.ends, made.totals, given.h0, cells, owned, place.seq, place.first,
-            segment, head, H, P * N, OUT.H0, OUT.SEGMENTS, False,
-        )  # fmt: skip
-        cursor = Cursor(
-            given.x + entry * x_steps.b + token * x_steps.l + far * x_steps.h + hr * x_steps.p,
-            given.b + entry * b_steps.b + token * b_steps.l + group * b_steps.g + hn * b_steps.n,
-            given.c + entry * c_steps.b + token * c_steps.l + group * c_steps.g + hn * c_steps.n,
-            d_at, z_at, y_ptr + ((entry * L + token) * H + head) * P + hr, None,
-            made.decays + (slot * H + head).to(gl.int64) * T,
-            made.sources + (slot * H + head).to(gl.int64) * T,
-        )  # fmt: skip
-        by = Strides(x_steps.l, b_steps.l, c_steps.l, z_steps.l, 0, H * P)
-        h = retrace(
-            h, cursor, by, hp < P, hn < N, gl.minimum(length - begin, T), segment > 0, Q, SKIP,
-            GATE, False, False,
-        )  # fmt: skip
+        anew = Cells(hp, hp.to(gl.int64), hn, cell_at, owned)
+        by = Steps(x_steps, b_steps, c_steps, z_steps, None)
+        h = walk_again(
+            nothing, given, made, y_ptr, place, anew, by, sizes, Q, OUT, False, False, False
+        )
         if HALF:
             unit = 1.0
     if HALF:
         h = h * unit
     if OUT.FINAL:
-        if begin + T >= length:
+        if place.begin + T >= place.length:
             at = (place.seq * H + head).to(gl.int64) * P * N
-            gl.store(final_ptr + at + cells, h.to(final_ptr.dtype.element_ty))
+            gl.store(final_ptr + at + cell_at, h.to(final_ptr.dtype.element_ty))

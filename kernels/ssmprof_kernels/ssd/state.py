@@ -3,6 +3,9 @@
 Promises: written so that plain Triton and Gluon kernels can both be built from it.
 """
 
+# Kernel parameters and launch options are not what a type checker takes them for.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -14,6 +17,38 @@ import triton.language as tl
 from triton.language.standard import _sum_combine
 
 from ssmprof_kernels.device.math import LOG2E
+
+
+class Sizes(NamedTuple):
+    """Tokens of a row, heads, heads of a group, width, states, tokens of a segment."""
+
+    L: Any
+    H: Any
+    PER_GROUP: Any
+    P: Any
+    N: Any
+    T: Any
+
+
+class Steps(NamedTuple):
+    """Strides of what has tokens."""
+
+    x: Any
+    b: Any
+    c: Any
+    z: Any
+    seq: Any
+
+
+class Cells(NamedTuple):
+    """Of a block of a state: rows, the same to form addresses with, columns, where each cell lies
+    in memory, whether it exists."""
+
+    p: Any
+    far: Any
+    n: Any
+    at: Any
+    owned: Any
 
 
 @triton.jit
@@ -134,3 +169,60 @@ def retrace(
         before = a
         i += 1
     return h
+
+
+@triton.jit
+def state_before(h, given, made, place, cells, sizes, OUT: tl.constexpr, MASK: tl.constexpr):
+    """`start_state` of a program's segment."""
+    return start_state(
+        h, made.ends, made.totals, given.h0, cells.at, cells.owned, place.seq, place.first,
+        place.slot - place.first, place.head, sizes.H, sizes.P * sizes.N, OUT.H0, OUT.SEGMENTS,
+        MASK,
+    )  # fmt: skip
+
+
+@triton.jit
+def walk_again(
+    nothing, given, made, y_ptr, place, cells, steps, sizes, Q: tl.constexpr, OUT: tl.constexpr,
+    SEQ_IDX: tl.constexpr, APART: tl.constexpr, MASK: tl.constexpr,
+):  # fmt: skip
+    """`retrace` a program's segment: y, and the state at its end."""
+    head = place.head
+    x = steps.x
+    b = steps.b
+    c = steps.c
+    z = steps.z
+    p = cells.far
+    n = cells.n
+    H = sizes.H
+    entry = place.batch.to(tl.int64)
+    token = (place.start + place.begin).to(tl.int64)
+    far = head.to(tl.int64)
+    group = head // sizes.PER_GROUP
+    d_at = given.d
+    z_at = given.z
+    seq_at = given.seq
+    if OUT.SKIP == 1:
+        d_at += head
+    if OUT.SKIP == 2:
+        d_at += head * sizes.P + cells.p
+    if OUT.GATE:
+        z_at += entry * z.b + token * z.l + far * z.h + p * z.p
+    if SEQ_IDX:
+        seq_at += entry * steps.seq.b + token * steps.seq.l
+    h = state_before(nothing, given, made, place, cells, sizes, OUT, MASK)
+    at = Cursor(
+        given.x + entry * x.b + token * x.l + far * x.h + p * x.p,
+        given.b + entry * b.b + token * b.l + group * b.g + n * b.n,
+        given.c + entry * c.b + token * c.l + group * c.g + n * c.n,
+        d_at, z_at, y_ptr + ((entry * sizes.L + token) * H + head) * sizes.P + p, seq_at,
+        made.decays + (place.slot * H + head).to(tl.int64) * sizes.T,
+        made.sources + (place.slot * H + head).to(tl.int64) * sizes.T,
+    )  # fmt: skip
+    by = Strides(x.l, b.l, c.l, z.l, steps.seq.l if SEQ_IDX else 0, H * sizes.P)
+    tokens = tl.minimum(place.length - place.begin, sizes.T)
+    earlier = place.slot - place.first > 0
+    return retrace(
+        h, at, by, cells.p < sizes.P, n < sizes.N, tokens, earlier, Q, OUT.SKIP, OUT.GATE,
+        SEQ_IDX, APART,
+    )  # fmt: skip

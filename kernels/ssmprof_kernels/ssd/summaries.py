@@ -10,6 +10,8 @@ Promises: no program waits for another one of its launch.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -28,6 +30,126 @@ from ssmprof_kernels.ssd.parts import (
 from ssmprof_kernels.ssd.prepare import pair_up
 
 
+class Forming(NamedTuple):
+    """What the exponents of one head are formed with: its rate, its bias, bounds of step sizes."""
+
+    a2: Any
+    bias: Any
+    dt_min: Any
+    dt_max: Any
+
+
+class Exponents(NamedTuple):
+    """Of R chunks, one per row: what tokens contribute with, decays of whole chunks, the running
+    sums, the logs. What a form has no use for is the first once more."""
+
+    source: Any
+    totals: Any
+    a: Any
+    log_decay: Any
+
+
+@triton.jit
+def _forming(a_ptr, bias_ptr, head, dt_min, dt_max, BIAS: tl.constexpr):
+    a2 = finite_rate(tl.load(a_ptr + head).to(tl.float32) * LOG2E)
+    bias = 0.0
+    if BIAS:
+        bias = tl.load(bias_ptr + head).to(tl.float32)
+    return Forming(a2, bias, dt_min, dt_max)
+
+
+@triton.jit
+def _store(made, at, log_decay, a, EXACT: tl.constexpr):
+    if EXACT:
+        tl.store(made.logs + at, log_decay)
+    tl.store(made.decays + at, a)
+
+
+@triton.jit
+def _form_last(made, dt_base, at, inner, left, step, forming, block, STEP: tl.constexpr,
+               DELTA: tl.constexpr):  # fmt: skip
+    """The exponents of the `left` tokens of a last segment, whose end state is the walk's."""
+    for _ in range(tl.cdiv(left, STEP)):
+        raw = tl.load(dt_base + inner * step, mask=inner < left, other=0.0)
+        delta = delta_of(raw, forming.bias, inner < left, forming.dt_min, forming.dt_max, DELTA)
+        log_decay = log_decay_of(delta, forming.a2)
+        a = tl.cumsum(log_decay, 1)
+        if block == 0:
+            _store(made, at, log_decay, a, DELTA.EXACT)
+            tl.store(made.sources + at, source_of(a, delta, DELTA.APART))
+        dt_base += STEP * step
+        at += STEP
+        left -= STEP
+
+
+@triton.jit
+def _read(made, at, chunk_at, DELTA: tl.constexpr):
+    """The `Exponents` that `prepare` has formed."""
+    source = tl.load(made.sources + at)
+    totals = tl.load(made.decays + chunk_at)
+    a = source
+    log_decay = source
+    if DELTA.EXACT:
+        log_decay = tl.load(made.logs + at)
+    elif DELTA.APART:
+        a = tl.load(made.decays + at)
+    return Exponents(source, totals, a, log_decay)
+
+
+@triton.jit
+def _form(made, at, delta, a2, block, DELTA: tl.constexpr):
+    """The `Exponents` of step sizes `delta`; the programs of the first block store them."""
+    log_decay = log_decay_of(delta, a2)
+    totals = tl.sum(log_decay, 1)
+    a = tl.cumsum(log_decay, 1)
+    source = source_of(a, delta, DELTA.APART)
+    if block == 0:
+        _store(made, at, log_decay, a, DELTA.EXACT)
+        tl.store(made.sources + at, source)
+    return Exponents(source, totals, a, log_decay)
+
+
+@triton.jit
+def _weights(chunks, after, total, R: tl.constexpr, DELTA: tl.constexpr):
+    """What each token of R chunks counts for at the segment's end; `after`: the exponents of all
+    chunks behind them, `total`: their own."""
+    source = chunks.source
+    totals = chunks.totals
+    if DELTA.EXACT:
+        # From a chunk's end to that of the segment, and from a token to its chunk's end.
+        later = tl.arange(0, R)[:, None] > tl.arange(0, R)[None, :]
+        rest = after + tl.sum(tl.where(later, totals[:, None], 0.0), 0)
+        w = source * exp2(rest[:, None] + sum_behind(chunks.log_decay, 1))
+    else:
+        # From a chunk's start to the end of the segment.
+        rest = (after + total - (tl.cumsum(totals, 0) - totals))[:, None]
+        if DELTA.APART:
+            w = source * exp2(rest - chunks.a)
+        else:
+            w = exp2(rest - source)
+    return w
+
+
+@triton.jit
+def _without_earlier(w, alive, seq_ptr, token, stride, start, whole):
+    """Weights of a chunk without those before the last break; `alive`: none lies behind it."""
+    change, _ = breaks(seq_ptr, token, stride, start, whole)
+    changes = tl.sum(tl.sum(change, 1), 0)
+    w = tl.where((tl.cumsum(change, 1) == changes) & (alive > 0), w, 0.0)
+    return w, tl.where(changes > 0, 0, alive)
+
+
+@triton.jit
+def _in_unit(acc, xw, w, unit, per_unit):
+    """x by its weights in the unit of `acc`, which becomes the larger one that they may need."""
+    fresh, per_fresh = unit_of(largest(w))
+    if fresh > unit:
+        acc = acc * (unit * per_fresh)
+        unit = fresh
+        per_unit = per_fresh
+    return acc, xw * (w * per_unit)[None, :], unit, per_unit
+
+
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def ssmprof_scan_ssd_summaries(
     x_ref, b_ref, chunk_b_ref, chunk_c_ref, pairs_ptr, dt_ptr, a_ptr, bias_ptr, cu_ptr, seq_ptr,
@@ -42,8 +164,6 @@ def ssmprof_scan_ssd_summaries(
     BN: tl.constexpr = TILE.BN
     TMA: tl.constexpr = TILE.TMA
     PRECISION: tl.constexpr = TILE.PRECISION
-    APART: tl.constexpr = DELTA.APART
-    EXACT: tl.constexpr = DELTA.EXACT
     VARLEN: tl.constexpr = CUT.VARLEN
     T = K * Q
     let_next_start(CUT.PDL)
@@ -73,32 +193,16 @@ def ssmprof_scan_ssd_summaries(
     inner = tl.arange(0, R)[:, None] * Q + tl.arange(0, Q)[None, :]
     at = (place.slot * H + head).to(tl.int64)
     if not PREPARED:
-        a2 = finite_rate(tl.load(a_ptr + head).to(tl.float32) * LOG2E)
-        bias = 0.0
-        if DELTA.BIAS:
-            bias = tl.load(bias_ptr + head).to(tl.float32)
+        forming = _forming(a_ptr, bias_ptr, head, dt_min, dt_max, DELTA.BIAS)
         if last:
-            left = length - begin
             dt_base = (
                 dt_ptr
                 + entry * dt_steps.b
                 + (start + begin).to(tl.int64) * dt_steps.l
                 + head * dt_steps.h
             )
-            out = at * T + inner
-            for _ in range(tl.cdiv(left, R * Q)):
-                raw = tl.load(dt_base + inner * dt_steps.l, mask=inner < left, other=0.0)
-                delta = delta_of(raw, bias, inner < left, dt_min, dt_max, DELTA)
-                log_decay = log_decay_of(delta, a2)
-                a = tl.cumsum(log_decay, 1)
-                if block == 0:
-                    if EXACT:
-                        tl.store(made.logs + out, log_decay)
-                    tl.store(made.decays + out, a)
-                    tl.store(made.sources + out, source_of(a, delta, APART))
-                dt_base += R * Q * dt_steps.l
-                out += R * Q
-                left -= R * Q
+            _form_last(made, dt_base, at * T + inner, inner, length - begin, dt_steps.l, forming,
+                       block, R * Q, DELTA)  # fmt: skip
             return
     token = (start + begin + T - R * Q).to(tl.int64)
     x_base = x_ref
@@ -130,50 +234,23 @@ def ssmprof_scan_ssd_summaries(
     x_row = (place.batch * L + start + begin + T - R * Q).to(tl.int32)
     for c in range(K // R - 1, -1, -1):
         if PREPARED:
-            source = tl.load(made.sources + source_at)
-            totals = tl.load(made.decays + chunk_at)
-            if EXACT:
-                log_decay = tl.load(made.logs + source_at)
-            elif APART:
-                a = tl.load(made.decays + source_at)
+            chunks = _read(made, source_at, chunk_at, DELTA)
         else:
-            delta = delta_of(raw, bias, whole, dt_min, dt_max, DELTA)
+            delta = delta_of(raw, forming.bias, whole, dt_min, dt_max, DELTA)
             if c > 0:
                 dt_base -= R * Q * dt_steps.l
             raw = tl.load(dt_base + inner * dt_steps.l)
-            log_decay = log_decay_of(delta, a2)
-            totals = tl.sum(log_decay, 1)
-            a = tl.cumsum(log_decay, 1)
-            source = source_of(a, delta, APART)
-            if block == 0:
-                if EXACT:
-                    tl.store(made.logs + source_at, log_decay)
-                tl.store(made.decays + source_at, a)
-                tl.store(made.sources + source_at, source)
-        total = tl.sum(totals, 0)
-        if EXACT:
-            # From a chunk's end to that of the segment, and from a token to its chunk's end.
-            later = tl.arange(0, R)[:, None] > tl.arange(0, R)[None, :]
-            rest = after + tl.sum(tl.where(later, totals[:, None], 0.0), 0)
-            w = source * exp2(rest[:, None] + sum_behind(log_decay, 1))
-        else:
-            # From a chunk's start to the end of the segment.
-            rest = (after + total - (tl.cumsum(totals, 0) - totals))[:, None]
-            if APART:
-                w = source * exp2(rest - a)
-            else:
-                w = exp2(rest - source)
+            chunks = _form(made, source_at, delta, forming.a2, block, DELTA)
+        total = tl.sum(chunks.totals, 0)
+        w = _weights(chunks, after, total, R, DELTA)
         source_at -= R * Q
         chunk_at -= R * Q
         if CUT.SEQ_IDX:
             tl.static_assert(PREPARED and R == 1)
-            change, _ = breaks(
-                seq_ptr + entry * seq_steps.b, token + inner, seq_steps.l, start, whole
+            w, alive = _without_earlier(
+                w, alive, seq_ptr + entry * seq_steps.b, token + inner, seq_steps.l, start, whole
             )
             token -= Q
-            changes = tl.sum(tl.sum(change, 1), 0)
-            w = tl.where((tl.cumsum(change, 1) == changes) & (alive > 0), w, 0.0)
-            alive = tl.where(changes > 0, 0, alive)
         after += total
         xv = tile(
             x_ref, x_base, x_row, head * P + block * BP, x_steps.l, x_steps.p, p_mask, R * Q, BP,
@@ -190,12 +267,7 @@ def ssmprof_scan_ssd_summaries(
         w = tl.reshape(w, (R * Q,))
         xw = tl.trans(xv).to(tl.float32)
         if TILE.HALF:
-            fresh, per_fresh = unit_of(largest(w))
-            if fresh > unit:
-                acc = acc * (unit * per_fresh)
-                unit = fresh
-                per_unit = per_fresh
-            xw = xw * (w * per_unit)[None, :]
+            acc, xw, unit, per_unit = _in_unit(acc, xw, w, unit, per_unit)
         else:
             xw = xw * w[None, :]
         if CUT.SEQ_IDX:
