@@ -108,7 +108,8 @@ SPILLS = {
     ("ssmprof_scan_linear_walk", "sm_90"): 218,
     ("ssmprof_scan_mamba3_walk", "sm_87"): 267,
     ("ssmprof_scan_mamba3_walk", "sm_90"): 316,
-    ("ssmprof_scan_rwkv7_map", "sm_90"): 53,
+    # Of fp16 heads narrower than 64, whose own tiles are miscompiled; 53 of all others.
+    ("ssmprof_scan_rwkv7_map", "sm_90"): 101,
 }
 
 

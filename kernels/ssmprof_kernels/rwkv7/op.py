@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssmprof_kernels import door, reference
+from ssmprof_kernels import door, launch, reference
 from ssmprof_kernels.device import segments
 from ssmprof_kernels.launch import recorded, replay
 from ssmprof_kernels.reference.rwkv7 import low_rank
@@ -119,7 +119,8 @@ def _record(
     packed = None if cu is None else cu.shape[0] - 1
     sequences = packed or batch
     slots = segments.slots(batch, length, C, packed)
-    least = plan.LEAST_WIDE if v.dtype == torch.float16 else 16
+    wide = v.dtype == torch.float16 and launch.facts(v.device).sm >= 90
+    least = plan.LEAST_WIDE if wide else 16
     BK, BV = max(least, plan.tile(key)), max(least, plan.tile(value))
     exact = v.dtype == torch.float32
     BLOCK = min(BV, meta["BLOCK"])

@@ -29,8 +29,8 @@ DEFAULT_BLACKWELL: dict[str, Any] = {**DEFAULT, "solve_warps": 8, "walk_stages":
 DEFAULT_FP32: dict[str, Any] = {**DEFAULT, "C": 32, "walk_stages": 1}
 #: Wider heads than the model's: half of the tokens, twice the warps.
 DEFAULT_BROAD: dict[str, Any] = {**DEFAULT, "C": 32, "num_warps": 8, "walk_stages": 1}
-#: The narrowest tile of fp16 inputs: with 32, Triton 3.6's tf32 products read outside of their
-#: shared memory on an H200. No published model has so narrow heads.
+#: The narrowest tile of fp16 inputs from sm_90 on: with 32, Triton 3.6's tf32 products read outside
+#: of their shared memory on an H200. No published model has so narrow heads.
 LEAST_WIDE = 64
 
 
