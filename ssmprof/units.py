@@ -123,8 +123,14 @@ def parse_contexts(text: str) -> tuple[int, ...]:
 
 
 def parse_batches(text: str) -> tuple[int, ...]:
-    """`1,4` and what else `parse_contexts` takes, where a comma always parts two."""
-    return parse_contexts(text.replace(",", ", "))
+    """`1,4` and what else `parse_contexts` takes, where a comma always parts two.
+
+    Raises ValueError with the text, which speaks of sequences.
+    """
+    try:
+        return parse_contexts(text.replace(",", ", "))
+    except ValueError as error:
+        raise ValueError(str(error).replace("tokens", "sequences")) from None
 
 
 def _range(part: str, first: str, last: str, sign: str, by: str) -> Sequence[int]:

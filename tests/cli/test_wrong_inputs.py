@@ -41,6 +41,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "sweep quickstart --contxts 512": ('did you mean "--contexts"?',),
     "plan quickstart --seqlen 512": ("try:   --contexts",),
     "plan quickstart --bs 4": ("try:   --batch",),
+    "plan quickstart --batch 0": ('"0" is not a whole, positive number of sequences',),
     "sweep quickstart --timeout 20m": ("try:   --time-budget",),
     "fit mamba2-130m --vram 8GiB": ("try:   --cap",),
     "sweep quickstart --quiet": ("ssmprof --quiet sweep", "stands before the command"),
