@@ -104,6 +104,10 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
         """The first inconsistency as (key, problem), or None."""
         return None
 
+    def lacks(self, earlier: Sequence[Part]) -> tuple[str, str] | None:
+        """What it reads that none of these sub-layers before it leaves, as (key, problem)."""
+        return None
+
     def weights(self, d_model: int) -> list[Weight]:
         """Every parameter tensor, the norm before the sub-layer not included."""
         raise NotImplementedError

@@ -136,6 +136,12 @@ def check_recipe(recipe: Recipe) -> tuple[str, str] | None:
             return f"{name}.{problem[0]}", problem[1]
         if part.adapter_rank and type(part).adapted is Part.adapted:
             return f"{name}.adapter_rank", f"{part.label} takes no adapter"
+    earlier: list[Part] = []
+    for name, part in recipe.used():
+        problem = part.lacks(earlier)
+        if problem:
+            return f"{name}.{problem[0]}", problem[1]
+        earlier.append(part)
     return _widths(recipe)
 
 

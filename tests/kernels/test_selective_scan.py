@@ -17,6 +17,7 @@ from ssmprof_kernels import launch, reference
 from ssmprof_kernels.selective_scan import op, plan
 from ssmprof_kernels.selective_scan.op import selective_scan
 from ssmprof_kernels.selective_scan.plan import bucket, default
+from ssmprof_kernels.selective_scan.reference import walk
 
 F32 = torch.float32
 
@@ -221,6 +222,18 @@ def test_two_runs_are_bit_equal() -> None:
     given = case(length=9)
     for a, b in zip(scan(given), scan(given), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("rows", [2, 8, 32])
+def test_rows_that_walk_side_by_side_end_as_one_walk_does(rows):
+    g = torch.Generator().manual_seed(0)
+    hs, decay = (torch.rand(32, 2, 3, 4, generator=g, dtype=torch.float64) for _ in range(2))
+    h = torch.rand(2, 3, 4, generator=g, dtype=torch.float64)
+    want, got = hs.clone(), hs.clone()
+    last = walk(want[None], decay.clone()[None], h)
+    same = walk(got.unflatten(0, (rows, -1)), decay.unflatten(0, (rows, -1)), h)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(same, last)
 
 
 @pytest.mark.parametrize("varlen", [False, True])

@@ -11,14 +11,18 @@ alone, where A is -inf, too.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from ssmprof_kernels import door
 from ssmprof_kernels.rates import finite_rate
 
-#: Chunk size in elements of (tokens, B, D, N): two such fp32 arrays stay in a CPU's cache.
+#: Chunk size in elements of (tokens, B, D, N): two such fp32 arrays stay in a CPU's cache. A GPU is
+#: waited for at every call, so that it gets more tokens at once.
 CHUNK_ELEMENTS = 1 << 19
+GPU_CHUNK_ELEMENTS = 1 << 23
 
 
 def selective_scan_sequential(
@@ -95,7 +99,7 @@ def selective_scan(
         if initial_state is not None:
             rows = initial_state if cu_seqlens is None else initial_state[i : i + 1]
             h = h + rows.to(compute)
-        chunk = max(1, CHUNK_ELEMENTS // h.numel())
+        chunk = max(1, (GPU_CHUNK_ELEMENTS if h.is_cuda else CHUNK_ELEMENTS) // h.numel())
         for start in range(lo, hi, chunk):
             span = slice(start, min(start + chunk, hi))
             step = dt[:, span].to(compute)
@@ -129,10 +133,29 @@ def _chunk(
     hs = ((step * u)[..., None].view(*grouped[:-1], 1) * B.transpose(0, 1)[:, :, :, None]).view(
         decay.shape
     )
-    for t in range(q):
-        h = hs[t].addcmul_(decay[t], h)
+    rows = math.gcd(q, 1 << (q.bit_length() - 1) // 2) if u.is_cuda else 1
+    h = walk(hs.unflatten(0, (rows, -1)), decay.unflatten(0, (rows, -1)), h)
     y = hs.view(grouped) @ C.transpose(0, 1)[..., None]
     return y.view(q, batch, channels).transpose(0, 1), h.clone()
+
+
+def walk(hs: Tensor, decay: Tensor, h: Tensor) -> Tensor:
+    """Inputs become states, in place: hs, decay (rows, tokens, B, D, N), h the state before.
+
+    All rows walk side by side, each from nothing; then each adds what the row before it left.
+    """
+    rows, tokens = hs.shape[:2]
+    if rows == 1:
+        for t in range(tokens):
+            h = hs[0, t].addcmul_(decay[0, t], h)
+        return h
+    for t in range(1, tokens):
+        hs[:, t].addcmul_(decay[:, t], hs[:, t - 1])
+        decay[:, t].mul_(decay[:, t - 1])
+    for row in range(rows):
+        hs[row].addcmul_(decay[row], h)
+        h = hs[row, -1]
+    return h
 
 
 def _per_channel(t: Tensor, channels: int) -> Tensor:

@@ -6,6 +6,7 @@ Causal halves are taken: a prefill looks at L(L+1)/2 pairs, or w(w+1)/2 + (L-w)w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta
@@ -117,6 +118,13 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
             return key, f"{odd} is odd; rotary embedding turns pairs"
         if self.rotated > self.head_dim:
             return "rope_dim", f"{self.rotated} of {self.head_dim} features of a head"
+        return None
+
+    def lacks(self, earlier: Sequence[Part]) -> tuple[str, str] | None:
+        """Keys and values of an earlier layer, where they are shared."""
+        own = (one for one in earlier if isinstance(one, Attention) and one.kv_from == "own")
+        if self.kv_from == "shared" and not any(own):
+            return "kv_from", "no earlier layer has keys and values to share"
         return None
 
     def adapted(self, d_model: int) -> tuple[int, ...]:

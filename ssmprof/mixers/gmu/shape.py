@@ -7,8 +7,10 @@ kept between tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.part import Part, Weight, alive
 from ssmprof.scalars import DTYPE_BYTES, Size
 from ssmprof.work import Parts, call_tokens, elementwise, matmul
@@ -24,6 +26,14 @@ class Gmu(Part, frozen=True, kw_only=True, tag="gmu"):
 
     memory_width: Size
     bias: bool = False
+
+    def lacks(self, earlier: Sequence[Part]) -> tuple[str, str] | None:
+        """The memory of the nearest Mamba-1 before it."""
+        widths = [one.d_inner for one in earlier if isinstance(one, Mamba1)]
+        if not widths or widths[-1] != self.memory_width:
+            has = f"the nearest one has {widths[-1]}" if widths else "no earlier layer has one"
+            return "memory_width", f"a memory of {self.memory_width} features is read, but {has}"
+        return None
 
     def weights(self, d_model: int) -> list[Weight]:
         """Both projections, and their biases."""

@@ -9,6 +9,7 @@ state. Both halves of a layer mix each token with the one before, which is kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from ssmprof.mixers.part import Held, Keys, Memory, Part, Rank, State, Weight, alive
@@ -56,6 +57,16 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
         """Heads make up the width that is read."""
         if self.width != self.reads(d_model):
             return "heads", f"{self.heads} of {self.head_dim} do not make {self.reads(d_model)}"
+        return None
+
+    def lacks(self, earlier: Sequence[Part]) -> tuple[str, str] | None:
+        """Values of a first layer, which are mixed with its own."""
+        first = (one for one in earlier if isinstance(one, Rwkv7) and not one.value_rank)
+        if self.value_rank and not any(one.width == self.width for one in first):
+            return "value_rank", (
+                f"mixes values with those of a first layer, and none of {self.width} features with "
+                "value_rank = 0 comes before"
+            )
         return None
 
     @property
