@@ -140,6 +140,7 @@ class Calls:
                 call()
         finally:
             gc.enable()
+        graph.replay()  # the first one uploads the graph, which nobody should wait for later
         with torch.inference_mode():
             self.slots.each.copy_(each)
             self.slots.visible.copy_(visible)

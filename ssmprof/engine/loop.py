@@ -75,6 +75,7 @@ class Loop:
 
     def prepare(self, requests: Sequence[Request], *, batches: Sequence[int] = ()) -> None:
         """Capture what these requests may call, with so many at once. Nothing on a CPU."""
+        self.calls.slots.prepare(self.calls.alone)
         if not self._cuda:
             return
         longest = max(one.prompt_tokens + one.output_tokens for one in requests)

@@ -145,12 +145,18 @@ def held_against(
     warm = loop.serve(made(setting, _WARM))
     waits = [wall - busy for wall, busy in zip(warm.wall_s, warm.device_s, strict=True)]
     host_s = max(0.0, median(waits))
-    say(f"{one.recipe.name}: the host takes {host_s * 1e6:.0f} us between two iterations")
+    request_s = moved_s(loop.calls, setting)
+    say(
+        f"{one.recipe.name}: the host takes {host_s * 1e6:.0f} us between two iterations, "
+        f"{request_s * 1e6:.0f} us to give a request its slot and to take it back"
+    )
     known = {"the run": one.surface, "its own calls": own}
     surfaces = {source: known[source] for source in _sources(one)}
     for slots in setting.slots:
         servers = {
-            source: Server(surface, None, slots, setting.chunk_tokens, setting.grid_tokens, host_s)
+            source: Server(
+                surface, None, slots, setting.chunk_tokens, setting.grid_tokens, host_s, request_s
+            )
             for source, surface in surfaces.items()
         }
         requests = at_load(made(setting, setting.requests), next(iter(servers.values())), slots)
@@ -175,7 +181,7 @@ def made(setting: Setting, count: int) -> list[Request]:
 def timed(calls: Calls, setting: Setting) -> Surface:
     """Step times of the calls by themselves, over the batches and lengths that are served."""
     most, step = max(setting.slots), setting.chunk_tokens
-    batches = sorted({min(most, 2**k) for k in range(most.bit_length() + 1)})
+    batches = range(1, most + 1) if calls.graphs else sorted({min(most, 2**k) for k in range(8)})
     contexts = sorted({setting.grid_tokens, step, setting.longest, setting.rows - 2})
     decodes: dict[int, dict[int, float]] = {}
     for batch in batches:
@@ -191,6 +197,20 @@ def timed(calls: Calls, setting: Setting) -> Surface:
                 calls.chunk(max(0, end - step), min(end, step)), calls.graphs, lambda: None
             )
     return Surface("own", prefills, decodes, "the loop's own calls", True, step)
+
+
+def moved_s(calls: Calls, setting: Setting) -> float:
+    """Seconds to copy a prompt's caches into a slot, and those of another one into its place."""
+    tokens = setting.grid_tokens * (1 + setting.longest // setting.grid_tokens) // 2
+    taken: list[float] = []
+    for _ in range(_TIMES + 1):
+        start = time.perf_counter()
+        calls.slots.put(calls.slots.count - 1, calls.alone, tokens)
+        calls.slots.move(calls.slots.count - 1, 0, tokens)
+        if calls.graphs:
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - start)
+    return median(taken[1:])
 
 
 def _median_s(call: Callable[[], object], cuda: bool, before: Callable[[], object]) -> float:
@@ -243,7 +263,8 @@ def _compared(
         how = (
             f"{len(requests)} requests, {rate:.3g} per second, at most {came.largest_batch} at "
             f"once, {came.iterations:,} iterations; simulated {ours * 1e3:.3g} ms, measured "
-            f"{theirs * 1e3:.3g} ms; host {server.host_s * 1e6:.0f} us per iteration"
+            f"{theirs * 1e3:.3g} ms; host {server.host_s * 1e6:.0f} us per iteration, "
+            f"{server.request_s * 1e6:.0f} us per request"
             f"{paces(came, server)}"
         )
         reason = None

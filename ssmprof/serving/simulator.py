@@ -41,7 +41,8 @@ class Server:
     """Step times, memory, and how much is done at once. `room` None is memory without end.
 
     A chunk that does not end its prompt ends on a multiple of `grid_tokens`, as with vLLM's prefix
-    caching of states. `host_s` is what the host needs between two iterations.
+    caching of states. `host_s` is what the host needs between two iterations, `request_s` what a
+    request adds to the one that ends its prompt: its caches are put in their place.
     """
 
     surface: Surface
@@ -50,6 +51,7 @@ class Server:
     chunk_tokens: int = 2_048
     grid_tokens: int = 1
     host_s: float = 0.0
+    request_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.chunk_tokens < self.grid_tokens:
@@ -192,7 +194,7 @@ class _Run:
             self.out.prompt_tokens += tokens
             if prompt.done == prompt.tokens:
                 finished.append(self.prompts.popleft())
-        self._pass(1, took + self.server.host_s)
+        self._pass(1, took + self.server.host_s + len(finished) * self.server.request_s)
         for prompt in finished:
             self._first(prompt)
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from msgspec import structs
 
+from ssmprof import limits
 from ssmprof.devices.base import Device
 from ssmprof.errors import SsmprofError
 from ssmprof.measure import attribution
@@ -50,7 +51,10 @@ class Scene:
 
 
 def parts(scene: Scene, measured: Measurement) -> Measurement:
-    """Time per op, in a call of its own with marks."""
+    """Time per op, in a call of its own with marks; a note where it runs too many kernels."""
+    if (measured.launches or 0) > limits.TRACED_LAUNCHES:
+        text = f"{measured.launches:,} kernels; parts are taken of up to {limits.TRACED_LAUNCHES:,}"
+        return structs.replace(measured, notes=(*measured.notes, Note(kind="route", text=text)))
     found = attribution.attribute(
         scene.load.call,
         device=scene.device.kind,

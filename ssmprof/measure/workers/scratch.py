@@ -38,10 +38,10 @@ class Scratch:
 
     def close(self) -> None:
         """Remove the folder; closing twice is allowed."""
-        if self._owner >= 0:
+        owner, self._owner = self._owner, -1  # first: whoever closes at the same time does nothing
+        if owner >= 0:
             shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._owner)
-            self._owner = -1
+            os.close(owner)
 
 
 def remove_abandoned() -> None:

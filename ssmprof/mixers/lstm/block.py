@@ -7,13 +7,14 @@ cuDNN's kernels on a GPU, in the model's dtype. What is kept between tokens is k
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ssmprof.mixers.building import Building
 from ssmprof.mixers.cache import Position, StateCache, fill
-from ssmprof.mixers.lstm.shape import Gru, Lstm
+from ssmprof.mixers.lstm.shape import CALL_TOKENS, Gru, Lstm
 from ssmprof.scopes import scope
 
 
@@ -60,7 +61,7 @@ class RecurrentBlock(nn.Module):
                 kept = state.to(x.dtype).transpose(0, 1)
                 before = tuple(one[None].contiguous() for one in kept)
                 before = before if self.vectors == 2 else before[0]
-            y, after = self.unit(x, before)
+            y, after = self._pieces(x, before)
         if cache is not None:
             with scope("cache"):
                 for held, new in zip(
@@ -71,6 +72,17 @@ class RecurrentBlock(nn.Module):
             return y
         with scope("out_proj"):
             return self.out_proj(y)
+
+    def _pieces(self, x: Tensor, before: Any) -> tuple[Tensor, Any]:
+        """Outputs and the state after the last token; no call of the unit is longer than it may."""
+        if x.shape[1] <= CALL_TOKENS:
+            return self.unit(x, before)
+        y = x.new_empty(*x.shape[:2], self.part.hidden)
+        for piece, out in zip(x.split(CALL_TOKENS, 1), y.split(CALL_TOKENS, 1), strict=True):
+            made, before = self.unit(piece, before)
+            out.copy_(made)
+            del made
+        return y, before
 
     def new_cache(
         self, batch: int, max_context: int, dtype: torch.dtype, position: Position

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
+from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive, allocated
 from ssmprof.mixers.recurrence import new_state, state_bytes
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Parts, call_tokens, matmul, total, work
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # FLOPs and special functions per hidden feature and token, beside the products.
 LSTM_POINTWISE, GRU_POINTWISE = (4, 5), (6, 3)
+# cuDNN refused 75,264 tokens in one call; a longer prompt is read in calls of so many.
+CALL_TOKENS = 32_768
 
 
 class Lstm(Part, frozen=True, kw_only=True, tag="lstm"):
@@ -117,4 +119,8 @@ def gates_peak(part: Lstm | Gru, d_model: int, point: Point, gates: int, kept: i
     hidden = part.hidden
     new = kept * new_state(point, state_bytes(hidden, part.state_dtype))
     last = alive(point, (hidden, d_model)) if hidden != d_model else 0
-    return max(new + alive(point, (gates * hidden, hidden)), last)
+    if call_tokens(point) <= point.batch * CALL_TOKENS:
+        return max(new + alive(point, (gates * hidden, hidden)), last)
+    tokens = point.batch * CALL_TOKENS * DTYPE_BYTES[point.dtype]
+    piece = sum(allocated(tokens * width) for width in (gates * hidden, hidden))
+    return max(new + alive(point, (hidden,)) + piece, last)
