@@ -29,6 +29,14 @@ def test_every_group_size_and_order_of_norm_and_gate_agrees(gated, before, dim, 
     compare(x, w, z if gated else None, group_size=group, norm_before_gate=before)
 
 
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_sigmoid_gate_agrees(before, dtype):
+    torch.manual_seed(0)
+    x, z = torch.randn(3, 5, 24).to(dtype), 3 * torch.randn(3, 5, 24).to(dtype)
+    compare(x, torch.randn(24), z, norm_before_gate=before, activation="sigmoid")
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_small_dtypes_agree_with_a_weight_of_another_dtype(dtype):
     torch.manual_seed(0)
@@ -84,6 +92,7 @@ def test_large_inputs_do_not_overflow_and_a_nan_stays_in_its_row():
         ({"z": torch.zeros(2, 24)}, "z must have shape"),
         ({"bias": torch.zeros(23)}, "bias must have shape"),
         ({"group_size": 5}, "group_size must divide"),
+        ({"activation": "tanh"}, 'activation must be "silu" or "sigmoid"'),
         ({"z": torch.zeros(3, 24, device="meta")}, "z of shape"),
     ],
 )

@@ -1,6 +1,6 @@
-"""How fla's functions are called: stand-ins with their signatures (0.6.0) and their meaning.
+"""How fla's functions and our kernels are called: which argument goes where, and what comes back.
 
-On a GPU the real ones run; these hold which argument goes where, and what comes back.
+Stand-ins have fla's signatures (0.6.0) and their meaning; our kernels run in Triton's interpreter.
 """
 
 from __future__ import annotations
@@ -154,11 +154,36 @@ def test_a_step_means_to_fla_what_it_means_here(
     torch.testing.assert_close(one, other)
 
 
-def test_a_norm_with_a_sigmoid_gate_means_to_fla_what_it_means_here():
+def test_a_norm_with_a_sigmoid_gate_means_to_all_what_it_means_here():
     theirs, ours = both("sigmoid_gated_rmsnorm", _norm)
     x, weight, gate = torch.randn(2, 3, 8), torch.randn(8), torch.randn(2, 3, 8)
-    found = (call(x, weight, z=gate, eps=1e-3) for call in (theirs, ours))
-    torch.testing.assert_close(*found)
+    calls = (theirs, table()["sigmoid_gated_rmsnorm"].find["ssmprof"](CPU), ours)
+    found = [call(x, weight, z=gate, eps=1e-3) for call in calls if call is not None]
+    assert len(found) == 3
+    for one in found[:2]:
+        torch.testing.assert_close(one, found[2])
+
+
+@each
+def test_our_kernels_mean_what_the_plain_form_means(
+    op: str, prompt: Any, step: Any, inputs: list[Tensor], fixed: int, options: dict[str, Any]
+):
+    names = {"delta_rule": "delta_step", "gated_delta_rule": "gated_delta_step"}
+    of_prompt, of_step = table()[op].find, table()[names.get(op, f"{op}_step")].find
+    kernel, plain = of_prompt["ssmprof"](CPU), of_prompt["reference"](CPU)
+    stepped, plainly = of_step["ssmprof"](CPU), of_step["reference"](CPU)
+    assert kernel is not None and plain is not None  # noqa: PT018
+    assert stepped is not None and plainly is not None  # noqa: PT018
+    state = torch.randn(B, H, K, V)
+    more = options | {"initial_state": state, "return_final_state": True}
+    for mine, one in zip(kernel(*inputs, **more), plain(*inputs, **more), strict=True):
+        torch.testing.assert_close(mine, one, rtol=1e-3, atol=1e-4)
+    moving = len(inputs) - fixed
+    token = [x[:, 0] for x in inputs[:moving]] + inputs[moving:]
+    one, other = state.clone(), state.clone()
+    y, want = stepped(one, *token, **options), plainly(other, *token, **options)
+    torch.testing.assert_close(y, want, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_linear_attention_takes_the_sixteenth_root_of_its_gates():

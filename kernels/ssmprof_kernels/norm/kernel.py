@@ -13,7 +13,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.device.math import silu_by_rsqrt
+from ssmprof_kernels.device.math import sigmoid_by_rsqrt, silu_by_rsqrt
 
 
 class Rows(NamedTuple):
@@ -25,12 +25,14 @@ class Rows(NamedTuple):
 
 
 class Form(NamedTuple):
-    """Whether there is a gate, and the norm before it; a bias; a mean that is subtracted."""
+    """Whether there is a gate, and the norm before it; a bias; a mean that is subtracted; whether
+    the gate is the sigmoid."""
 
     Z: bool
     BEFORE: bool
     BIAS: bool
     MEAN: bool
+    SIGMOID: bool
 
 
 @triton.jit
@@ -51,7 +53,8 @@ def ssmprof_norm_gated_rms(
     x = x.to(tl.float32)
     if FORM.Z:
         z = tl.load(z_ptr + outer * z_steps.o + within * z_steps.i + d * z_steps.d, mask, 0.0)
-        gate = silu_by_rsqrt(z.to(tl.float32))
+        gate = z.to(tl.float32)
+        gate = sigmoid_by_rsqrt(gate) if FORM.SIGMOID else silu_by_rsqrt(gate)
         if not FORM.BEFORE:
             x *= gate
     if FORM.MEAN:

@@ -1,9 +1,9 @@
-"""RMS normalisation over groups of channels, with or without a SiLU gate, in Triton.
+"""RMS normalisation over groups of channels, with or without a gate, in Triton.
 
 Promises: one launch, one pass: each input is read once, kept in registers and written once; mean
-square in fp32; the last axis may have any stride, leading axes any strides. y = norm(x) * silu(z)
-with `norm_before_gate`, else norm(x * silu(z)); norm(v) = v / sqrt(mean(v^2) + eps) * weight
-(Zhang and Sennrich, arXiv:1910.07467).
+square in fp32; the last axis may have any stride, leading axes any strides. y = norm(x) * act(z)
+with `norm_before_gate`, else norm(x * act(z)), act being SiLU or the sigmoid;
+norm(v) = v / sqrt(mean(v^2) + eps) * weight (Zhang and Sennrich, arXiv:1910.07467).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from ssmprof_kernels import door, launch
 from ssmprof_kernels.launch import recorded
 from ssmprof_kernels.norm import plan, reference
+from ssmprof_kernels.norm.reference import Gate
 
 _recordings: recorded.Recordings = {}
 _lookups = launch.lookups()
@@ -40,8 +41,9 @@ def gated_rmsnorm(
     eps: float = 1e-5,
     bias: torch.Tensor | None = None,
     subtract_mean: bool = False,
+    activation: Gate = "silu",
 ) -> torch.Tensor:
-    """RMS norm of the last axis, gated by silu(z) where z is given.
+    """RMS norm of the last axis, gated by silu(z) or sigmoid(z) where z is given.
 
     Args:
         x: (...,D) fp32, fp16 or bf16, any strides.
@@ -53,6 +55,7 @@ def gated_rmsnorm(
         bias: (D), added to the normalised value, before a gate behind it.
         subtract_mean: normalise x less its mean in the group, which makes it a LayerNorm
             (arXiv:1607.06450).
+        activation: of the gate; "sigmoid" is that of KDA's layer (arXiv:2510.26692, section 4).
 
     Returns:
         y of x's shape and dtype.
@@ -63,16 +66,18 @@ def gated_rmsnorm(
     """
     door.forward_only(("x", "weight", "z", "bias"), (x, weight, z, bias))
     if not (x.is_cuda or door.interpreted()):
-        _lookup(x, weight, z, bias, group_size)
+        _lookup(x, weight, z, bias, group_size, activation)
         return reference.gated_rmsnorm(
             x, weight, z=z, group_size=group_size, norm_before_gate=norm_before_gate, eps=eps,
-            bias=bias, subtract_mean=subtract_mean,
+            bias=bias, subtract_mean=subtract_mean, activation=activation,
         )  # fmt: skip
     rows = (_as_rows(x), None if z is None else _as_rows(z))
     key = recorded.key_of(
-        (*rows, weight, bias), x.ndim, group_size, norm_before_gate, eps, subtract_mean
+        (*rows, weight, bias), x.ndim, group_size, norm_before_gate, eps, subtract_mean, activation
     )
-    meta = recorded.meta_of(_lookups, key, lambda: _lookup(x, weight, z, bias, group_size))
+    meta = recorded.meta_of(
+        _lookups, key, lambda: _lookup(x, weight, z, bias, group_size, activation)
+    )
     # More than two leading axes are merged, which only dense memory allows without a copy.
     y = torch.empty_like(x) if x.ndim <= 3 else torch.empty(x.shape, dtype=x.dtype, device=x.device)
     size = group_size or x.shape[-1]
@@ -80,7 +85,8 @@ def gated_rmsnorm(
     recorded.run(
         _recordings, key, meta, tensors, x.device,
         lambda: plan.record(
-            tensors, meta, size, eps, before=norm_before_gate, mean=subtract_mean
+            tensors, meta, size, eps, before=norm_before_gate, mean=subtract_mean,
+            sigmoid=activation == "sigmoid",
         ),
     )  # fmt: skip
     return y
@@ -92,6 +98,7 @@ def _lookup(
     z: torch.Tensor | None,
     bias: torch.Tensor | None,
     group_size: int | None,
+    activation: str,
 ) -> launch.Lookup:
     """Where the blocks are looked up; ValueError for the first argument that does not fit."""
     if x.numel() == 0:
@@ -107,6 +114,8 @@ def _lookup(
         raise ValueError(
             f"group_size must divide D = {dim} and be at most {_MAX_GROUP}, got {group_size}"
         )
+    if activation not in ("silu", "sigmoid"):
+        raise ValueError(f'activation must be "silu" or "sigmoid", got {activation!r}')
     door.same_device(x, weight=weight, z=z, bias=bias)
     if x.is_cuda:
         door.dtype("x", x, door.FLOATS)

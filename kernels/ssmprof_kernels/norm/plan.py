@@ -33,6 +33,7 @@ def record(
     *,
     before: bool,
     mean: bool,
+    sigmoid: bool,
 ) -> replay.Recording:
     """The launch for x, z, weight, bias, y; x, z and y as (outer, inner, D)."""
     x, z, weight, bias, y = tensors
@@ -53,7 +54,7 @@ def record(
         x_steps=replay.strides(Rows, x), z_steps=replay.strides(Rows, x if z is None else z),
         y_steps=replay.strides(Rows, y), w_step=weight.stride(0),
         bias_step=0 if bias is None else bias.stride(0),
-        FORM=Form(z is not None, before, bias is not None, mean),
+        FORM=Form(z is not None, before, bias is not None, mean, sigmoid),
         ROWS=rows, BLOCK=block,
     )  # fmt: skip
     return recording

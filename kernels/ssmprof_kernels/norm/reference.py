@@ -1,15 +1,19 @@
 """RMS normalisation with an optional gate in plain torch (Zhang and Sennrich, arXiv:1910.07467).
 
 Promises: y = x / sqrt(mean(x^2) + eps) * weight over groups of `group_size` channels; with a gate,
-times silu(z) after the norm (`norm_before_gate`) or before it; with `subtract_mean` of x less its
-mean; plus a bias where there is one. `_sequential` goes row by row and
-group by group in the dtype of `x` (fp64 capable); the other computes in fp32.
+times silu(z) or sigmoid(z) after the norm (`norm_before_gate`) or before it; with `subtract_mean`
+of x less its mean; plus a bias where there is one. `_sequential` goes row by row and group by group
+in the dtype of `x` (fp64 capable); the other computes in fp32.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
+
+Gate = Literal["silu", "sigmoid"]
 
 
 def gated_rmsnorm_sequential(
@@ -22,6 +26,7 @@ def gated_rmsnorm_sequential(
     eps: float = 1e-5,
     bias: torch.Tensor | None = None,
     subtract_mean: bool = False,
+    activation: Gate = "silu",
 ) -> torch.Tensor:
     """Row by row and group by group; the oracle of the tests."""
     dim = x.shape[-1]
@@ -33,7 +38,9 @@ def gated_rmsnorm_sequential(
         for first in range(0, dim, size):
             part = slice(first, first + size)
             value = rows[r, part]
-            gate = None if gates is None else gates[r, part] / (1 + torch.exp(-gates[r, part]))
+            gate = None if gates is None else 1 / (1 + torch.exp(-gates[r, part]))
+            if gate is not None and gates is not None and activation == "silu":
+                gate = gate * gates[r, part]
             if gate is not None and not norm_before_gate:
                 value = value * gate
             if subtract_mean:
@@ -58,13 +65,15 @@ def gated_rmsnorm(
     eps: float = 1e-5,
     bias: torch.Tensor | None = None,
     subtract_mean: bool = False,
+    activation: Gate = "silu",
 ) -> torch.Tensor:
     """All rows at once; the signature and result of the kernel."""
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     dim = x.shape[-1]
     size = group_size or dim
     value = x.to(wide)
-    gate = None if z is None else F.silu(z.to(wide))
+    act = F.silu if activation == "silu" else torch.sigmoid
+    gate = None if z is None else act(z.to(wide))
     if gate is not None and not norm_before_gate:
         value = value * gate
     groups = value.unflatten(-1, (dim // size, size))
@@ -77,12 +86,3 @@ def gated_rmsnorm(
     if gate is not None and norm_before_gate:
         value = value * gate
     return value.to(x.dtype)
-
-
-def sigmoid_gated_rmsnorm(
-    x: torch.Tensor, weight: torch.Tensor, *, z: torch.Tensor, eps: float = 1e-5
-) -> torch.Tensor:
-    """norm(x) * sigmoid(z) over the last axis (arXiv:2510.26692, section 4), x and z (..., D)."""
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    value = F.rms_norm(x.to(wide), (x.shape[-1],), weight.to(wide), eps)
-    return (value * z.to(wide).sigmoid()).to(x.dtype)

@@ -104,6 +104,7 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "z": MAYBE,
         "group_size": (None, 256),
         "norm_before_gate": SWITCH,
+        "activation": ("silu", "sigmoid"),
         "bias": MAYBE,
         "subtract_mean": SWITCH,
         "layout": ("dense", "apart"),

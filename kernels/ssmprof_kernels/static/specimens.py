@@ -163,6 +163,12 @@ def _gated_rmsnorm() -> Iterator[tuple[str, Call]]:
         yield f"D {D}", lambda D=D: call(D)
     yield "8 groups", lambda: call(8192, 1024)
     yield "plain", lambda: call(2560, gated=False)
+    yield (
+        "sigmoid",
+        lambda: kernel(
+            _t(64, 16, 128), _t(128), z=_t(64, 16, 128), norm_before_gate=True, activation="sigmoid"
+        ),
+    )
 
 
 def _attention_decode() -> Iterator[tuple[str, Call]]:

@@ -101,6 +101,23 @@ def _decayed_step(
     return step(call, state, (q, k, v), _gated(a, b, A_log, dt_bias, negative))
 
 
+def _ours_ungated(
+    call: Callable[..., Any],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    b: Tensor,
+    **options: Any,
+) -> Any:
+    return call(q, k, v, None, b, qk_l2norm=True, beta_sigmoid=True, **options)
+
+
+def _ours_ungated_step(
+    call: Callable[..., Any], state: Tensor, *args: Tensor, **options: Any
+) -> Tensor:
+    return _ours_ungated(partial(call, state), *args, **options)
+
+
 def _ours(
     call: Callable[..., Any],
     q: Tensor,
@@ -122,13 +139,17 @@ def _ours_step(call: Callable[..., Any], state: Tensor, *args: Tensor, **options
 
 OPS = {
     "delta_rule": candidates(
-        Package("fla.ops.delta_rule", "chunk_delta_rule", _delta), "delta", "delta_rule"
+        Package("fla.ops.delta_rule", "chunk_delta_rule", _delta),
+        "delta",
+        "delta_rule",
+        ours=Ours("gated_delta", "gated_delta", _ours_ungated),
     ),
     "delta_step": candidates(
         Package("fla.ops.delta_rule", "fused_recurrent_delta_rule", _delta_step),
         "delta",
         "delta_step",
         mutates=0,
+        ours=Ours("gated_delta", "gated_delta_step", _ours_ungated_step),
     ),
     "gated_delta_rule": candidates(
         Package("fla.ops.gated_delta_rule", "chunk_gated_delta_rule", _decayed),

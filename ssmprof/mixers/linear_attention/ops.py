@@ -1,4 +1,4 @@
-"""Who runs linear attention with a decay: fla, plain torch."""
+"""Who runs linear attention with a decay: our kernels, fla, plain torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssmprof.mixers.finding import Package
+from ssmprof.mixers.finding import Ours, Package
 from ssmprof.mixers.fla import candidates, grouped, prompt, sequence, step
 
 # Root that the gates of GLA are taken to (arXiv:2312.06635, section 4.4).
@@ -81,18 +81,26 @@ OPS = {
         Package("fla.ops.simple_gla", "chunk_simple_gla", _retention),
         "linear_attention",
         "retention",
+        ours=Ours("linear_attention.op", "retention"),
     ),
     "retention_step": candidates(
         Package("fla.ops.simple_gla", "fused_recurrent_simple_gla", _retention_step),
         "linear_attention",
         "retention_step",
+        ours=Ours("linear_attention.step", "retention_step"),
         mutates=0,
     ),
-    "gla": candidates(Package("fla.ops.gla", "chunk_gla", _gla), "linear_attention", "gla"),
+    "gla": candidates(
+        Package("fla.ops.gla", "chunk_gla", _gla),
+        "linear_attention",
+        "gla",
+        ours=Ours("linear_attention.op", "gla"),
+    ),
     "gla_step": candidates(
         Package("fla.ops.gla", "fused_recurrent_gla", _gla_step),
         "linear_attention",
         "gla_step",
+        ours=Ours("linear_attention.step", "gla_step"),
         mutates=0,
     ),
 }

@@ -34,6 +34,10 @@ def _sigmoid_gated(
     return call(x, z, weight, None, activation="sigmoid", eps=eps)
 
 
+def _ours_sigmoid(call: Callable[..., Any], x: Tensor, weight: Tensor, **options: Any) -> Tensor:
+    return call(x, weight, norm_before_gate=True, activation="sigmoid", **options)
+
+
 OPS = {
     "gated_rmsnorm": Candidates(
         {
@@ -46,7 +50,8 @@ OPS = {
     "sigmoid_gated_rmsnorm": Candidates(
         {
             "fla": Package("fla.modules.fused_norm_gate", "rms_norm_gated", _sigmoid_gated),
-            "reference": Plain("norm.reference", "sigmoid_gated_rmsnorm"),
+            "ssmprof": Ours("norm.op", "gated_rmsnorm", _ours_sigmoid),
+            "reference": Plain("norm.reference", "gated_rmsnorm", _ours_sigmoid),
         },
         last=frozenset({"reference"}),
     ),

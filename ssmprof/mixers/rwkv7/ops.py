@@ -45,6 +45,7 @@ OPS = {
         Package("fla.ops.rwkv7", "fused_mul_recurrent_rwkv7", _step),
         "rwkv7",
         "rwkv7_step",
+        ours=Ours("rwkv7.step", "rwkv7_step"),
         mutates=0,
     ),
 }

@@ -142,6 +142,7 @@ def _norm(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     found: dict[str, Any] = {"x": r(2, rows, D), "weight": r(D), "norm_before_gate": v % 2 == 0}
     if v % 3:
         found["z"] = r(2, rows, 2 * D)[..., :D]
+        found["activation"] = ("silu", "sigmoid")[v % 2]
     if D % 32 == 0 and v % 2:
         found["group_size"] = D // 4
     return found
