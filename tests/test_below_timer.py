@@ -90,7 +90,7 @@ def test_the_middle_of_two_huge_numbers_is_finite() -> None:
     assert median((1.0, 2.0)) == 1.5
 
 
-def test_a_pass_beside_a_time_of_zero_repeats_its_call_and_does_not_divide_by_it() -> None:
+def test_parts_of_a_time_of_zero_are_taken_and_those_of_a_very_long_call_are_not() -> None:
     torch = pytest.importorskip("torch")
     from types import SimpleNamespace
 
@@ -111,5 +111,8 @@ def test_a_pass_beside_a_time_of_zero_repeats_its_call_and_does_not_divide_by_it
         found = PASSES["parts"](scene, measured)
         assert found.attribution is not None
         assert found.attribution.whole_s > 0
+    long = replace(make.measurement(), launches=100_000)
+    assert PASSES["parts"](scene, long).attribution is None
+    assert [one.kind for one in PASSES["parts"](scene, long).notes] == ["route"]
     with pytest.raises(Untraceable, match="below what can be timed"):
         attribute(call, device="cpu", whole_s=0.0, replays=1)

@@ -233,6 +233,15 @@ def test_scratch_goes_with_the_run_and_that_of_a_dead_one_with_the_next(monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_scratch_folder_that_is_closed_while_it_is_closed_is_closed_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    one, closed = scratch.Scratch(), []
+    monkeypatch.setattr(scratch.shutil, "rmtree", lambda *_, **__: one.close())
+    monkeypatch.setattr(scratch.os, "close", closed.append)
+    one.close()
+    assert len(closed) == 1
+
+
 def test_temporary_files_of_workers_go_with_the_scratch_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)

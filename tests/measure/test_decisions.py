@@ -12,7 +12,7 @@ from msgspec import structs
 
 from ssmprof.cli.progress import decided_text
 from ssmprof.measure.workers import wire
-from ssmprof.measure.workers.decisions import merged, spans
+from ssmprof.measure.workers.decisions import alike, merged, spans
 from ssmprof.planning.deciding import lengths, questions
 from ssmprof.records import OpChoice, Span, decision_rows, providers_at, spans_text
 from ssmprof.scalars import digest
@@ -88,6 +88,24 @@ def test_where_two_processes_disagree_the_incumbent_stays_and_the_decision_says_
     assert not found[0].agreed
     assert found[0].disagreed == (1472,)
     assert "two processes disagree on attention op, mamba2 op" in decided_text(found)
+
+
+def test_a_block_with_given_providers_takes_the_word_on_its_other_ops(tmp_path):
+    plain = structs.replace(SCENARIO.blocks[0], name="plain", providers={"op": "reference"})
+    other = structs.replace(SCENARIO.blocks[1], name="other", providers={"never": "reference"})
+    asked = structs.replace(SCENARIO, blocks=(plain, other, *SCENARIO.blocks))
+    groups = alike(questions(asked, device="cpu"))
+    assert [[one.label() for one in group] for group in groups.values()] == [
+        [f"{first} {phase} b1", f"{second} {phase} b1"]
+        for first, second in (("attention", "plain"), ("mamba2", "other"))
+        for phase in ("prefill", "decode")
+    ]
+    found = decided(path=tmp_path, asked=asked).decisions
+    assert [one.block for one in found if one.conditions.phase == "decode"] == [
+        "attention", "mamba2", "other"
+    ]  # fmt: skip
+    alone = structs.replace(SCENARIO, blocks=(plain, structs.replace(plain, name="again")))
+    assert [len(group) for group in alike(questions(alone, device="cpu")).values()] == [2, 2]
 
 
 def test_a_length_that_one_process_lacks_is_left_to_its_neighbours():

@@ -90,6 +90,25 @@ def test_a_prefill_of_4096_tokens_takes_seconds_on_a_cpu(kind: str):
     assert torch.isfinite(work.call()).all()
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_a_prompt_too_long_for_one_call_of_cudnn_is_read_in_several(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    model = build(make.block(kind, layers=kind), "cpu", "float32")
+    tokens, caches = model.example(2, 11), [model.new_cache(2, 12) for _ in range(2)]
+    whole = model.prefill(tokens, caches[0])
+    monkeypatch.setattr("ssmprof.mixers.lstm.block.CALL_TOKENS", 4)
+    torch.testing.assert_close(model.prefill(tokens, caches[1]), whole)
+    torch.testing.assert_close(caches[1].layers[0].ssm, caches[0].layers[0].ssm)
+
+
+def test_the_gates_of_one_call_are_alive_at_a_time():
+    part = Lstm(hidden=2048)
+    peaks = [part.peak(2048, make.point("lstm", context=n)) for n in (32_768, 65_536, 131_072)]
+    assert peaks[2] - peaks[1] == 65_536 * 2048 * 4
+    assert peaks[1] - peaks[0] == 65_536 * 2048 * 4  # the outputs of all beside those of a call
+
+
 @each
 def test_half_precision_is_near_single(kind: str, part: Part):
     spec = make.block(kind, layers=kind, d_model=16, **{kind: part})

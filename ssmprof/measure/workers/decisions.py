@@ -2,7 +2,8 @@
 
 Processes differ in ways that repetition within one cannot show, and a near tie would fall this way
 in one and that way in the other: where two disagree the incumbent stays, and the decision says so.
-Blocks that differ in nothing but their name are decided once.
+Blocks that differ in nothing but their name are decided once; so is a block that a scenario has a
+second time with the providers of some ops given, whose other ops are those of the first.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import structs
 
@@ -52,9 +53,7 @@ class Deciding:
 
     def __call__(self, asked: Iterable[Trials]) -> Decided:
         """Decide every question. Raises nothing that a worker does."""
-        groups: dict[str, list[Trials]] = {}
-        for question in asked:
-            groups.setdefault(_nameless(question), []).append(question)
+        groups = alike(asked)
         replies: list[dict[str, wire.Decided]] = []
         for process in range(PROCESSES):
             try:
@@ -68,7 +67,8 @@ class Deciding:
             given = [reply[name] for reply in replies if name in reply]
             if len(given) == PROCESSES:
                 for question in members:
-                    found += merged(question, given, self._environment())
+                    decided = merged(question, given, self._environment())
+                    found += [one for one in decided if one.op not in question.subject.providers]
                 self._note_missing(members[0], given)
         return Decided(tuple(found), tuple(self._problems.values()))
 
@@ -194,8 +194,22 @@ def spans(contexts: Sequence[int], providers: Sequence[str]) -> tuple[Span, ...]
     return tuple(found)
 
 
-def _nameless(question: Trials) -> str:
+def alike(asked: Iterable[Trials]) -> dict[str, list[Trials]]:
+    """The questions that one answer is for, the one that is asked first."""
+    questions, firsts = list(asked), dict[str, Trials]()
+    for question in questions:
+        firsts.setdefault(_key(question), question)
+    groups: dict[str, list[Trials]] = {}
+    for question in questions:
+        first = firsts.get(_key(question, providers={})) or firsts[_key(question)]
+        mine = groups.setdefault(_key(first), [first])
+        if question is not first:
+            mine.append(question)
+    return groups
+
+
+def _key(question: Trials, **changes: Any) -> str:
     """The same for blocks that differ in their name alone."""
-    subject = structs.replace(question.subject, name="", preset=None)
+    subject = structs.replace(question.subject, name="", preset=None, **changes)
     contexts = [point.context for point in question.points]
     return f"{digest(subject)} {question.points[0].conditions().label()} {contexts}"
