@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,13 +28,14 @@ from ssmprof.engine.slots import Slots
 from ssmprof.models.recipe import Recipe
 from ssmprof.scalars import Dtype, Phase
 from ssmprof.serving.requests import Request
-from ssmprof.serving.simulator import Served, Server, simulate
+from ssmprof.serving.simulator import Server, simulate
 from ssmprof.serving.steps import Surface
 
 BAR = 0.1  # of the measured median
 USED = 0.5  # of the slots, on average, as simulated
 _ENDED = "the command ended before this contender was served"
-_WARM = 24  # requests that are served before, to learn what the host takes
+_WARM = 4  # requests per slot that are served before, all at once, to learn what the host takes
+_SLOWER = 1.05  # step times of which a missed median is told, too: how much depends on them
 _TIMES = 5  # readings of a call that is timed by itself
 
 
@@ -142,17 +144,16 @@ def held_against(
 ) -> Iterable[Quantity]:
     """Serve and simulate the same requests, once for each number of slots."""
     own = timed(loop.calls, setting)
-    warm = loop.serve(made(setting, _WARM))
-    waits = [wall - busy for wall, busy in zip(warm.wall_s, warm.device_s, strict=True)]
-    host_s = max(0.0, median(waits))
     request_s = moved_s(loop.calls, setting)
-    say(
-        f"{one.recipe.name}: the host takes {host_s * 1e6:.0f} us between two iterations, "
-        f"{request_s * 1e6:.0f} us to give a request its slot and to take it back"
-    )
     known = {"the run": one.surface, "its own calls": own}
     surfaces = {source: known[source] for source in _sources(one)}
     for slots in setting.slots:
+        loop.most = slots
+        host_s = waited_s(loop, setting)
+        say(
+            f"{one.recipe.name}: with {slots} slots the host takes {host_s * 1e6:.0f} us between "
+            f"two iterations, and a request {request_s * 1e6:.0f} us to get its slot and leave it"
+        )
         servers = {
             source: Server(
                 surface, None, slots, setting.chunk_tokens, setting.grid_tokens, host_s, request_s
@@ -160,11 +161,17 @@ def held_against(
             for source, surface in surfaces.items()
         }
         requests = at_load(made(setting, setting.requests), next(iter(servers.values())), slots)
-        loop.most = slots
         came = loop.serve(requests)
         for source, server in servers.items():
-            told = simulate(requests, server)
-            yield from _compared(one.recipe.name, slots, source, requests, came, told, server)
+            yield from _compared(one.recipe.name, slots, source, requests, came, server)
+
+
+def waited_s(loop: Loop, setting: Setting) -> float:
+    """Seconds of an iteration beside its calls, the median while the slots are in use."""
+    asked = [one._replace(arrival_s=0.0) for one in made(setting, _WARM * loop.most)]
+    came = loop.serve(asked)
+    waits = (wall - busy for wall, busy in zip(came.wall_s, came.device_s, strict=True))
+    return max(0.0, median(waits))
 
 
 def made(setting: Setting, count: int) -> list[Request]:
@@ -247,18 +254,20 @@ def at_load(base: Sequence[Request], server: Server, slots: int) -> list[Request
 
 
 def _compared(
-    name: str, slots: int, source: str, requests: Sequence[Request], came: Came, told: Served,
-    server: Server,
+    name: str, slots: int, source: str, requests: Sequence[Request], came: Came, server: Server
 ) -> list[Quantity]:  # fmt: skip
     span = requests[-1].arrival_s - requests[0].arrival_s
     rate = (len(requests) - 1) / span
+    told = simulate(requests, server)
+    later = simulate(requests, replace(server, surface=server.surface.slower(_SLOWER)))
     found: list[Quantity] = []
-    pairs: Mapping[str, tuple[list[float], list[float]]] = {
-        "TTFT": (told.ttft_s, came.ttft_s),
-        "TPOT": (told.tpot_s, came.tpot_s),
-    }
-    for what, (predicted, measured) in pairs.items():
-        ours, theirs = (median(t for t in times if t == t) for times in (predicted, measured))
+    for what, mine, slower, measured in (
+        ("TTFT", told.ttft_s, later.ttft_s, came.ttft_s),
+        ("TPOT", told.tpot_s, later.tpot_s, came.tpot_s),
+    ):
+        ours, longer, theirs = (
+            median(t for t in times if t == t) for times in (mine, slower, measured)
+        )
         value = abs(ours / theirs - 1)
         how = (
             f"{len(requests)} requests, {rate:.3g} per second, at most {came.largest_batch} at "
@@ -269,7 +278,10 @@ def _compared(
         )
         reason = None
         if value > BAR:
-            reason = f"the simulator is {'above' if ours > theirs else 'below'} what was measured"
+            reason = (
+                f"the simulator is {'above' if ours > theirs else 'below'} what was measured; step "
+                f"times {_SLOWER - 1:.0%} longer make it {longer / ours - 1:+.0%}"
+            )
         found.append(_quantity(what, name, slots, source, value, how, reason))
     return found
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -104,6 +104,18 @@ class Surface:
                 what = f"decode of {context:,.0f} tokens (batch {one.batch})"
                 self._outside(what, one.measured, "")
         return found.time_s
+
+    def slower(self, factor: float) -> Surface:
+        """The same with all times so many times as long."""
+        return replace(
+            self,
+            prefills={at: factor * one for at, one in self.prefills.items()},
+            decodes={
+                batch: {at: factor * one for at, one in row.items()}
+                for batch, row in self.decodes.items()
+            },
+            held=0,
+        )
 
     def _read(self, tokens: int) -> float:
         found = self._prefill.at(1, tokens)

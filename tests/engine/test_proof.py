@@ -79,6 +79,7 @@ def test_the_command_serves_simulates_and_keeps_every_quantity(
         assert one["value"] >= 0
         assert one["bar"] == 0.1
         assert (one["reason"] is None) == (one["value"] <= one["bar"])
+        assert one["reason"] is None or "step times 5% longer make it" in one["reason"]
     assert json.loads(done.stdout)["quantities"] == written["quantities"]
 
 
@@ -102,6 +103,14 @@ def test_half_of_the_slots_are_used_as_simulated() -> None:
         for request, between in zip(requests, told.tpot_s, strict=True)
     )
     assert stays / told.ends_s == pytest.approx(0.5 * 4, rel=0.1)
+
+
+def test_all_times_of_a_slower_surface_are_longer() -> None:
+    one = of_run(planted(), ["mamba2"], None, True)[0]
+    twice = one.slower(2.0)
+    assert twice.decode(3, 100) == pytest.approx(2 * one.decode(3, 100))
+    assert twice.chunk(64, 64) == pytest.approx(2 * one.chunk(64, 64))
+    assert (twice.chunk_tokens, twice.hold) == (one.chunk_tokens, one.hold)
 
 
 def test_a_run_without_chunks_is_refused(tmp_path: Path) -> None:
