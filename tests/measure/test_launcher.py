@@ -123,3 +123,15 @@ def test_what_a_killed_launcher_leaves_of_its_workers_is_ended(tmp_path):
         assert list(client([job])) == [fakes.formula(job)]
         assert len(fakes.processes(tag)) == 2
     assert fakes.gone(tag) == []
+
+
+def test_workers_of_a_cpu_keep_what_they_free_unless_the_user_says_otherwise(monkeypatch, tmp_path):
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "4096")
+    monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
+    (first,) = fakes.jobs(1)
+    with fakes.client(folder=tmp_path) as client:
+        list(client([first]))
+        own = client._staff.pool.process.pid
+        with open(f"/proc/{own}/environ", "rb") as file:
+            found = dict(one.split(b"=", 1) for one in file.read().split(b"\0") if b"=" in one)
+    assert (found[b"MALLOC_MMAP_MAX_"], found[b"MALLOC_TOP_PAD_"]) == (b"0", b"4096")
