@@ -54,6 +54,12 @@ def digest_of(value: Struct | dict[str, Any]) -> str:
     return hashlib.sha256(data).hexdigest()[:12]
 
 
+def window_dtype(kept: StoredDtype) -> StoredDtype:
+    """Of windows of convolutions where keys and values are kept so: dtypes of 8 bits and fewer are
+    for keys and values alone, as in vLLM (`mamba_cache_dtype` is an option of its own)."""
+    return kept if STORED_BITS[kept] >= 16 else "bfloat16"
+
+
 def stored_bytes(elements: int, dtype: StoredDtype) -> int:
     """Bytes of so many elements, the last byte begun counted whole."""
     return -(-elements * STORED_BITS[dtype] // 8)

@@ -19,7 +19,7 @@ _NAMED = 3  # presets that a row names
 class System:
     """One row: its name, the sub-layer or presets it is asked for by, and who is one.
 
-    `own` systems have no name of their own in the literature: they are called as the contender is.
+    `own` systems do not say by their name which one is meant: they are called as the contender is.
     """
 
     name: str
@@ -148,6 +148,7 @@ CAST = (
         "MoE",
         lambda one: has(one, "moe") and (not one.preset or mixing(one) == {"attention"}),
         "moe",
+        own=True,  # of any mixer
     ),
     _mixer("Mamba-1", "mamba1"),
     _mixer("Mamba-2", "mamba2"),

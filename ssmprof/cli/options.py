@@ -245,7 +245,10 @@ def stored_options(command: Function) -> Function:
     kept = click.Choice(["bfloat16", "float16", "float32", "float8", "int8", "int4"])
     for name, text in (
         ("--state-dtype", "Of recurrent states; what the model says by default."),
-        ("--cache-dtype", "Of keys, values and convolution windows; bfloat16 by default."),
+        (
+            "--cache-dtype",
+            "Of keys, values and (16 bits at least) convolution windows; bfloat16 by default.",
+        ),
         ("--weights-dtype", "Of weights; bfloat16 by default."),
     ):
         command = click.option(name, type=kept, help=text)(command)

@@ -67,6 +67,7 @@ def candidates(
     """
     find: dict[str, Find] = {"fla": package} if ours is None else {"fla": package, "ssmprof": ours}
     return Candidates(
+        "scan",
         {**find, "reference": Plain(f"reference.{module}", reference)},
         last=frozenset({"reference"}),
         mutates=mutates,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -21,16 +21,20 @@ from ssmprof.errors import ConfigError, nearest
 from ssmprof.mixers import registry
 from ssmprof.mixers.finding import Find, Implementation
 
+if TYPE_CHECKING:
+    from ssmprof.records import Family
+
 
 @dataclass(frozen=True)
 class Candidates:
     """Who may run an op, strongest expected first.
 
-    `last` names those that run only when nothing else can: plain torch needs far more memory at
-    long contexts. `mutates` is the index of an argument that is overwritten: candidates are timed
-    on copies of it.
+    `family` is that of its kernels, None where they have none of their own. `last` names those that
+    run only when nothing else can: plain torch needs far more memory at long contexts. `mutates` is
+    the index of an argument that is overwritten: candidates are timed on copies of it.
     """
 
+    family: Family | None
     find: dict[str, Find]
     last: frozenset[str] = frozenset()
     mutates: int | None = None

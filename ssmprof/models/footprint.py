@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ssmprof.mixers.part import MIB, Owner, allocated
 from ssmprof.models.cost import ID_BYTES, held, logit_rows, weight_bytes, weights
-from ssmprof.scalars import DTYPE_BYTES, stored_bytes
+from ssmprof.scalars import DTYPE_BYTES, stored_bytes, window_dtype
 from ssmprof.work import call_tokens, held_tokens
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ def footprint(recipe: Recipe, point: Point, *, hopper: bool = True) -> Footprint
     owners: dict[Owner, int] = {"kv": 0, "conv_state": 0, "ssm_state": 0}
     slack = 0
     for tensor in held(recipe, point):
-        dtype = tensor.dtype
+        kept = tensor.dtype or point.cache_dtype or point.dtype
         if tensor.owner == "ssm_state":
-            dtype = point.state_dtype or dtype
-        size = stored_bytes(
-            tensor.elements * point.batch, dtype or point.cache_dtype or point.dtype
-        )
+            kept = point.state_dtype or kept
+        elif tensor.owner == "conv_state":
+            kept = window_dtype(kept)
+        size = stored_bytes(tensor.elements * point.batch, kept)
         owners[tensor.owner] += size
         slack += allocated(size) - size
     weights_dtype = point.weights_dtype or point.dtype

@@ -23,6 +23,7 @@ from ssmprof.report.page import Hero, Page, Part, Picture, Section
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 # A string, or a sign with the spaces around it.
 _SPACED = re.compile(r"""("(?:\\.|[^"\\])*"|'[^']*')|[ ]*([]=+*/<>?:,;{}()&|![-])[ ]*""")
@@ -80,7 +81,18 @@ def _environment() -> Environment:
     # The only markup let through unescaped is SVG that ElementTree has written.
     made.filters["safe_svg"] = Markup
     made.filters["side_by_side"] = _side_by_side
+    made.filters["unbroken"] = _unbroken
     return made
+
+
+def _unbroken(text: str) -> Markup:
+    """A heading whose names stay whole: no line ends behind the hyphen of Mamba-2."""
+    from markupsafe import Markup, escape
+
+    return Markup(" ").join(
+        Markup('<span class="nb">{}</span>').format(word) if "-" in word[1:-1] else escape(word)
+        for word in text.split(" ")
+    )
 
 
 def _side_by_side(parts: Sequence[Part]) -> list[tuple[bool, list[Part]]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ssmprof.errors import ConfigError
 from ssmprof.mixers.part import Keys, State, kind
-from ssmprof.scalars import StoredDtype, stored_bytes
+from ssmprof.scalars import StoredDtype, stored_bytes, window_dtype
 
 if TYPE_CHECKING:
     from ssmprof.models.recipe import Recipe
@@ -123,7 +123,7 @@ def _state(recipe: Recipe, name: str, state: State, sharing: Sharing) -> StateCa
     return StateCache(
         state.rule,
         stored_bytes(state.recurrent // tp, sharing.state_dtype or state.dtype),
-        stored_bytes(channels * columns, sharing.cache_dtype),
+        stored_bytes(channels * columns, window_dtype(sharing.cache_dtype)),
     )
 
 

@@ -265,3 +265,5 @@ def test_bytes_in_the_dtypes_asked_for() -> None:
     small = caches(recipe, Sharing(cache_dtype="float8", state_dtype="bfloat16"))
     assert small.recurrent_bytes * 2 == plain.recurrent_bytes
     assert small.kv_bytes(10) * 2 == plain.kv_bytes(10)
+    assert small.conv_bytes == plain.conv_bytes  # engines keep windows in the model's dtype
+    assert 2 * plain.conv_bytes == caches(recipe, Sharing(cache_dtype="float32")).conv_bytes

@@ -24,7 +24,15 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
 from ssmprof_kernels.device.gluon_tools import halves
-from ssmprof_kernels.selective_scan.gluon_stages import advance, fetch, finish, prepare, sum_lanes
+from ssmprof_kernels.selective_scan.gluon_layouts import buffers, layouts
+from ssmprof_kernels.selective_scan.gluon_stages import (
+    advance,
+    fetch,
+    finish,
+    pointers,
+    prepare,
+    sum_lanes,
+)
 from ssmprof_kernels.selective_scan.parts import (
     Cells,
     Steps,
@@ -78,36 +86,14 @@ def ssmprof_scan_selective_gluon(
     SUMMARY: gl.constexpr = BLOCK.SUMMARY
     gl.static_assert(AHEAD % 4 == 0)
     gl.static_assert(BLOCK_T % max(4, LANES) == 0)
-    W: gl.constexpr = BLOCK_D * LANES // 32
     NP: gl.constexpr = LANES * REGS
-    # (BLOCK_T, REGS, BLOCK_D, LANES): time and REGS states in registers.
-    FULL: gl.constexpr = gl.BlockedLayout(
-        [BLOCK_T, REGS, 1, 1], [1, 1, 32 // LANES, LANES], [1, 1, W, 1], [3, 2, 1, 0]
-    )
+    LAYOUTS: gl.constexpr = layouts(SHAPE, BLOCK)
+    FULL: gl.constexpr = LAYOUTS.FULL
     STATE: gl.constexpr = gl.SliceLayout(0, FULL)
     STEP: gl.constexpr = gl.SliceLayout(1, gl.SliceLayout(3, FULL))
     BC: gl.constexpr = gl.SliceLayout(2, FULL)
-    # As loaded: neighbouring lanes along whichever axis is contiguous in memory.
-    TL: gl.constexpr = min(32, BLOCK_T)
-    DL: gl.constexpr = min(32, BLOCK_D)
-    NL: gl.constexpr = min(32, NP)
-    if SHAPE.X_TIME:
-        X: gl.constexpr = gl.BlockedLayout([1, 1], [TL, 32 // TL], [1, W], [0, 1])
-    else:
-        X: gl.constexpr = gl.BlockedLayout([1, 1], [32 // DL, DL], [W, 1], [1, 0])
-    if SHAPE.BC_TIME:
-        RAW: gl.constexpr = gl.BlockedLayout([1, 1], [TL, 32 // TL], [1, W], [0, 1])
-    else:
-        RAW: gl.constexpr = gl.BlockedLayout([1, 1], [32 // NL, NL], [W, 1], [1, 0])
-    # Tokens contiguous, four to a 16-byte word, rows rotated over the banks.
-    ROWS: gl.constexpr = max(1, 32 // BLOCK_T)
-    PHASES: gl.constexpr = max(1, min(8, BLOCK_T // 4))
-    X_SHARED: gl.constexpr = gl.SwizzledSharedLayout(4, ROWS, PHASES, [0, 1])
-    if REGS >= 4:
-        BC_SHARED: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 2, 0])
-    else:
-        BC_SHARED: gl.constexpr = gl.SwizzledSharedLayout(4, ROWS, PHASES, [0, 2, 1])
-    BC_TYPE: gl.constexpr = gl.int32 if SHAPE.PACKED else gl.float32
+    X: gl.constexpr = LAYOUTS.X
+    RAW: gl.constexpr = LAYOUTS.RAW
     HAS_C: gl.constexpr = not SUMMARY
     GATED: gl.constexpr = FORM.Z and not SUMMARY
     # The last segment's end is nobody's start.
@@ -154,50 +140,9 @@ def ssmprof_scan_selective_gluon(
     t_x = gl.arange(0, BLOCK_T, layout=gl.SliceLayout(1, X))
     t_n = gl.arange(0, BLOCK_T, layout=gl.SliceLayout(1, RAW))
     n = gl.arange(0, NP, layout=gl.SliceLayout(0, RAW))
-    tx64 = t_x.to(gl.int64)[:, None]
-    tn64 = t_n.to(gl.int64)[:, None]
-    u_ptrs = start.u + tx64 * u_steps.t + d[None, :] * u_steps.d
-    dt_ptrs = start.dt + tx64 * dt_steps.t + d[None, :] * dt_steps.d
-    z_ptrs = u_ptrs
-    if GATED:
-        z_ptrs = start.z + tx64 * z_steps.t + d[None, :] * z_steps.d
-    n64 = n.to(gl.int64)[None, :]
-    B_ptrs = start.B + group * B_steps.g + tn64 * B_steps.t + n64 * B_steps.n
-    C_ptrs = start.C + group * C_steps.g + tn64 * C_steps.t + n64 * C_steps.n
-    # Stores trail by two blocks.
-    y_ptrs = start.y + (tx64 - 2 * BLOCK_T) * y_steps.t + d[None, :] * y_steps.d
-    ptrs = (u_ptrs, dt_ptrs, z_ptrs, B_ptrs, C_ptrs)
-    steps = (
-        BLOCK_T * u_steps.t,
-        BLOCK_T * dt_steps.t,
-        BLOCK_T * (z_steps.t if GATED else u_steps.t),
-        BLOCK_T * B_steps.t,
-        BLOCK_T * C_steps.t,
-    )
+    ptrs, steps, y_ptrs = pointers(start, group, by, t_x, t_n, n, d, GATED, BLOCK_T)
 
-    s_delta = (
-        gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
-        gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
-    )
-    s_du = (
-        gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
-        gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
-    )
-    if not SUMMARY:
-        s_y = (
-            gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
-            gl.allocate_shared_memory(gl.float32, [BLOCK_T, BLOCK_D], X_SHARED),
-        )
-    s_B = (
-        gl.allocate_shared_memory(BC_TYPE, [BLOCK_T, REGS, LANES], BC_SHARED),
-        gl.allocate_shared_memory(BC_TYPE, [BLOCK_T, REGS, LANES], BC_SHARED),
-    )
-    s_C = s_B
-    if HAS_C and not SHAPE.PACKED:
-        s_C = (
-            gl.allocate_shared_memory(BC_TYPE, [BLOCK_T, REGS, LANES], BC_SHARED),
-            gl.allocate_shared_memory(BC_TYPE, [BLOCK_T, REGS, LANES], BC_SHARED),
-        )
+    s_delta, s_du, s_y, s_B, s_C = buffers(LAYOUTS, SHAPE, BLOCK)
 
     # Memory takes longer than a block: the raw inputs of AHEAD blocks wait in registers. The loop
     # is unrolled that often, because moving a value from slot to slot would wait for its load.

@@ -1,4 +1,4 @@
-"""The steps of a block in `gluon_kernel`: fetch, prepare, sum over lanes, finish.
+"""The steps of a block in `gluon_kernel`: pointers, fetch, prepare, sum over lanes, finish.
 
 Promises: each works on one block of BLOCK_T tokens; tokens from `left` on read as 0, get a step of
 size 0 and are not stored.
@@ -24,6 +24,31 @@ from ssmprof_kernels.device.math import silu, softplus
 @gluon.jit
 def _keep_first(x, y):
     return x
+
+
+@gluon.jit
+def pointers(start, group, by, t_x, t_n, n, d, GATED: gl.constexpr, BLOCK_T: gl.constexpr):
+    """Where the first block of u, dt, z, B, C lies, how far the next is, and where y of the block
+    two before goes: stores trail."""
+    tx64 = t_x.to(gl.int64)[:, None]
+    tn64 = t_n.to(gl.int64)[:, None]
+    u_ptrs = start.u + tx64 * by.u.t + d[None, :] * by.u.d
+    dt_ptrs = start.dt + tx64 * by.dt.t + d[None, :] * by.dt.d
+    z_ptrs = u_ptrs
+    if GATED:
+        z_ptrs = start.z + tx64 * by.z.t + d[None, :] * by.z.d
+    n64 = n.to(gl.int64)[None, :]
+    B_ptrs = start.B + group * by.B.g + tn64 * by.B.t + n64 * by.B.n
+    C_ptrs = start.C + group * by.C.g + tn64 * by.C.t + n64 * by.C.n
+    y_ptrs = start.y + (tx64 - 2 * BLOCK_T) * by.y.t + d[None, :] * by.y.d
+    steps = (
+        BLOCK_T * by.u.t,
+        BLOCK_T * by.dt.t,
+        BLOCK_T * (by.z.t if GATED else by.u.t),
+        BLOCK_T * by.B.t,
+        BLOCK_T * by.C.t,
+    )
+    return (u_ptrs, dt_ptrs, z_ptrs, B_ptrs, C_ptrs), steps, y_ptrs
 
 
 @gluon.jit

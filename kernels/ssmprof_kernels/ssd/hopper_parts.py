@@ -1,4 +1,5 @@
-"""What the Hopper forms of the Mamba-2 scan share: copies of tiles, and how they are selected.
+"""What the Hopper forms of the Mamba-2 scan share: copies of tiles, and how they are selected; the
+state before a walk and behind it.
 
 Promises: whatever is not special to Hopper is that of the plain Triton kernels, which a kernel of
 Gluon calls and which are then compiled as its own.
@@ -14,6 +15,9 @@ from __future__ import annotations
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import async_copy, mbarrier, tma
+
+from ssmprof_kernels.ssd.parts import place_of
+from ssmprof_kernels.ssd.state import Cells, is_finite, state_before, walk_again
 
 
 @gluon.jit
@@ -75,3 +79,49 @@ def fetch_prepared(decays, sources, pairs, ds, ss, ps, Q: gl.constexpr):
     async_copy.async_copy_global_to_shared(ds, decays + tokens)
     async_copy.async_copy_global_to_shared(ss, sources + tokens)
     async_copy.commit_group()
+
+
+@gluon.jit
+def state_of(
+    given, made, place, sizes, STATE: gl.constexpr, BP: gl.constexpr, BN: gl.constexpr,
+    OUT: gl.constexpr,
+):  # fmt: skip
+    """The state before a segment, one of nothing, and which of its cells are real."""
+    hp = place.block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
+    hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE))
+    cell_at = hp[:, None] * sizes.N + hn[None, :]
+    owned = (hp < sizes.P)[:, None] & (hn < sizes.N)[None, :]
+    nothing = gl.zeros([BP, BN], gl.float32, layout=STATE)
+    cells = Cells(hp, hp, hn, cell_at, owned)
+    return state_before(nothing, given, made, place, cells, sizes, OUT, False), nothing, owned
+
+
+@gluon.jit
+def finish(
+    h, unit, nothing, owned, given, made, y_ptr, final_ptr, count, steps, by, sizes, S,
+    STATE: gl.constexpr, HALF: gl.constexpr, Q: gl.constexpr, BP: gl.constexpr, BN: gl.constexpr,
+    CUT: gl.constexpr, OUT: gl.constexpr,
+):  # fmt: skip
+    """Walk again where the state is not finite, and store it behind the last segment."""
+    # An index that the compiler cannot know: addresses are formed anew here, instead of being kept
+    # in registers through the loop.
+    nil = gl.inline_asm_elementwise("mov.b32 $0, 0;", "=r", [], gl.int32, False, 1)
+    pid = gl.program_id(0) + nil
+    L, H, P, N, T = sizes.L, sizes.H, sizes.P, sizes.N, sizes.T
+    place = place_of(pid, given.cu, count, steps, L, H, P + nil, T, S, BP, CUT.VARLEN)
+    hp = place.block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
+    hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE)) + nil
+    cell_at = hp[:, None] * N + hn[None, :]
+    if is_finite(h) == 0:
+        anew = Cells(hp, hp.to(gl.int64), hn, cell_at, owned)
+        h = walk_again(
+            nothing, given, made, y_ptr, place, anew, by, sizes, Q, OUT, False, False, False
+        )
+        if HALF:
+            unit = 1.0
+    if HALF:
+        h = h * unit
+    if OUT.FINAL:
+        if place.begin + T >= place.length:
+            at = (place.seq * H + place.head).to(gl.int64) * P * N
+            gl.store(final_ptr + at + cell_at, h.to(final_ptr.dtype.element_ty))

@@ -33,9 +33,9 @@ from ssmprof_kernels.device.math import LOG2E, exp2, reciprocal
 from ssmprof_kernels.device.matrix import largest, log2_unit, unit_of
 from ssmprof_kernels.device.overlap import await_previous
 from ssmprof_kernels.device.segments import UNSPECIALISED
-from ssmprof_kernels.ssd.hopper_parts import blank, fetch, fetch_prepared, keep
+from ssmprof_kernels.ssd.hopper_parts import blank, fetch, fetch_prepared, finish, keep, state_of
 from ssmprof_kernels.ssd.parts import place_of
-from ssmprof_kernels.ssd.state import Cells, Sizes, Steps, is_finite, state_before, walk_again
+from ssmprof_kernels.ssd.state import Sizes, Steps
 
 
 class Buffers(NamedTuple):
@@ -138,7 +138,6 @@ def ssmprof_scan_ssd_walk_hopper(
     Everything is transposed, P along the rows: then the state is a left operand straight from the
     registers that accumulate it, and only what does not depend on it passes through shared memory.
     """
-    SKIP: gl.constexpr = OUT.SKIP
     GATE: gl.constexpr = OUT.GATE
     SQUARE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, Q, 16])
     STATE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, BN, 16])
@@ -149,25 +148,22 @@ def ssmprof_scan_ssd_walk_hopper(
     # Every warp holds the whole chunk, so that the largest of it needs no barrier.
     CHUNK: gl.constexpr = gl.BlockedLayout([Q // 32], [32], [num_warps], [0])
     T = K * Q
-    pid = gl.program_id(0)
-    place = place_of(pid, given.cu, count, steps, L, H, P, T, S, BP, CUT.VARLEN)
+    place = place_of(gl.program_id(0), given.cu, count, steps, L, H, P, T, S, BP, CUT.VARLEN)
     block = place.block
     head = place.head
     slot = place.slot
     start = place.start
     begin = place.begin
-    length = place.length
-    segment = slot - place.first
     if CUT.VARLEN:
         # The slots of the last sequence also own the tokens behind it.
         if place.seq == count - 1:
-            first_blank = start + gl.maximum(begin, length)
+            first_blank = start + gl.maximum(begin, place.length)
             blank(y_ptr, first_blank, gl.minimum(start + begin + T, L), head, block, H, P, Q, BP)
     # Slots past the end exist in ragged batches; an empty sequence still owns its first one.
-    if (begin >= length) & (segment > 0):
+    if (begin >= place.length) & (slot > place.first):
         return
     batch = place.batch
-    valid = gl.minimum(length - begin, T)
+    valid = gl.minimum(place.length - begin, T)
     row = (batch * L + start + begin).to(gl.int32)
     column = (head // PER_GROUP) * N
     x_column = head * P + block * BP
@@ -177,7 +173,6 @@ def ssmprof_scan_ssd_walk_hopper(
     ds = buffers.decays
     ss = buffers.sources
     ps = buffers.pairs
-    ms = buffers.mixed
 
     decays = made.decays + (slot * H + head).to(gl.int64) * T
     sources = made.sources + (slot * H + head).to(gl.int64) * T
@@ -189,24 +184,15 @@ def ssmprof_scan_ssd_walk_hopper(
     fetch_prepared(decays, sources, pairs, ds.index(0), ss.index(0), ps, Q)
     total = gl.load(decays + Q - 1)
 
-    hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
-    hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE))
-    cell_at = hp[:, None] * N + hn[None, :]
-    owned = (hp < P)[:, None] & (hn < N)[None, :]
-    nothing = gl.zeros([BP, BN], gl.float32, layout=STATE)
     sizes = Sizes(L, H, PER_GROUP, P, N, T)
-    cells = Cells(hp, hp, hn, cell_at, owned)
-    h = state_before(nothing, given, made, place, cells, sizes, OUT, False)
+    h, nothing, owned = state_of(given, made, place, sizes, STATE, BP, BN, OUT)
 
-    if HALF:
-        unit = 1.0
-    if SKIP != 0:
-        skip = _skip(given.d, head, x_column, BP, SKIP, SQUARE)
+    unit = 1.0
+    if OUT.SKIP != 0:
+        skip = _skip(given.d, head, x_column, BP, OUT.SKIP, SQUARE)
     entry = batch.to(gl.int64)
     token = (start + begin).to(gl.int64)
-    wide: gl.constexpr = gl.BlockedLayout(
-        [1, 8], [32 // (BP // 8), BP // 8], [num_warps, 1], [1, 0]
-    )
+    wide: gl.constexpr = gl.BlockedLayout([1, 8], [256 // BP, BP // 8], [num_warps, 1], [1, 0])
     sr = gl.arange(0, Q, layout=gl.SliceLayout(1, wide))
     sc = gl.arange(0, BP, layout=gl.SliceLayout(0, wide))
     y_base = y_ptr + ((entry * L + token) * H + head) * P + block * BP
@@ -233,12 +219,9 @@ def ssmprof_scan_ssd_walk_hopper(
         # every product of the loop wait for the one before it.
         mbarrier.wait(buffers.c_full.index(here), phase)
         yt_next = warpgroup_mma(
-            gl.convert_layout(carried.to(dtype), OUT_LEFT),
-            buffers.c.index(here).permute((1, 0)),
-            nothing_yet,
-            use_acc=False,
-            is_async=True,
-        )
+            gl.convert_layout(carried.to(dtype), OUT_LEFT), buffers.c.index(here).permute((1, 0)),
+            nothing_yet, use_acc=False, is_async=True,
+        )  # fmt: skip
         a = d_here.load(gl.SliceLayout(1, SQUARE))
         source = ss.index(here).load(gl.SliceLayout(0, SQUARE))
         to_end = total
@@ -248,7 +231,7 @@ def ssmprof_scan_ssd_walk_hopper(
             to_end -= log2_unit(fresh)
         mixed = ps.load(SQUARE).to(gl.float32) * exp2(a[:, None] - source[None, :])
         # Above the diagonal exp2 may overflow; the selection comes last.
-        ms.store(keep(mixed.to(dtype), visible))
+        buffers.mixed.store(keep(mixed.to(dtype), visible))
         fence_async_shared()
         # Behind this barrier every warp has left the previous chunk and the pairs of this one.
         gl.thread_barrier()
@@ -280,15 +263,15 @@ def ssmprof_scan_ssd_walk_hopper(
             unit = fresh
         h = h * decay
         yt_next = warpgroup_mma(
-            gl.convert_layout(xt, OUT_LEFT), ms.permute((1, 0)), yt, is_async=True
+            gl.convert_layout(xt, OUT_LEFT), buffers.mixed.permute((1, 0)), yt, is_async=True
         )
         h_next = warpgroup_mma(xw, buffers.b.index(here), h, is_async=True)
-        if SKIP != 0:
+        if OUT.SKIP != 0:
             skipped = gl.convert_layout(xt, SQUARE).to(gl.float32) * skip
         yt = warpgroup_mma_wait(1, deps=(yt_next,))
         if HALF:
             yt = yt * reach
-        if SKIP != 0:
+        if OUT.SKIP != 0:
             yt += skipped
         buffers.y.permute((1, 0)).store(yt.to(dtype))
         async_copy.wait_group(0)
@@ -296,32 +279,12 @@ def ssmprof_scan_ssd_walk_hopper(
         out = buffers.y.load(wide)
         if GATE:
             out = _gated(out, z)
-        y_at = y_base + sr[:, None] * (H * P) + sc[None, :]
-        gl.store(y_at, out, mask=(sr < left)[:, None])
+        gl.store(y_base + sr[:, None] * (H * P) + sc[None, :], out, mask=(sr < left)[:, None])
         y_base += Q * H * P
         total = total_next
         h = warpgroup_mma_wait(0, deps=(h_next,))
-    # An index that the compiler cannot know: addresses are formed anew here, instead of being kept
-    # in registers through the loop.
-    nil = gl.inline_asm_elementwise("mov.b32 $0, 0;", "=r", [], gl.int32, False, 1)
-    pid = gl.program_id(0) + nil
-    place = place_of(pid, given.cu, count, steps, L, H, P + nil, T, S, BP, CUT.VARLEN)
-    block = place.block
-    head = place.head
-    hp = block * BP + gl.arange(0, BP, layout=gl.SliceLayout(1, STATE))
-    hn = gl.arange(0, BN, layout=gl.SliceLayout(0, STATE)) + nil
-    cell_at = hp[:, None] * N + hn[None, :]
-    if is_finite(h) == 0:
-        anew = Cells(hp, hp.to(gl.int64), hn, cell_at, owned)
-        by = Steps(x_steps, b_steps, c_steps, z_steps, None)
-        h = walk_again(
-            nothing, given, made, y_ptr, place, anew, by, sizes, Q, OUT, False, False, False
-        )
-        if HALF:
-            unit = 1.0
-    if HALF:
-        h = h * unit
-    if OUT.FINAL:
-        if place.begin + T >= place.length:
-            at = (place.seq * H + head).to(gl.int64) * P * N
-            gl.store(final_ptr + at + cell_at, h.to(final_ptr.dtype.element_ty))
+    by = Steps(x_steps, b_steps, c_steps, z_steps, None)
+    finish(
+        h, unit, nothing, owned, given, made, y_ptr, final_ptr, count, steps, by, sizes, S, STATE,
+        HALF, Q, BP, BN, CUT, OUT,
+    )  # fmt: skip

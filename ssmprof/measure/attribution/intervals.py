@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ssmprof.families import family_of
 from ssmprof.limits import UNNAMED
 from ssmprof.measure.attribution.tracer import Op
+from ssmprof.mixers.ops import table
 from ssmprof.records import Family, KernelTime, Note, median
 
 # Names longer than this are template noise; the family was decided on the whole name.
@@ -60,19 +61,10 @@ def short_name(kernel: str) -> str:
     return label[:_NAME_LENGTH]
 
 
-# Ops that have several implementations, by the family of the scope they run in.
-PROVIDED: dict[Family, tuple[str, ...]] = {
-    "scan": ("ssd_scan", "selective_scan", "selective_state_update"),
-    "conv": ("causal_conv1d", "causal_conv1d_update"),
-    "attention": ("attention_prefill", "attention_decode"),
-    "norm": ("gated_rmsnorm", "rms_norm", "add_rms_norm"),
-    "rope": ("rotary",),
-}
-
-
 def provider_of(family: Family, providers: Mapping[str, str]) -> str | None:
     """Whose implementation ran, from op -> name of the call; None where several names fit."""
-    names = {providers[op] for op in PROVIDED.get(family, ()) if op in providers}
+    known = table()
+    names = {who for op, who in providers.items() if op in known and known[op].family == family}
     return names.pop() if len(names) == 1 else None
 
 

@@ -28,9 +28,10 @@ def _without_rows(
 
 OPS = {
     # It writes the same rows of its caches again, so that no copy is needed to time it.
-    "rotary": Candidates({"ssmprof": Ours("rotary.op", "rotary"), "torch": Always(rotary)}),
-    "attention_prefill": Candidates(_sdpa(attention_prefill), last=_LAST),
+    "rotary": Candidates("rope", {"ssmprof": Ours("rotary.op", "rotary"), "torch": Always(rotary)}),
+    "attention_prefill": Candidates("attention", _sdpa(attention_prefill), last=_LAST),
     "attention_decode": Candidates(
+        "attention",
         {
             "ssmprof": Ours("attention.op", "attention_decode", _without_rows),
             **_sdpa(attention_decode),

@@ -41,6 +41,7 @@ def _conv_update(
 
 OPS = {
     "causal_conv1d": Candidates(
+        "conv",
         {
             "ssmprof": Ours("conv.op", "causal_conv1d"),
             "causal_conv1d": Package("causal_conv1d", "causal_conv1d_fn", _conv),
@@ -49,6 +50,7 @@ OPS = {
         last=frozenset({"reference"}),
     ),
     "causal_conv1d_update": Candidates(
+        "conv",
         {
             "ssmprof": Ours("conv.update", "causal_conv1d_update"),
             "causal_conv1d": Package("causal_conv1d", "causal_conv1d_update", _conv_update),

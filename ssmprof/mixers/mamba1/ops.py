@@ -52,6 +52,7 @@ def _mamba_ssm(
 
 OPS = {
     "selective_scan": Candidates(
+        "scan",
         {
             "ssmprof": Ours("selective_scan.op", "selective_scan"),
             "mamba_ssm": Package(

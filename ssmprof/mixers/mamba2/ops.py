@@ -90,6 +90,7 @@ def _fla(
 
 OPS = {
     "ssd_scan": Candidates(
+        "scan",
         {
             "ssmprof": Ours("ssd.op", "ssd_scan"),
             "fla": Package("fla.ops.simple_gla", "chunk_simple_gla", _fla),

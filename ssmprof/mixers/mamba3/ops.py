@@ -8,6 +8,7 @@ from ssmprof.mixers.ops import Candidates
 LAST = frozenset({"reference"})
 OPS = {
     "mamba3_scan": Candidates(
+        "scan",
         {
             "ssmprof": Ours("mamba3", "mamba3_scan"),
             "reference": Plain("reference.mamba3", "mamba3_scan"),
@@ -15,6 +16,7 @@ OPS = {
         last=LAST,
     ),
     "mamba3_step": Candidates(
+        "scan",
         {
             "ssmprof": Ours("mamba3", "mamba3_step"),
             "reference": Plain("reference.mamba3", "mamba3_step"),

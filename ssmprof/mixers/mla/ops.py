@@ -27,10 +27,11 @@ def _by_rows(
 
 OPS = {
     "latent_decode": Candidates(
+        "attention",
         {
             # Of all 128 heads of DeepSeek-V3 torch's products are faster, of few heads our kernel.
             "torch": Plain("reference.latent", "latent_decode", _by_rows),
             "ssmprof": Ours("latent", "latent_decode", _by_lengths),
-        }
+        },
     )
 }

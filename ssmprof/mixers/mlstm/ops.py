@@ -7,8 +7,10 @@ from ssmprof.mixers.ops import Candidates
 
 LAST = frozenset({"reference"})
 OPS = {
-    "mlstm_scan": Candidates({"reference": Plain("reference.mlstm", "mlstm_scan")}, last=LAST),
+    "mlstm_scan": Candidates(
+        "scan", {"reference": Plain("reference.mlstm", "mlstm_scan")}, last=LAST
+    ),
     "mlstm_step": Candidates(
-        {"reference": Plain("reference.mlstm", "mlstm_step")}, last=LAST, mutates=0
+        "scan", {"reference": Plain("reference.mlstm", "mlstm_step")}, last=LAST, mutates=0
     ),
 }

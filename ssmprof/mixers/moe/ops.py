@@ -28,6 +28,7 @@ def _find(device: torch.device) -> Callable[..., Tensor] | None:
 
 OPS = {
     "grouped_mm": Candidates(
+        "moe",
         {
             "ssmprof": Ours("experts", "grouped_mm"),
             "torch": _find,

@@ -40,6 +40,7 @@ def _ours_sigmoid(call: Callable[..., Any], x: Tensor, weight: Tensor, **options
 
 OPS = {
     "gated_rmsnorm": Candidates(
+        "norm",
         {
             "ssmprof": Ours("norm.op", "gated_rmsnorm"),
             "mamba_ssm": Package("mamba_ssm.ops.triton.layernorm_gated", "rmsnorm_fn", _gated_norm),
@@ -48,6 +49,7 @@ OPS = {
         last=frozenset({"reference"}),
     ),
     "sigmoid_gated_rmsnorm": Candidates(
+        "norm",
         {
             "fla": Package("fla.modules.fused_norm_gate", "rms_norm_gated", _sigmoid_gated),
             "ssmprof": Ours("norm.op", "gated_rmsnorm", _ours_sigmoid),
@@ -56,9 +58,11 @@ OPS = {
         last=frozenset({"reference"}),
     ),
     "rms_norm": Candidates(
-        {"ssmprof": Ours("norm.op", "gated_rmsnorm"), "torch": Always(_rms_norm)}
+        "norm", {"ssmprof": Ours("norm.op", "gated_rmsnorm"), "torch": Always(_rms_norm)}
     ),
     "add_rms_norm": Candidates(
-        {"ssmprof": Ours("add_norm.op", "add_rms_norm"), "torch": Always(_add_rms_norm)}, mutates=0
+        "norm",
+        {"ssmprof": Ours("add_norm.op", "add_rms_norm"), "torch": Always(_add_rms_norm)},
+        mutates=0,
     ),
 }

@@ -7,8 +7,10 @@ from ssmprof.mixers.ops import Candidates
 
 LAST = frozenset({"reference"})
 OPS = {
-    "rglru_scan": Candidates({"reference": Plain("reference.rglru", "rglru_scan")}, last=LAST),
+    "rglru_scan": Candidates(
+        "scan", {"reference": Plain("reference.rglru", "rglru_scan")}, last=LAST
+    ),
     "rglru_step": Candidates(
-        {"reference": Plain("reference.rglru", "rglru_step")}, last=LAST, mutates=0
+        "scan", {"reference": Plain("reference.rglru", "rglru_step")}, last=LAST, mutates=0
     ),
 }

@@ -64,6 +64,7 @@ def _mamba_ssm(
 
 OPS = {
     "selective_state_update": Candidates(
+        "scan",
         {
             "ssmprof": Ours("state_update.op", "selective_state_update", _plain),
             RING: Ours("ring_update", "ring_state_update", _ring),

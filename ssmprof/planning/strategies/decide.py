@@ -158,14 +158,13 @@ def _ends_and_middle(answer: Answer, crossing: Crossing) -> list[int]:
 def _grid(state: State, seen: Iterable[Point] = ()) -> list[Job]:
     """The scenario's lengths in round 0 that have no outcome yet, those `seen` beside.
 
-    Memory is arithmetic that a process of its own checks at the ends and in the middle; the peaks
-    between are taken where the block is timed. Only what is asked first (graphs, as a rule) is
+    Memory is arithmetic that a process of its own checks at the longest length; the other peaks are
+    taken where the block is timed. Only what is asked first (graphs, as a rule) is
     taken apart and weighed: of the rest a time is enough, and visits may have it already.
     """
     known = {one.key for one in state.outcomes}
     timed = {one.point.key for one in state.outcomes} | {point.key for point in seen}
-    contexts = sorted(state.scenario.sweep.contexts)
-    apart = {contexts[0], contexts[len(contexts) // 2], contexts[-1]}
+    longest = max(state.scenario.sweep.contexts)
     found: list[Job] = []
     for job in expand(facets.once(state.scenario), device=state.device):
         looks_beside = job.passes.parts or job.passes.memory != "off" or job.passes.host
@@ -173,7 +172,7 @@ def _grid(state: State, seen: Iterable[Point] = ()) -> list[Job]:
             job.point.key in timed and not looks_beside and not state.is_first(facet_of(job.point))
         ):
             continue
-        inside = job.passes.memory == "fresh" and job.point.context not in apart
+        inside = job.passes.memory == "fresh" and job.point.context != longest
         found.append(_weighed_inside(job) if inside else job)
     return found
 

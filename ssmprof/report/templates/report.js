@@ -10,6 +10,10 @@
     if (css) node.className = css;
     return node;
   };
+  // No line of a heading ends behind the hyphen of a name.
+  const unbroken = (text) => text.split(" ").flatMap((word, at) => [
+    at ? " " : "", word.slice(1, -1).includes("-") ? make("span", word, "nb") : word,
+  ]);
   const view = () => views[state.facet];
   const unpack = async (name) => {
     const bytes = Uint8Array.from(atob(id(name).textContent), (c) => c.charCodeAt(0));
@@ -125,7 +129,7 @@
     if (!v) return;
     state.facet = index;
     await draw();
-    id("verdict").textContent = v.sentence;
+    id("verdict").replaceChildren(...unbroken(v.sentence));
     id("dominance").textContent = v.dominance;
     id("conditions").textContent = v.conditions;
     id("reading").textContent = v.reading;
