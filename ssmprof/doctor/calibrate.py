@@ -19,7 +19,7 @@ from ssmprof.measure.attribution import marks
 from ssmprof.measure.attribution.intervals import Untraceable
 from ssmprof.measure.attribution.mark_cost import mark_cost
 from ssmprof.measure.attribution.stream_events import stream_mark_cost_s
-from ssmprof.measure.attribution.wall_clock import tracer_cost_s
+from ssmprof.measure.attribution.wall_clock import tracer_cost
 from ssmprof.measure.timing.timers import CudaTimer, GraphTimer, Timer, WallTimer, capture
 from ssmprof.records import Calibration, median
 
@@ -101,7 +101,7 @@ def _on_cpu() -> Calibration:
             one.add_(0.0)
 
     return Calibration(
-        mark_cost_s=tracer_cost_s(),
+        mark_cost_s=tracer_cost().op_s,
         launch_eager_s=_wall_s(launches) / _LAUNCHES,
         copy_bytes_per_s=2 * _CPU_BYTES / copy_s,
         read_bytes_per_s=_CPU_BYTES / read_s,

@@ -55,6 +55,22 @@ def test_ops_of_known_duration_are_timed_and_close():
     assert len(slow.times_s) == 3
 
 
+def test_views_that_the_tracer_slows_down_are_no_part_and_no_miss():
+    x = torch.randn(256, 256)
+
+    def call():
+        for _ in range(20):
+            for _ in range(20):
+                x.view(-1).view(256, 256)
+            torch.mm(x, x)
+
+    found = attribute(call, device="cpu", replays=5)
+    assert sum(row.calls for row in found.kernels) == 20
+    assert found.closure < 0.1
+    assert found.gap_s is not None
+    assert found.gap_s < found.whole_s
+
+
 def test_parts_are_held_against_the_whole_that_is_given():
     x = torch.ones(1)
     found = attribute(lambda: sleep_ms(x, 5.0), device="cpu", replays=3, whole_s=1.0)

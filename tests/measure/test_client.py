@@ -235,11 +235,21 @@ def test_scratch_goes_with_the_run_and_that_of_a_dead_one_with_the_next(monkeypa
 
 def test_a_scratch_folder_that_is_closed_while_it_is_closed_is_closed_once(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    one, closed = scratch.Scratch(), []
-    monkeypatch.setattr(scratch.shutil, "rmtree", lambda *_, **__: one.close())
+    one, closed, calls = scratch.Scratch(), [], []
+
+    def again(*_, **__):
+        calls.append(0)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        if len(calls) == 2:
+            one.close()
+
+    monkeypatch.setattr(scratch.shutil, "rmtree", again)
     monkeypatch.setattr(scratch.os, "close", closed.append)
+    with pytest.raises(KeyboardInterrupt):
+        one.close()
     one.close()
-    assert len(closed) == 1
+    assert (len(calls), len(closed)) == (3, 1)
 
 
 def test_temporary_files_of_workers_go_with_the_scratch_folder(monkeypatch, tmp_path):

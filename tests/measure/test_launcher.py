@@ -135,3 +135,23 @@ def test_workers_of_a_cpu_keep_what_they_free_unless_the_user_says_otherwise(mon
         with open(f"/proc/{own}/environ", "rb") as file:
             found = dict(one.split(b"=", 1) for one in file.read().split(b"\0") if b"=" in one)
     assert (found[b"MALLOC_MMAP_MAX_"], found[b"MALLOC_TOP_PAD_"]) == (b"0", b"4096")
+
+
+def test_an_interrupt_while_the_launcher_ends_leaves_nothing(monkeypatch):
+    (first,) = fakes.jobs(1)
+    tag = f"tag-{os.getpid()}-interrupted"
+    with fakes.client(environ={"SSMPROF_TEST_TAG": tag}) as client:
+        list(client([first]))
+        client._end_worker()
+        pool = client._staff.pool
+
+        def interrupted(timeout=None):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(pool.process, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.close()
+        monkeypatch.undo()
+        assert not pool._scratch.path.exists()
+        pool.process.wait()
+    assert fakes.gone(tag) == []

@@ -147,14 +147,26 @@ def test_the_grid_follows_the_answer_in_one_round_with_parts() -> None:
     assert len(journal.outcomes) == sum(len(one.jobs()) for one in device.asked)
 
 
-def test_the_ends_and_the_middle_of_the_grid_are_weighed_in_processes_of_their_own() -> None:
+def test_a_question_that_is_not_asked_first_is_zoomed_less_finely() -> None:
+    device = Virtual(CROSSING)
+    _, journal = swept(scenario(A, B, execution=("graph", "eager")), device)
+    lengths = {
+        execution: {
+            one.point.context for one in journal.outcomes if one.point.execution == execution
+        }
+        for execution in ("graph", "eager")
+    }
+    assert len(lengths["eager"]) < 0.6 * len(lengths["graph"])
+    assert zones(journal) != []
+
+
+def test_the_longest_length_of_the_grid_is_weighed_in_a_process_of_its_own() -> None:
     asked = scenario(A, B, passes=Passes(memory="fresh"))
     jobs = expected(asked)
     grid = [job for job in jobs if job.round == 0]
     contexts = sorted({job.point.context for job in grid})
     weighed = {job.point.context: job.passes.memory for job in grid if job.passes.parts}
-    apart = {contexts[0], contexts[len(contexts) // 2], contexts[-1]}
-    assert weighed == {at: "fresh" if at in apart else "block" for at in contexts}
+    assert weighed == {at: "fresh" if at == contexts[-1] else "block" for at in contexts}
 
 
 @pytest.mark.parametrize("cut", [3, 20, 55, 120, -5])

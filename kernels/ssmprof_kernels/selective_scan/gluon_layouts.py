@@ -2,7 +2,7 @@
 
 # Kernel parameters and launch options are not what a type checker takes them for.
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
-# pyright: reportArgumentType=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportAssignmentType=false
 
 from typing import Any, NamedTuple
 

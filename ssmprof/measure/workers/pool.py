@@ -141,19 +141,20 @@ class Pool:
         return not self._control.broken and self.process.poll() is None
 
     def close(self) -> None:
-        """End the launcher and everything it started."""
-        self._control.close()
+        """End the launcher and everything it started, also where an interrupt cuts the wait short."""
+        ended = False
         try:
+            self._control.close()
             ended = self.process.wait(0 if self._control.broken else FAREWELL_S) == 0
         except subprocess.TimeoutExpired:
-            ended = False
             self.process.kill()
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(KILLED_S)
-        if not ended:
-            kill_session(self.process.pid)
-        living.discard(self.process.pid)
-        self._scratch.close()
+        finally:
+            if not ended:
+                kill_session(self.process.pid)
+            living.discard(self.process.pid)
+            self._scratch.close()
 
 
 def _unstarted(why: str) -> LostError:

@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class Scratch:
 
     def __init__(self) -> None:
         """Raises OSError where no folder can be made."""
+        self._closing = threading.RLock()
         remove_abandoned()
         for _ in range(_TRIES):
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
@@ -37,11 +39,14 @@ class Scratch:
         raise OSError(f"{self.path}: was removed by another process while it was made")
 
     def close(self) -> None:
-        """Remove the folder; closing twice is allowed."""
-        owner, self._owner = self._owner, -1  # first: whoever closes at the same time does nothing
-        if owner >= 0:
-            shutil.rmtree(self.path, ignore_errors=True)
-            os.close(owner)
+        """Remove the folder; closing twice is allowed, also at the same time, and again after an
+        interrupt."""
+        with self._closing:
+            if self._owner >= 0:
+                shutil.rmtree(self.path, ignore_errors=True)
+                owner, self._owner = self._owner, -1  # a signal may have closed it meanwhile
+                if owner >= 0:
+                    os.close(owner)
 
 
 def remove_abandoned() -> None:

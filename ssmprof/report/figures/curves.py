@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 _LEFT = 0.115
 _LONGEST_LABEL = 16
-_GAIN = 6  # characters of a gain behind a label
-_MOST_MARGIN = 0.36  # share of the figure that labels may take
-_CHARACTER_PT = 5.6  # mean width of a character of the heading
+_GAIN = 7  # characters of a gain behind a label: " 0.910x"
+_MOST_MARGIN = 0.4  # share of the figure that labels may take
+_CHARACTER_PT = 5.8  # mean width of a character of the heading
 _SLICE = re.compile(r"@\d{1,5}$")
 _ROW = 0.08  # height of a line of text, as a share of the axes
 

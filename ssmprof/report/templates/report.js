@@ -10,10 +10,6 @@
     if (css) node.className = css;
     return node;
   };
-  // No line of a heading ends behind the hyphen of a name.
-  const unbroken = (text) => text.split(" ").flatMap((word, at) => [
-    at ? " " : "", word.slice(1, -1).includes("-") ? make("span", word, "nb") : word,
-  ]);
   const view = () => views[state.facet];
   const unpack = async (name) => {
     const bytes = Uint8Array.from(atob(id(name).textContent), (c) => c.charCodeAt(0));
@@ -103,10 +99,10 @@
     for (const s of view().series) {
       const button = make("button", s.mark + " " + (s.legend || s.label), "ink-" + s.token);
       button.type = "button";
-      button.setAttribute("aria-pressed", String(!state.off.has(s.block)));
+      button.ariaPressed = String(!state.off.has(s.block));
       button.addEventListener("click", () => {
         if (!state.off.delete(s.block)) state.off.add(s.block);
-        button.setAttribute("aria-pressed", String(!state.off.has(s.block)));
+        button.ariaPressed = String(!state.off.has(s.block));
         show(s.block);
         save();
       });
@@ -121,7 +117,7 @@
     const held = linear || id(view().key + "-log");
     const svg = held ? await unpack(held.id) : first;
     picture.innerHTML = svg;
-    scale.setAttribute("aria-pressed", String(Boolean(linear)));
+    scale.ariaPressed = String(Boolean(linear));
     for (const s of view().series) show(s.block);
   };
   const choose = async (index) => {
@@ -129,7 +125,10 @@
     if (!v) return;
     state.facet = index;
     await draw();
-    id("verdict").replaceChildren(...unbroken(v.sentence));
+    // No line of a heading ends behind the hyphen of a name.
+    id("verdict").replaceChildren(
+      ...v.sentence.split(/(\S+-\S+)/).map((w, i) => (i % 2 ? make("span", w, "nb") : w)),
+    );
     id("dominance").textContent = v.dominance;
     id("conditions").textContent = v.conditions;
     id("reading").textContent = v.reading;
@@ -196,7 +195,7 @@
       button.addEventListener("click", () => {
         const down = head.getAttribute("aria-sort") === "descending";
         for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-        head.setAttribute("aria-sort", down ? "ascending" : "descending");
+        head.ariaSort = down ? "ascending" : "descending";
         const rows = [...table.tBodies[0].rows].sort((a, b) => {
           const [x, y] = [value(a.cells[column]), value(b.cells[column])];
           const order = typeof x === "number" && typeof y === "number" ? x - y : String(x) < String(y) ? -1 : 1;
