@@ -141,7 +141,7 @@ class Pool:
         return not self._control.broken and self.process.poll() is None
 
     def close(self) -> None:
-        """End the launcher and everything it started, also where an interrupt cuts the wait short."""
+        """End the launcher and what it started, also where an interrupt cuts the wait short."""
         ended = False
         try:
             self._control.close()
