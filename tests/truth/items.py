@@ -109,6 +109,9 @@ def swept(asked: Scenario) -> Callable[[Path], None]:
 
 def command(folder: Path, *words: str) -> None:
     """The command itself, from the shell's view: its wall time is a quantity."""
-    asked = ["--resume", str(folder)] if folder.exists() else [*words, "--output", str(folder)]
+    # The run keeps its command, and where this checkout lies is nobody's business.
+    place = str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
+    asked = ["--resume", place] if folder.exists() else [*words, "--output", place]
     # Findings have exit codes of their own; the table reads the folder.
-    subprocess.run([sys.executable, "-m", "ssmprof", "--exit-zero", "sweep", *asked], check=True)
+    whole = [sys.executable, "-m", "ssmprof", "--exit-zero", "sweep", *asked]
+    subprocess.run(whole, check=True, cwd=ROOT)
