@@ -32,7 +32,7 @@ EQUAL_SLICES = 1.10  # slices this near in parameters are of one size: layers do
 CLOSURE_GRAPH = 0.02  # parts may miss the whole of a replayed graph by this
 CLOSURE_ELSE = 0.05  # ... and of any other call by this
 CLOSURE_WITHHOLDS = 0.10  # beyond, who owns the time of that point is not said
-TRACED_LAUNCHES = 4_000  # a longer call is not marked: 4,700 launches took 6 s, 9,500 took 14 s
+TRACED_LAUNCHES = 4_000  # a longer call is not marked: that takes longer than all else of a point
 UNNAMED = 0.02  # share of device time without a kernel family that is worth a word
 HALF = 0.5  # who owns more than this dominates
 

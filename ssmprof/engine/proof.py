@@ -188,7 +188,7 @@ def made(setting: Setting, count: int) -> list[Request]:
 def timed(calls: Calls, setting: Setting) -> Surface:
     """Step times of the calls by themselves, over the batches and lengths that are served."""
     most, step = max(setting.slots), setting.chunk_tokens
-    batches = range(1, most + 1) if calls.graphs else sorted({min(most, 2**k) for k in range(8)})
+    batches = range(1, most + 1) if calls.graphs else powers_of_two(most)
     contexts = sorted({setting.grid_tokens, step, setting.longest, setting.rows - 2})
     decodes: dict[int, dict[int, float]] = {}
     for batch in batches:
@@ -204,6 +204,11 @@ def timed(calls: Calls, setting: Setting) -> Surface:
                 calls.chunk(max(0, end - step), min(end, step)), calls.graphs, lambda: None
             )
     return Surface("own", prefills, decodes, "the loop's own calls", True, step)
+
+
+def powers_of_two(most: int) -> list[int]:
+    """Batches up to `most`, which is the last one whatever it is."""
+    return sorted({min(most, 2**k) for k in range(most.bit_length() + 1)})
 
 
 def moved_s(calls: Calls, setting: Setting) -> float:

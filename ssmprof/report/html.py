@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # A string, or a sign with the spaces around it.
 _SPACED = re.compile(r"""("(?:\\.|[^"\\])*"|'[^']*')|[ ]*([]=+*/<>?:,;{}()&|![-])[ ]*""")
 _OPEN_END = re.compile(r"([{;,(>?:&|+])\n")
+_HYPHENATED = re.compile(r"(\S+-\S+)")  # as report.js splits a heading
 _RIGHT = 20  # columns that can be told to stand to the right
 
 
@@ -89,9 +90,9 @@ def _unbroken(text: str) -> Markup:
     """A heading whose names stay whole: no line ends behind the hyphen of Mamba-2."""
     from markupsafe import Markup, escape
 
-    return Markup(" ").join(
-        Markup('<span class="nb">{}</span>').format(word) if "-" in word[1:-1] else escape(word)
-        for word in text.split(" ")
+    return Markup("").join(
+        Markup('<span class="nb">{}</span>').format(part) if at % 2 else escape(part)
+        for at, part in enumerate(_HYPHENATED.split(text))
     )
 
 

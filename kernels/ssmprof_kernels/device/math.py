@@ -132,15 +132,20 @@ def silu(x):
 def sigmoid_by_rsqrt(x):
     """1 / (1 + e^-x) as rsqrt(1 + 2^(-x log2 e))^2: two fast instructions where a kernel waits for
     memory, and right to the last digit of 16 bits."""
-    half = tl.math.rsqrt(1.0 + tl.exp2(x * -LOG2E))
-    return half * half
+    root = _sigmoid_root(x)
+    return root * root
 
 
 @triton.jit
 def silu_by_rsqrt(x):
     """`silu` as x * sigmoid(x), by the same two instructions."""
-    half = tl.math.rsqrt(1.0 + tl.exp2(x * -LOG2E))
-    return x * half * half
+    root = _sigmoid_root(x)
+    return x * root * root
+
+
+@triton.jit
+def _sigmoid_root(x):
+    return tl.math.rsqrt(1.0 + tl.exp2(x * -LOG2E))
 
 
 @triton.jit

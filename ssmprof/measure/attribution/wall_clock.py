@@ -2,7 +2,7 @@
 
 On a CPU an op is done when it returns, so the clock around it is its time. What the tracer adds in
 that interval is measured on an op that does almost nothing, and taken off. What it adds between ops
-depends on views, arguments and scopes, up to half of a short call, so a traced call says nothing:
+depends on views, arguments and scopes, much of a short call, so a traced call says nothing:
 the gap is what the call takes without a tracer beyond its ops, and parts that exceed it miss it.
 """
 

@@ -32,8 +32,7 @@ KILLED_S = 10.0  # until a killed process is gone; one inside a driver may never
 living: set[int] = set()  # process ids of launchers, for the leak check of the tests
 
 # glibc keeps what is freed, as torch does on a GPU. Else it gives large tensors back to the system
-# or not, by what the process freed before, and a call pays for their pages in some processes: on a
-# shared CPU six of them differed by up to a half, and by 7 % at most with these.
+# or not, by what the process freed before, and a call pays for their pages in some processes.
 KEEP_FREED = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**62),

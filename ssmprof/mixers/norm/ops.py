@@ -34,7 +34,9 @@ def _sigmoid_gated(
     return call(x, z, weight, None, activation="sigmoid", eps=eps)
 
 
-def _ours_sigmoid(call: Callable[..., Any], x: Tensor, weight: Tensor, **options: Any) -> Tensor:
+def _by_gated_rmsnorm(
+    call: Callable[..., Any], x: Tensor, weight: Tensor, **options: Any
+) -> Tensor:
     return call(x, weight, norm_before_gate=True, activation="sigmoid", **options)
 
 
@@ -52,8 +54,8 @@ OPS = {
         "norm",
         {
             "fla": Package("fla.modules.fused_norm_gate", "rms_norm_gated", _sigmoid_gated),
-            "ssmprof": Ours("norm.op", "gated_rmsnorm", _ours_sigmoid),
-            "reference": Plain("norm.reference", "gated_rmsnorm", _ours_sigmoid),
+            "ssmprof": Ours("norm.op", "gated_rmsnorm", _by_gated_rmsnorm),
+            "reference": Plain("norm.reference", "gated_rmsnorm", _by_gated_rmsnorm),
         },
         last=frozenset({"reference"}),
     ),
