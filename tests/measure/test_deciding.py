@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
+import types
+from collections import Counter
+from typing import Any
 
 import make
 import pytest
@@ -12,7 +15,7 @@ import torch
 from ssmprof.devices import NullDevice
 from ssmprof.measure.deciding import Decider
 from ssmprof.measure.timing.bench import Bench
-from ssmprof.measure.timing.op_times import OpTimes, signature
+from ssmprof.measure.timing.op_times import OpTime, OpTimes, signature
 from ssmprof.measure.timing.pairs import LogRatio, alternate
 from ssmprof.measure.timing.timers import WallTimer
 from ssmprof.measure.timing.trial_rules import wins
@@ -219,6 +222,44 @@ def test_blocks_that_share_an_op_and_its_shapes_share_its_times():
     }
     assert len(names) == 1
     assert stages == ["rms_norm torch", "block"]
+
+
+class HurriedHost:
+    """A window on a device where every call takes 5 us; the host's times come from a list."""
+
+    submissions_s: list[float]
+    calls: list[None]
+
+    def __init__(self) -> None:
+        self.held, self._submit_s = True, 100e-6
+
+    def seconds(self, submit) -> float:
+        self.calls.clear()
+        submit()
+        took_s = self.submissions_s.pop(0) if self.submissions_s else 10e-6
+        self.held = took_s < 20e-6 + 2 * self._submit_s
+        self._submit_s = took_s
+        return 5e-6 * len(self.calls) if self.held else took_s
+
+
+@pytest.mark.parametrize("late", [0, 1, 4, 8, 9])
+def test_a_hurried_host_makes_no_implementation_slow(monkeypatch, late):
+    """Seen: 546 us, of which the device took 36, and the faster one had no trial."""
+    monkeypatch.setattr("ssmprof.measure.timing.op_times.Window", HurriedHost)
+    HurriedHost.submissions_s = [10e-6] * late + [400e-6]
+    HurriedHost.calls = []
+    bench: Any = types.SimpleNamespace(kind="cuda", flush=None, wait=lambda: None)
+
+    def call(x):
+        HurriedHost.calls.append(None)
+
+    op: Any = types.SimpleNamespace(op="rms_norm", found={"one": call, "two": call})
+    times = OpTimes(bench)
+    looked = times.look(op, (torch.ones(2),), {}, quiet, ())
+    for name in ("one", "two"):
+        found = times.total(Counter({looked: 1}), name)
+        assert isinstance(found, OpTime)
+        assert (found.hot_s, found.cold_s) == pytest.approx((5e-6, 5e-6))
 
 
 def test_a_signature_tells_shapes_strides_dtypes_and_options_apart():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import types
+from typing import Any
+
 import pytest
 import torch
 
+from ssmprof.measure.timing.bench import captured
 from ssmprof.measure.timing.timers import (
     CudaTimer,
     GraphTimer,
@@ -14,6 +18,7 @@ from ssmprof.measure.timing.timers import (
     calls_for,
     capture,
 )
+from ssmprof.measure.workers.worker import UnsupportedError
 
 
 class Steps:
@@ -56,6 +61,22 @@ def test_a_spin_of_one_millisecond_is_measured_as_one():
     spin()
     timer = CudaTimer(spin, 1e-3)
     assert sorted(timer.sample() for _ in range(9))[4] == pytest.approx(spin.spun_s(), rel=5e-3)
+
+
+def test_a_capture_that_fails_says_what_failed_first(monkeypatch):
+    """The end of a broken capture raises an error of its own, which says nothing."""
+
+    def broken(call):
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nCompile with")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr("ssmprof.measure.timing.bench.capture", broken)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
+    load: Any = types.SimpleNamespace(call=None)
+    with pytest.raises(UnsupportedError, match="graph: operation not permitted when stream is capt"):
+        captured(load)
 
 
 @pytest.mark.gpu

@@ -12,6 +12,7 @@ import torch
 from models.cast import CAST
 from models.options import LAYERS_ALONE, OPTIONS
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmprof.errors import ConfigError
 from ssmprof.mixers import registry
@@ -74,6 +75,30 @@ def by_steps(model: Model, tokens: Tensor, read: int = 0) -> Tensor:
         rows.append(model.step(tokens[:, index], cache, "last"))
         cache.advance()
     return torch.stack(rows, 1)
+
+
+class Unseen(TorchDispatchMode):
+    """No value may be looked at on the host, and no shape may depend on one."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        looks = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero")
+        assert func.overloadpacket.__name__ not in looks, f"{func} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+@each
+def test_plain_forms_look_at_no_value_so_that_a_graph_can_hold_them(block: Recipe):
+    model, tokens = built(block)
+    cache = model.new_cache(BATCH, TOKENS)
+    model.prefill(tokens[:, :1], cache, "last")  # what is made once may look
+    cache.advance()
+    model.step(tokens[:, 1], cache, "last")
+    cache.seek(0)
+    with Unseen():
+        model.prefill(tokens[:, :-1], cache, "last")
+    cache.advance(TOKENS - 1)
+    with Unseen():
+        model.step(tokens[:, -1], cache, "last")
 
 
 @each

@@ -164,9 +164,8 @@ def _one_length(
     h0: Tensor | None,
     seq_idx: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    # The chunked form multiplies tokens of another time or document by zero, and 0 * NaN is NaN.
-    mixing = (x,) if seq_idx is None else (x, dt, B)
-    if not all(bool(torch.isfinite(t).all()) for t in mixing):
+    # A chunk multiplies tokens of another document by zero, and 0 * NaN is NaN.
+    if seq_idx is not None and not all(bool(t.isfinite().all()) for t in (x, dt, B)):
         return ssd_scan_sequential(
             x,
             dt,
@@ -196,6 +195,7 @@ def _one_length(
         # Padding makes no step and adds nothing.
         delta = torch.where((seq_idx >= 0)[..., None], delta, 0.0)
     y = torch.empty_like(x)
+    spoilt = x.new_zeros(batch, heads, 1, width)
     for lo in range(0, length, CHUNK):
         span = slice(lo, min(lo + CHUNK, length))
         q = span.stop - lo
@@ -218,18 +218,25 @@ def _one_length(
         mixed = torch.where(visible[:, :, None], scores * weights, 0.0)
         mixed = mixed.view(batch, heads, q, q)
         xc = x[:, span].transpose(1, 2)  # (batch, heads, q, width)
+        # What is no number stays out of the products, where 0 times it would reach tokens before
+        # it, and spoils its own channel from its token on. No look at the values: that waits for a
+        # GPU, and no graph can hold it.
+        spoils = spoilt + torch.cumsum(xc * 0.0, dim=2)
+        spoilt = spoils[:, :, -1:]
+        xc = torch.where(xc.isfinite(), xc, 0.0)
         inter = (cc @ h.transpose(-1, -2)).view(batch, groups, q, per_group, width)
         inter = inter.transpose(2, 3).reshape(batch, heads, q, width)
         if k is not None:
             inter = inter.masked_fill((k != 0)[..., None], 0.0)
-        y[:, span] = (mixed @ xc + from_state[..., None] * inter).transpose(1, 2)
+        y[:, span] = (mixed @ xc + from_state[..., None] * inter + spoils).transpose(1, 2)
         added = (to_state[..., None] * xc).transpose(-1, -2).reshape(batch, groups, -1, q) @ bc
         keep = keep.view(batch, groups, per_group, 1).expand(-1, -1, -1, width)
         keep = keep.reshape(batch, groups, -1, 1)
         if k is not None:
             h = h.masked_fill((k[..., -1] != 0)[..., None, None], 0.0)
         h = h * keep + added
-    return _finish(y, x, D, z, seq_idx), h.view(batch, heads, width, states)
+    h = h.view(batch, heads, width, states) + spoilt.transpose(-1, -2)
+    return _finish(y, x, D, z, seq_idx), h
 
 
 def _finish(

@@ -82,8 +82,15 @@ def captured(load: Workload) -> tuple[torch.cuda.CUDAGraph, int | None]:
     except RuntimeError as error:
         with suppress(RuntimeError):
             torch.cuda.synchronize()
-        text = str(error).splitlines()[0]
+        text = str(_first(error)).splitlines()[0]
         raise UnsupportedError(f"the call cannot be captured in a CUDA graph: {text}") from error
+
+
+def _first(error: BaseException) -> BaseException:
+    """What failed first: the end of a capture that was broken raises an error of its own."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return error
 
 
 def model_key(subject: Subject, point: Point) -> bytes:

@@ -98,9 +98,14 @@ class WallTimer:
 
 
 class Window:
-    """Device time of a sequence of submissions between two events, on a held stream."""
+    """Device time of a sequence of submissions between two events, on a held stream.
+
+    `held` says whether the stream was held until all was submitted; the time is the host's, too,
+    where it was not.
+    """
 
     def __init__(self) -> None:
+        self.held = True
         self._start = torch.cuda.Event(enable_timing=True)
         self._end = torch.cuda.Event(enable_timing=True)
         self._hertz = _clock_hz()
@@ -109,11 +114,15 @@ class Window:
     def seconds(self, submit: Call) -> float:
         """Run `submit`, which must not wait for the device, and return the device's seconds."""
         torch.cuda.synchronize()
-        _sleep(int((_HOLD_S + 2 * self._submit_s) * self._hertz))
-        self._start.record()
+        hold_s = _HOLD_S + 2 * self._submit_s
         begin = time.perf_counter()
+        _sleep(int(hold_s * self._hertz))
+        self._start.record()
+        submitting = time.perf_counter()
         submit()
-        self._submit_s = min(max(time.perf_counter() - begin, 10e-6), 5e-3)
+        ended = time.perf_counter()
+        self.held = ended - begin < hold_s
+        self._submit_s = min(max(ended - submitting, 10e-6), 5e-3)
         self._end.record()
         self._end.synchronize()
         return self._start.elapsed_time(self._end) * 1e-3
