@@ -7,6 +7,7 @@ and errors; a pipe gets plain text, and does not wait for rich to be imported.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import signal
@@ -15,6 +16,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -182,17 +184,26 @@ def _no_command(word: str) -> ConfigError:
 def main(args: list[str] | None = None) -> None:
     """Entry point of `ssmprof`: runs a command and exits with its code (help exit-codes)."""
     arguments = sys.argv[1:] if args is None else args
+    with _ended_as_by_ctrl_c(for_good=args is None):
+        try:
+            code = _code_of(arguments)
+        except (KeyboardInterrupt, click.Abort):
+            code = _fail("interrupted", EXIT_INTERRUPTED)
+    sys.exit(code)
+
+
+def _code_of(arguments: list[str]) -> int:
+    """Run a command and say what went wrong. Raises KeyboardInterrupt or Abort if told to end."""
     debug = "--debug" in arguments
     typed = wrong.command_typed(arguments, list(MODULES))
     try:
-        with _ended_as_by_ctrl_c():
-            code = cli.main(args=arguments, prog_name="ssmprof", standalone_mode=False)
+        code = cli.main(args=arguments, prog_name="ssmprof", standalone_mode=False)
     except SsmprofError as error:
         code = _fail(wrong.text_of(error, typed), error.exit_code, debug)
     except click.ClickException as error:
         code = _fail(wrong.text_of(wrong.of_click(error), typed), error.exit_code, debug)
-    except (KeyboardInterrupt, click.Abort):
-        code = _fail("interrupted", EXIT_INTERRUPTED)
+    except click.Abort:
+        raise
     except BrokenPipeError:
         # The reader of a pipe (head, less) has seen enough; a second error at exit helps nobody.
         streams.mute(1)
@@ -209,7 +220,7 @@ def main(args: list[str] | None = None) -> None:
     code = code if isinstance(code, int) else EXIT_DONE
     if "--exit-zero" in arguments and code not in _KEPT_CODES:
         code = EXIT_DONE
-    sys.exit(code)
+    return code
 
 
 def _fail(text: str, code: int, debug: bool = False) -> int:
@@ -230,18 +241,39 @@ def _internal(error: Exception, debug: bool) -> int:
 
 
 @contextmanager
-def _ended_as_by_ctrl_c() -> Iterator[None]:
-    """SIGTERM and SIGHUP clean up as Ctrl-C does; under nohup SIGHUP stays ignored."""
+def _ended_as_by_ctrl_c(for_good: bool) -> Iterator[None]:
+    """SIGTERM and SIGHUP clean up as Ctrl-C does; under nohup SIGHUP stays ignored.
+
+    `for_good`: the process ends after this, and what handles the signals stays until it is gone.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {
-        number: signal.signal(number, signal.default_int_handler)
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is signal.SIG_DFL
+        number: signal.signal(number, _told_to_end)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     }
+    if for_good:
+        # Python's last steps take every handler away, but leave ignored what is ignored.
+        atexit.register(_handle, dict.fromkeys(before, signal.SIG_IGN))
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not for_good:
+            _handle(before)
+
+
+def _handle(handlers: dict[signal.Signals, Any]) -> None:
+    """Give each signal its handler."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _told_to_end(number: int, frame: FrameType | None) -> None:
+    """Interrupt the command; where none runs, end at once: nobody would catch an exception."""
+    while frame is not None:
+        if frame.f_code is _code_of.__code__:
+            raise KeyboardInterrupt
+        frame = frame.f_back
+    os._exit(EXIT_INTERRUPTED)

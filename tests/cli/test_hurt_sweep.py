@@ -15,6 +15,7 @@ import fakes
 import pytest
 from virtual import POINTS, Sweep
 
+from ssmprof.cli import main
 from ssmprof.errors import (
     EXIT_INTERNAL,
     EXIT_INTERRUPTED,
@@ -23,8 +24,10 @@ from ssmprof.errors import (
 )
 from ssmprof.store import folder
 
+ENDS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+
+@pytest.mark.parametrize("number", ENDS)
 def test_a_signal_to_end_keeps_the_point_and_says_how_to_go_on(tmp_path: Path, number: int):
     sweep = Sweep(tmp_path, nap_s=0.1)
     process = sweep.start()
@@ -42,7 +45,7 @@ def test_a_signal_to_end_keeps_the_point_and_says_how_to_go_on(tmp_path: Path, n
     assert folder.load(sweep.run).outcomes[: len(kept)] == kept
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", ENDS)
 def test_a_second_signal_ends_at_once_and_still_says_how_to_go_on(tmp_path: Path, number: int):
     sweep = Sweep(tmp_path, nap_s=100.0)
     process = sweep.start()
@@ -198,6 +201,48 @@ def test_exit_zero_makes_no_success_of_an_interruption(tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == EXIT_INTERRUPTED
     assert done.stderr.strip() == "interrupted"
+
+
+LATE = """
+import atexit, signal, sys
+from functools import partial
+from ssmprof.cli import main, models, streams
+number, place = int(sys.argv.pop(1)), sys.argv.pop(1)
+send = partial(signal.raise_signal, number)
+def tell(text, say=streams.tell):
+    say(text)
+    send()
+class Last:
+    def __del__(self, send=send):
+        send()
+def interrupted(*_, **__):
+    if place == "telling":
+        streams.tell = tell
+    elif place == "leaving":
+        atexit.register(send)
+    else:
+        sys.last = Last()
+    raise KeyboardInterrupt
+models.command.callback = interrupted
+main()
+"""
+
+
+@pytest.mark.parametrize("place", ["telling", "leaving", "torn down"])
+@pytest.mark.parametrize("number", ENDS)
+def test_a_signal_after_the_command_changes_neither_code_nor_words(tmp_path, number, place):
+    """Up to the last step of the interpreter, which gives signals their deadly default back."""
+    command = [sys.executable, "-c", LATE, str(int(number)), place, "models"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == EXIT_INTERRUPTED
+    assert done.stderr.strip() == "interrupted"
+
+
+def test_who_calls_main_from_python_gets_the_handlers_back():
+    before = [signal.getsignal(number) for number in ENDS]
+    with pytest.raises(SystemExit):
+        main(["models"])
+    assert [signal.getsignal(number) for number in ENDS] == before
 
 
 def test_debug_shows_where_a_bug_is(tmp_path: Path):
