@@ -76,7 +76,7 @@ def test_a_capture_that_fails_says_what_failed_first(monkeypatch):
     monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
     load: Any = types.SimpleNamespace(call=None)
     with pytest.raises(
-        UnsupportedError, match="graph: operation not permitted when stream is capturing$"
+        UnsupportedError, match=r"graph: operation not permitted when stream is capturing$"
     ):
         captured(load)
 

@@ -64,9 +64,17 @@ def record(
     ref: dict[str, Any] = {name: replay.Arg(i) for i, name in enumerate(NAMES)}
     rec = replay.Recording(len(tensors))
     tiles = cut.chunks * heads
-    square = {name: rec.tensor(tiles * C, C, dtype=v.dtype) for name in ("solve", "score")}
+    # A doubled step can reflect the state where others shrink it: there bf16 rounds too much away.
+    precise = options.negative and v.dtype == torch.bfloat16
+
+    def prepared(columns: int, *names: str, low: str) -> dict[str, Any]:
+        found = {name: rec.tensor(tiles * C, columns, dtype=v.dtype) for name in names}
+        rest = rec.tensor(tiles * C, columns, dtype=v.dtype) if precise else None
+        return {**found, low: rest}
+
+    square = prepared(C, "solve", "score", low="solve_low")
     if channels:
-        rows = {n: rec.tensor(tiles * C, BK, dtype=v.dtype) for n in ("asks", "knows", "keeps")}
+        rows = prepared(BK, "asks", "knows", "keeps", low="keeps_low")
     else:
         rows = {"factors": rec.work(tiles * 3 * C)}
     # What cannot be taken as it was given is copied: whole chunks, behind which there is 0.
@@ -80,9 +88,8 @@ def record(
     kept = rec.work(tiles * (BK if channels else 1))
     made: dict[str, Any] = {f"{name}_ptr": at for name, at in (square | rows).items()}
     made["kept_ptr"] = kept
-    unused = dict.fromkeys(
-        ("factors_ptr",) if channels else ("asks_ptr", "knows_ptr", "keeps_ptr"), None
-    )
+    by_feature = ("asks_ptr", "knows_ptr", "keeps_ptr", "keeps_low_ptr")
+    unused = dict.fromkeys(("factors_ptr",) if channels else by_feature, None)
     place = {"L": length, "H": heads, "count": sequences, "steps": sequences.bit_length(),
              "CHUNKS": -(-length // C), "PER_KEY": heads // q.shape[2]}
     strides = {
@@ -91,7 +98,7 @@ def record(
                               ("g", "blhk" if channels else "blh"), ("h0", "bhkv"))
     }
     common = {"K": key, "C": C, "BK": BK, "VARLEN": packed is not None,
-              "PRECISION": "tf32" if half else "tf32x3"}
+              "PRECISION": "tf32" if half else "tf32x3", "PRECISE": precise}
 
     def launched(warps: int, stages: int = 2, registers: int | None = None) -> dict[str, Any]:
         # Triton's interpreter has no registers to limit.
@@ -125,7 +132,7 @@ def record(
     )
 
     def tiled(at: Any, columns: int) -> Any:
-        if not tma:
+        if not tma or at is None:
             return None
         return replay.View(at.index, functools.partial(_tiles, rows=C, columns=columns))
 
@@ -142,7 +149,7 @@ def record(
             ref_name: tiled(copies[name], BK) if copied else tokens(name, BK, direct)
             for ref_name, name in (("asks_ref", "q"), ("knows_ref", "k"))
         }
-        refs["keeps_ref"] = None
+        refs["keeps_ref"] = refs["keeps_low_ref"] = None
     blocks, columns = VP // BV, BK // BV
     ends = None
     if cut.S > 1:

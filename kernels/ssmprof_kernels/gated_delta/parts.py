@@ -29,7 +29,7 @@ SMALL = tl.constexpr(16)
 
 __all__ = [
     "LOG2E", "NORM_EPS", "UNSPECIALISED", "copy_values", "dot", "end_at", "exp2", "gate_rate",
-    "inverse", "inverse_length", "locate", "log_decay", "step_size",
+    "halves", "inverse", "inverse_length", "locate", "log_decay", "step_size",
 ]  # fmt: skip
 
 
@@ -65,6 +65,14 @@ def step_size(raw, valid, SIGMOID: tl.constexpr, NEGATIVE: tl.constexpr):
         if NEGATIVE:
             beta *= 2.0
     return tl.where(valid, beta, 0.0)
+
+
+@triton.jit
+def halves(x, dtype: tl.constexpr):
+    """Two numbers of `dtype` whose sum is x to twice its digits."""
+    high = x.to(dtype)
+    low = (x - high.to(tl.float32)).to(dtype)
+    return high, low
 
 
 @triton.jit

@@ -25,6 +25,7 @@ from ssmprof_kernels.gated_delta.parts import (
     dot,
     exp2,
     gate_rate,
+    halves,
     inverse,
     locate,
     log_decay,
@@ -60,14 +61,14 @@ def _squared(x):
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def ssmprof_scan_delta_prepare(
-    q_ptr, k_ptr, v_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, score_ptr,
-    factors_ptr, kept_ptr, q_copy_ptr, k_copy_ptr, v_copy_ptr, L, H, PER_KEY,
+    q_ptr, k_ptr, v_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, solve_low_ptr,
+    score_ptr, factors_ptr, kept_ptr, q_copy_ptr, k_copy_ptr, v_copy_ptr, L, H, PER_KEY,
     CHUNKS, count, steps, scale, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh, k_sk, v_sb, v_sl, v_sh,
     v_sv, g_sb, g_sl, g_sh, beta_sb, beta_sl, beta_sh, K: tl.constexpr, V: tl.constexpr,
     C: tl.constexpr, BK: tl.constexpr, VP: tl.constexpr, PART: tl.constexpr, DECAY: tl.constexpr,
     GATE: tl.constexpr, BIAS: tl.constexpr, SIGMOID: tl.constexpr, NEGATIVE: tl.constexpr,
     NORM: tl.constexpr, COPY: tl.constexpr, COPY_V: tl.constexpr, VARLEN: tl.constexpr,
-    PRECISION: tl.constexpr, SOLVE: tl.constexpr,
+    PRECISION: tl.constexpr, SOLVE: tl.constexpr, PRECISE: tl.constexpr,
 ):  # fmt: skip
     """One chunk of one head, PART of its BK features at a time; CHUNKS are those of a sequence,
     where all have the same length."""
@@ -148,4 +149,7 @@ def ssmprof_scan_delta_prepare(
     scores = tl.where(later | (i[:, None] == i[None, :]), scores, 0.0)
     tl.store(score_ptr + tile, scores.to(score_ptr.dtype.element_ty))
     solved = inverse(system, C, SOLVE) * beta[None, :]
+    if PRECISE:
+        solved, solved_low = halves(solved, solve_ptr.dtype.element_ty)
+        tl.store(solve_low_ptr + tile, solved_low)
     tl.store(solve_ptr + tile, solved.to(solve_ptr.dtype.element_ty))

@@ -24,6 +24,7 @@ from ssmprof_kernels.gated_delta.parts import (
     dot,
     exp2,
     gate_rate,
+    halves,
     inverse,
     inverse_length,
     locate,
@@ -39,8 +40,7 @@ def _halved(g, WIDE: tl.constexpr):
         high = g
         low = g
     else:
-        high = g.to(tl.bfloat16)
-        low = (g - high.to(tl.float32)).to(tl.bfloat16)
+        high, low = halves(g, tl.bfloat16)
     return high, low
 
 
@@ -82,14 +82,14 @@ def _meet(
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def ssmprof_scan_kda_prepare(
-    q_ptr, k_ptr, v_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, score_ptr,
-    asks_ptr, knows_ptr, keeps_ptr, kept_ptr, v_copy_ptr, L, H, PER_KEY, CHUNKS, count, steps,
-    scale, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh, k_sk, v_sb, v_sl, v_sh, v_sv, g_sb, g_sl,
-    g_sh, g_sk, beta_sb, beta_sl, beta_sh, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
-    BK: tl.constexpr, VP: tl.constexpr, PART: tl.constexpr, LEVELS: tl.constexpr,
+    q_ptr, k_ptr, v_ptr, g_ptr, beta_ptr, a_log_ptr, bias_ptr, cu_ptr, solve_ptr, solve_low_ptr,
+    score_ptr, asks_ptr, knows_ptr, keeps_ptr, keeps_low_ptr, kept_ptr, v_copy_ptr, L, H, PER_KEY,
+    CHUNKS, count, steps, scale, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh, k_sk, v_sb, v_sl, v_sh,
+    v_sv, g_sb, g_sl, g_sh, g_sk, beta_sb, beta_sl, beta_sh, K: tl.constexpr, V: tl.constexpr,
+    C: tl.constexpr, BK: tl.constexpr, VP: tl.constexpr, PART: tl.constexpr, LEVELS: tl.constexpr,
     GATE: tl.constexpr, BIAS: tl.constexpr, SIGMOID: tl.constexpr, NEGATIVE: tl.constexpr,
     NORM: tl.constexpr, COPY_V: tl.constexpr, VARLEN: tl.constexpr, WIDE: tl.constexpr,
-    PRECISION: tl.constexpr, SOLVE: tl.constexpr,
+    PRECISION: tl.constexpr, SOLVE: tl.constexpr, PRECISE: tl.constexpr,
 ):  # fmt: skip
     """One chunk of one head, PART of its BK features at a time; C is 2 ** LEVELS."""
     pid = tl.program_id(0)
@@ -126,6 +126,7 @@ def ssmprof_scan_kda_prepare(
     per_q = per_q * scale
     keys = tl.zeros((C, C), tl.float32)
     scores = tl.zeros((C, C), tl.float32)
+    dtype: tl.constexpr = tl.float32 if PRECISE else q_ptr.dtype.element_ty
     for part in range(0, BK, PART):
         n = part + tl.arange(0, PART)
         here = n < K
@@ -142,17 +143,22 @@ def ssmprof_scan_kda_prepare(
         high, low = _halved(g, WIDE)
         scores += tl.where(i[:, None] == j, tl.sum(q * k, 1)[:, None], 0.0)
         for level in range(LEVELS):
-            keys, scores = _meet(keys, scores, q, k, high, low, level, q_ptr.dtype.element_ty, C,
-                                 WIDE, PRECISION)  # fmt: skip
+            keys, scores = _meet(keys, scores, q, k, high, low, level, dtype, C, WIDE, PRECISION)
         so_far = exp2(_sums(j <= i[:, None], high, low, WIDE))
         tile = place * (C * BK) + i[:, None] * BK + n[None, :]
         tl.store(asks_ptr + tile, (q * so_far).to(asks_ptr.dtype.element_ty))
         tl.store(knows_ptr + tile, (k * so_far).to(knows_ptr.dtype.element_ty))
         keeps = k * exp2(_sums(j > i[:, None], high, low, WIDE))
+        if PRECISE:
+            keeps, keeps_low = halves(keeps, keeps_ptr.dtype.element_ty)
+            tl.store(keeps_low_ptr + tile, keeps_low)
         tl.store(keeps_ptr + tile, keeps.to(keeps_ptr.dtype.element_ty))
         kept = tl.sum(tl.where(i[:, None] == C - 1, so_far, 0.0), 0)
         tl.store(kept_ptr + place * BK + n, kept)
     square = place * (C * C) + i[:, None] * C + j
     tl.store(score_ptr + square, scores.to(score_ptr.dtype.element_ty))
     solved = inverse(keys * beta[:, None], C, SOLVE) * beta[None, :]
+    if PRECISE:
+        solved, solved_low = halves(solved, solve_ptr.dtype.element_ty)
+        tl.store(solve_low_ptr + square, solved_low)
     tl.store(solve_ptr + square, solved.to(solve_ptr.dtype.element_ty))

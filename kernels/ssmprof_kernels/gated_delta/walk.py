@@ -19,7 +19,7 @@ segment through the next.
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.gated_delta.parts import UNSPECIALISED, dot, locate
+from ssmprof_kernels.gated_delta.parts import UNSPECIALISED, dot, halves, locate
 
 
 @triton.jit
@@ -82,15 +82,15 @@ def _start(
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def ssmprof_scan_delta_walk(
-    asks_ref, knows_ref, keeps_ref, v_ref, solve_ref, score_ref, q_ptr, k_ptr, v_ptr, asks_ptr,
-    knows_ptr, keeps_ptr, factors_ptr, kept_ptr, solve_ptr, score_ptr, h0_ptr, cu_ptr, ends_ptr,
-    y_ptr, final_ptr, L, H, PER_KEY, T, S, CHUNKS, count, steps, q_sb, q_sl, q_sh, q_sk, k_sb,
-    k_sl, k_sh, k_sk, v_sb, v_sl, v_sh, v_sv, h0_sb, h0_sh, h0_sk, h0_sv, K: tl.constexpr,
-    V: tl.constexpr,
-    C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, CHANNELS: tl.constexpr,
-    DECAY: tl.constexpr, TMA: tl.constexpr, COPIED: tl.constexpr,
-    COPIED_V: tl.constexpr, SUMMARY: tl.constexpr, SEGMENTS: tl.constexpr, H0: tl.constexpr,
-    FINAL: tl.constexpr, VARLEN: tl.constexpr, PRECISION: tl.constexpr,
+    asks_ref, knows_ref, keeps_ref, keeps_low_ref, v_ref, solve_ref, solve_low_ref, score_ref,
+    q_ptr, k_ptr, v_ptr, asks_ptr, knows_ptr, keeps_ptr, keeps_low_ptr, factors_ptr, kept_ptr,
+    solve_ptr, solve_low_ptr, score_ptr, h0_ptr, cu_ptr, ends_ptr, y_ptr, final_ptr, L, H, PER_KEY,
+    T, S, CHUNKS, count, steps, q_sb, q_sl, q_sh, q_sk, k_sb, k_sl, k_sh, k_sk, v_sb, v_sl, v_sh,
+    v_sv, h0_sb, h0_sh, h0_sk, h0_sv, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, CHANNELS: tl.constexpr, DECAY: tl.constexpr,
+    TMA: tl.constexpr, COPIED: tl.constexpr, COPIED_V: tl.constexpr, SUMMARY: tl.constexpr,
+    SEGMENTS: tl.constexpr, H0: tl.constexpr, FINAL: tl.constexpr, VARLEN: tl.constexpr,
+    PRECISION: tl.constexpr, PRECISE: tl.constexpr,
 ):  # fmt: skip
     """One segment of one head and block of values, or with SUMMARY of columns that find A. Queries
     and keys come as they were given unless CHANNELS, with TMA by descriptors: of copies of whole
@@ -177,8 +177,15 @@ def ssmprof_scan_delta_walk(
         in_v = here[:, None] & (v[None, :] < V)
         v_row = made if COPIED_V else given
         values = _tokens(v_ref, v_base, v_row, v_column, v_sl, v_sv, in_v, C, BV, TMA)
-        written = dot(tl.trans(values), tl.trans(solve), None, PRECISION)
-        written = dot((-known).to(dtype), tl.trans(solve), written, PRECISION)
+        if PRECISE:
+            solve_low = _rows(solve_low_ref, solve_low_ptr, made, place, C, C, TMA)
+            high, low = halves(tl.trans(values).to(tl.float32) - known, dtype)
+            written = dot(low, tl.trans(solve), None, PRECISION)
+            written = dot(high, tl.trans(solve_low), written, PRECISION)
+            written = dot(high, tl.trans(solve), written, PRECISION)
+        else:
+            written = dot(tl.trans(values), tl.trans(solve), None, PRECISION)
+            written = dot((-known).to(dtype), tl.trans(solve), written, PRECISION)
         if not SUMMARY:
             score = _rows(score_ref, score_ptr, made, place, C, C, TMA)
             if CHANNELS:
@@ -189,7 +196,12 @@ def ssmprof_scan_delta_walk(
             out = dot(state, tl.trans(asks), None, PRECISION)
             if not CHANNELS:
                 out *= asked_by
-            out = dot(written.to(dtype), tl.trans(score), out, PRECISION)
+            if PRECISE:
+                high, low = halves(written, dtype)
+                out = dot(low, tl.trans(score), out, PRECISION)
+                out = dot(high, tl.trans(score), out, PRECISION)
+            else:
+                out = dot(written.to(dtype), tl.trans(score), out, PRECISION)
             at = y_base + i[None, :].to(tl.int64) * (H * V) + v[:, None]
             tl.store(at, out.to(dtype), mask=here[None, :] & (v[:, None] < V))
             y_base += C * H * V
@@ -197,7 +209,15 @@ def ssmprof_scan_delta_walk(
             written *= kept_by
         if DECAY:
             s *= kept
-        s = dot(written.to(dtype), keeps, s, PRECISION)
+        if PRECISE:
+            high, low = halves(written, dtype)
+            if CHANNELS:
+                keeps_low = _rows(keeps_low_ref, keeps_low_ptr, made, place, C, BK, TMA)
+                s = dot(high, keeps_low, s, PRECISION)
+            s = dot(low, keeps, s, PRECISION)
+            s = dot(high, keeps, s, PRECISION)
+        else:
+            s = dot(written.to(dtype), keeps, s, PRECISION)
         place += H
         v_base += C * v_sl
         k_base += C * k_sl
