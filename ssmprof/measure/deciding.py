@@ -24,7 +24,15 @@ from ssmprof.measure.timing.bench import Bench, model_key
 from ssmprof.measure.timing.op_times import OpTime, OpTimes, Signature
 from ssmprof.measure.timing.pairs import alternate, log_ratio
 from ssmprof.measure.timing.timers import Timer
-from ssmprof.measure.timing.trial_rules import enough, loses, sorted_out, wins
+from ssmprof.measure.timing.trial_rules import (
+    FAR,
+    FAR_OFTEN,
+    enough,
+    far_behind,
+    loses,
+    sorted_out,
+    wins,
+)
 from ssmprof.measure.workers import wire
 from ssmprof.measure.workers.worker import Stage, UnsupportedError
 from ssmprof.mixers.ops import Op, choices_exist
@@ -55,6 +63,7 @@ class _Contest:
     config: dict[str, str]
     execution: Execution
     trials: dict[str, list[Trial]]
+    left: dict[tuple[str, str], list[int]]
 
 
 # Op, challenger, incumbent and the op's calls, by what they work on.
@@ -69,6 +78,7 @@ class Decider:
         self._times = OpTimes(bench)
         self._model: tuple[bytes, Model] | None = None
         self._beaten: dict[_Trials, Trial] = {}
+        self._far: dict[tuple[str, str], list[int]] = {}
 
     def decide(self, asked: wire.Decide, stage: Stage) -> wire.Decided:
         """Who runs what at each length of the question; a length that fails is left out."""
@@ -77,7 +87,7 @@ class Decider:
             return wire.Decided(candidates=False)
         stage("build")
         model = self._built(trials)
-        self._beaten = {}
+        self._beaten, self._far = {}, {}
         choices: list[OpChoice] = []
         missing: dict[int, str] = {}
         for point in trials.points:
@@ -117,6 +127,7 @@ class Decider:
             contest = self._surveyed(model, load, ops, asked, stage)
             if not contest.found:
                 return []
+            self._follow(contest, point.context)
             stage("block")
             holder = self._running(contest, contest.config)
             block_s = median(holder.timer.sample() for _ in range(3))
@@ -147,10 +158,12 @@ class Decider:
     ) -> _Contest:
         """Call the block once, timing each op's implementations on the way."""
         calls: dict[str, Counter[Signature]] = defaultdict(Counter)
+        left = {one: seen for one, seen in self._far.items() if len(seen) >= FAR_OFTEN}
+        excluded = {*asked.excluded, *(f"{op} {name}" for op, name in left)}
 
         def look(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if op.op in ops:
-                seen = self._times.look(op, args, kwargs, stage, asked.excluded)
+                seen = self._times.look(op, args, kwargs, stage, excluded)
                 calls[op.op][seen] += 1
 
         load.call()  # compiles what the block itself needs, so that no timing waits for it
@@ -170,7 +183,15 @@ class Decider:
             for op, times in found.items()
         }
         execution: Execution = "eager" if self._bench.kind == "cpu" else "graph"
-        return _Contest(load, found, calls, config, execution, defaultdict(list))
+        return _Contest(load, found, calls, config, execution, defaultdict(list), left)
+
+    def _follow(self, contest: _Contest, context: int) -> None:
+        """Count for each implementation at how many contexts in a row it was far behind."""
+        for op, found in contest.found.items():
+            times = {name: t for name, t in found.items() if isinstance(t, OpTime)}
+            for name, taken in times.items():
+                seen = self._far.setdefault((op, name), [])
+                seen[:] = [*seen, context] if far_behind(taken, list(times.values())) else []
 
     def _running(self, contest: _Contest, config: dict[str, str]) -> _Running:
         """The block with these providers. Raises UnsupportedError where one does not take it."""
@@ -230,6 +251,11 @@ class Decider:
         worth: list[str] = []
         for name, taken in contest.found[op].items():
             outcome, detail = sorted_out(taken, times, share, contest.calls[op].total())
+            if not isinstance(taken, OpTime) and (seen := contest.left.get((op, name))):
+                outcome, detail = (
+                    "slow",
+                    f"{FAR:.0f} times as slow as the best at {seen[-1]} tokens",
+                )
             if outcome is None:
                 worth.append(name)
             elif name != contest.config[op]:

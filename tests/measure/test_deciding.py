@@ -186,6 +186,20 @@ def test_every_length_is_decided_and_stages_tell_who_runs(offer):
     assert found.missing == {}
 
 
+def test_what_is_far_behind_twice_is_left_alone_at_longer_contexts(offer):
+    """A plain form of a scan takes seconds there, and no length makes it the fastest."""
+    offer("ssd_scan", quick=1e-3, far=9e-3, slow=7e-3)
+    stages = []
+    choices = decide(contexts=(32, 128), stage=stages.append).choices
+    assert [stages.count(f"ssd_scan {name}") for name in ("quick", "far", "slow")] == [5, 2, 5]
+    told = [{trial.provider: trial for trial in choice.trials} for choice in choices]
+    assert {trial.outcome for found in told for trial in found.values()} == {"slow"}
+    assert [found["far"].detail for found in told] == [
+        None, None, *["8 times as slow as the best at 49 tokens"] * 3
+    ]  # fmt: skip
+    assert told[-1]["far"].cold_s is None
+
+
 def test_lack_of_memory_at_a_length_leaves_out_the_longer_ones(offer, monkeypatch):
     from ssmprof.measure import deciding
 

@@ -11,6 +11,10 @@ from ssmprof.records import TrialOutcome
 # Tried on the block: who is within this of the best, as an op, hot or cold.
 NEAR = 0.25
 NEAR_S = 2e-6
+# Left alone at longer contexts: this many times as slow as the best, hot and cold, at so many
+# contexts in a row. A plain form of a scan takes seconds at the longest.
+FAR = 8.0
+FAR_OFTEN = 2
 # What a challenger must gain in the block, beyond its error; an op with less of the time cannot.
 LEAST_GAIN = 0.005
 # Pairs of one trial: at least, at most, and the seconds after which the least is enough.
@@ -18,6 +22,17 @@ _FEWEST, _MOST = 6, 12
 _LONG_FEWEST = 4
 _TRIAL_S = 0.3
 _SURE = 3.0  # standard errors from the least gain that end a trial early
+
+
+def far_behind(taken: OpTime, times: Sequence[OpTime]) -> bool:
+    """So slow that no longer context can make it the fastest."""
+    return all(
+        mine > FAR * min(bests)
+        for mine, bests in (
+            (taken.hot_s, [time.hot_s for time in times]),
+            (taken.cold_s, [time.cold_s for time in times]),
+        )
+    )
 
 
 def wins(found: LogRatio) -> bool:
