@@ -53,8 +53,12 @@ KERNELS = {
         "l2norm_fwd_kernel",
         "ssmprof_norm_gated_rms",
         "ssmprof_norm_add_rms",
+        "ssmprof_norm_rwkv7_output",
     ],
-    "rope": ["apply_rotary_kernel", "rotary_embedding_kernel", "ssmprof_rope_rotary"],
+    "rope": [
+        *("apply_rotary_kernel", "rotary_embedding_kernel"),
+        *("ssmprof_rope_rotary", "ssmprof_rope_latent"),
+    ],
     "gemm": [
         "nvjet_tst_128x256_64x4_1x2_h_bz_coopA_TNT",
         "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize64x64x64_warpgroupsize1x1x1",
@@ -80,6 +84,9 @@ KERNELS = {
         "void at::native::unrolled_elementwise_kernel<at::native::CUDAFunctor_add<c10::BFloat16>>",
         "triton_poi_fused_add_mul_silu_0",
         "ssmprof_elementwise_swiglu",
+        "ssmprof_elementwise_token_shift",
+        "ssmprof_elementwise_rwkv7_keys",
+        "ssmprof_elementwise_relu2",
     ],
     "other": ["a_kernel_nobody_has_seen", ""],
 }

@@ -77,7 +77,9 @@ NEVER: dict[str, tuple[str, ...]] = {
 
 # What mixers and models say of themselves without torch; the rest of `mixers` and all of
 # `models/build` runs them.
-DATA = ("__init__", "part", "registry", "packages", "recurrence", "base", "shape", "names")
+DATA = (
+    "__init__", "part", "registry", "packages", "recurrence", "scratch", "base", "shape", "names",
+)  # fmt: skip
 
 
 def part_of(path: Path) -> str:

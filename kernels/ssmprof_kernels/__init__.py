@@ -19,13 +19,17 @@ from ssmprof_kernels.conv.op import causal_conv1d
 from ssmprof_kernels.conv.update import causal_conv1d_update
 from ssmprof_kernels.experts import grouped_mm
 from ssmprof_kernels.gated_delta import gated_delta, gated_delta_step, kda, kda_step
-from ssmprof_kernels.latent import latent_decode
+from ssmprof_kernels.latent import latent_decode, latent_rotary
 from ssmprof_kernels.linear_attention.op import gla, lightning, retention
 from ssmprof_kernels.linear_attention.step import gla_step, lightning_step, retention_step
 from ssmprof_kernels.mamba3 import mamba3_scan, mamba3_step
 from ssmprof_kernels.norm.op import gated_rmsnorm
+from ssmprof_kernels.relu2 import relu2
 from ssmprof_kernels.ring_update import ring_state_update
+from ssmprof_kernels.rwkv7.keys import rwkv7_keys
 from ssmprof_kernels.rwkv7.op import rwkv7
+from ssmprof_kernels.rwkv7.output import rwkv7_output
+from ssmprof_kernels.rwkv7.shift import token_shift
 from ssmprof_kernels.rwkv7.step import rwkv7_step
 from ssmprof_kernels.selective_scan.op import selective_scan
 from ssmprof_kernels.ssd.op import ssd_scan
@@ -48,18 +52,23 @@ __all__ = [
     "kda",
     "kda_step",
     "latent_decode",
+    "latent_rotary",
     "lightning",
     "lightning_step",
     "mamba3_scan",
     "mamba3_step",
+    "relu2",
     "retention",
     "retention_step",
     "ring_state_update",
     "rwkv7",
+    "rwkv7_keys",
+    "rwkv7_output",
     "rwkv7_step",
     "selective_scan",
     "selective_state_update",
     "ssd_scan",
+    "token_shift",
 ]
 
 
@@ -89,6 +98,7 @@ OPS: dict[str, Op] = {
         gla_step,
         grouped_mm,
         latent_decode,
+        latent_rotary,
         lightning,
         lightning_step,
         mamba3_scan,
@@ -98,6 +108,10 @@ OPS: dict[str, Op] = {
         ring_state_update,
         rwkv7,
         rwkv7_step,
+        rwkv7_keys,
+        rwkv7_output,
+        token_shift,
+        relu2,
         gated_delta,
         gated_delta_step,
         kda,

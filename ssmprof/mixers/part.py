@@ -15,6 +15,7 @@ from ssmprof.scalars import DTYPE_BYTES, Size, StoredDtype, Value
 from ssmprof.work import Parts, call_tokens
 
 if TYPE_CHECKING:
+    from ssmprof.mixers.scratch import Form
     from ssmprof.records import Point
 
 Owner = Literal["kv", "conv_state", "ssm_state"]
@@ -95,6 +96,8 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
     label: ClassVar[str] = ""  # as people write it: "Mamba-2"
     memory: ClassVar[Memory] = "none"
     # Whether tokens meet in it; a feed-forward is the second step of a layer.
+    # The op that reads a prompt, where a recurrence does.
+    scan_op: ClassVar[str] = ""
     mixes: ClassVar[bool] = True
 
     d_in: Size | None = None
@@ -125,9 +128,16 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
         one column shorter than the one `held` counts, which has the present token, too."""
         return []
 
-    def peak(self, d_model: int, point: Point) -> int:
-        """Bytes of the widest set of tensors alive at once, rounded as allocated."""
+    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+        """Bytes of the widest set of tensors alive at once, rounded as allocated.
+
+        `scratch` lives while the recurrence runs.
+        """
         raise NotImplementedError
+
+    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+        """Bytes of the recurrence's implementation beside its inputs and outputs."""
+        return 0
 
     def passed(self) -> int:
         """Features of a token that it hands to later layers, kept until the call ends."""

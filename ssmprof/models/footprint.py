@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ssmprof.mixers.part import MIB, Owner, allocated
+from ssmprof.mixers.part import MIB, Owner, Part, allocated
 from ssmprof.models.cost import ID_BYTES, held, logit_rows, weight_bytes, weights
 from ssmprof.scalars import DTYPE_BYTES, stored_bytes, window_dtype
 from ssmprof.work import call_tokens, held_tokens
 
 if TYPE_CHECKING:
+    from ssmprof.mixers.scratch import Form
     from ssmprof.models.recipe import Recipe
     from ssmprof.records import Point
 
@@ -45,8 +46,13 @@ class Footprint:
         return self.weights_bytes + self.cache_bytes + self.logits_bytes + self.activation_bytes
 
 
-def footprint(recipe: Recipe, point: Point, *, hopper: bool = True) -> Footprint:
+def footprint(
+    recipe: Recipe, point: Point, *, hopper: bool = True, scratch: bool = True
+) -> Footprint:
     """Bytes by owner of one call; `hopper` is compute capability 9.0 or newer.
+
+    `scratch` counts what our kernels hold while they run, and the plain forms that the recipe
+    forces; what another implementation holds is not known.
 
     Weights, caches and states count in the dtypes that the point keeps them in; activations are of
     `point.dtype`.
@@ -67,7 +73,7 @@ def footprint(recipe: Recipe, point: Point, *, hopper: bool = True) -> Footprint
     tensors = [weight_bytes(weight, weights_dtype) for weight in weights(recipe)]
     slack += sum(allocated(size) - size for size in tensors)
     logits = logit_rows(point) * (recipe.vocab or 0) * b
-    layers, head = _layer_peak(recipe, point), _head_peak(recipe, point)
+    layers, head = _layer_peak(recipe, point, scratch), _head_peak(recipe, point)
     # Logits exist only after the last layer's own tensors are gone.
     call = max(layers, head + allocated(logits)) - logits
     workspace = WORKSPACE_HOPPER if hopper else WORKSPACE_BEFORE
@@ -118,13 +124,29 @@ def _recalled(recipe: Recipe, point: Point) -> list[int]:
     return [memory if place > source else 0 for place in range(len(recipe.layers))]
 
 
-def _layer_peak(recipe: Recipe, point: Point) -> int:
+def _form(recipe: Recipe, part: Part) -> Form:
+    """Whose scratch counts."""
+    match recipe.providers.get(part.scan_op, "ssmprof"):
+        case "ssmprof":
+            return "kernels"
+        case "reference":
+            return "plain"
+        case _:
+            return "none"
+
+
+def _layer_peak(recipe: Recipe, point: Point, scratch: bool) -> int:
     """Residual stream, the norm of it, and the widest moment of any sub-layer."""
     d, b, tokens = recipe.d_model, DTYPE_BYTES[point.dtype], call_tokens(point)
     stream = allocated(tokens * d * b)
     widest = 0
     # What later layers recall lives beside everything that comes after it.
     kept = _recalled(recipe, point)
+
+    def peak(part: Part) -> int:
+        own = part.scratch(d, point, _form(recipe, part)) if scratch else 0
+        return part.peak(d, point, own)
+
     for layer, beside in {*zip(recipe.layers, kept, strict=True)}:
         # Parts read the stream itself where their result is normed. Where it goes on normed, what
         # the first layer read still lives.
@@ -132,11 +154,11 @@ def _layer_peak(recipe: Recipe, point: Point) -> int:
         widest = max(widest, 2 * stream)  # the norm of what joins the stream
         for index, name in enumerate(layer.parts):
             before = stream if index else 0  # the sum of the sub-layers before, side by side
-            widest = max(widest, beside + normed + before + recipe.parts[name].peak(d, point))
+            widest = max(widest, beside + normed + before + peak(recipe.parts[name]))
         for name in layer.shared.parts if layer.shared else ():
             part = recipe.parts[name]
             read = allocated(tokens * part.reads(d) * b)
-            widest = max(widest, read + max(read, part.peak(d, point)))
+            widest = max(widest, read + max(read, peak(part)))
     # Shared blocks read the embedding beside the stream.
     embedded = stream if any(layer.shared for layer in recipe.layers) else 0
     passed = max(part.passed() for _, part in recipe.used())

@@ -135,6 +135,34 @@ def test_a_convolution_and_a_norm_reach_beyond_two_to_the_31_elements():
 
 
 @large
+def test_what_stands_around_rwkv7_reaches_beyond_two_to_the_31_elements():
+    heads, width, rest = 32, 64, 68
+    length = (1 << 31) // (heads * width) + 4096
+    x = torch.randn(1, length, heads * width, device="cuda", dtype=torch.bfloat16)
+    mix = torch.rand(2, heads * width, device="cuda", dtype=torch.bfloat16)
+    last, tail = x[:, 0].clone(), x[:, -rest - 1]
+    mixed = OPS["token_shift"].kernel(x, mix, last, resumed=False)
+    wanted = OPS["token_shift"].kernel(x[:, -rest:], mix, tail.clone(), resumed=True)
+    assert torch.equal(mixed[:, :, -rest:], wanted)
+    assert torch.equal(last, x[:, -1])
+    del mixed
+    options = {"heads": heads, "lowest": -0.6}
+    found = OPS["rwkv7_keys"].kernel(x, x, x, x, mix[0], mix[1], **options)
+    end = x[:, -rest:]
+    wanted = OPS["rwkv7_keys"].kernel(end, end, end, end, mix[0], mix[1], **options)
+    for got, want in zip(found, wanted, strict=True):
+        assert torch.equal(got[:, -rest:], want)
+    del found, got
+    y, z = (one.unflatten(-1, (heads, width)) for one in (x, end))
+    got = OPS["rwkv7_output"].kernel(y, y, y, y, x, mix[0], mix[1], eps=1e-5)
+    want = OPS["rwkv7_output"].kernel(z, z, z, z, end, mix[0], mix[1], eps=1e-5)
+    assert torch.equal(got[:, -rest:], want)
+    del got
+    want = OPS["relu2"].kernel(end.contiguous())
+    assert torch.equal(OPS["relu2"].kernel(x)[:, -rest:], want)
+
+
+@large
 def test_a_decode_attention_reaches_beyond_two_to_the_31_elements():
     length = (1 << 31) // 1024 + 4096
     q = torch.randn(1, 32, 128, device="cuda", dtype=torch.bfloat16)
@@ -143,6 +171,21 @@ def test_a_decode_attention_reaches_beyond_two_to_the_31_elements():
     got = OPS["attention_decode"].kernel(q, k, k, lengths, window=1000)
     near = OPS["attention_decode"].kernel(q, k[:, -1000:], k[:, -1000:])
     torch.testing.assert_close(got, near, rtol=2e-2, atol=2e-3)
+
+
+@large
+def test_rows_of_latents_reach_beyond_two_to_the_31_elements():
+    length = (1 << 31) // 576 + 4096
+    q = torch.randn(1, length, 2, 96, device="cuda", dtype=torch.bfloat16)
+    row = torch.randn(1, length, 576, device="cuda", dtype=torch.bfloat16)
+    weight = torch.randn(512, device="cuda", dtype=torch.bfloat16)
+    angles = torch.rand(length, 32, device="cuda") * 6
+    cos, sin = angles.cos().bfloat16(), angles.sin().bfloat16()
+    near = [tensor[:, -64:].clone() for tensor in (q, row)]
+    OPS["latent_rotary"].kernel(q, row, weight, cos, sin, eps=1e-5)
+    OPS["latent_rotary"].kernel(*near, weight, cos[-64:], sin[-64:], eps=1e-5)
+    assert torch.equal(q[:, -64:], near[0])
+    assert torch.equal(row[:, -64:], near[1])
 
 
 @large

@@ -27,6 +27,7 @@ def _small_tiles(monkeypatch):
     monkeypatch.setattr(plan, "DEFAULT_UNEVEN_ROWS", SMALL_PER_TOKEN)
     small = {**plan.DEFAULT_UPDATE, "BLOCK_D": 16, "num_warps": 1}
     monkeypatch.setattr(plan, "DEFAULT_UPDATE", small)
+    monkeypatch.setattr(conv, "PIECE", 200)  # a few tokens
     launch.forget()
     yield
     launch.forget()

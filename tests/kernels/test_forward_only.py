@@ -37,7 +37,12 @@ MORE |= {f"mamba3_{form}": {"weights": Weights(V, BIAS, BIAS, V)} for form in ("
 RINGED = torch.zeros(4, 6, 3)
 MORE["ring_state_update"] = {"ring": new_ring(RINGED, U[0], N[0], tied=False, tokens=4)}
 MORE["latent_decode"] = {"rank": 8, "scale": 1.0}
+MORE["latent_rotary"] = {"eps": 1e-5}
 MORE["grouped_mm"] = {"ends": torch.tensor([1, 4], dtype=torch.int32)}
+MORE["token_shift"] = {"resumed": True}
+MORE["rwkv7_keys"] = {"heads": 2, "lowest": -0.6}
+MORE["rwkv7_output"] = {"eps": 1e-5}
+SIX = ("w", "k", "a", "v", "v_first", "share")
 RETENTION = {**dict.fromkeys("qkv", X), "decay": V, "initial_state": STATE}
 RETENTION_STEP = {"state": STATE, **dict.fromkeys("qkv", X[:, 0]), "decay": V}
 RULE = {"q": BC, "k": BC, "v": X, "g": X[..., 0], "beta": X[..., 0], "A_log": V, "dt_bias": V}
@@ -66,10 +71,21 @@ GIVEN: dict[str, dict[str, Any]] = {
     "gla_step": {"state": STATE, **dict.fromkeys("qkva", X[:, 0])},
     "rwkv7": {**dict.fromkeys(R, X), "initial_state": STATE},
     "rwkv7_step": {"state": STATE, **dict.fromkeys(R, X[:, 0])},
+    "token_shift": {"x": U, "mix": ONE.expand(6, 6), "last": torch.zeros(1, 6)},
+    "rwkv7_keys": {**dict.fromkeys(SIX, U), "removed": ONE, "added": ONE},
+    "rwkv7_output": {
+        **dict.fromkeys("yrkv", U.unflatten(-1, (2, 3))), "gate": U,
+        **dict.fromkeys(("weight", "bonus", "bias"), ONE),
+    },
+    "relu2": {"hidden": U.clone()},
     "mamba3_scan": {**MAMBA3, "initial_state": MAMBA3_STATE},
     "mamba3_step": {"state": MAMBA3_STATE, **{n: t[:, 0] for n, t in MAMBA3.items()}},
     "ring_state_update": {"state": RINGED, **STEP},
     "latent_decode": {"q": X[0], "latents": torch.randn(4, 5, 16)},
+    "latent_rotary": {
+        "q": X, "row": U, "weight": torch.randn(4), **dict.fromkeys(("cos", "sin"), U[0, :, :1]),
+        "q_out": torch.zeros(1, 4, 2, 16), "row_out": torch.zeros(1, 4, 6),
+    },
     "grouped_mm": {"rows": U[0], "weight": torch.randn(2, 5, 6)},
     "retention": RETENTION,
     "lightning": RETENTION,

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+import triton.language as tl
 from kernels.delta_cases import PUBLISHED, inputs, rms, state
 from ssmprof_kernels import OPS, launch
 from ssmprof_kernels.gated_delta import plan
+from triton.runtime import interpreter
 
 PROMPTS = ("gated_delta", "kda")
 STEPS = ("gated_delta_step", "kda_step")
@@ -230,6 +232,51 @@ def test_half_precision_stays_within_its_rounding(op: str) -> None:
     given = inputs(op, 70, dtype=torch.float16)
     for got, want in both(op, given, **PUBLISHED, initial_state=state(op)):
         assert rms(got, want) < 3e-3
+
+
+@pytest.fixture
+def rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversions to bf16 round, as a GPU's do; those of Triton's interpreter truncate."""
+    convert = interpreter._convert_float
+
+    def rounded(x: Any, source: Any, target: Any, mode: Any) -> Any:
+        if (source, target) != (tl.float32, tl.bfloat16):
+            return convert(x, source, target, mode)
+        return torch.from_numpy(x.copy()).bfloat16().view(torch.uint16).numpy()
+
+    monkeypatch.setattr(interpreter, "_convert_float", rounded)
+
+
+@rules
+@segmented(1, 3)
+@pytest.mark.usefixtures("rounding")
+@pytest.mark.parametrize("tiles", ["pointers", "descriptors"])
+def test_doubled_steps_keep_their_precision_in_bf16(
+    op: str, cut: int, tiles: str, request: pytest.FixtureRequest
+) -> None:
+    """More tokens in a chunk than a key has features, steps up to 2 and hardly a decay. A GPU may
+    lose 5e-3, of which tf32 takes some."""
+    if tiles == "descriptors":
+        request.getfixturevalue("descriptors")
+    sizes = {"heads": 1, "key": 32, "value": 32}
+    given = inputs(op, 160, dtype=torch.bfloat16, **sizes)
+    given["dt_bias"] -= 8.0
+    for got, want in both(op, given, **PUBLISHED, initial_state=state(op, **sizes)):
+        assert rms(got, want) < 4e-3
+
+
+def test_doubled_steps_are_cut_alike_on_every_gpu() -> None:
+    for sm in (80, 90, 100):
+        cpu = torch.device("cpu")
+        with launch.pretend(cpu, launch.facts(cpu)._replace(sm=sm)):
+            launch.forget()
+            usual, doubled = (
+                plan.choose("kda", 32, 64, 4096, torch.bfloat16, cpu, negative=negative).meta
+                for negative in (False, True)
+            )
+        assert usual["C"] == (64 if sm == 90 else 32)
+        assert doubled["C"] == 32
+    launch.forget()
 
 
 @rules

@@ -9,6 +9,11 @@ from ssmprof_kernels.norm import reference as norm
 from ssmprof_kernels.norm.op import gated_rmsnorm
 
 
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch):
+    monkeypatch.setattr(norm, "PIECE", 200)  # a few rows
+
+
 def compare(x, weight, z=None, **options):
     """Kernel and plain form against the fp64 walk."""
     wide = {n: v.double() if isinstance(v, torch.Tensor) else v for n, v in options.items()}

@@ -61,7 +61,7 @@ def beside(spec: Recipe, tokens: int) -> int:
         if isinstance(part, Moe):
             found += tokens * (part.experts + (1 if part.shared_gate else 0))
         if isinstance(part, Latent):
-            found += 4 * tokens * (part.kv_lora_rank + (part.q_lora_rank or 0))
+            found += 4 * tokens * (part.q_lora_rank or 0)
     return found
 
 

@@ -24,6 +24,7 @@ from ssmprof.mixers.ops import (
     choose,
     table,
 )
+from ssmprof.mixers.rwkv7.shape import Rwkv7, Rwkv7Ffn
 from ssmprof.models.build import build, workload
 from ssmprof.models.recipe import Recipe
 
@@ -45,8 +46,9 @@ def test_every_op_runs_on_a_cpu(op: str):
     assert list(candidates(op, CPU)) == [name]
 
 
-@pytest.mark.parametrize("name", ["attention", "mamba1", "mamba2", "mamba3", "mla", "moe"])
+@pytest.mark.parametrize("name", ["attention", "mamba1", "mamba2", "mamba3", "mla", "moe", "rwkv7"])
 def test_a_block_on_our_kernels_agrees_with_one_on_plain_torch(name: str):
+    ranks = {"heads": 2, "head_dim": 16, "decay_rank": 4, "step_rank": 3, "gate_rank": 5}
     small = {  # the interpreter is slow
         "mamba1": Mamba1(d_inner=32, d_state=8, dt_rank=4),
         "mamba2": Mamba2(d_inner=32, d_state=8, headdim=16),
@@ -55,8 +57,12 @@ def test_a_block_on_our_kernels_agrees_with_one_on_plain_torch(name: str):
             heads=2, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=8
         ),
         "moe": Moe(experts=4, experts_per_token=2, d_ff=16),
+        "rwkv7": Rwkv7(**ranks),
+        "later": Rwkv7(**ranks, value_rank=3),
+        "rwkv7_ffn": Rwkv7Ffn(width=32, d_ff=48),
     }  # fmt: skip
-    line = f"mamba2 {name}" if name == "moe" else f"{name} mlp"
+    lines = {"moe": "mamba2 moe", "rwkv7": "rwkv7 rwkv7_ffn later"}
+    line = lines.get(name, f"{name} mlp")
     spec = make.block(name, layers=line, vocab=30, d_model=32, **small)
     plain = build(spec, "cpu", "float32")
     forced = {op: "ssmprof" for op in plain.providers() if op in OWN}

@@ -86,7 +86,7 @@ def test_the_zoo_holds_every_system_at_one_size_and_each_recurrence_on_plain_tor
     for name in plain:
         alike = replace(blocks[f"{name}-plain"], name=name, providers={})
         assert alike == blocks[name]
-        assert set(blocks[f"{name}-plain"].providers.values()) == {"reference"}
+        assert set(blocks[f"{name}-plain"].providers.values()) <= {"reference", "torch"}
 
 
 def test_experts_are_as_active_as_the_dense_blocks_beside_them():

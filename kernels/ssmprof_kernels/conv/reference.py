@@ -2,10 +2,10 @@
 
 Promises: y_t = act(bias + sum_j weight[:, W-1-j] * x_{t-j}), taps before the first token of a
 sequence read the initial state (zeros where None). The `_sequential` forms keep a window and walk
-token by token in the dtype of `x` (fp64 capable); the others compute in fp32 (fp64 stays fp64), all
-tokens at once. A token whose id is below 0 is padding: y is 0, its input reaches nothing, and what
-follows begins anew. Shapes: x (B,L,D), weight (D,W), bias (D), states (B,D,W-1), oldest input
-first.
+token by token in the dtype of `x` (fp64 capable); the others compute in fp32 (fp64 stays fp64), so
+many tokens at once that what they hold between does not grow with the length. A token whose id is
+below 0 is padding: y is 0, its input reaches nothing, and what follows begins anew. Shapes: x
+(B,L,D), weight (D,W), bias (D), states (B,D,W-1), oldest input first.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from ssmprof_kernels import door
+
+#: Numbers of one piece of tokens: 16 MiB in fp32.
+PIECE = 1 << 22
 
 
 def _wide(x: torch.Tensor) -> torch.dtype:
@@ -73,7 +76,7 @@ def causal_conv1d(
     cu_seqlens: torch.Tensor | None = None,
     seq_idx: torch.Tensor | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """All tokens at once, W shifted products; the signature and result of the kernel."""
+    """Many tokens at once, W shifted products; the signature and result of the kernel."""
     if cu_seqlens is not None:
         parts = []
         for n, (_, a, b) in enumerate(_ranges(x, cu_seqlens)):
@@ -102,38 +105,60 @@ def _one_length(
     initial_state: torch.Tensor | None,
     seq_idx: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    wide = _wide(x)
     batch, length, dim = x.shape
-    width = weight.shape[1]
+    taps = weight.shape[1] - 1
     if initial_state is None:
-        head = x.new_zeros(batch, width - 1, dim)
+        head = x.new_zeros(batch, taps, dim)
     else:
         head = initial_state.transpose(1, 2).to(x.dtype)
-    padded = torch.cat([head, x], dim=1)
+    ids = None
+    if seq_idx is not None:
+        # The initial state belongs to the first id.
+        ids = torch.cat([seq_idx[:, :1].expand(-1, taps), seq_idx], dim=1)
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    piece = max(taps, 1, PIECE // max(1, batch * dim))
+    for start in range(0, length, piece):
+        stop = min(start + piece, length)
+        seen = torch.cat([head, x[:, :stop]], dim=1) if start == 0 else x[:, start - taps : stop]
+        here = None if ids is None else ids[:, start : stop + taps]
+        y[:, start:stop] = _tokens(seen, weight, bias, activation, here)
+    if seq_idx is not None and length:
+        final = _last_inputs(torch.cat([head, x], dim=1), seq_idx, taps)
+    else:
+        final = torch.cat([head, x[:, max(0, length - taps) :]], dim=1)
+        final = final[:, final.shape[1] - taps :].transpose(1, 2)
+    return y, final.contiguous()
+
+
+def _tokens(
+    seen: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    activation: str | None,
+    ids: torch.Tensor | None,
+) -> torch.Tensor:
+    """(B,W-1+q,D) -> (B,q,D): what q tokens read, and the ids (B,W-1+q) of it."""
+    wide = _wide(seen)
+    taps = weight.shape[1] - 1
+    length = seen.shape[1] - taps
     w = weight.to(wide)
     keep = None
-    out = padded[:, width - 1 :].to(wide) * w[:, width - 1]
-    for j in range(1, width):
-        part = padded[:, width - 1 - j : width - 1 - j + length].to(wide) * w[:, width - 1 - j]
-        if seq_idx is not None:
-            # A tap counts while no id changed between it and the token; the initial state
-            # belongs to the first id.
-            same = torch.ones(batch, length, dtype=torch.bool, device=x.device)
-            if length > j:
-                same[:, j:] = seq_idx[:, j:] == seq_idx[:, :-j]
-            same[:, :j] = seq_idx[:, :j] == seq_idx[:, :1]
+    out = seen[:, taps:].to(wide) * w[:, taps]
+    for j in range(1, taps + 1):
+        part = seen[:, taps - j : taps - j + length].to(wide) * w[:, taps - j]
+        if ids is not None:
+            # A tap counts while no id changed between it and the token.
+            same = ids[:, taps:] == ids[:, taps - j : taps - j + length]
             keep = same if keep is None else keep & same
             part = torch.where(keep[..., None], part, 0)
-        out = out + part
+        out += part
     if bias is not None:
-        out = out + bias.to(wide)
+        out += bias.to(wide)
     if activation == "silu":
         out = F.silu(out)
-    final = padded[:, length:].transpose(1, 2)
-    if seq_idx is not None and length:
-        out = torch.where((seq_idx >= 0)[..., None], out, 0)
-        final = _last_inputs(padded, seq_idx, width - 1)
-    return out.to(x.dtype), final.contiguous()
+    if ids is not None:
+        out = torch.where((ids[:, taps:] >= 0)[..., None], out, 0)
+    return out.to(seen.dtype)
 
 
 def _last_inputs(padded: torch.Tensor, seq_idx: torch.Tensor, count: int) -> torch.Tensor:

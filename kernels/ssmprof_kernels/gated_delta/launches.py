@@ -64,8 +64,7 @@ def record(
     ref: dict[str, Any] = {name: replay.Arg(i) for i, name in enumerate(NAMES)}
     rec = replay.Recording(len(tensors))
     tiles = cut.chunks * heads
-    # A doubled step can reflect the state where others shrink it: there bf16 rounds too much away.
-    precise = options.negative and v.dtype == torch.bfloat16
+    precise = plan.doubled(options.negative, v.dtype)
 
     def prepared(columns: int, *names: str, low: str) -> dict[str, Any]:
         found = {name: rec.tensor(tiles * C, columns, dtype=v.dtype) for name in names}

@@ -143,7 +143,9 @@ def _run(
     # Small tensors that kernels read as plain arrays; `contiguous` returns one that already is.
     A_log, dt_bias = (t if t is None else t.contiguous() for t in (A_log, dt_bias))
     tensors = (q, k, v, g, beta, A_log, dt_bias, initial_state, cu_seqlens, y, final)
-    meta = plan.choose(op, q.shape[3], v.shape[3], v.shape[1], v.dtype, v.device).meta
+    meta = plan.choose(
+        op, q.shape[3], v.shape[3], v.shape[1], v.dtype, v.device, negative=bool(negative)
+    ).meta
     factor = q.shape[3] ** -0.5 if scale is None else float(scale)
     options = launches.Options(bool(qk_l2norm), bool(beta_sigmoid), bool(negative), factor)
     recorded.run(

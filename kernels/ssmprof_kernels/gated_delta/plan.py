@@ -70,6 +70,8 @@ DEFAULT_FP32: dict[str, Any] = {
     "alone_us": 3.0,
     "busy_us": 2.0,
 }
+#: What is `doubled` needs more registers: the portable chunk on Hopper, too, and fewer features.
+DOUBLED: dict[str, Any] = {name: DEFAULT_WIDE[name] for name in ("C", "channel_warps", "part")}
 #: The narrowest tile of 16-bit keys with decays of their own: what Triton 3.6 makes of 32 read
 #: where it must not on an H200, and computed wrong; of 64 not. No model published has so few keys.
 LEAST_KEYS = 64
@@ -109,8 +111,21 @@ def block(meta: dict[str, Any], key: int, value: int) -> int:
     return min(meta["BV"], tile(key), tile(value))
 
 
+def doubled(negative: bool, dtype: torch.dtype) -> bool:
+    """Whether operands are kept as two numbers, high and low. A doubled step can reflect the state
+    where others shrink it: roundings to bf16 fade more slowly and add up to more."""
+    return negative and dtype == torch.bfloat16
+
+
 def choose(
-    op: str, key: int, value: int, length: int, dtype: torch.dtype, device: torch.device
+    op: str,
+    key: int,
+    value: int,
+    length: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    negative: bool = False,
 ) -> launch.Choice:
     """Meta-parameters for a state of `key` x `value` and sequences of `length` tokens."""
     name = str(dtype).removeprefix("torch.")
@@ -124,6 +139,9 @@ def choose(
         default = DEFAULT
     else:
         default = DEFAULT_PORTABLE
+    if doubled(negative, dtype):
+        bucket += ",doubled"
+        default = {**default, **DOUBLED}
     return launch.pick(op, bucket, device, default)
 
 

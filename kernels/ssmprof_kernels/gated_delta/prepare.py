@@ -8,6 +8,8 @@ the running sum of base-2 log decays and n_q, n_k what makes a query and a key o
     T = (I + M)^-1 diag(beta),   M[i, j] = beta_i n_k[i] n_k[j] (k_i k_j) 2^(a_i - a_j),  j < i
     P[i, j] = scale n_q[i] n_k[j] (q_i k_j) 2^(a_i - a_j),  j <= i
     asks = scale n_q 2^a,   knows = n_k 2^a,   keeps = n_k 2^(a_C - a)
+
+With PRECISE (`plan.doubled`) T is stored as two numbers, high and low.
 """
 
 # Kernel parameters and launch options are not what a type checker takes them for.

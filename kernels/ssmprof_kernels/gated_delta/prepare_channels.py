@@ -8,6 +8,9 @@ They are formed by matrices of ones and zeros.
 What a token has for the state goes to memory, in place of factors:
 
     asks = scale n_q q 2^a,   knows = n_k k 2^a,   keeps = n_k k 2^(a_C - a)
+
+With PRECISE (`plan.doubled`) T and keeps are stored as two numbers, high and low, and weighted
+queries and keys meet in tf32: rounded to bf16 they would cost T its digits.
 """
 
 # Kernel parameters and launch options are not what a type checker takes them for.

@@ -9,6 +9,9 @@ registers. T, P and the others are what `prepare` or `prepare_channels` wrote. A
 the state that its segment starts from, S_end = A S_start + E: with SUMMARY the walk finds E from an
 empty start, and A from unit columns that no values are written to. `combine` leads the end of each
 segment through the next.
+
+With PRECISE (`plan.doubled`) T, V - knows S, W and the keeps of decays of their own are two numbers
+each, high and low; products of two lows are left out.
 """
 
 # Kernel parameters and launch options are not what a type checker takes them for.

@@ -3,7 +3,8 @@
 Promises: y = x / sqrt(mean(x^2) + eps) * weight over groups of `group_size` channels; with a gate,
 times silu(z) or sigmoid(z) after the norm (`norm_before_gate`) or before it; with `subtract_mean`
 of x less its mean; plus a bias where there is one. `_sequential` goes row by row and group by group
-in the dtype of `x` (fp64 capable); the other computes in fp32.
+in the dtype of `x` (fp64 capable); the other computes in fp32, so many rows at once that what it
+holds between does not grow with their number.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import torch
 import torch.nn.functional as F
 
 Gate = Literal["silu", "sigmoid"]
+
+#: Numbers of one piece of rows: 16 MiB in fp32.
+PIECE = 1 << 22
 
 
 def gated_rmsnorm_sequential(
@@ -67,16 +71,39 @@ def gated_rmsnorm(
     subtract_mean: bool = False,
     activation: Gate = "silu",
 ) -> torch.Tensor:
-    """All rows at once; the signature and result of the kernel."""
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    """Many rows at once; the signature and result of the kernel."""
     dim = x.shape[-1]
-    size = group_size or dim
+    rows = x.reshape(-1, dim)
+    gates = None if z is None else z.reshape(-1, dim)
+    most = max(1, PIECE // dim)
+    options = (weight, bias, group_size or dim, norm_before_gate, eps, subtract_mean, activation)
+    if len(rows) <= most:
+        return _rows(rows, gates, *options).view(x.shape)
+    y = torch.empty(rows.shape, dtype=x.dtype, device=x.device)
+    for first in range(0, len(rows), most):
+        some = slice(first, first + most)
+        y[some] = _rows(rows[some], None if gates is None else gates[some], *options)
+    return y.view(x.shape)
+
+
+def _rows(
+    x: torch.Tensor,
+    z: torch.Tensor | None,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    size: int,
+    norm_before_gate: bool,
+    eps: float,
+    subtract_mean: bool,
+    activation: Gate,
+) -> torch.Tensor:
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     value = x.to(wide)
     act = F.silu if activation == "silu" else torch.sigmoid
     gate = None if z is None else act(z.to(wide))
     if gate is not None and not norm_before_gate:
         value = value * gate
-    groups = value.unflatten(-1, (dim // size, size))
+    groups = value.unflatten(-1, (-1, size))
     if subtract_mean:
         groups = groups - groups.mean(-1, keepdim=True)
     groups = groups * torch.rsqrt(groups.square().mean(-1, keepdim=True) + eps)

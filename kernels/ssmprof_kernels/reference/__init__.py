@@ -27,6 +27,8 @@ from ssmprof_kernels.reference.latent import (
     latent_attention_sequential,
     latent_decode,
     latent_decode_sequential,
+    latent_rotary,
+    latent_rotary_sequential,
 )
 from ssmprof_kernels.reference.linear_attention import (
     gla,
@@ -52,6 +54,15 @@ from ssmprof_kernels.reference.rwkv7 import (
     rwkv7_step,
     rwkv7_step_sequential,
 )
+from ssmprof_kernels.reference.rwkv7_mixing import (
+    rwkv7_keys,
+    rwkv7_keys_sequential,
+    rwkv7_output,
+    rwkv7_output_sequential,
+    token_shift,
+    token_shift_sequential,
+)
+from ssmprof_kernels.relu2.reference import relu2, relu2_sequential
 from ssmprof_kernels.ring_update.reference import (
     ring_state_update,
     ring_state_update_sequential,
@@ -89,6 +100,8 @@ __all__ = [
     "latent_attention_sequential",
     "latent_decode",
     "latent_decode_sequential",
+    "latent_rotary",
+    "latent_rotary_sequential",
     "lightning",
     "lightning_sequential",
     "lightning_step",
@@ -102,6 +115,8 @@ __all__ = [
     "mlstm_sequential",
     "mlstm_step",
     "moe_sequential",
+    "relu2",
+    "relu2_sequential",
     "retention",
     "retention_sequential",
     "retention_step",
@@ -112,6 +127,10 @@ __all__ = [
     "ring_state_update",
     "ring_state_update_sequential",
     "rwkv7",
+    "rwkv7_keys",
+    "rwkv7_keys_sequential",
+    "rwkv7_output",
+    "rwkv7_output_sequential",
     "rwkv7_sequential",
     "rwkv7_step",
     "rwkv7_step_sequential",
@@ -121,4 +140,6 @@ __all__ = [
     "selective_state_update_sequential",
     "ssd_scan",
     "ssd_scan_sequential",
+    "token_shift",
+    "token_shift_sequential",
 ]

@@ -1,7 +1,8 @@
 """Multi-head latent attention in plain torch (arXiv:2405.04434, section 2.1): step and oracle.
 
-Promises: `latent_decode` looks at latents as keys and values of all heads, and so does
-`latent_decode_sequential`, one by one;
+Promises: `latent_rotary` norms latents, turns queries and keys and writes all to their places;
+`latent_decode` looks at latents as keys and values of all heads. Their `_sequential` forms do so
+token by token, pair by pair and head by head;
 `latent_attention_sequential` expands every key and value and goes token by token and head by head:
 `k_t = [W_k c_t; r_t]`, `v_t = W_v c_t` (equations 9 to 13, 16 to 18), with c_t and r_t as given.
 """
@@ -9,7 +10,88 @@ Promises: `latent_decode` looks at latents as keys and values of all heads, and 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+
+def latent_rotary(
+    q: Tensor,
+    row: Tensor,
+    weight: Tensor,
+    cos: Tensor | None = None,
+    sin: Tensor | None = None,
+    *,
+    eps: float,
+    q_out: Tensor | None = None,
+    row_out: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Norm the latents of `row` (B, L, r + dr) with `weight` (r); turn the shared keys behind them
+    and the last dr features of `q` (B, L, H, dn + dr) by cos, sin (L, dr / 2), None for neither.
+
+    Queries go to the last features of `q_out` (B, L, H, n + dr), rows to `row_out` (B, L, r + dr);
+    both in place where None. Returns what was written.
+    """
+    rank = weight.shape[0]
+    turned = row.shape[-1] - rank
+    latents = row if row_out is None else row_out
+    latents[..., :rank].copy_(F.rms_norm(row[..., :rank], (rank,), weight, eps))
+    keys = None if row_out is None else row_out[:, :, None]
+    _turn(row[:, :, None], keys, turned, cos, sin)
+    _turn(q, q_out, turned, cos, sin)
+    return q if q_out is None else q_out, latents
+
+
+def _turn(
+    x: Tensor, out: Tensor | None, turned: int, cos: Tensor | None, sin: Tensor | None
+) -> None:
+    """Rotate the last features of x (B, L, heads, D) into those of `out`, in place where None;
+    three element-wise passes and the write."""
+    last = x[..., -turned:]
+    if cos is not None and sin is not None:
+        halves = last.unflatten(-1, (2, -1))
+        cos, sin = cos[:, None, :], sin[:, None, :]
+        rotated = halves * cos[:, :, None, :]
+        rotated[..., 0, :].addcmul_(halves[..., 1, :], sin, value=-1)
+        rotated[..., 1, :].addcmul_(halves[..., 0, :], sin)
+        last = rotated.flatten(-2)
+    elif out is None:
+        return
+    (x if out is None else out)[..., -turned:].copy_(last)
+
+
+def latent_rotary_sequential(
+    q: Tensor,
+    row: Tensor,
+    weight: Tensor,
+    cos: Tensor | None = None,
+    sin: Tensor | None = None,
+    *,
+    eps: float,
+    q_out: Tensor | None = None,
+    row_out: Tensor | None = None,
+    compute_dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Tensor]:
+    """Token by token and pair by pair; arguments and result as in `latent_rotary`, but nothing is
+    overwritten: results are copies in `compute_dtype`.
+    """
+    q, row, weight = (t.to(compute_dtype) for t in (q, row, weight))
+    queries = (q if q_out is None else q_out).to(compute_dtype, copy=True)
+    rows = row.clone()
+    rank = weight.shape[0]
+    turned = row.shape[-1] - rank
+    for b, t in torch.cartesian_prod(*map(torch.arange, q.shape[:2])).tolist():
+        latent = row[b, t, :rank]
+        rows[b, t, :rank] = latent / ((latent * latent).sum() / rank + eps).sqrt() * weight
+        for x, y in ((q[b, t], queries[b, t]), (row[b, t, None], rows[b, t, None])):
+            y[:, -turned:] = x[:, -turned:]
+            if cos is None or sin is None:
+                continue
+            for n in range(turned // 2):
+                low, high = n - turned, n - turned // 2
+                c, s = cos[t, n].to(compute_dtype), sin[t, n].to(compute_dtype)
+                y[:, low] = x[:, low] * c - x[:, high] * s
+                y[:, high] = x[:, high] * c + x[:, low] * s
+    return queries, rows
 
 
 def latent_decode(

@@ -11,6 +11,8 @@ The gates of GLA are the sigmoid of `a` to the power 1 / 16 (section 4.4).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,7 +46,8 @@ def retention(
         options = {"scale": scale, "return_final_state": return_final_state or True}
         found = chunks.packed(retention, (q, k, v), (decay,), cu_seqlens, initial_state, options)
         return found[0] if return_final_state is False else found
-    return _chunked(q, k, v, decay, None, scale, initial_state, return_final_state)
+    each = decay.expand(*q.shape[:2], q.shape[2])
+    return _chunked(q, k, v, each, _as_it_is, scale, initial_state, return_final_state)
 
 
 def lightning(
@@ -77,11 +80,11 @@ def gla(
     cu_seqlens: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """As `retention`, with gates a (B, L, Hk, K) of each key feature."""
-    g = log_gate(a.to(torch.promote_types(a.dtype, torch.float32)))
-    return gated(
-        q, k, v, g, scale=scale, initial_state=initial_state,
-        return_final_state=return_final_state, cu_seqlens=cu_seqlens,
-    )  # fmt: skip
+    if cu_seqlens is not None:
+        options = {"scale": scale, "return_final_state": return_final_state or True}
+        found = chunks.packed(gla, (q, k, v, a), (), cu_seqlens, initial_state, options)
+        return found[0] if return_final_state is False else found
+    return _chunked(q, k, v, a, log_gate, scale, initial_state, return_final_state)
 
 
 def gated(
@@ -100,15 +103,19 @@ def gated(
         options = {"scale": scale, "return_final_state": return_final_state or True}
         found = chunks.packed(gated, (q, k, v, g), (), cu_seqlens, initial_state, options)
         return found[0] if return_final_state is False else found
-    return _chunked(q, k, v, None, g, scale, initial_state, return_final_state)
+    return _chunked(q, k, v, g, _as_it_is, scale, initial_state, return_final_state)
+
+
+def _as_it_is(g: Tensor) -> Tensor:
+    return g
 
 
 def _chunked(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    decay: Tensor | None,
-    gates: Tensor | None,
+    gates: Tensor,
+    log_decay: Callable[[Tensor], Tensor],
     scale: float,
     initial_state: Tensor | None,
     wanted: bool | torch.dtype,
@@ -119,11 +126,7 @@ def _chunked(
     y = torch.empty(batch, length, heads, v.shape[-1], dtype=v.dtype, device=v.device)
     for span in chunks.spans(length):
         tokens = span.stop - span.start
-        if gates is None:
-            assert decay is not None
-            g = decay.to(wide).expand(batch, tokens, heads)
-        else:
-            g = gates[:, span].to(wide)
+        g = log_decay(gates[:, span].to(wide))
         out, state = _span(
             chunks.split(q[:, span], wide, heads) * scale,
             chunks.split(k[:, span], wide, heads),

@@ -11,6 +11,9 @@ from one unit lower triangular system.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -30,11 +33,8 @@ def rwkv7(
     cu_seqlens: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """All (B, L, H, K), w the log decay; state (B, H, K, K). y is like v."""
-    wide = torch.promote_types(v.dtype, torch.float32)
-    return low_rank(
-        r, w, k, v, kk, kk.to(wide) * a.to(wide), initial_state=initial_state,
-        return_final_state=return_final_state, cu_seqlens=cu_seqlens,
-    )  # fmt: skip
+    inputs = (r, w, k, v, kk, a)
+    return _whole(rwkv7, inputs, True, initial_state, return_final_state, cu_seqlens)
 
 
 def low_rank(
@@ -52,18 +52,31 @@ def low_rank(
     """`rwkv7` by the key that is removed and the row that is added in its place: the transition is
     diag(exp(w)) - added removed^T."""
     inputs = (r, w, k, v, removed, added)
+    return _whole(low_rank, inputs, False, initial_state, return_final_state, cu_seqlens)
+
+
+def _whole(
+    call: Callable[..., Any],
+    inputs: tuple[Tensor, ...],
+    by_rate: bool,
+    initial_state: Tensor | None,
+    wanted: bool | torch.dtype,
+    cu_seqlens: Tensor | None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """A prompt of `call`; `by_rate`: the last input is the rate of the key that is removed."""
     if cu_seqlens is not None:
-        options = {"return_final_state": return_final_state or True}
-        found = chunks.packed(low_rank, inputs, (), cu_seqlens, initial_state, options)
-        return found[0] if return_final_state is False else found
+        options = {"return_final_state": wanted or True}
+        found = chunks.packed(call, inputs, (), cu_seqlens, initial_state, options)
+        return found[0] if wanted is False else found
+    r, v = inputs[0], inputs[3]
     heads, key = v.shape[2], r.shape[3]
     state = chunks.first_state(initial_state, v, heads, key)
     y = torch.empty(v.shape, dtype=v.dtype, device=v.device)
     for span in chunks.spans(v.shape[1]):
-        split = [chunks.split(x[:, span], state.dtype, heads) for x in inputs]
-        out, state = _span(*split, state)
+        *split, removed, last = (chunks.split(x[:, span], state.dtype, heads) for x in inputs)
+        out, state = _span(*split, removed, removed * last if by_rate else last, state)
         y[:, span] = chunks.merge(out, span.stop - span.start)
-    return chunks.finish(y, state, return_final_state)
+    return chunks.finish(y, state, wanted)
 
 
 def _span(

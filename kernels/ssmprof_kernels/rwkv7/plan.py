@@ -5,6 +5,7 @@ Promises: a pure function of shapes, dtype and device.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,3 +56,24 @@ def choose(
 def tile(size: int) -> int:
     """Power of two that holds `size`, at least 16 (the smallest side of a matrix instruction)."""
     return max(16, 1 << (size - 1).bit_length())
+
+
+#: Elements of a program that works on heads of one token, by how full programs of the larger size
+#: would make the device; each thread has 8.
+FEW_HEADS, MANY_HEADS = {"ELEMENTS": 256}, {"ELEMENTS": 1024}
+
+
+def choose_heads(op: str, shape: Sequence[int], device: torch.device) -> launch.Choice:
+    """Meta-parameters of an operation on (..., H, K) where nothing but memory counts."""
+    block = tile(shape[-1])
+    programs = math.prod(shape[:-1]) * block // MANY_HEADS["ELEMENTS"]
+    fill = launch.fill_bucket(programs, launch.facts(device).sm_count)
+    default = MANY_HEADS if fill == "pmore" else FEW_HEADS
+    return launch.pick(op, f"K{block}-{fill}", device, default)
+
+
+def heads_of_program(heads: int, width: int, meta: dict[str, Any]) -> tuple[int, int, int]:
+    """The power of two that holds a head of `width`, heads of a program, its warps."""
+    block = tile(width)
+    most = max(1, min(1 << (heads - 1).bit_length(), meta["ELEMENTS"] // block))
+    return block, most, min(16, max(1, most * block // 256))

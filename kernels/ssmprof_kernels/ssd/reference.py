@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ssmprof_kernels import door
 from ssmprof_kernels.rates import finite_rate, log_decay
+from ssmprof_kernels.reference import chunks
 
 CHUNK = 64
 
@@ -127,21 +128,18 @@ def ssd_scan(
         h0 = initial_state
         if cu_seqlens is not None and h0 is not None:
             h0 = h0[i : i + 1]
-        part, h = _one_length(
-            x[:, lo:hi].to(compute),
-            dt[:, lo:hi].to(compute),
-            A.to(compute),
-            B[:, lo:hi].to(compute),
-            C[:, lo:hi].to(compute),
+        taken = (x[:, lo:hi], dt[:, lo:hi], A, B[:, lo:hi], C[:, lo:hi])
+        y[:, lo:hi], h = _one_length(
+            *taken,
             D=D,
-            z=None if z is None else z[:, lo:hi].to(compute),
+            z=None if z is None else z[:, lo:hi],
             dt_bias=dt_bias,
             dt_softplus=dt_softplus,
             dt_limit=dt_limit,
             h0=h0,
             seq_idx=None if seq_idx is None else seq_idx[:, lo:hi],
+            compute=compute,
         )
-        y[:, lo:hi] = part
         finals.append(h)
     if return_final_state is False:
         return y
@@ -163,6 +161,7 @@ def _one_length(
     dt_limit: tuple[float, float],
     h0: Tensor | None,
     seq_idx: Tensor | None,
+    compute: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     # A chunk multiplies tokens of another document by zero, and 0 * NaN is NaN.
     if seq_idx is not None and not all(bool(t.isfinite().all()) for t in (x, dt, B)):
@@ -179,75 +178,99 @@ def _one_length(
             dt_limit=dt_limit,
             initial_state=h0,
             seq_idx=seq_idx,
-            compute_dtype=x.dtype,
+            compute_dtype=compute,
         )
     batch, length, heads, width = x.shape
     groups, states = B.shape[2:]
-    per_group = heads // groups
-    delta = step_sizes(dt, dt_bias, dt_softplus, dt_limit)
-    h = x.new_zeros(batch, groups, per_group * width, states)
+    h = x.new_zeros(batch, groups, heads // groups * width, states, dtype=compute)
     if h0 is not None:
-        h = h + h0.reshape(h.shape).to(x.dtype)
+        h = h + h0.reshape(h.shape).to(compute)
+    spoilt = x.new_zeros(batch, heads, 1, width, dtype=compute)
     breaks = None
     if seq_idx is not None:
         breaks = torch.zeros(batch, length, dtype=torch.int64, device=x.device)
         breaks[:, 1:] = (seq_idx[:, 1:] != seq_idx[:, :-1]) & (seq_idx[:, 1:] >= 0)
-        # Padding makes no step and adds nothing.
-        delta = torch.where((seq_idx >= 0)[..., None], delta, 0.0)
-    y = torch.empty_like(x)
-    spoilt = x.new_zeros(batch, heads, 1, width)
-    for lo in range(0, length, CHUNK):
-        span = slice(lo, min(lo + CHUNK, length))
-        q = span.stop - lo
-        d = delta[:, span].transpose(1, 2)  # (batch, heads, q)
-        a = torch.cumsum(log_decay(d, A[:, None]), dim=-1)
-        visible = torch.ones(q, q, dtype=torch.bool, device=x.device).tril()[None, None]
-        from_state = torch.exp(a)
-        to_state = d * torch.exp(a[..., -1:] - a)
-        k = None
-        keep = torch.exp(a[..., -1])
-        if breaks is not None:
-            k = torch.cumsum(breaks[:, span], dim=1)[:, None]  # (batch, 1, q)
-            visible = visible & (k[..., :, None] == k[..., None, :])
-            from_state = from_state.masked_fill(k != 0, 0.0)
-            to_state = to_state.masked_fill(k != k[..., -1:], 0.0)
-        bc, cc = (t[:, span].transpose(1, 2) for t in (B, C))  # (batch, groups, q, states)
-        gap = (a[..., :, None] - a[..., None, :]).masked_fill(~visible, -math.inf)
-        scores = (cc @ bc.transpose(-1, -2))[:, :, None]
-        weights = (torch.exp(gap) * d[..., None, :]).view(batch, groups, per_group, q, q)
-        mixed = torch.where(visible[:, :, None], scores * weights, 0.0)
-        mixed = mixed.view(batch, heads, q, q)
-        xc = x[:, span].transpose(1, 2)  # (batch, heads, q, width)
-        # What is no number stays out of the products, where 0 times it would reach tokens before
-        # it, and spoils its own channel from its token on. No look at the values: that waits for a
-        # GPU, and no graph can hold it.
-        spoils = spoilt + torch.cumsum(xc * 0.0, dim=2)
-        spoilt = spoils[:, :, -1:]
-        xc = torch.where(xc.isfinite(), xc, 0.0)
-        inter = (cc @ h.transpose(-1, -2)).view(batch, groups, q, per_group, width)
-        inter = inter.transpose(2, 3).reshape(batch, heads, q, width)
-        if k is not None:
-            inter = inter.masked_fill((k != 0)[..., None], 0.0)
-        y[:, span] = (mixed @ xc + from_state[..., None] * inter + spoils).transpose(1, 2)
-        added = (to_state[..., None] * xc).transpose(-1, -2).reshape(batch, groups, -1, q) @ bc
-        keep = keep.view(batch, groups, per_group, 1).expand(-1, -1, -1, width)
-        keep = keep.reshape(batch, groups, -1, 1)
-        if k is not None:
-            h = h.masked_fill((k[..., -1] != 0)[..., None, None], 0.0)
-        h = h * keep + added
-    h = h.view(batch, heads, width, states) + spoilt.transpose(-1, -2)
-    return _finish(y, x, D, z, seq_idx), h
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    A = A.to(compute)
+    for span in chunks.spans(length):
+        delta = step_sizes(dt[:, span].to(compute), dt_bias, dt_softplus, dt_limit)
+        ids = None if seq_idx is None else seq_idx[:, span]
+        if ids is not None:
+            # Padding makes no step and adds nothing.
+            delta = torch.where((ids >= 0)[..., None], delta, 0.0)
+        u, b, c = (t[:, span].to(compute) for t in (x, B, C))
+        out = torch.empty_like(u)
+        new = None if breaks is None else breaks[:, span]
+        for lo in range(0, u.shape[1], CHUNK):
+            own = slice(lo, lo + CHUNK)
+            begun = None if new is None else new[:, own]
+            inputs = (u[:, own], delta[:, own], A, b[:, own], c[:, own])
+            out[:, own], h, spoilt = _chunk(*inputs, begun, h, spoilt)
+        gate = None if z is None else z[:, span].to(compute)
+        y[:, span] = _finish(out, u, D, gate, ids)
+    return y, h.view(batch, heads, width, states) + spoilt.transpose(-1, -2)
+
+
+def _chunk(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    breaks: Tensor | None,
+    h: Tensor,
+    spoilt: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y (B, q, H, P), the state (B, G, H / G * P, N) after the chunk, and what it spoils from there
+    on, (B, H, 1, P), NaN or 0; `breaks` (B, q) is 1 where a document begins."""
+    batch, q, heads, width = x.shape
+    groups = B.shape[2]
+    per_group = heads // groups
+    d = delta.transpose(1, 2)  # (batch, heads, q)
+    a = torch.cumsum(log_decay(d, A[:, None]), dim=-1)
+    visible = torch.ones(q, q, dtype=torch.bool, device=x.device).tril()[None, None]
+    from_state = torch.exp(a)
+    to_state = d * torch.exp(a[..., -1:] - a)
+    k = None
+    keep = torch.exp(a[..., -1])
+    if breaks is not None:
+        k = torch.cumsum(breaks, dim=1)[:, None]  # (batch, 1, q)
+        visible = visible & (k[..., :, None] == k[..., None, :])
+        from_state = from_state.masked_fill(k != 0, 0.0)
+        to_state = to_state.masked_fill(k != k[..., -1:], 0.0)
+    bc, cc = (t.transpose(1, 2) for t in (B, C))  # (batch, groups, q, states)
+    gap = (a[..., :, None] - a[..., None, :]).masked_fill(~visible, -math.inf)
+    scores = (cc @ bc.transpose(-1, -2))[:, :, None]
+    weights = (torch.exp(gap) * d[..., None, :]).view(batch, groups, per_group, q, q)
+    mixed = torch.where(visible[:, :, None], scores * weights, 0.0)
+    mixed = mixed.view(batch, heads, q, q)
+    xc = x.transpose(1, 2)  # (batch, heads, q, width)
+    # What is no number stays out of the products, where 0 times it would reach tokens before it,
+    # and spoils its own channel from its token on. No look at the values: that waits for a GPU, and
+    # no graph can hold it.
+    spoils = spoilt + torch.cumsum(xc * 0.0, dim=2)
+    xc = torch.where(xc.isfinite(), xc, 0.0)
+    inter = (cc @ h.transpose(-1, -2)).view(batch, groups, q, per_group, width)
+    inter = inter.transpose(2, 3).reshape(batch, heads, q, width)
+    if k is not None:
+        inter = inter.masked_fill((k != 0)[..., None], 0.0)
+    y = (mixed @ xc + from_state[..., None] * inter + spoils).transpose(1, 2)
+    added = (to_state[..., None] * xc).transpose(-1, -2).reshape(batch, groups, -1, q) @ bc
+    keep = keep.view(batch, groups, per_group, 1).expand(-1, -1, -1, width)
+    keep = keep.reshape(batch, groups, -1, 1)
+    if k is not None:
+        h = h.masked_fill((k[..., -1] != 0)[..., None, None], 0.0)
+    return y, h * keep + added, spoils[:, :, -1:]
 
 
 def _finish(
     y: Tensor, x: Tensor, D: Tensor | None, z: Tensor | None, seq_idx: Tensor | None
 ) -> Tensor:
-    """Skip, gate, and 0 for padding."""
+    """Skip and gate, in place, and 0 for padding."""
     if D is not None:
-        y = y + x * (D if D.dim() == 2 else D[:, None]).to(y.dtype)
+        y.addcmul_(x, (D if D.dim() == 2 else D[:, None]).to(y.dtype))
     if z is not None:
-        z = z.to(y.dtype)
-        y = y * (z * torch.sigmoid(z))
+        y.mul_(torch.nn.functional.silu(z.to(y.dtype)))
     if seq_idx is not None:
         y = torch.where((seq_idx >= 0)[..., None, None], y, 0.0)
     return y

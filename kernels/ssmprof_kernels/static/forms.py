@@ -11,20 +11,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ssmprof_kernels.static import linear_forms, mamba_forms, mixer_forms
+from ssmprof_kernels.static import linear_forms, mamba_forms, mixer_forms, mixing_forms
 from ssmprof_kernels.static.covering import Form
 
 AXES: dict[str, dict[str, tuple[Any, ...]]] = {
     **mamba_forms.AXES,
     **mixer_forms.AXES,
     **linear_forms.AXES,
+    **mixing_forms.AXES,
 }
 #: Parameters that an axis of another name decides about, or whose value a kernel only passes on.
-WITH: dict[str, dict[str, str]] = {**mamba_forms.WITH, **mixer_forms.WITH, **linear_forms.WITH}
+WITH: dict[str, dict[str, str]] = {
+    **mamba_forms.WITH,
+    **mixer_forms.WITH,
+    **linear_forms.WITH,
+    **mixing_forms.WITH,
+}
 _CALLS: dict[str, Callable[..., Any]] = {
     **mamba_forms.CALLS,
     **mixer_forms.CALLS,
     **linear_forms.CALLS,
+    **mixing_forms.CALLS,
 }
 
 

@@ -1,4 +1,4 @@
-"""Forms and specimens of Mamba-3, latent decode, grouped products and the ring update; forms of
+"""Forms and specimens of Mamba-3, latent attention, grouped products and the ring update; forms of
 attention.
 
 As `forms` and `specimens`, which hand out what stands here.
@@ -85,6 +85,18 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "batch": (1, 64),
         "room": (4096, 100),
     },
+    "latent_rotary": {
+        "q": FLOATS,
+        "weight": FLOATS,
+        "cos": (*FLOATS, None),
+        "q_out": SWITCH,
+        "row_out": SWITCH,
+        "layout": ("dense", "apart"),
+        "heads": (16, 128, 5),
+        "rank": (512, 96),
+        "turned": (64, 20),
+        "length": (1, 4096, 131_072),
+    },
     "grouped_mm": {
         "rows": FLOATS,
         "tokens": (64, 4096, 65536),
@@ -99,6 +111,7 @@ WITH: dict[str, dict[str, str]] = {
     "ring_state_update": {"ring": "places", "pad_index": "state_indices"},
     "attention_decode": {"k_cache": "q", "v_cache": "q", "scale": "q"},
     "latent_decode": {"latents": "q", "scale": "q"},
+    "latent_rotary": {"row": "q", "sin": "cos", "eps": "q"},
     "grouped_mm": {"weight": "rows", "ends": "experts"},
 }
 
@@ -193,6 +206,20 @@ def _latent(
     )  # fmt: skip
 
 
+def _latent_rotary(
+    *, q: str, weight: str, cos: str | None, q_out: bool, row_out: bool, layout: str, heads: int,
+    rank: int, turned: int, length: int, batch: int = 2,
+) -> Any:  # fmt: skip
+    width, apart = rank + turned, layout == "apart"
+    table = t(cos, length, turned // 2)
+    return OPS["latent_rotary"].kernel(
+        t(q, batch, length, heads, 128 + turned, apart=apart),
+        t(q, batch, length, width, apart=apart), t(weight, rank), table, table, eps=1e-6,
+        q_out=t(q, batch, length, heads, width) if q_out else None,
+        row_out=t(q, batch, length + 9, width)[:, 9:] if row_out else None,
+    )  # fmt: skip
+
+
 def _grouped(*, rows: str, tokens: int, experts: int, sizes: tuple[int, int], layout: str) -> Any:
     N, K = sizes
     apart = layout == "apart"
@@ -207,6 +234,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "ring_state_update": _ring,
     "attention_decode": _attention,
     "latent_decode": _latent,
+    "latent_rotary": _latent_rotary,
     "grouped_mm": _grouped,
 }
 
@@ -266,6 +294,18 @@ def _latents() -> Calls:
     yield "16 heads 4096 x8", lambda: call(8, 16, 4096)
 
 
+def _latent_rotaries() -> Calls:
+    def call(batch: int, length: int, heads: int = 16) -> Any:
+        return _latent_rotary(
+            q="bfloat16", weight="bfloat16", cos="bfloat16", q_out=length == 1, row_out=True,
+            layout="dense", heads=heads, rank=512, turned=64, length=length, batch=batch,
+        )  # fmt: skip
+
+    yield "16 heads step", lambda: call(1, 1)
+    yield "128 heads step x64", lambda: call(64, 1, 128)
+    yield "16 heads 4096", lambda: call(1, 4096)
+
+
 def _products() -> Calls:
     def call(tokens: int) -> Any:
         return _grouped(
@@ -281,5 +321,6 @@ SPECIMENS: dict[str, Callable[[], Calls]] = {
     "mamba3_step": _steps,
     "ring_state_update": _rings,
     "latent_decode": _latents,
+    "latent_rotary": _latent_rotaries,
     "grouped_mm": _products,
 }

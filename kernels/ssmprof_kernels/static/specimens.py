@@ -15,7 +15,7 @@ import torch
 
 from ssmprof_kernels import OPS
 from ssmprof_kernels.state_update.drafts import selective_state_drafts
-from ssmprof_kernels.static import mixer_forms
+from ssmprof_kernels.static import mixer_forms, mixing_forms
 
 Call = Callable[[], Any]
 
@@ -286,6 +286,7 @@ SPECIMENS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "gated_rmsnorm": _gated_rmsnorm,
     "attention_decode": _attention_decode,
     **mixer_forms.SPECIMENS,
+    **mixing_forms.SPECIMENS,
     **{op: functools.partial(_linear_specimens, op, *shape) for op, shape in _SHAPES.items()},
     **{
         f"{op}_step": functools.partial(_linear_step_specimens, f"{op}_step", *shape)

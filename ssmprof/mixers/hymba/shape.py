@@ -16,6 +16,7 @@ from ssmprof.scalars import DTYPE_BYTES
 from ssmprof.work import Parts, call_tokens, elementwise, rms_norm, total
 
 if TYPE_CHECKING:
+    from ssmprof.mixers.scratch import Form
     from ssmprof.records import Point
 
 
@@ -23,6 +24,7 @@ class Hymba(Part, frozen=True, kw_only=True, tag="hymba"):
     """Attention without its output projection beside a Mamba-1, both normed and averaged."""
 
     label: ClassVar[str] = "Hymba"
+    scan_op: ClassVar[str] = "selective_scan"
     memory: ClassVar[Memory] = "both"
 
     attention: Attention
@@ -72,10 +74,14 @@ class Hymba(Part, frozen=True, kw_only=True, tag="hymba"):
         mean = elementwise(tokens * inner, b, reads=2, flops=2)
         return {**attention, **self.mamba.cost(d_model, point), "merge": total((norm, norm, mean))}
 
-    def peak(self, d_model: int, point: Point) -> int:
+    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+        """Of the Mamba."""
+        return self.mamba.scratch(d_model, point, form)
+
+    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
         """The Mamba beside the attention's projection and output; or the attention."""
         inner, attention = self.mamba.d_inner, self.attention
         beside = alive(point, (attention.qkv_width, inner))
         projected = alive(point, (2 * inner,))
         first = projected + attention.peak(d_model, point)
-        return max(first, beside + self.mamba.peak(d_model, point))
+        return max(first, beside + self.mamba.peak(d_model, point, scratch))

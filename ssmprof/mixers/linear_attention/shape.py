@@ -15,10 +15,12 @@ from ssmprof import limits
 from ssmprof.mixers.linear_attention.base import LinearAttention
 from ssmprof.mixers.part import Rank, Weight, alive
 from ssmprof.mixers.recurrence import head_norm, new_state, state_bytes
+from ssmprof.mixers.scratch import CHUNK, by_chunks, by_span, squares, tile
 from ssmprof.scalars import DTYPE_BYTES
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, gated_norm, matmul, total
 
 if TYPE_CHECKING:
+    from ssmprof.mixers.scratch import Form
     from ssmprof.records import Point
 
 Base = Annotated[float, Meta(gt=0, le=limits.ROPE_BASE)]
@@ -32,6 +34,7 @@ class Gla(LinearAttention, frozen=True, kw_only=True, tag="gla"):
     """
 
     label: ClassVar[str] = "GLA"
+    scan_op: ClassVar[str] = "gla"
 
     gate_rank: Rank = 16
 
@@ -55,6 +58,15 @@ class Gla(LinearAttention, frozen=True, kw_only=True, tag="gla"):
     def made(self) -> int:
         """Logits of the gates."""
         return self.key_width
+
+    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+        """Scores, queries and keys by their decays, the decay of each chunk; a span."""
+        key, shared = tile(self.key_dim), self.kv_heads_or_all
+        if form == "kernels":
+            rows = key * ((self.heads + shared) * CHUNK * DTYPE_BYTES[point.dtype] + 4 * shared)
+            return by_chunks(point, self.heads * squares(point, 1) + rows)
+        widths = self.heads * (13 * self.key_dim + 2 * self.value_dim)
+        return by_span(point, widths) if form == "plain" else 0
 
     def cost(self, d_model: int, point: Point) -> Parts:
         """Projections, decay, recurrence, gated norm."""
@@ -80,6 +92,7 @@ class RetNet(LinearAttention, frozen=True, kw_only=True, tag="retnet"):
     """
 
     label: ClassVar[str] = "RetNet"
+    scan_op: ClassVar[str] = "retention"
 
     rope_theta: Base = 10_000.0
 
@@ -121,6 +134,7 @@ class Lightning(LinearAttention, frozen=True, kw_only=True, tag="lightning"):
     """
 
     label: ClassVar[str] = "lightning attention"
+    scan_op: ClassVar[str] = "retention"
 
     norm_eps: Annotated[float, Meta(gt=0, le=1.0)] | None = None
 
@@ -143,7 +157,7 @@ class Lightning(LinearAttention, frozen=True, kw_only=True, tag="lightning"):
         """Queries, keys and values with their activation."""
         return self.channels
 
-    def peak(self, d_model: int, point: Point) -> int:
+    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
         """The widest of: activation, recurrence, norm, output."""
         new = new_state(point, state_bytes(self.state_elements, self.state_dtype))
         projected, value = self.channels + (self.value_width if self.gate else 0), self.value_width
@@ -152,7 +166,7 @@ class Lightning(LinearAttention, frozen=True, kw_only=True, tag="lightning"):
         return max(
             alive(point, (projected, convolved)),
             alive(point, (kept, convolved or projected - kept, self.channels)),
-            new + alive(point, (kept, self.channels, value)),
+            new + scratch + alive(point, (kept, self.channels, value)),
             alive(point, (kept, value, value)),
             alive(point, (value, d_model)),
         )

@@ -51,6 +51,7 @@ class LatentBlock(nn.Module):
                 rope_dim=part.qk_rope_head_dim, rope_scaling=part.rope_scaling,
             )  # fmt: skip
         self.turns = repr(part.table())
+        self.rotary_op = building.ops["latent_rotary"]
         self.prefill_op = building.ops["attention_prefill"]
         self.decode_op = building.ops["latent_decode"]
 
@@ -58,12 +59,11 @@ class LatentBlock(nn.Module):
         """(B, L, d) -> (B, L, d); latents and shared keys of the L tokens stay in the cache."""
         part = self.part
         first = 0 if cache is None else cache.position.tokens
-        q, row = self._project(x, cache, first)
+        last = first + x.shape[1]
+        q, row = self._project(x)
+        self._rotary(q, row, cache, first)
         if cache is not None:
-            with scope("cache"):
-                cache.k[:, first : first + x.shape[1], 0].copy_(row)
-            if first:
-                row = cache.k[:, : first + x.shape[1], 0]
+            row = cache.k[:, :last, 0]
         latent, shared = row.split((part.kv_lora_rank, part.qk_rope_head_dim), dim=-1)
         with scope("kv_up"):
             # As a matrix: a strided (B, L, r) would become a batched product.
@@ -80,30 +80,31 @@ class LatentBlock(nn.Module):
     def step(self, x: Tensor, cache: KVCache) -> Tensor:
         """(B, d) -> (B, d); the token's latent and shared key are left in the cache."""
         part, tokens = self.part, cache.position.tokens
-        q, row = self._project(x[:, None], cache, tokens)
-        with scope("cache"):
-            cache.k[:, tokens, 0].copy_(row[:, 0])
+        q, row = self._project(x[:, None])
+        # What of a query is absorbed into the latent, and what is turned.
+        absorbed = q.new_empty(len(x), part.heads, part.row)
+        self._rotary(q, row, cache, tokens, absorbed[:, None])
         del row
         up = self.kv_up.weight.unflatten(0, (part.heads, -1))
         up_keys, up_values = up.split((part.qk_nope_head_dim, part.v_head_dim), dim=1)
-        own, turned = q[:, 0].split((part.qk_nope_head_dim, part.qk_rope_head_dim), dim=-1)
+        own = q[:, 0, :, : part.qk_nope_head_dim].transpose(0, 1)
         with scope("kv_up"):
-            absorbed = torch.bmm(own.transpose(0, 1), up_keys).transpose(0, 1)
-            absorbed = torch.cat([absorbed, turned], dim=-1)
-        del q, own, turned
+            torch.bmm(own, up_keys, out=absorbed[..., : part.kv_lora_rank].transpose(0, 1))
+        del q, own
         with scope("attention", "attention"):
             seen = self.decode_op(
                 absorbed, cache.k[:, :, 0], cache.position.lengths(cache.rows), tokens + 1,
                 rank=part.kv_lora_rank, scale=self.scale,
             )  # fmt: skip
         del absorbed
+        out = seen.new_empty(len(x), part.heads, part.v_head_dim)
         with scope("kv_up"):
-            out = torch.bmm(seen.transpose(0, 1), up_values.transpose(1, 2)).transpose(0, 1)
+            torch.bmm(seen.transpose(0, 1), up_values.transpose(1, 2), out=out.transpose(0, 1))
         with scope("out_proj"):
             return self.out_proj(out.flatten(1))
 
-    def _project(self, x: Tensor, cache: KVCache | None, first: int) -> tuple[Tensor, Tensor]:
-        """Queries (B, L, H, dn + dr) and rows of the cache (B, L, r + dr), normed and turned."""
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries (B, L, H, dn + dr), and latents with shared keys (B, L, r + dr)."""
         part = self.part
         with scope("q_proj"):
             if self.q_down is not None and self.q_norm is not None:
@@ -112,15 +113,23 @@ class LatentBlock(nn.Module):
                 q = self.q_proj(x)
             q = q.unflatten(-1, (part.heads, part.head_dim))
         with scope("kv_down"):
-            row = self.kv_down(x)
-            latent, shared = row.split((part.kv_lora_rank, part.qk_rope_head_dim), dim=-1)
-            latent.copy_(self.kv_norm(latent))
+            return q, self.kv_down(x)
+
+    def _rotary(
+        self, q: Tensor, row: Tensor, cache: KVCache | None, first: int, q_out: Tensor | None = None
+    ) -> None:
+        """Norm latents and turn keys and queries of tokens first, first + 1 ...: rows go into the
+        cache, queries to `q_out` (B, L, H, r + dr), both in place where there is none."""
+        last = first + row.shape[1]
+        cos = sin = None
         if self.turned is not None:
-            cos, sin = self._angles(self.turned, cache, first, x)
-            with scope("rope", "rope"):
-                for heads in (q[..., part.qk_nope_head_dim :], shared[:, :, None]):
-                    heads.copy_(rope.rotate(heads, cos, sin))
-        return q, row
+            cos, sin = self._angles(self.turned, cache, first, row)
+        rows = None if cache is None else cache.k[:, first:last, 0]
+        with scope("rope", "rope"):
+            self.rotary_op(
+                q, row, self.kv_norm.weight, cos, sin, eps=self.kv_norm.eps, q_out=q_out,
+                row_out=rows,
+            )  # fmt: skip
 
     def _angles(
         self, turned: Attention, cache: KVCache | None, first: int, x: Tensor

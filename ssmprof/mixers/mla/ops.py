@@ -1,4 +1,5 @@
-"""Who lets one token look at the latents of all before it: three calls of torch, or our kernel."""
+"""Who norms and turns what goes into the cache of latents, and who lets one token look at it: calls
+of torch, or our kernels."""
 
 from __future__ import annotations
 
@@ -26,6 +27,15 @@ def _by_rows(
 
 
 OPS = {
+    # It writes the same rows of a cache again; queries are turned in place.
+    "latent_rotary": Candidates(
+        "rope",
+        {
+            "ssmprof": Ours("latent", "latent_rotary"),
+            "torch": Plain("reference.latent", "latent_rotary"),
+        },
+        mutates=0,
+    ),
     "latent_decode": Candidates(
         "attention",
         {
@@ -33,5 +43,5 @@ OPS = {
             "torch": Plain("reference.latent", "latent_decode", _by_rows),
             "ssmprof": Ours("latent", "latent_decode", _by_lengths),
         },
-    )
+    ),
 }

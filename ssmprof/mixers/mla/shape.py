@@ -117,23 +117,22 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
         )
 
     def cost(self, d_model: int, point: Point) -> Parts:
-        """Projections down and up, rotary embedding, scores, output."""
+        """Projections down and up, scores, output; rotary embedding with norm and cache write."""
         b, tokens, reads = DTYPE_BYTES[point.dtype], call_tokens(point), self.reads(d_model)
         rank = self.q_lora_rank
         queries = matmul(tokens, rank or reads, self.q_width, b)
         if rank:
             low = matmul(tokens, reads, rank, b, bias=self.bias)
             queries = total((low, rms_norm(tokens, rank, b), queries))
-        turned = tokens * (self.heads + 1) * self.qk_rope_head_dim
+        # The shared key goes into the cache, and what is turned of queries to those absorbed.
+        turns = self.rope_theta is not None
+        heads = 1 + (self.heads if turns or point.phase == "decode" else 0)
+        moved = tokens * heads * self.qk_rope_head_dim
+        rotary = elementwise(moved, b, reads=1, flops=3 if turns else 0)
         return {
             "q_proj": queries,
-            "kv_down": total(
-                (
-                    matmul(tokens, reads, self.row, b, bias=self.bias),
-                    rms_norm(tokens, self.kv_lora_rank, b),
-                )
-            ),
-            "rope": elementwise(turned if self.rope_theta is not None else 0, b, reads=1, flops=3),
+            "kv_down": matmul(tokens, reads, self.row, b, bias=self.bias),
+            "rope": total((rms_norm(tokens, self.kv_lora_rank, b), rotary)),
             "kv_up": matmul(tokens, self.kv_lora_rank, self.expanded, b),
             "attention": self._step(point, b)
             if point.phase == "decode"
@@ -148,8 +147,7 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
         return work(
             flops=2 * looked * self.heads * (self.head_dim + self.v_head_dim),
             read=tokens * (seen + self.q_width) * b,
-            # The latents go into the cache.
-            written=tokens * (self.heads * self.v_head_dim + self.row) * b,
+            written=tokens * self.heads * self.v_head_dim * b,
             exps=self.heads * looked,
         )
 
@@ -160,11 +158,11 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
         return work(
             flops=2 * looked * self.heads * (self.row + self.kv_lora_rank),
             read=(looked * self.row + batch * absorbed) * b,
-            written=batch * (self.heads * self.kv_lora_rank + self.row) * b,
+            written=batch * self.heads * self.kv_lora_rank * b,
             exps=self.heads * looked,
         )
 
-    def peak(self, d_model: int, point: Point) -> int:
+    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
         """The widest of: expanded keys and values with queries, scores, and the output."""
         out, lse = self.heads * self.v_head_dim, self.heads * 4 / DTYPE_BYTES[point.dtype]
         if point.phase == "decode":
@@ -177,8 +175,7 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
         else:
             keys = self.heads * self.head_dim
             widest = [
-                (self.q_lora_rank or 0, self.q_width),
-                (self.q_width, self.row, self.expanded, keys),
+                (self.q_lora_rank or 0, self.q_width), (self.q_width, self.row),
                 (self.q_width, self.expanded, keys, out, lse),
-            ]
+            ]  # fmt: skip
         return max(alive(point, widths) for widths in (*widest, (out, d_model)))

@@ -6,7 +6,6 @@ Shape letters: B batch, L tokens, d width, H heads of width K.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmprof.errors import ConfigError
@@ -20,22 +19,11 @@ from ssmprof.scopes import scope
 FIRST_VALUES = "rwkv7 values"
 
 
-def differences(x: Tensor, cache: StateCache | None) -> Tensor:
-    """The token before minus each token, (B, L, d); the last token is left in the cache."""
-    before = torch.zeros_like(x[:, :1])
-    if cache is not None and cache.position.tokens > 0:
-        before = cache.conv[:, None].to(x.dtype)
-    before = torch.cat([before, x[:, :-1]], dim=1)
-    if cache is not None:
-        cache.conv.copy_(x[:, -1])
-    return before.sub_(x)
-
-
-def difference(x: Tensor, cache: StateCache) -> Tensor:
-    """The same for one token (B, d)."""
-    before = cache.conv - x
-    cache.conv.copy_(x)
-    return before
+def kept_token(x: Tensor, cache: StateCache | None) -> tuple[Tensor, bool]:
+    """Where the last token of x (B, L, d) goes, and whether the one before x stands there."""
+    if cache is None:
+        return torch.empty_like(x[:, 0]), False
+    return cache.conv, cache.position.tokens > 0
 
 
 class LowRank(nn.Module):
@@ -84,22 +72,28 @@ class Rwkv7Block(nn.Module):
         self.state_dtype = getattr(torch, part.state_dtype)
         self.prefill_op = building.ops["rwkv7"]
         self.step_op = building.ops["rwkv7_step"]
+        self.shift_op = building.ops["token_shift"]
+        self.keys_op = building.ops["rwkv7_keys"]
+        self.output_op = building.ops["rwkv7_output"]
 
     def forward(self, x: Tensor, cache: StateCache | None = None) -> Tensor:
         """(B, L, d) -> (B, L, d); the state after the last token is left in the cache."""
         self._forget(cache)
         with scope("shift"):
-            mixed = torch.addcmul(x, differences(x, cache), self.mix[:, None, None])
-        r, w, k, v, a, gate = self._project(mixed, cache)
-        del mixed  # a name held is memory held: each tensor dies at its last use
-        kk = self._keys(k, a)
+            last, resumed = kept_token(x, cache)
+            mixed = self.shift_op(x, self.mix, last, resumed=resumed)
+        r, raw, gate, share = self._project(mixed, cache)
+        del mixed, last  # a name held is memory held: each tensor dies at its last use
+        w, k, v, kk, a = self._keys(raw, share, cache)
+        del raw, share
+        r = self._heads(r)
         state = None if cache is None or cache.position.tokens == 0 else cache.ssm
         with scope("scan", "scan"):
             y = self.prefill_op(
-                *(self._heads(one) for one in (r, w, k, v, kk, a)),
+                r, w, k, v, kk, a,
                 initial_state=state,
                 return_final_state=False if cache is None else self.state_dtype,
-            )
+            )  # fmt: skip
         del w, kk, a
         if cache is not None:
             y, cache.ssm = y
@@ -112,11 +106,12 @@ class Rwkv7Block(nn.Module):
         """(B, d) -> (B, d); the state is overwritten in place."""
         self._forget(cache)
         with scope("shift"):
-            mixed = torch.addcmul(x, difference(x, cache), self.mix[:, None])
-        r, w, k, v, a, gate = self._project(mixed, cache)
-        kk = self._keys(k, a)
+            mixed = self.shift_op(x, self.mix, cache.conv, resumed=True)
+        r, raw, gate, share = self._project(mixed, cache)
+        w, k, v, kk, a = self._keys(raw, share, cache)
+        r = self._heads(r)
         with scope("scan", "scan"):
-            y = self.step_op(cache.ssm, *(self._heads(one) for one in (r, w, k, v, kk, a)))
+            y = self.step_op(cache.ssm, r, w, k, v, kk, a)
         y = self._normed(y, r, k, v, gate)
         with scope("out_proj"):
             return self.out_proj(y)
@@ -130,57 +125,50 @@ class Rwkv7Block(nn.Module):
         """(..., H K) -> (..., H, K)."""
         return x.unflatten(-1, (-1, self.part.head_dim))
 
-    def _project(self, mixed: Tensor, cache: StateCache | None) -> tuple[Tensor, ...]:
-        """(6, ..., d) -> r, log decay, k, v, step size and gate, (..., H K) each."""
+    def _project(
+        self, mixed: Tensor, cache: StateCache | None
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor, Tensor | None]:
+        """(6, ..., d) -> (..., H K) each: r; logits of the decay, k, logits of the step size, v;
+        gate; logits of the first layer's share in v, where it has one."""
         xr, xw, xk, xv, xa, xg = mixed.unbind(0)
         with scope("in_proj"):
-            v = self.v_proj(xv)
-        self._mix_values(v, xv, cache)
-        with scope("in_proj"):
-            r, k = self.r_proj(xr), self.k_proj(xk)
+            r, k, v = self.r_proj(xr), self.k_proj(xk), self.v_proj(xv)
+        if self.value is None and cache is not None:
+            cache.position.passed[FIRST_VALUES] = v
         with scope("low_rank"):
-            w = self.decay(xw, "tanh").sigmoid_().mul_(LOWEST)
-            a = self.rate(xa).sigmoid_()
+            share = None if self.value is None else self.value(xv)
+            w = self.decay(xw, "tanh")
+            a = self.rate(xa)
             gate = self.gate(xg, "sigmoid")
-        return r, w, k, v, a, gate
+        return r, (w, k, a, v), gate, share
 
-    def _mix_values(self, v: Tensor, xv: Tensor, cache: StateCache | None) -> None:
-        """Values, in place: towards those of the first layer, which hands its own on."""
-        if self.value is None:
-            if cache is not None:
-                cache.position.passed[FIRST_VALUES] = v
-            return
-        first = None if cache is None else cache.position.passed.get(FIRST_VALUES)
-        if first is None:
-            raise ConfigError(
-                "RWKV-7: value_rank mixes values with those of a first layer, and none came before",
-                fix="a layer with value_rank = 0 first",
-            )
-        with scope("low_rank"):
-            share = self.value(xv)
+    def _keys(
+        self, raw: tuple[Tensor, ...], share: Tensor | None, cache: StateCache | None
+    ) -> tuple[Tensor, ...]:
+        """Log decay, key that is added, values, key that is removed, step size, (..., H, K) each;
+        values are mixed with those of the first layer, which hands its own on."""
+        first = None
+        if share is not None:
+            first = None if cache is None else cache.position.passed.get(FIRST_VALUES)
+            if first is None:
+                raise ConfigError(
+                    "RWKV-7: value_rank mixes values with those of a first layer, and none came "
+                    "before",
+                    fix="a layer with value_rank = 0 first",
+                )
         with scope("keys"):
-            v.lerp_(first, share.sigmoid_())
-
-    def _keys(self, k: Tensor, a: Tensor) -> Tensor:
-        """The key that is removed, of length one; k becomes the key that is added."""
-        with scope("keys"):
-            kk = k * self.removed
-            heads = self._heads(kk)
-            heads.div_(heads.norm(dim=-1, keepdim=True).clamp_(min=1e-12))
-            k.addcmul_((a - 1.0).mul_(k), self.added)
-        return kk
+            return self.keys_op(
+                *raw, self.removed, self.added, v_first=first, share=share,
+                heads=self.part.heads, lowest=LOWEST,
+            )  # fmt: skip
 
     def _normed(self, y: Tensor, r: Tensor, k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
         """(..., H, K) -> (..., H K): heads normed, the present token's bonus added, gated."""
         with scope("norm", "norm"):
-            rows = y.flatten(-2).flatten(0, -2)
-            out = F.group_norm(
-                rows, self.part.heads, self.norm_weight, self.norm_bias, self.norm_eps
-            )
-            out = out.view(*y.shape)
-            bonus = self._heads((r * k).mul_(self.bonus)).sum(-1, keepdim=True)
-            out.addcmul_(bonus, self._heads(v))
-            return out.flatten(-2).mul_(gate)
+            return self.output_op(
+                y, r, k, v, gate, self.norm_weight, self.bonus, bias=self.norm_bias,
+                eps=self.norm_eps,
+            )  # fmt: skip
 
     def new_cache(
         self, batch: int, max_context: int, dtype: torch.dtype, position: Position
@@ -205,24 +193,27 @@ class Rwkv7FfnBlock(nn.Module):
         self.mix = frozen(weights.uniform(part.width, low=0.0, high=1.0))
         self.up = weights.linear(part.width, part.d_ff)
         self.down = weights.linear(part.d_ff, building.d_model, scale=weights.branch)
+        self.shift_op = building.ops["token_shift"]
+        self.relu2_op = building.ops["relu2"]
 
     def forward(self, x: Tensor, cache: StateCache | None = None) -> Tensor:
         """(B, L, d) -> (B, L, d); the last token is left in the cache."""
         with scope("shift"):
-            mixed = torch.addcmul(x, differences(x, cache), self.mix)
+            last, resumed = kept_token(x, cache)
+            mixed = self.shift_op(x, self.mix, last, resumed=resumed)
         return self._write(mixed)
 
     def step(self, x: Tensor, cache: StateCache) -> Tensor:
         """(B, d) -> (B, d)."""
         with scope("shift"):
-            mixed = torch.addcmul(x, difference(x, cache), self.mix)
+            mixed = self.shift_op(x, self.mix, cache.conv, resumed=True)
         return self._write(mixed)
 
     def _write(self, mixed: Tensor) -> Tensor:
         with scope("up"):
             hidden = self.up(mixed)
         with scope("act"):
-            hidden.relu_().square_()
+            hidden = self.relu2_op(hidden)
         with scope("down"):
             return self.down(hidden)
 

@@ -1,4 +1,4 @@
-"""Who runs RWKV-7's rule: our kernels, fla, plain torch."""
+"""Who runs RWKV-7's rule and what stands around it: our kernels, fla, plain torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ssmprof.mixers.finding import Ours, Package
+from ssmprof.mixers.finding import Ours, Package, Plain
 from ssmprof.mixers.fla import candidates, prompt, sequence, step
+from ssmprof.mixers.ops import Candidates
 from ssmprof.mixers.rwkv7.shape import LOWEST
 
 
@@ -46,6 +47,33 @@ OPS = {
         "rwkv7",
         "rwkv7_step",
         ours=Ours("rwkv7.step", "rwkv7_step"),
+        mutates=0,
+    ),
+    "token_shift": Candidates(
+        None,
+        {
+            "ssmprof": Ours("rwkv7.shift", "token_shift"),
+            "torch": Plain("reference.rwkv7_mixing", "token_shift"),
+        },
+        mutates=2,
+    ),
+    "rwkv7_keys": Candidates(
+        None,
+        {
+            "ssmprof": Ours("rwkv7.keys", "rwkv7_keys"),
+            "torch": Plain("reference.rwkv7_mixing", "rwkv7_keys"),
+        },
+    ),
+    "rwkv7_output": Candidates(
+        "norm",
+        {
+            "ssmprof": Ours("rwkv7.output", "rwkv7_output"),
+            "torch": Plain("reference.rwkv7_mixing", "rwkv7_output"),
+        },
+    ),
+    "relu2": Candidates(
+        None,
+        {"ssmprof": Ours("relu2.op", "relu2"), "torch": Plain("relu2.reference", "relu2")},
         mutates=0,
     ),
 }

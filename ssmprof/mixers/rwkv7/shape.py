@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ssmprof.mixers.part import Held, Keys, Memory, Part, Rank, State, Weight, alive
 from ssmprof.mixers.recurrence import chunk_of, new_state, recurrence, state_bytes
+from ssmprof.mixers.scratch import CHUNK, by_chunks, by_span, squares, tile
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul, total, work
 
 if TYPE_CHECKING:
+    from ssmprof.mixers.scratch import Form
     from ssmprof.records import Point
 
 # The lowest log decay: -exp(-1/2) times a sigmoid.
@@ -33,6 +35,7 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
     """
 
     label: ClassVar[str] = "RWKV-7"
+    scan_op: ClassVar[str] = "rwkv7"
     memory: ClassVar[Memory] = "fixed"
 
     heads: Size
@@ -114,13 +117,14 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
         }
 
     def _keys(self, tokens: int, b: int) -> Cost:
-        """Key that is removed (normed) and key that is added, sigmoids and mixed values."""
-        mixed = 4 if self.value_rank else 0
+        """In one pass: key that is removed (normed), key that is added, sigmoids of decay and step
+        size (two special functions each), mixed values."""
+        mixed = 1 if self.value_rank else 0
         return work(
-            flops=tokens * self.width * (9 + mixed),
-            read=tokens * self.width * (3 + (2 if mixed else 0)) * b,
-            written=tokens * self.width * (3 + (1 if mixed else 0)) * b,
-            exps=tokens * (self.width * (2 if mixed else 1) + self.heads),
+            flops=tokens * self.width * (11 + 4 * mixed),
+            read=((3 + 3 * mixed) * tokens + 2) * self.width * b,
+            written=(4 + mixed) * tokens * self.width * b,
+            exps=tokens * (self.width * (4 + 2 * mixed) + 2 * self.heads),
         )
 
     def _rule(self, point: Point) -> Cost:
@@ -132,38 +136,50 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
         return recurrence(
             point,
             flops=self.heads * flops,
-            # Sigmoid and exponential of the decay; in a chunk keys and queries are scaled by it.
-            exps=self.width * (2 if point.phase == "decode" else 4),
+            # Exponential of the decay; in a chunk keys and queries are scaled by it.
+            exps=self.width * (1 if point.phase == "decode" else 3),
             read=6 * self.width,
             written=self.width,
             state=state_bytes(self._state, self.state_dtype),
         )
 
     def _normed(self, tokens: int, b: int) -> Cost:
-        """Norm of heads, plus the bonus of the present token, times the gate."""
+        """In one pass: norm of heads, plus the bonus of the present token, times the gate."""
+        vectors = 3 if self.norm_bias else 2
         return work(
-            flops=tokens * self.width * 12,
-            read=tokens * self.width * 5 * b,
+            flops=tokens * self.width * (10 + vectors),
+            read=(5 * tokens + vectors) * self.width * b,
             written=tokens * self.width * b,
-            exps=tokens * (self.width + self.heads),
+            exps=tokens * self.heads,
         )
 
     def passed(self) -> int:
         """Values of the first layer are kept for the later ones."""
         return 0 if self.value_rank else self.width
 
-    def peak(self, d_model: int, point: Point) -> int:
+    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+        """What each chunk does to a state, what it reads of one, its outputs, its solution."""
+        if form == "kernels":
+            b, key = DTYPE_BYTES[point.dtype], tile(self.head_dim)
+            states = key * key * (4 + b) + 4 * key
+            rows = CHUNK * key * (4 + b)
+            return by_chunks(point, self.heads * (states + rows + squares(point, 1)))
+        widths = self.heads * (25 * self.head_dim + 3 * CHUNK)
+        return by_span(point, widths) if form == "plain" else 0
+
+    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
         """The widest of: shifted inputs, projections of them, the rule with its inputs, output.
 
-        Values that are handed on are not its own.
+        Values that are handed on are not its own; mixed ones are, and what they are mixed by.
         """
         new = new_state(point, state_bytes(self._state, self.state_dtype))
         width, inputs = self.width, MIXED * self.reads(d_model)
-        own = [width] * (1 if self.value_rank else 0)
+        own = [width] * (2 if self.value_rank else 0)
+        given = (5 if self.value_rank else 4) * width  # made in one piece
         return max(
             alive(point, (self.reads(d_model), inputs)),
             alive(point, (inputs, *own, *[width] * 5, self.gate_rank)),
-            new + alive(point, (*own, *[width] * 7)),
+            new + scratch + alive(point, (given, *[width] * 3)),
             alive(point, (width, d_model)),
         )
 
@@ -209,7 +225,7 @@ class Rwkv7Ffn(Part, frozen=True, kw_only=True, tag="rwkv7_ffn"):
             "down": matmul(tokens, self.d_ff, d_model, b),
         }
 
-    def peak(self, d_model: int, point: Point) -> int:
+    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
         """The widest of: the shift, both products."""
         return max(
             alive(point, (self.width, self.width)),

@@ -1,4 +1,5 @@
-"""Inputs of linear attention, RWKV-7 and the delta rules, each as scan and as step."""
+"""Inputs of linear attention, RWKV-7 and the delta rules, each as scan and as step; of what stands
+around RWKV-7's rule."""
 
 from __future__ import annotations
 
@@ -56,6 +57,42 @@ def _rwkv7_step(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     return found | {"state": Random(dtype, length)(*shape, dtype=state)}
 
 
+def _lead(length: int, v: int) -> tuple[int, ...]:
+    """Sequences and tokens, or one token each of that many sequences."""
+    return (1 + length % 9,) if v % 4 == 3 else (1 + v % 2, length)
+
+
+def _shift(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r, lead, width = Random(dtype, v), _lead(length, v), (2048, 300, 768)[v % 3]
+    mixes = ((6,), (), (1,))[v % 3]
+    last = r(lead[0], width, dtype=torch.float32 if v % 2 else dtype)
+    mix = r(*mixes, width).sigmoid()
+    return {"x": r(*lead, width), "mix": mix, "last": last, "resumed": v % 5 > 1}
+
+
+_HEADS = ((32, 64), (3, 48), (20, 16), (5, 128))
+
+
+def _keys(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r, lead, (heads, width) = Random(dtype, v), _lead(length, v), _HEADS[v // 2 % 4]
+    names = ("w", "k", "a", "v", *(("v_first", "share") if v % 2 else ()))
+    found: dict[str, Any] = {name: r(*lead, heads * width) for name in names}
+    found |= {name: r(heads * width) for name in ("removed", "added")}
+    return found | {"heads": heads, "lowest": -0.6}
+
+
+def _output(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r, lead, (heads, width) = Random(dtype, v), _lead(length, v), _HEADS[v // 2 % 4]
+    found: dict[str, Any] = {name: r(*lead, heads, width) for name in ("y", "r", "k", "v")}
+    found["gate"] = r(*lead, heads * width)
+    names = ("weight", "bonus", *(("bias",) if v % 2 else ()))
+    return found | {name: r(heads * width) for name in names} | {"eps": width * 1e-5}
+
+
+def _relu2(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    return {"hidden": Random(dtype, v)(*_lead(length, v), (8192, 70)[v % 2])}
+
+
 def _delta(
     op: str, dtype: torch.dtype, length: int, v: int, *, step: bool = False
 ) -> dict[str, Any]:
@@ -86,6 +123,10 @@ def _delta(
 BUILDERS = {
     "rwkv7": _rwkv7,
     "rwkv7_step": _rwkv7_step,
+    "token_shift": _shift,
+    "rwkv7_keys": _keys,
+    "rwkv7_output": _output,
+    "relu2": _relu2,
     **{op: functools.partial(_linear, op) for op in LINEAR},
     **{f"{op}_step": functools.partial(_linear_step, f"{op}_step") for op in LINEAR},
     **{op: functools.partial(_delta, op) for op in DELTA},

@@ -1,4 +1,4 @@
-"""Inputs of Mamba-3, of attention and latent decode, of grouped products."""
+"""Inputs of Mamba-3, of attention, of latent attention, of grouped products."""
 
 from __future__ import annotations
 
@@ -77,6 +77,24 @@ def _latent(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     }
 
 
+def _latent_rotary(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
+    r = Random(dtype, v)
+    rank, turned = ((512, 64), (96, 20), (512, 64), (33, 6))[v % 4]
+    batch, heads, first = 3, (16, 5, 128)[v % 3], 7 * (v % 2)
+    found: dict[str, Any] = {
+        "q": r(batch, length, heads, 40 + turned),
+        "row": r(batch, length, rank + turned),
+        "weight": r(rank),
+        "eps": 1e-5,
+        "row_out": r(batch, first + length, rank + turned)[:, first:] if v % 5 else None,
+        "q_out": r(batch, length, heads, rank + turned) if length == 1 else None,
+    }
+    if v % 4 != 3:
+        angles = r.wide(first + length, turned // 2)[first:]
+        found |= {"cos": angles.cos().to(dtype), "sin": angles.sin().to(dtype)}
+    return found
+
+
 def _grouped(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     r = Random(dtype, v)
     rows, experts = min(length, 300), (8, 3, 40)[v % 3]
@@ -91,5 +109,6 @@ BUILDERS = {
     "mamba3_step": _mamba3_step,
     "attention_decode": _attention,
     "latent_decode": _latent,
+    "latent_rotary": _latent_rotary,
     "grouped_mm": _grouped,
 }

@@ -16,6 +16,8 @@ IN_PLACE = {
     "selective_state_update": "state",
     "causal_conv1d_update": "conv_state",
     "mamba3_step": "state",
+    "token_shift": "last",
+    "relu2": "hidden",
     **{
         f"{op}_step": "state"
         for op in ("rwkv7", "gla", "retention", "lightning", "gated_delta", "kda")
@@ -25,6 +27,9 @@ LINEAR = ("gla", "retention", "lightning")
 DELTA = ("gated_delta", "kda")
 WITH_STATE = ("ssd_scan", "selective_scan", "causal_conv1d", "rwkv7", *LINEAR, *DELTA)
 STEPS = tuple(f"{op}_step" for op in ("rwkv7", *LINEAR, *DELTA))
+
+#: Operations of several results, which have no state.
+SEVERAL = {"latent_rotary": ("q", "row"), "rwkv7_keys": ("w", "k", "v", "kk", "a")}
 
 #: Arguments with an axis of tokens.
 BY_TOKEN = (*("x", "u", "dt", "B", "C", "z"), *("q", "k", "v", "a", "r", "w", "kk"), "g", "beta")
@@ -53,7 +58,9 @@ class Case:
             return {"y": y, "final_state": state}
         if self.op == "ring_state_update":
             return {"y": OPS[self.op].sequential(**wide)[0]}
-        if self.op in ("selective_state_update", "mamba3_step", *STEPS):
+        if self.op in SEVERAL:
+            return dict(zip(SEVERAL[self.op], OPS[self.op].sequential(**wide), strict=True))
+        if self.op in ("selective_state_update", "mamba3_step", "token_shift", *STEPS):
             y, state = OPS[self.op].sequential(**wide)
             return {"y": y, "state": state}
         return self._run(OPS[self.op].sequential, wide)
@@ -64,6 +71,9 @@ class Case:
             state = arguments[name].clone()
             y = function(**(arguments | {name: state}))
             return {"y": y, "state": state}
+        if self.op in SEVERAL:
+            own = {n: _alike(v) for n, v in arguments.items() if torch.is_tensor(v)}
+            return dict(zip(SEVERAL[self.op], function(**(arguments | own)), strict=True))
         if self.op == "ring_state_update":
             # The state lags behind: what a token leaves is seen by its output alone.
             own = {name: _copied(arguments[name]) for name in ("state", "ring")}
@@ -72,6 +82,13 @@ class Case:
             y, final = function(**arguments, return_final_state=True)
             return {"y": y, "final_state": final}
         return {"y": function(**arguments)}
+
+
+def _alike(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy with the same strides."""
+    return torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    ).copy_(tensor)
 
 
 def _copied(value: Any) -> Any:
