@@ -29,7 +29,7 @@ from ssmprof.units import format_context
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
 _USUAL = "batch 1, bfloat16, graph"  # what a cell need not say
 _IN_SHORT = 8  # runs that README names: the latest
-_PLAIN = "reference"  # the provider of every op on plain torch
+_PLAIN = {"reference", "torch"}  # the providers of ops on plain torch
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Seen:
     @property
     def plain(self) -> bool:
         """Whether it is the form on plain torch."""
-        return set(self.recipe.providers.values()) == {_PLAIN}
+        forced = set(self.recipe.providers.values())
+        return bool(forced) and forced <= _PLAIN
 
     @property
     def name(self) -> str:
@@ -74,7 +75,7 @@ def seen(system: System, runs: Iterable[Told]) -> list[Seen]:
         Seen(system, told, device, block, base_of(block, told.run.scenario))
         for told in runs
         for block in told.run.scenario.blocks
-        if isinstance(block, Recipe) and set(block.providers.values()) <= {_PLAIN}
+        if isinstance(block, Recipe) and set(block.providers.values()) <= _PLAIN
         if system.fits(block)
         for device in told.devices
     ]
