@@ -5,7 +5,7 @@ It words what `analysis` found and decides nothing; the heading says who wins, t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ssmprof.analysis import Analysis
 from ssmprof.analysis.compare.answer import Answer
@@ -15,7 +15,7 @@ from ssmprof.analysis.findings import Metric
 from ssmprof.models.recipe import Recipe
 from ssmprof.records import Run
 from ssmprof.report.contenders import facts
-from ssmprof.report.lines import View
+from ssmprof.report.lines import PANELS, View
 from ssmprof.report.names import Names, listed
 from ssmprof.report.page import Decision, Ruling
 from ssmprof.report.redact import redact
@@ -33,7 +33,7 @@ def decision(run: Run, analysis: Analysis, views: dict[Key, View]) -> Decision:
     answer = analysis.latencies[0] if analysis.latencies else None
     return Decision(
         machine=_machine(run, answer),
-        contenders=tuple(_contender(one) for one in run.scenario.blocks),
+        contenders=_contenders(run.scenario.blocks),
         rulings=tuple(_rulings(run, analysis, views)),
         turns=_turns(answer, analysis, views) if answer else (),
         limits=_limits(answer) if answer else (),
@@ -56,8 +56,19 @@ def _machine(run: Run, answer: Answer | None) -> str:
     return ", ".join([redact(one.device), *said])
 
 
-def _contender(subject: Subject) -> str:
-    """`mamba2: 4 layers, width 1,024, 25.6 M parameters, slice of 4 of 48 layers`."""
+def _contenders(subjects: Sequence[Subject]) -> tuple[str, ...]:
+    """`mamba2: 4 layers, width 1,024, 25.6 M parameters`, a line each; of many, a line for all of
+    whom the same is said."""
+    if len(subjects) <= PANELS:
+        return tuple(f"{one.name}: {_said(one)}" for one in subjects)
+    alike: dict[str, list[str]] = {}
+    for one in subjects:
+        alike.setdefault(_said(one), []).append(one.name)
+    return tuple(f"{', '.join(names)}: {said}" for said, names in alike.items())
+
+
+def _said(subject: Subject) -> str:
+    """`4 layers, width 1,024, 25.6 M parameters, slice of 4 of 48 layers`."""
     found = facts(subject)
     said: list[str] = []
     if found["layer_count"]:
@@ -69,7 +80,7 @@ def _contender(subject: Subject) -> str:
         said.append(f"{three_digits(found['params'] / 1e6)} M parameters")
     if isinstance(subject, Recipe) and subject.slice is not None:
         said.append(f"slice of {subject.slice.layers} of {subject.slice.whole} layers")
-    return f"{subject.name}: {', '.join(said) or subject.architecture}"
+    return ", ".join(said) or subject.architecture
 
 
 def _rulings(run: Run, analysis: Analysis, views: dict[Key, View]) -> Iterable[Ruling]:

@@ -12,7 +12,7 @@ from ssmprof.records import Conditions, Run
 from ssmprof.report import words
 from ssmprof.report.canvas import style_of
 from ssmprof.report.figures import curves
-from ssmprof.report.lines import View
+from ssmprof.report.lines import View, reference
 from ssmprof.report.page import Card, Hero, Series
 from ssmprof.report.rows import times
 from ssmprof.report.svg import to_svg
@@ -23,6 +23,7 @@ from ssmprof.units import format_context, format_zone
 
 Used = dict[tuple[str, str], dict[tuple[tuple[str, str], ...], dict[str, str]]]
 _LINEAR = 24  # sets of conditions whose picture is drawn from zero, too: as many as one looks at
+_MANY = 8  # contenders that a sentence lists
 MARKS = {"o": "●", "p": "⬠", "8": "⬢", "s": "■", "D": "◇", "X": "✖", "^": "▲", "v": "▽", "P": "✚"}
 
 
@@ -97,13 +98,6 @@ def drawing_of(view: View, text: str) -> curves.Drawing:
     )  # fmt: skip
 
 
-def reference(view: View) -> str | None:
-    """Whom speed-ups are over: the first transformer, else the first contender."""
-    chosen = [one for one in view.measured if one.name.architecture == "transformer"]
-    found = chosen or view.measured
-    return found[0].name.block if found else None
-
-
 def _conditions(run: Run, conditions: Conditions, said: Verdict, used: Used) -> list[str]:
     machine = next(
         (found for found in run.environments.values() if found.device == conditions.device), None
@@ -163,15 +157,18 @@ def _series(view: View) -> list[Series]:
 
 
 def _reading(view: View) -> str:
-    """At both ends of the range, who is ahead and by how much."""
+    """At both ends of the range, who is ahead and by how much: of many, those the figure names."""
     shared = [at for at in view.answer.contexts if len(view.here(at)) > 1]
     parts: list[str] = []
     for at in dict.fromkeys([*shared[:1], *shared[-1:]]):
+        here = view.here(at)
+        named = view.foremost(_MANY, reference(view))
+        told = [line for line in here if line in named]
         times_of = ", ".join(
-            f"{line.name.label} {time_with_interval(line.points[at].estimate)}"
-            for line in view.here(at)
+            f"{line.name.label} {time_with_interval(line.points[at].estimate)}" for line in told
         )
-        parts.append(f"{format_context(at)} tokens: {times_of}.")
+        more = f", and {len(here) - len(told)} more" if len(here) > len(told) else ""
+        parts.append(f"{format_context(at)} tokens: {times_of}{more}.")
     return " ".join(parts)
 
 

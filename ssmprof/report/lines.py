@@ -8,6 +8,9 @@ from ssmprof.analysis.compare.answer import Answer
 from ssmprof.analysis.findings import CurvePoint
 from ssmprof.report.names import Name, Names
 
+#: Contenders that a page draws one by one; its tables have all of them.
+PANELS = 12
+
 
 @dataclass(frozen=True)
 class Line:
@@ -49,6 +52,19 @@ class View:
         """The contender of that block name."""
         return next(line for line in self.lines if line.name.block == block)
 
+    def foremost(self, most: int, *always: str | None) -> list[Line]:
+        """At most so many of what was measured, as the scenario has them.
+
+        First `always`, then who may be best anywhere, who is last, and the others in order.
+        """
+        wanted = [name for name in always if name]
+        wanted += [name for one in self.answer.standings for name in one.winners]
+        if longest := max((at for line in self.measured for at in line.contexts), default=None):
+            wanted.append(self.here(longest)[-1].name.block)
+        wanted += [line.name.block for line in self.measured]
+        kept = list(dict.fromkeys(wanted))[:most]
+        return [line for line in self.measured if line.name.block in kept]
+
     def here(self, context: int) -> list[Line]:
         """Who was measured at a context, best first."""
         found = [line for line in self.lines if context in line.points]
@@ -66,3 +82,10 @@ def view(answer: Answer, names: Names) -> View:
         if block in points or block in answer.failures
     )
     return View(answer, lines, names)
+
+
+def reference(view: View) -> str | None:
+    """Whom speed-ups are over: the first transformer, else the first contender."""
+    chosen = [one for one in view.measured if one.name.architecture == "transformer"]
+    found = chosen or view.measured
+    return found[0].name.block if found else None

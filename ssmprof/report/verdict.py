@@ -84,15 +84,18 @@ def _fitting(found: Sequence[str], view: View) -> str:
 
 
 def dominance(found: Iterable[Dominance], names: Names) -> str:
-    """From which length the scans own half of the device time, contender by contender."""
+    """From which length the scans own half of the device time, and in whom."""
     mine = [one for one in found if one.of == "device" and one.family == "scan"]
     never = [one for one in mine if one.kind == "never"]
-    texts = [_owns(one, names) for one in mine if one.kind != "never"]
+    alike: dict[str, list[Dominance]] = {}
+    for one in mine:
+        if one.kind != "never":
+            alike.setdefault(_where(one), []).append(one)
+    texts = [_owns(where, those, names) for where, those in alike.items()]
     if never:
         most = max(never, key=lambda one: one.peak_share)
-        who = listed([names[one.block].phrase for one in never if one.block in names] or ["any"])
         texts.append(
-            f"in {who} they never do (at most {most.peak_share:.0%}, "
+            f"in {_listed(never, names)} they never do (at most {most.peak_share:.0%}, "
             f"at {format_context(most.peak_tokens)})"
         )
     return f"Scan kernels own half of the device time: {'; '.join(texts)}." if texts else ""
@@ -103,17 +106,27 @@ def resolving(cost_s: float) -> str:
     return f"about {format_duration(max(1.0, cost_s))} more would decide it"
 
 
-def _owns(one: Dominance, names: Names) -> str:
-    who = names[one.block].phrase if one.block in names else one.block
+def _where(one: Dominance) -> str:
     zone = format_zone(one.low_tokens, one.high_tokens)
-    where = {
+    return {
         "throughout": "at every length",
         "from": f"from {zone} tokens on",
         "up-to": f"up to {zone} tokens",
         "several": f"in parts of {zone} tokens",
-        "unresolved": f"not resolved (at most {one.peak_share:.0%})",
-    }
-    return f"in {who} {where[one.kind]}"
+        "unresolved": "not resolved",
+    }[one.kind]
+
+
+def _owns(where: str, those: list[Dominance], names: Names) -> str:
+    most = max(one.peak_share for one in those)
+    limit = f" (at most {most:.0%})" if those[0].kind == "unresolved" else ""
+    return f"in {_listed(those, names)} {where}{limit}"
+
+
+def _listed(those: list[Dominance], names: Names) -> str:
+    return listed([
+        names[one.block].phrase if one.block in names else one.block for one in those
+    ])  # fmt: skip
 
 
 def _lower(text: str) -> str:

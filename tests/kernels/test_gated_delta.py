@@ -258,7 +258,7 @@ def test_doubled_steps_keep_their_precision_in_bf16(
     lose 5e-3, of which tf32 takes some."""
     if tiles == "descriptors":
         request.getfixturevalue("descriptors")
-    sizes = {"heads": 1, "key": 32, "value": 32}
+    sizes: dict[str, Any] = {"heads": 1, "key": 32, "value": 32}
     given = inputs(op, 160, dtype=torch.bfloat16, **sizes)
     given["dt_bias"] -= 8.0
     for got, want in both(op, given, **PUBLISHED, initial_state=state(op, **sizes)):

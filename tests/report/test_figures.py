@@ -7,11 +7,15 @@ from itertools import pairwise
 import make
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
+from ssmprof.analysis import analyze
 from ssmprof.records import TelemetrySample
 from ssmprof.report import placement
 from ssmprof.report.figures import goodput, memory, shares, telemetry
+from ssmprof.report.figures.curves import Drawing, draw_pair
 from ssmprof.report.names import name_contenders
+from ssmprof.report.verdicts import views_of
 
 CONTEXTS = (512, 1024, 2048, 3000, 4096, 8192, 16384)
 
@@ -112,3 +116,24 @@ def test_throttled_readings_in_a_row_are_one_span(
         for second, state in enumerate(states)
     )
     assert telemetry.throttled(samples) == spans
+
+
+def test_of_many_contenders_those_with_room_are_named_and_no_two_labels_meet() -> None:
+    """23 of them: the transformer, who is best anywhere and the slowest have a name."""
+    laws = {"attention": (1.0, 2.0)} | {f"ssm{turn}": (2e3 * 1.3**turn, 1.0) for turn in range(22)}
+    blocks = [make.block(name, layers="attention" if name == "attention" else "mamba2")
+              for name in laws]  # fmt: skip
+    asked = replace(make.scenario(contexts=CONTEXTS), blocks=tuple(blocks))
+    run = make.measured(asked, make.power_law(between=0.01, **laws))
+    analysis = analyze(run)
+    shown = views_of(run, analysis)[analysis.latencies[0].key]
+    drawing = Drawing(shown, "time per prefill, ms", 1e3, reference="attention")
+    figure = draw_pair(drawing)
+    figure.canvas.draw()
+    for axes, most in zip(figure.axes, (12, 7), strict=True):
+        named = [text for text in axes.texts if text.get_text().split(" ")[0] in laws]
+        boxes = sorted((text.get_window_extent() for text in named), key=lambda box: box.y0)
+        assert len(named) == most
+        assert all(one.y1 <= other.y0 + 1 for one, other in pairwise(boxes))
+        assert {"ssm0", "ssm21"} <= {text.get_text().split(" ")[0] for text in named}
+    assert "attention" in {text.get_text() for text in figure.axes[0].texts}

@@ -30,6 +30,7 @@ _MOST_MARGIN = 0.4  # share of the figure that labels may take
 _CHARACTER_PT = 5.8  # mean width of a character of the heading
 _SLICE = re.compile(r"@\d{1,5}$")
 _ROW = 0.08  # height of a line of text, as a share of the axes
+_VALUES_GAP, _RATIO_GAP = 0.085, 0.15  # from label to label, as a share of the axes
 
 
 @dataclass(frozen=True)
@@ -125,18 +126,30 @@ def draw_values(axes: Axes, drawing: Drawing, labels: bool = True) -> None:
         reach = max(max(shown) / min(shown), 1.6)
         low, high = min(shown) / reach**0.07, max(shown) * reach ** (head / (1 - head) * 1.07)
         canvas.log_axis(axes, low, high)
+    named = view.foremost(_fit(_VALUES_GAP), drawing.reference)
     for line in lines:
-        _line(axes, line, drawing)
+        _line(axes, line, drawing, faint=line not in named)
     _misfits(axes, view)
     for crossing in drawing.crossings:
         _mark_zone(axes, crossing, heading=drawing.heading)
     if drawing.capacity:
         _capacity(axes, drawing)
-    placement.label_ends(axes, [_end(line, drawing) for line in lines], 0.085)
+    placement.label_ends(axes, [_end(line, drawing) for line in named], _VALUES_GAP)
 
 
-def _line(axes: Axes, line: Line, drawing: Drawing) -> None:
-    style: dict[str, Any] = canvas.line_arguments(line.name)
+def _fit(gap: float) -> int:
+    """Labels that fit beside the axes."""
+    return int(0.94 / gap) + 1
+
+
+def _style(line: Line, faint: bool) -> dict[str, Any]:
+    """Of a line; what has no label stands back, and its name is in the legend."""
+    found = canvas.line_arguments(line.name)
+    return found | {"linewidth": 0.9, "marker": "", "alpha": 0.7} if faint else found
+
+
+def _line(axes: Axes, line: Line, drawing: Drawing, faint: bool = False) -> None:
+    style = _style(line, faint)
     contexts = line.contexts
     spans = [[bound * drawing.unit(at) for bound in line.span(at)] for at in contexts]
     values = [line.at(at) * drawing.unit(at) for at in contexts]
@@ -144,7 +157,7 @@ def _line(axes: Axes, line: Line, drawing: Drawing) -> None:
     contexts = [contexts[place] for place in places]
     values = [values[place] for place in places]
     spans = [spans[place] for place in places]
-    if len(contexts) > 1:
+    if len(contexts) > 1 and not faint:
         axes.fill_between(
             contexts, [low for low, _ in spans], [high for _, high in spans], alpha=0.2,
             linewidth=0, color=style["color"], gid=f"band-{line.name.block}",
@@ -254,6 +267,8 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
     small: dict[str, Any] = {"markersize": 4.2}
     ends_of: list[tuple[Line, list[int], list[float]]] = []
     seen = [1.0]
+    # The reference has no label here.
+    named = view.foremost(_fit(_RATIO_GAP) + 1, drawing.reference)
     for line in view.lines:
         spans = gains(view, base.name.block, line.name.block)
         if line is base or not spans:
@@ -264,13 +279,17 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
         places = drawn(contexts, values, lows, highs)
         contexts = [contexts[place] for place in places]
         values, lows, highs = ([part[place] for place in places] for part in (values, lows, highs))
-        style: dict[str, Any] = canvas.line_arguments(line.name)
-        if len(contexts) > 1:
+        faint = line not in named
+        style = _style(line, faint)
+        if len(contexts) > 1 and not faint:
             axes.fill_between(
                 contexts, lows, highs, alpha=0.22, linewidth=0, color=style["color"]
             )  # fmt: skip
-        axes.plot(contexts, values, gid=f"ratio-{line.name.block}", **(style | small))
-        ends_of.append((line, contexts, values))
+        axes.plot(
+            contexts, values, gid=f"ratio-{line.name.block}", **(style if faint else style | small)
+        )
+        if not faint:
+            ends_of.append((line, contexts, values))
     axes.set_yscale("log", base=2)
     low, high = min(seen) / 1.12, max(seen) * 1.12
     axes.set_ylim(low, high)
@@ -295,7 +314,7 @@ def draw_ratio(axes: Axes, drawing: Drawing) -> None:
         (float(at[-1]), values[-1], _gain(line, values[-1]), canvas.style_of(line.name).token)
         for line, at, values in ends_of
     ]
-    placement.label_ends(axes, ends, 0.15)
+    placement.label_ends(axes, ends, _RATIO_GAP)
 
 
 def gains(view: View, base: str, block: str) -> dict[int, tuple[float, float, float]]:

@@ -8,6 +8,7 @@ from ssmprof.records import Conditions, Run
 from ssmprof.report import rows
 from ssmprof.report.figures import curves
 from ssmprof.report.figures import memory as chart
+from ssmprof.report.lines import PANELS, reference
 from ssmprof.report.page import Listing, Part, Picture, Section
 from ssmprof.report.svg import to_svg
 from ssmprof.report.tables import Column, Table
@@ -78,16 +79,19 @@ def _pictures(run: Run, analysis: Analysis, conditions: Conditions) -> list[Part
     by_block: dict[str, list[MemoryPoint]] = {}
     for point in points:
         by_block.setdefault(point.block, []).append(point)
-    panels = [
-        panel
+    panels = {
+        block.name: panel
         for block in run.scenario.blocks
         if (panel := _panel(by_block.get(block.name, []), block.name))
-    ]
+    }
     if panels:
-        text = _most(panels, conditions.phase)
-        stack = to_svg(chart.draw(panels, capacity), f"{key}-parts", f"{title}, by owner", text)
+        wanted = {line.name.block for line in view.foremost(PANELS, reference(view))}
+        drawn = [panel for name, panel in panels.items() if name in wanted]
+        text = _most(drawn, conditions.phase)
+        stack = to_svg(chart.draw(drawn, capacity), f"{key}-parts", f"{title}, by owner", text)
         fills = f"What fills it, {conditions.phase}"
-        found.append(Picture(f"{key}-parts", stack, text, _owners(panels, conditions.phase), fills))
+        table = _owners(list(panels.values()), conditions.phase)
+        found.append(Picture(f"{key}-parts", stack, text, table, fills))
     return found
 
 

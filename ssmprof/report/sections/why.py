@@ -9,11 +9,13 @@ from ssmprof.records import Conditions, Run
 from ssmprof.report import kernels
 from ssmprof.report.figures import shares as chart
 from ssmprof.report.figures.curves import short
+from ssmprof.report.lines import PANELS, reference
 from ssmprof.report.names import listed
 from ssmprof.report.page import Cell, Fold, Grid, Listing, Part, Picture, Section
 from ssmprof.report.sections import evidence
 from ssmprof.report.svg import to_svg
 from ssmprof.report.tables import Column, Table
+from ssmprof.report.verdicts import views_of
 from ssmprof.report.words import percent
 from ssmprof.units import format_context, format_time, format_zone
 
@@ -49,6 +51,14 @@ def _first(analysis: Analysis) -> list[Conditions]:
     return list(first.values())
 
 
+def _drawn(run: Run, analysis: Analysis, conditions: Conditions) -> list[str]:
+    """Contenders that are drawn one by one."""
+    view = views_of(run, analysis).get((conditions, "latency"))
+    if view is None:
+        return [block.name for block in run.scenario.blocks]
+    return [line.name.block for line in view.foremost(PANELS, reference(view))]
+
+
 def _picture(run: Run, analysis: Analysis, conditions: Conditions) -> Picture | None:
     found = [
         share
@@ -59,15 +69,16 @@ def _picture(run: Run, analysis: Analysis, conditions: Conditions) -> Picture | 
     by_block: dict[str, list[Share]] = {}
     for share in found:
         by_block.setdefault(share.block, []).append(share)
-    for block in run.scenario.blocks:
-        mine = by_block.get(block.name, [])
+    shown = _drawn(run, analysis, conditions)
+    for name in shown:
+        mine = by_block.get(name, [])
         table: dict[int, dict[str, float]] = {}
         for share in mine:
             if share.family != CUSTOM:
                 table.setdefault(share.context, {})[share.family] = share.share
         if table:
-            zone = _zone(analysis, conditions, block.name)
-            panels.append(chart.Panel(short(block.name), table, zone=zone))
+            zone = _zone(analysis, conditions, name)
+            panels.append(chart.Panel(short(name), table, zone=zone))
     if not panels:
         return None
     answer = analysis.answer(conditions)
@@ -78,6 +89,8 @@ def _picture(run: Run, analysis: Analysis, conditions: Conditions) -> Picture | 
     text = _halves(owned, conditions.phase)
     if missing:
         text += f" {missing} points are left out: their parts were not taken or miss the whole."
+    if more := len(by_block.keys() - set(shown)):
+        text += f" {more} more contenders are in the numbers only."
     title = f"Share of device time by kernel family, {conditions.phase}"
     svg = to_svg(chart.draw(panels), key, title, text)
     families = [one for one in found if one.family != CUSTOM]  # counted in its families
@@ -169,12 +182,12 @@ def _kernels(run: Run, analysis: Analysis) -> list[Part]:
         reach.setdefault((one.conditions, one.block), set()).add(one.context)
     measured = kernels.by_length(run)
     for conditions in _first(analysis):
-        for block in run.scenario.blocks:
-            lengths = sorted(reach.get((conditions, block.name), ()))
+        for name in _drawn(run, analysis, conditions):
+            lengths = sorted(reach.get((conditions, name), ()))
             ends = [*lengths[-1:], *(lengths[:1] if conditions.phase == "prefill" else [])]
             for at in dict.fromkeys(ends):
-                here = measured.get((block.name, at), ())
-                table = kernels.table(run, block.name, at, conditions, TOP, here)
+                here = measured.get((name, at), ())
+                table = kernels.table(run, name, at, conditions, TOP, here)
                 if table.rows:
                     parts.append(Listing(table))
     title = "The heaviest kernels, at the longest and the shortest length"
