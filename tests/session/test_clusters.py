@@ -7,6 +7,7 @@ import getpass
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from distributed.security import Security
 from ssmprof.cli import main
 from ssmprof.session.executors import executor_for
 from ssmprof.session.executors.fleet import asked, keys, starting
+from ssmprof.session.executors.fleet.clusters import on_this_host
 from ssmprof.session.executors.fleet.dask import Dask
 from ssmprof.session.executors.fleet.starting import start
 
@@ -57,6 +59,16 @@ def python_here(folder: Path) -> str:
 
 def swept(fleet: Dask, path: Path) -> ssmprof.Run:
     return ssmprof.sweep(ASKED, executor=fleet, examine=False, output=path)
+
+
+def test_ctrl_c_of_a_terminal_ends_no_worker_of_this_host() -> None:
+    """A terminal sends it to all processes; workers that died of it left the sweep waiting."""
+    with on_this_host([""], environ=ENVIRON) as cluster:
+        (nanny,) = cluster.workers.values()
+        before = nanny.pid
+        os.kill(before, signal.SIGINT)
+        time.sleep(3.0)
+        assert nanny.pid == before
 
 
 @pytest.fixture

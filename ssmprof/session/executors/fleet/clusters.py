@@ -16,6 +16,8 @@ from ssmprof.session.executors.fleet.post import RESOURCE, SHARE
 DEATHS = 3  # of workers in a row, over one job
 START_S = 120.0
 _QUIET: Any = logging.CRITICAL  # a level, although the type says bool
+# Ctrl-C reaches every process of a terminal; what it means is for the parent to say.
+_UNHEARD = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 def on_this_host(
@@ -33,6 +35,7 @@ def on_this_host(
                 "host": "127.0.0.1",
                 "nthreads": 1,
                 "resources": {RESOURCE: 1},
+                "preload": [_UNHEARD],
                 "silence_logs": _QUIET,
                 "env": dict(environ or {})
                 | ({CARD: device} if each else {})
