@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 
 def _has_gpu() -> bool:
@@ -17,6 +18,10 @@ def _has_gpu() -> bool:
 # Triton reads the variable when it is first imported, hence here and not in a fixture.
 if not _has_gpu():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# No test is timed: a busy machine is no fault.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Sweeps of tests are ended by every signal, also where the tests themselves run under nohup.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -37,7 +37,7 @@ def test_two_power_laws_cross_where_algebra_says():
     assert one.why == "budget"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     at=st.floats(700, 100_000),
     steep=st.floats(1.5, 2.2),

@@ -161,7 +161,7 @@ def test_a_difference_near_the_gate_or_of_one_round_is_ambiguous():
     assert [change.verdict for change in single.changes] == ["ambiguous"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6))
 def test_equal_runs_are_hardly_ever_told_apart(seed: int):
     found = compare(sweep(seed=seed), sweep(seed=seed + 1), gate=0.05)

@@ -86,7 +86,7 @@ def _values(one: JetsonDevice) -> dict[str, float | None]:
     return {name: getattr(one, name)() for name in names}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_rubbish_in_a_file_never_raises(data: st.DataObject) -> None:
     tree = dict(TREES[data.draw(st.sampled_from(sorted(TREES)))])

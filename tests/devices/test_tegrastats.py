@@ -220,7 +220,7 @@ def assert_no_new_values(whole: TegrastatsSample, part: TegrastatsSample) -> Non
             assert value == full, name
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(line=st.sampled_from(ALL_LINES), data=st.data())
 def test_a_line_cut_anywhere_gives_no_wrong_number(line: str, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(line)))
@@ -239,7 +239,7 @@ def _replace(sample: TegrastatsSample, **values: object) -> TegrastatsSample:
     return TegrastatsSample(**{**fields, **values})
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(line=st.sampled_from([line for line in ALL_LINES if "..." not in line]), seed=st.randoms())
 def test_fields_may_come_in_any_order(line: str, seed: random.Random) -> None:
     parts = re.findall(
@@ -256,13 +256,13 @@ def test_fields_may_come_in_any_order(line: str, seed: random.Random) -> None:
     assert missing <= {"gpu_hz", "emc_hz", "gpu_load", "emc_load", "engines"}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.text(), st.binary().map(lambda b: b.decode("latin-1"))))
 def test_rubbish_never_raises(text: str) -> None:
     parse_line(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(line=st.sampled_from(ALL_LINES), data=st.data())
 def test_a_damaged_line_never_raises(line: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(line)))

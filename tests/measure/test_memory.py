@@ -114,7 +114,7 @@ def test_one_of_several_processes_is_not_guessed():
     assert missing == {"process_used_bytes": "another name space"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     truth=st.integers(0, 300_000),
     error=st.floats(0.5, 2.0),

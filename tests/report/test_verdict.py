@@ -270,7 +270,7 @@ LIMIT = st.one_of(st.none(), st.sampled_from(OCTAVES))
     limits=st.fixed_dictionaries({"attention": LIMIT, "hybrid": LIMIT}),
     between=st.sampled_from([0.0, 0.005, 0.05]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_said_holds_at_every_measured_context(
     laws: dict[str, tuple[float, float]], limits: dict[str, int | None], between: float
 ) -> None:

@@ -55,7 +55,7 @@ def test_samples_keep_six_digits():
     assert outcome.times_s == (1.23457e-5,) * 3
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cut=st.integers(0, len(BYTES)))
 def test_a_journal_cut_at_any_byte_loses_at_most_the_torn_line(cut: int):
     contents = parse(BYTES[:cut], Path("j"))
@@ -107,7 +107,7 @@ def test_a_line_that_is_no_outcome_is_never_dropped_silently(tmp_path: Path, lin
             assert len(journal.outcomes) == 3
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(position=st.integers(0, 8 * len(BYTES) - 1))
 def test_no_flipped_bit_is_accepted_silently(position: int):
     data = bytearray(BYTES)
