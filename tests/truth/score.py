@@ -201,7 +201,25 @@ def of_equals(table: Path, done: Iterable[Item]) -> Iterator[Quantity]:
                    how)  # fmt: skip
     unequal = sum(not (len(one.segments) == 1 and one.segments[0].equal) for one in told)
     yield Quantity('sweeps of equals that do not end in "equal"', unequal,
-                   len(runs) / EQUALS, "sweeps", how)  # fmt: skip
+                   len(runs) / EQUALS, "sweeps", how, _open(told))  # fmt: skip
+
+
+def _open(told: Sequence[Answer]) -> str:
+    """How many lengths are not equal yet, and how wide their intervals are."""
+    open_ = [sum(not at.equal for at in one.standings) for one in told]
+    if not any(open_):
+        return ""
+    widths = [
+        max(point.interval[1], 1 / point.interval[0]) - 1
+        for one in told
+        for point in one.pairs[0].points
+        if (standing := one.standing(point.context)) is not None and not standing.equal
+    ]
+    lengths = len(told[0].standings)
+    return (
+        f"{min(open_)} to {max(open_)} of {lengths} lengths are open: their intervals reach "
+        f"{median(widths):.1%} from 1 (median), and {told[0].tie:.0%} is equal"
+    )
 
 
 def of_providers(table: Path, done: Iterable[Item]) -> Iterator[Quantity]:
