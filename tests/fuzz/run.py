@@ -66,7 +66,13 @@ def one(door: Door, data: bytes, scratch: Path) -> tuple[str, str]:
 
 
 def _serve(
-    name: str, seed: int, start: int, count: int, results: Connection, read_end: Connection
+    name: str,
+    seed: int,
+    start: int,
+    count: int,
+    scratch: Path,
+    results: Connection,
+    read_end: Connection,
 ) -> None:
     read_end.close()  # or a child would wait for ever for a parent that was killed
     with open("/proc/self/statm") as statm:
@@ -74,17 +80,22 @@ def _serve(
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
     for number in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(number, _late)
-    with tempfile.TemporaryDirectory(prefix="ssmprof-fuzz-") as scratch:
-        for index in range(start, count):
-            data = DOORS[name].make(Random(f"{seed} {name} {index}"))
-            results.send((index, "begun", "", 0.0))
-            began = time.perf_counter()
-            kind, text = one(DOORS[name], data, Path(scratch))
-            results.send((index, kind, text, time.perf_counter() - began))
+    for index in range(start, count):
+        data = DOORS[name].make(Random(f"{seed} {name} {index}"))
+        results.send((index, "begun", "", 0.0))
+        began = time.perf_counter()
+        kind, text = one(DOORS[name], data, scratch)
+        results.send((index, kind, text, time.perf_counter() - began))
 
 
 def through(name: str, seed: int, count: int) -> dict[str, Any]:
     """All inputs of a door; what came of them, the slowest, and examples by kind."""
+    # Of this process: a child that is killed could not remove it.
+    with tempfile.TemporaryDirectory(prefix="ssmprof-fuzz-") as scratch:
+        return _through(name, seed, count, Path(scratch))
+
+
+def _through(name: str, seed: int, count: int, scratch: Path) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     examples: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
     slowest_s, start = 0.0, 0
@@ -92,7 +103,7 @@ def through(name: str, seed: int, count: int) -> dict[str, Any]:
     while start < count:
         results, theirs = fork.Pipe(duplex=False)
         child = fork.Process(
-            target=_serve, args=(name, seed, start, count, theirs, results), daemon=True
+            target=_serve, args=(name, seed, start, count, scratch, theirs, results), daemon=True
         )
         child.start()
         theirs.close()
