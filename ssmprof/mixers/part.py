@@ -15,7 +15,7 @@ from ssmprof.scalars import DTYPE_BYTES, Size, StoredDtype, Value
 from ssmprof.work import Parts, call_tokens
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.scratch import Form
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 Owner = Literal["kv", "conv_state", "ssm_state"]
@@ -128,14 +128,14 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
         one column shorter than the one `held` counts, which has the present token, too."""
         return []
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """Bytes of the widest set of tensors alive at once, rounded as allocated.
 
-        `scratch` lives while the recurrence runs.
+        `workspace` bytes live while the recurrence runs.
         """
         raise NotImplementedError
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """Bytes of the recurrence's implementation beside its inputs and outputs."""
         return 0
 

@@ -15,7 +15,7 @@ from ssmprof.scalars import DTYPE_BYTES, stored_bytes, window_dtype
 from ssmprof.work import call_tokens, held_tokens
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.scratch import Form
+    from ssmprof.mixers.workspace import Form
     from ssmprof.models.recipe import Recipe
     from ssmprof.records import Point
 
@@ -47,11 +47,11 @@ class Footprint:
 
 
 def footprint(
-    recipe: Recipe, point: Point, *, hopper: bool = True, scratch: bool = True
+    recipe: Recipe, point: Point, *, hopper: bool = True, workspace: bool = True
 ) -> Footprint:
     """Bytes by owner of one call; `hopper` is compute capability 9.0 or newer.
 
-    `scratch` counts what our kernels hold while they run, and the plain forms that the recipe
+    `workspace` counts what our kernels hold while they run, and the plain forms that the recipe
     forces; what another implementation holds is not known.
 
     Weights, caches and states count in the dtypes that the point keeps them in; activations are of
@@ -73,17 +73,17 @@ def footprint(
     tensors = [weight_bytes(weight, weights_dtype) for weight in weights(recipe)]
     slack += sum(allocated(size) - size for size in tensors)
     logits = logit_rows(point) * (recipe.vocab or 0) * b
-    layers, head = _layer_peak(recipe, point, scratch), _head_peak(recipe, point)
+    layers, head = _layer_peak(recipe, point, workspace), _head_peak(recipe, point)
     # Logits exist only after the last layer's own tensors are gone.
     call = max(layers, head + allocated(logits)) - logits
-    workspace = WORKSPACE_HOPPER if hopper else WORKSPACE_BEFORE
+    products = WORKSPACE_HOPPER if hopper else WORKSPACE_BEFORE
     return Footprint(
         weights_bytes=sum(tensors),
         kv_bytes=owners["kv"],
         conv_state_bytes=owners["conv_state"],
         ssm_state_bytes=owners["ssm_state"],
         logits_bytes=logits,
-        activation_bytes=slack + workspace + _inputs(recipe, point) + call,
+        activation_bytes=slack + products + _inputs(recipe, point) + call,
     )
 
 
@@ -125,7 +125,7 @@ def _recalled(recipe: Recipe, point: Point) -> list[int]:
 
 
 def _form(recipe: Recipe, part: Part) -> Form:
-    """Whose scratch counts."""
+    """Whose workspace counts."""
     match recipe.providers.get(part.scan_op, "ssmprof"):
         case "ssmprof":
             return "kernels"
@@ -135,7 +135,7 @@ def _form(recipe: Recipe, part: Part) -> Form:
             return "none"
 
 
-def _layer_peak(recipe: Recipe, point: Point, scratch: bool) -> int:
+def _layer_peak(recipe: Recipe, point: Point, workspace: bool) -> int:
     """Residual stream, the norm of it, and the widest moment of any sub-layer."""
     d, b, tokens = recipe.d_model, DTYPE_BYTES[point.dtype], call_tokens(point)
     stream = allocated(tokens * d * b)
@@ -144,7 +144,7 @@ def _layer_peak(recipe: Recipe, point: Point, scratch: bool) -> int:
     kept = _recalled(recipe, point)
 
     def peak(part: Part) -> int:
-        own = part.scratch(d, point, _form(recipe, part)) if scratch else 0
+        own = part.workspace(d, point, _form(recipe, part)) if workspace else 0
         return part.peak(d, point, own)
 
     for layer, beside in {*zip(recipe.layers, kept, strict=True)}:

@@ -35,6 +35,11 @@ class Line:
         return sorted(self.points)
 
 
+def unshown(count: int) -> str:
+    """What a figure says of contenders that it leaves to its table."""
+    return f" {count} more contenders are in the numbers only." if count else ""
+
+
 @dataclass(frozen=True)
 class View:
     """An answer with its lines and names; contenders without any outcome are left out."""

@@ -226,5 +226,5 @@ def test_the_predicted_peak_of_a_prefill_is_what_lives_at_its_widest_moment(
     del tensor
     with alive:
         work.call()
-    predicted = footprint(spec, point, scratch=False).peak_bytes - WORKSPACE_HOPPER
+    predicted = footprint(spec, point, workspace=False).peak_bytes - WORKSPACE_HOPPER
     assert alive.most == pytest.approx(predicted, rel=0.002)

@@ -27,7 +27,7 @@ def drawn(*scopes: str) -> Run:
 
 def test_energy_is_drawn_with_its_scope() -> None:
     page = to_html(drawn("module"))
-    assert "of the module, source: ina:module" in page
+    assert "of the module, idle included; read from ina:module" in page
     assert "share no axis" not in page
 
 

@@ -22,6 +22,12 @@ MOST_PAGES = 6
 # Figures wider than the box they stand in.
 CUT = """() => [...document.querySelectorAll('.chart')]
   .filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.ariaLabel)"""
+# Text of figures that reaches beyond them, and is not seen there.
+OUTSIDE = """() => [...document.querySelectorAll('svg[viewBox] text')].filter((text) => {
+  const mine = text.getBoundingClientRect();
+  const own = text.ownerSVGElement.getBoundingClientRect();
+  return mine.width && (mine.right > own.right + 1 || mine.left < own.left - 1);
+}).map((text) => text.textContent)"""
 # Text of figures in pixels of the screen: the smallest.
 SMALLEST = """() => Math.min(...[...document.querySelectorAll('svg text')].map((text) => {
   const svg = text.ownerSVGElement;
@@ -67,6 +73,7 @@ def test_no_page_scrolls_sideways_and_no_figure_is_cut(
     page = opened(browser, address, width, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(CUT) == []
+    assert page.evaluate(OUTSIDE) == []
     page.context.close()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssmprof_kernels import door, reference
 from ssmprof_kernels.launch import recorded, replay
-from ssmprof_kernels.rwkv7.mixing_kernels import Features, ssmprof_elementwise_rwkv7_keys
+from ssmprof_kernels.rwkv7.mixing_kernels import features, ssmprof_elementwise_rwkv7_keys
 from ssmprof_kernels.rwkv7.plan import choose_heads, heads_of_program
 
 _recordings: recorded.Recordings = {}
@@ -105,14 +105,6 @@ def _record(
         MIXED=tensors[5] is not None,
     )  # fmt: skip
     return recording
-
-
-def features(tensor: Tensor | None) -> Features:
-    """Strides of (B, L, H K) or (B, H K); zeros where there is none."""
-    if tensor is None:
-        return Features(0, 0, 0)
-    return Features(tensor.stride(0), tensor.stride(1) if tensor.dim() == 3 else 0,
-                    tensor.stride(-1))  # fmt: skip
 
 
 def _check(tensors: tuple[Tensor | None, ...], heads: int) -> None:

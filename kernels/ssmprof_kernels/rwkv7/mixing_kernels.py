@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from ssmprof_kernels.device.math import sigmoid_by_rsqrt
 
@@ -31,6 +32,14 @@ class Features(NamedTuple):
     b: int
     l: int
     d: int
+
+
+def features(tensor: Tensor | None) -> Features:
+    """Strides of (B, L, H K) or (B, H K); zeros where there is none."""
+    if tensor is None:
+        return Features(0, 0, 0)
+    between = tensor.stride(1) if tensor.dim() == 3 else 0
+    return Features(tensor.stride(0), between, tensor.stride(-1))
 
 
 @triton.jit

@@ -15,8 +15,7 @@ from torch import Tensor
 from ssmprof_kernels import door, reference
 from ssmprof_kernels.device.segments import Tokens
 from ssmprof_kernels.launch import recorded, replay
-from ssmprof_kernels.rwkv7.keys import features
-from ssmprof_kernels.rwkv7.mixing_kernels import ssmprof_norm_rwkv7_output
+from ssmprof_kernels.rwkv7.mixing_kernels import features, ssmprof_norm_rwkv7_output
 from ssmprof_kernels.rwkv7.plan import choose_heads, heads_of_program
 
 _recordings: recorded.Recordings = {}

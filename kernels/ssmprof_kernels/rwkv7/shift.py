@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ssmprof_kernels import door, launch, reference
 from ssmprof_kernels.launch import recorded, replay
-from ssmprof_kernels.rwkv7.mixing_kernels import Features, Row, ssmprof_elementwise_token_shift
+from ssmprof_kernels.rwkv7.mixing_kernels import Row, features, ssmprof_elementwise_token_shift
 
 _recordings: recorded.Recordings = {}
 _NAMES = ("x", "mix", "last")
@@ -73,7 +73,7 @@ def _record(
         replay.launch_options(meta["num_warps"]),
         x_ptr=replay.Arg(0), mix_ptr=replay.Arg(1), last_ptr=replay.Arg(2), out_ptr=replay.Arg(3),
         length=length, tokens=batch * length, width=width, blocks=blocks,
-        x_steps=Features(x.stride(0), x.stride(1) if x.dim() == 3 else 0, x.stride(-1)),
+        x_steps=features(x),
         mix_steps=Row(mix.stride(0), mix.stride(-1)), last_steps=replay.strides(Row, last),
         M=mixes, RESUMED=resumed, TOKENS=meta["TOKENS"], BLOCK=block,
     )  # fmt: skip

@@ -233,7 +233,7 @@ class Attention(Part, frozen=True, kw_only=True, tag="attention"):
             exps=self.heads * looked * (2 if self.score_cap else 1),
         )
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of: projection with what is turned, scores, gate, and output."""
         b = DTYPE_BYTES[point.dtype]
         q, out = self.q_width, self.heads * self.v_dim

@@ -26,12 +26,12 @@ from ssmprof.mixers.recurrence import (
     state_bytes,
     through_state,
 )
-from ssmprof.mixers.scratch import CHUNK, by_chunks, by_span, squares
+from ssmprof.mixers.workspace import KERNEL_CHUNK, by_chunks, by_span, squares
 from ssmprof.scalars import DTYPE_BYTES, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.scratch import Form
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 
@@ -142,23 +142,23 @@ class DeltaRule(MatrixState, frozen=True, kw_only=True):
     def doubled(self, point: Point) -> tuple[int, int]:
         """Tokens of a chunk, and how many numbers our kernels keep for one of the solution."""
         twice = self.negative_eigenvalues and point.dtype == "bfloat16"
-        return (CHUNK // 2, 2) if twice else (CHUNK, 1)
+        return (KERNEL_CHUNK // 2, 2) if twice else (KERNEL_CHUNK, 1)
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """Scores and solution of each chunk, and three factors per token; a span."""
         if form == "kernels":
             chunk, numbers = self.doubled(point)
             size = squares(point, 1 + numbers, chunk) + 4 * (3 * chunk + 1)
             return by_chunks(point, self.heads * size, chunk)
-        widths = self.heads * (4 * self.key_dim + 4 * self.value_dim + 2 * CHUNK)
+        widths = self.heads * (4 * self.key_dim + 4 * self.value_dim + 2 * KERNEL_CHUNK)
         return by_span(point, widths) if form == "plain" else 0
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of: recurrence with its inputs, norm, output."""
         new = new_state(point, state_bytes(self.state_elements, self.state_dtype))
         projected, value = sum(self.fused()), self.value_width
         return max(
-            new + scratch + alive(point, (projected, self.channels, value)),
+            new + workspace + alive(point, (projected, self.channels, value)),
             alive(point, (projected if self.gate else 0, value, value)),
             alive(point, (value, d_model)),
         )

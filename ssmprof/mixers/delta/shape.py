@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, ClassVar
 from ssmprof.mixers.delta.base import DeltaRule
 from ssmprof.mixers.part import Rank, Weight, alive
 from ssmprof.mixers.recurrence import chunk_of, new_state, state_bytes
-from ssmprof.mixers.scratch import CHUNK, by_chunks, by_span, squares, tile
+from ssmprof.mixers.workspace import KERNEL_CHUNK, by_chunks, by_span, squares, tile
 from ssmprof.scalars import DTYPE_BYTES
 from ssmprof.work import Parts, call_tokens, matmul, total
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.scratch import Form
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 
@@ -51,10 +51,10 @@ class GatedDelta(DeltaRule, frozen=True, kw_only=True, tag="gated_delta"):
         """Beside the rest one decay per head."""
         return (*super().fused(), self.heads)
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """A span with queries and keys by their decays; kernels as without a decay."""
         decayed = by_span(point, 3 * self.heads * self.key_dim) if form == "plain" else 0
-        return super().scratch(d_model, point, form) + decayed
+        return super().workspace(d_model, point, form) + decayed
 
     def weights(self, d_model: int) -> list[Weight]:
         """Projections, taps, norm; projection, rate and bias of the decay."""
@@ -129,7 +129,7 @@ class Kda(DeltaRule, frozen=True, kw_only=True, tag="kda"):
             parts["gate_proj"] = total((low, high))
         return parts
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """Scores, solution, queries and keys by their decays, decay of each chunk; a span."""
         key = tile(self.key_dim)
         if form == "kernels":
@@ -137,14 +137,14 @@ class Kda(DeltaRule, frozen=True, kw_only=True, tag="kda"):
             rows = key * ((2 + numbers) * chunk * DTYPE_BYTES[point.dtype] + 4)
             size = squares(point, 1 + numbers, chunk) + rows
             return by_chunks(point, self.heads * size, chunk)
-        widths = self.heads * (15 * self.key_dim + 3 * self.value_dim + CHUNK)
+        widths = self.heads * (15 * self.key_dim + 3 * self.value_dim + KERNEL_CHUNK)
         return by_span(point, widths) if form == "plain" else 0
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of: recurrence with its inputs and decays, gate, norm, output."""
         new = new_state(point, state_bytes(self.state_elements, self.state_dtype))
         decays, value = self.heads * self.key_dim, self.value_width
         ruled = (sum(self.fused()), self.channels, decays, value)
         gated = (value, value, max(value, self.low_rank)) if self.gate else (value, value)
-        ruling = new + scratch + alive(point, ruled)
+        ruling = new + workspace + alive(point, ruled)
         return max(ruling, alive(point, gated), alive(point, (value, d_model)))

@@ -54,6 +54,6 @@ class Gmu(Part, frozen=True, kw_only=True, tag="gmu"):
         """The memory."""
         return self.memory_width
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The gate, overwritten by its product, and the output; the memory lives beside them."""
         return alive(point, (self.memory_width, d_model))

@@ -16,7 +16,7 @@ from ssmprof.scalars import DTYPE_BYTES
 from ssmprof.work import Parts, call_tokens, elementwise, rms_norm, total
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.scratch import Form
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 
@@ -74,14 +74,14 @@ class Hymba(Part, frozen=True, kw_only=True, tag="hymba"):
         mean = elementwise(tokens * inner, b, reads=2, flops=2)
         return {**attention, **self.mamba.cost(d_model, point), "merge": total((norm, norm, mean))}
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """Of the Mamba."""
-        return self.mamba.scratch(d_model, point, form)
+        return self.mamba.workspace(d_model, point, form)
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The Mamba beside the attention's projection and output; or the attention."""
         inner, attention = self.mamba.d_inner, self.attention
         beside = alive(point, (attention.qkv_width, inner))
         projected = alive(point, (2 * inner,))
         first = projected + attention.peak(d_model, point)
-        return max(first, beside + self.mamba.peak(d_model, point, scratch))
+        return max(first, beside + self.mamba.peak(d_model, point, workspace))

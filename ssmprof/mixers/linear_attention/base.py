@@ -16,12 +16,12 @@ from ssmprof.mixers.recurrence import (
     state_bytes,
     through_state,
 )
-from ssmprof.mixers.scratch import CHUNK, by_chunks, by_span, squares
+from ssmprof.mixers.workspace import KERNEL_CHUNK, by_chunks, by_span, squares
 from ssmprof.scalars import DTYPE_BYTES, Size
 from ssmprof.work import Cost, Parts, call_tokens, matmul
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.scratch import Form
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 
@@ -107,14 +107,14 @@ class LinearAttention(MatrixState, frozen=True, kw_only=True):
         """Features made for the recurrence beside queries, keys and values as projected."""
         raise NotImplementedError
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """Scores of each chunk; a span."""
         if form == "kernels":
             return by_chunks(point, self.heads * squares(point, 1))
-        widths = self.heads * (4 * self.key_dim + 3 * self.value_dim + CHUNK)
+        widths = self.heads * (4 * self.key_dim + 3 * self.value_dim + KERNEL_CHUNK)
         return by_span(point, widths) if form == "plain" else 0
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of: convolution, recurrence with its inputs, norm, output."""
         new = new_state(point, state_bytes(self.state_elements, self.state_dtype))
         projected, value = self.channels + (self.value_width if self.gate else 0), self.value_width
@@ -122,7 +122,7 @@ class LinearAttention(MatrixState, frozen=True, kw_only=True):
         kept = projected if self.gate or not convolved else 0
         return max(
             alive(point, (projected, convolved)),
-            new + scratch + alive(point, (kept, convolved, self.made(), value)),
+            new + workspace + alive(point, (kept, convolved, self.made(), value)),
             alive(point, (projected if self.gate else 0, value, value)),
             alive(point, (value, d_model)),
         )

@@ -15,12 +15,12 @@ from ssmprof import limits
 from ssmprof.mixers.linear_attention.base import LinearAttention
 from ssmprof.mixers.part import Rank, Weight, alive
 from ssmprof.mixers.recurrence import head_norm, new_state, state_bytes
-from ssmprof.mixers.scratch import CHUNK, by_chunks, by_span, squares, tile
+from ssmprof.mixers.workspace import KERNEL_CHUNK, by_chunks, by_span, squares, tile
 from ssmprof.scalars import DTYPE_BYTES
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, gated_norm, matmul, total
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.scratch import Form
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 Base = Annotated[float, Meta(gt=0, le=limits.ROPE_BASE)]
@@ -59,11 +59,13 @@ class Gla(LinearAttention, frozen=True, kw_only=True, tag="gla"):
         """Logits of the gates."""
         return self.key_width
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """Scores, queries and keys by their decays, the decay of each chunk; a span."""
         key, shared = tile(self.key_dim), self.kv_heads_or_all
         if form == "kernels":
-            rows = key * ((self.heads + shared) * CHUNK * DTYPE_BYTES[point.dtype] + 4 * shared)
+            rows = key * (
+                (self.heads + shared) * KERNEL_CHUNK * DTYPE_BYTES[point.dtype] + 4 * shared
+            )
             return by_chunks(point, self.heads * squares(point, 1) + rows)
         widths = self.heads * (13 * self.key_dim + 2 * self.value_dim)
         return by_span(point, widths) if form == "plain" else 0
@@ -157,7 +159,7 @@ class Lightning(LinearAttention, frozen=True, kw_only=True, tag="lightning"):
         """Queries, keys and values with their activation."""
         return self.channels
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of: activation, recurrence, norm, output."""
         new = new_state(point, state_bytes(self.state_elements, self.state_dtype))
         projected, value = self.channels + (self.value_width if self.gate else 0), self.value_width
@@ -166,7 +168,7 @@ class Lightning(LinearAttention, frozen=True, kw_only=True, tag="lightning"):
         return max(
             alive(point, (projected, convolved)),
             alive(point, (kept, convolved or projected - kept, self.channels)),
-            new + scratch + alive(point, (kept, self.channels, value)),
+            new + workspace + alive(point, (kept, self.channels, value)),
             alive(point, (kept, value, value)),
             alive(point, (value, d_model)),
         )

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive, allocated
 from ssmprof.mixers.recurrence import new_state, state_bytes
-from ssmprof.mixers.scratch import cudnn
+from ssmprof.mixers.workspace import cudnn
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Parts, call_tokens, matmul, total, work
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.scratch import Form
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 # FLOPs and special functions per hidden feature and token, beside the products.
@@ -51,13 +51,13 @@ class Lstm(Part, frozen=True, kw_only=True, tag="lstm"):
         """Products with inputs and the recurrence, as one; and the projection."""
         return gates_cost(self, d_model, point, 4, LSTM_POINTWISE, 2)
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """cuDNN's workspace."""
-        return gates_scratch(self, d_model, point, 4) if form == "kernels" else 0
+        return gates_workspace(self, d_model, point, 4) if form == "kernels" else 0
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The gates' inputs beside the outputs."""
-        return gates_peak(self, d_model, point, 4, 2, scratch)
+        return gates_peak(self, d_model, point, 4, 2, workspace)
 
 
 class Gru(Part, frozen=True, kw_only=True, tag="gru"):
@@ -86,13 +86,13 @@ class Gru(Part, frozen=True, kw_only=True, tag="gru"):
         """Products with inputs and the recurrence, as one; and the projection."""
         return gates_cost(self, d_model, point, 3, GRU_POINTWISE, 1)
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """cuDNN's workspace."""
-        return gates_scratch(self, d_model, point, 3) if form == "kernels" else 0
+        return gates_workspace(self, d_model, point, 3) if form == "kernels" else 0
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The gates' inputs beside the outputs."""
-        return gates_peak(self, d_model, point, 3, 1, scratch)
+        return gates_peak(self, d_model, point, 3, 1, workspace)
 
 
 def gates_weights(part: Lstm | Gru, d_model: int, gates: int) -> list[Weight]:
@@ -124,7 +124,7 @@ def gates_cost(
     return parts
 
 
-def gates_scratch(part: Lstm | Gru, d_model: int, point: Point, gates: int) -> int:
+def gates_workspace(part: Lstm | Gru, d_model: int, point: Point, gates: int) -> int:
     """cuDNN's workspace, less the inputs of all gates but two, which it does not keep."""
     wide = gates * part.hidden
     tokens = min(call_tokens(point), point.batch * CALL_TOKENS)
@@ -134,11 +134,11 @@ def gates_scratch(part: Lstm | Gru, d_model: int, point: Point, gates: int) -> i
 
 
 def gates_peak(
-    part: Lstm | Gru, d_model: int, point: Point, gates: int, kept: int, scratch: int
+    part: Lstm | Gru, d_model: int, point: Point, gates: int, kept: int, workspace: int
 ) -> int:
     """Inputs of the gates beside hidden vectors, and the projection's output."""
     hidden = part.hidden
-    new = kept * new_state(point, state_bytes(hidden, part.state_dtype)) + scratch
+    new = kept * new_state(point, state_bytes(hidden, part.state_dtype)) + workspace
     last = alive(point, (hidden, d_model)) if hidden != d_model else 0
     if call_tokens(point) <= point.batch * CALL_TOKENS:
         return max(new + alive(point, (gates * hidden, hidden)), last)

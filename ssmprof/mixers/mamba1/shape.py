@@ -12,12 +12,12 @@ from msgspec import Meta
 
 from ssmprof import limits
 from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive, allocated
-from ssmprof.mixers.scratch import SCAN_ELEMENTS
+from ssmprof.mixers.workspace import SCAN_ELEMENTS
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Parts, call_tokens, causal_conv, conv_update, elementwise, matmul, work
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.scratch import Form
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 
@@ -103,7 +103,7 @@ class Mamba1(Part, frozen=True, kw_only=True, tag="mamba1"):
             parts["norms"] = elementwise(tokens * (rank + 2 * states), b, reads=1, flops=4)
         return parts
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """Decays and states of a chunk of the plain form."""
         if form != "plain" or point.phase == "decode":
             return 0
@@ -111,7 +111,7 @@ class Mamba1(Part, frozen=True, kw_only=True, tag="mamba1"):
         tokens = min(point.context, max(1, SCAN_ELEMENTS // states))
         return 2 * 4 * tokens * states
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The scan, its new state beside the one it replaces."""
         inner = self.d_inner
         state = inner * self.d_state * DTYPE_BYTES[self.state_dtype] * point.batch
@@ -120,4 +120,4 @@ class Mamba1(Part, frozen=True, kw_only=True, tag="mamba1"):
         selected = (self.rank(d_model) + 2 * self.d_state,)
         if self.inner_norms != "none":
             selected = (self.d_state, self.d_state)
-        return new + scratch + alive(point, (2 * inner, inner, *selected, inner, inner))
+        return new + workspace + alive(point, (2 * inner, inner, *selected, inner, inner))

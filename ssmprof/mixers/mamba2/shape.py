@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from ssmprof import limits
 from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive, allocated
-from ssmprof.mixers.scratch import CHUNK, by_chunks, by_span, squares
+from ssmprof.mixers.workspace import KERNEL_CHUNK, by_chunks, by_span, squares
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import (
     Cost,
@@ -26,7 +26,7 @@ from ssmprof.work import (
 )
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.scratch import Form
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 StepSize = Annotated[float, Meta(ge=0, le=limits.SCALE)]
@@ -175,19 +175,19 @@ class Mamba2(Part, frozen=True, kw_only=True, tag="mamba2"):
             exps=3 * point.batch * self.nheads + gate,
         )
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """Exponents per token and scores per group; a span and its output."""
         if form == "kernels":
             scores = self.ngroups * squares(point, 1)
-            return by_chunks(point, 2 * CHUNK * self.nheads * 4 + scores)
+            return by_chunks(point, 2 * KERNEL_CHUNK * self.nheads * 4 + scores)
         widths = 5 * self.d_inner + 4 * self.d_state * self.ngroups
         return by_span(point, widths) if form == "plain" else 0
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of scan, norm and output; a new state lives beside the one it replaces."""
         inner = self.d_inner
         new = 0 if point.phase == "decode" else allocated(self._state_bytes(point))
         projected = inner + self.channels + self.nheads
-        scan = new + scratch + alive(point, (projected, self.channels, inner))
+        scan = new + workspace + alive(point, (projected, self.channels, inner))
         norm = alive(point, (projected, inner, inner)) if self.gated_norm else 0
         return max(scan, norm, alive(point, (inner, d_model)))

@@ -24,12 +24,12 @@ from ssmprof.mixers.recurrence import (
     state_bytes,
     through_state,
 )
-from ssmprof.mixers.scratch import SHORT_SPAN, by_chunks, by_span, tile
+from ssmprof.mixers.workspace import KERNEL_CHUNK, SHORT_SPAN, by_chunks, by_span, tile
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, gated_norm, matmul, total
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.scratch import Form
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 
@@ -147,25 +147,25 @@ class Mamba3(Part, frozen=True, kw_only=True, tag="mamba3"):
             state=state_bytes(self._state, self.state_dtype),
         )
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """Exponents and turns of every token; rates of every token and a span."""
         if form == "kernels":
             turns = self.nheads * tile(self.angles)
             rows = 3 * self.nheads * 4 * self.mimo_rank + turns * 2
-            return by_chunks(point, CHUNK * rows + 4 * turns)
+            return by_chunks(point, KERNEL_CHUNK * rows + 4 * turns)
         rank = self.mimo_rank
         widths = 2 * self.nheads * (self.d_state + self.headdim) * rank
-        widths += self.nheads * self.d_state * self.headdim / CHUNK
+        widths += self.nheads * self.d_state * self.headdim / KERNEL_CHUNK
         rates = by_span(point, 5 * self.nheads, point.context)
         return by_span(point, 4 * widths, SHORT_SPAN) + rates if form == "plain" else 0
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of scan, norm and output; a new state lives beside the one it replaces."""
         inner, rank = self.d_inner, self.mimo_rank
         new = new_state(point, state_bytes(self._state, self.state_dtype))
         made = inner * (rank if self.out_norm else 1)
         normed = 2 * self.d_state * self.ngroups * rank
-        scan = new + scratch + alive(point, (self.projected, normed, made))
+        scan = new + workspace + alive(point, (self.projected, normed, made))
         summed = (made, inner) if rank > 1 else ()
         norm = alive(point, (self.projected, made, made, *summed)) if self.out_norm else 0
         return max(scan, norm, alive(point, (inner, d_model)))

@@ -162,7 +162,7 @@ class Latent(Part, frozen=True, kw_only=True, tag="mla"):
             exps=self.heads * looked,
         )
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of: expanded keys and values with queries, scores, and the output."""
         out, lse = self.heads * self.v_head_dim, self.heads * 4 / DTYPE_BYTES[point.dtype]
         if point.phase == "decode":

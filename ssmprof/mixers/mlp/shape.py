@@ -65,7 +65,7 @@ class Mlp(Part, frozen=True, kw_only=True, tag="mlp"):
             "down": matmul(tokens, self.d_ff, d_model, b, bias=self.bias),
         }
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """Before and after the activation."""
         first = alive(point, (self.up_width, self.d_ff))
         return max(first, alive(point, (self.d_ff, d_model)))

@@ -118,7 +118,7 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
             state=state_bytes(self._state, self.state_dtype),
         )
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of: recurrence beside the output gate, norm, output."""
         new = new_state(point, state_bytes(self._state, self.state_dtype))
         width = self.value_width

@@ -175,7 +175,7 @@ class Moe(Part, frozen=True, kw_only=True, tag="moe"):
             parts["shared_gate"] = total((matmul(tokens, reads, 1, b), gate))
         return parts
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of: rows sorted by expert with their products, their sum, the shared expert.
 
         Where each row belongs lives until the sum; the shared expert's output beside it.

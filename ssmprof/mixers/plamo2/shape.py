@@ -98,7 +98,7 @@ class Plamo2(Part, frozen=True, kw_only=True, tag="plamo2"):
             "out_proj": matmul(tokens, inner, d_model, b),
         }
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The scan, its new state beside the one it replaces."""
         inner = self.d_inner
         new = new_state(point, state_bytes(inner * self.d_state, self.state_dtype))

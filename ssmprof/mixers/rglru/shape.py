@@ -93,7 +93,7 @@ class RgLru(Part, frozen=True, kw_only=True, tag="rglru"):
         moved = tokens * self.width * (self.d_conv if decode else 1) * b
         return work(flops=2 * tokens * self.width * self.d_conv, read=moved, written=moved)
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The recurrence with its gates beside the other branch, and the output."""
         new = new_state(point, state_bytes(self.width, self.state_dtype))
         width = self.width

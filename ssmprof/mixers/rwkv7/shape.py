@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ssmprof.mixers.part import Held, Keys, Memory, Part, Rank, State, Weight, alive
 from ssmprof.mixers.recurrence import chunk_of, new_state, recurrence, state_bytes
-from ssmprof.mixers.scratch import CHUNK, by_chunks, by_span, squares, tile
+from ssmprof.mixers.workspace import KERNEL_CHUNK, by_chunks, by_span, squares, tile
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul, total, work
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.scratch import Form
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 # The lowest log decay: -exp(-1/2) times a sigmoid.
@@ -157,17 +157,17 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
         """Values of the first layer are kept for the later ones."""
         return 0 if self.value_rank else self.width
 
-    def scratch(self, d_model: int, point: Point, form: Form) -> int:
+    def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """What each chunk does to a state, what it reads of one, its outputs, its solution."""
         if form == "kernels":
             b, key = DTYPE_BYTES[point.dtype], tile(self.head_dim)
             states = key * key * (4 + b) + 4 * key
-            rows = CHUNK * key * (4 + b)
+            rows = KERNEL_CHUNK * key * (4 + b)
             return by_chunks(point, self.heads * (states + rows + squares(point, 1)))
-        widths = self.heads * (25 * self.head_dim + 3 * CHUNK)
+        widths = self.heads * (25 * self.head_dim + 3 * KERNEL_CHUNK)
         return by_span(point, widths) if form == "plain" else 0
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of: shifted inputs, projections of them, the rule with its inputs, output.
 
         Values that are handed on are not its own; mixed ones are, and what they are mixed by.
@@ -179,7 +179,7 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
         return max(
             alive(point, (self.reads(d_model), inputs)),
             alive(point, (inputs, *own, *[width] * 5, self.gate_rank)),
-            new + scratch + alive(point, (given, *[width] * 3)),
+            new + workspace + alive(point, (given, *[width] * 3)),
             alive(point, (width, d_model)),
         )
 
@@ -225,7 +225,7 @@ class Rwkv7Ffn(Part, frozen=True, kw_only=True, tag="rwkv7_ffn"):
             "down": matmul(tokens, self.d_ff, d_model, b),
         }
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of: the shift, both products."""
         return max(
             alive(point, (self.width, self.width)),

@@ -63,7 +63,7 @@ class ShortConv(Part, frozen=True, kw_only=True, tag="short_conv"):
             "out_proj": matmul(tokens, width, d_model, b, bias=self.bias),
         }
 
-    def peak(self, d_model: int, point: Point, scratch: int = 0) -> int:
+    def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """Projections with what is convolved, and the output."""
         first = alive(point, (3 * self.width, self.width, self.width))
         return max(first, alive(point, (self.width, d_model)))

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ssmprof.report import canvas
+from ssmprof.report.figures.curves import short
 from ssmprof.report.figures.thinning import spaced
 from ssmprof.report.theme import sentinel
 
@@ -74,7 +75,7 @@ def draw(panels: list[Panel], capacity_bytes: int | None) -> Figure:
     left, top, bottom, gap_x, gap_y = (
         0.125, 0.3 / height, (0.52 + below) / height, 0.04, 0.55 / height
     )  # fmt: skip
-    wide = (0.975 - left - gap_x * (columns - 1)) / columns
+    wide = (0.95 - left - gap_x * (columns - 1)) / columns
     tall = (1 - top - bottom - gap_y * (rows - 1)) / rows
     every = [at for panel in panels for at in (*panel.parts, *panel.misfits)]
     for index, panel in enumerate(panels):
@@ -92,7 +93,7 @@ def draw(panels: list[Panel], capacity_bytes: int | None) -> Figure:
         else:
             canvas.value_title(axes, name)
         canvas.note(
-            axes, 0.0, 1.04, panel.title, "fg", transform=axes.transAxes, va="bottom",
+            axes, 0.0, 1.04, short(panel.title), "fg", transform=axes.transAxes, va="bottom",
             fontweight="bold", fontsize=11,
         )  # fmt: skip
         _stack(axes, panel, unit, ceiling * _LEAST)

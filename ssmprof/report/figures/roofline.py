@@ -37,7 +37,7 @@ class Ceilings:
 def draw(marks: list[Mark], ceilings: Ceilings) -> Figure:
     """Log-log, a named mark per part in the colour of its family; size is the share of time."""
     figure = canvas.figure(3.9)
-    axes = figure.add_axes((0.115, 0.14, 0.86, 0.77))
+    axes = figure.add_axes((0.115, 0.14, 0.815, 0.77))
     canvas.plain(axes)
     ridge = ceilings.flops / ceilings.bytes_per_s
     left = min(min(mark.intensity for mark in marks) / 2, ridge / 8)

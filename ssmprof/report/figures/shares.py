@@ -63,7 +63,7 @@ def draw(panels: list[Panel]) -> Figure:
     below = canvas.legend_height([band.name for band in shown])
     figure = canvas.figure(1.75 * rows + 0.3 + below)
     height = figure.get_figheight()
-    left, right, top, bottom = 0.125, 0.975, 0.3 / height, (0.52 + below) / height
+    left, right, top, bottom = 0.125, 0.95, 0.3 / height, (0.52 + below) / height
     gap_x, gap_y = 0.046, 0.55 / height
     wide = (right - left - gap_x * (columns - 1)) / columns
     tall = (1 - top - bottom - gap_y * (rows - 1)) / rows

@@ -101,7 +101,7 @@ def _energy(run: Run, analysis: Analysis) -> list[Part]:
             return [Prose(f"Energy: not drawn, two scopes share no axis ({text}).", "warning")]
         scope, source = min(read)
         phase = conditions.phase
-        heading = f"energy per token, {phase}, mJ (of the {scope}, source: {source})"
+        heading = f"energy per token, {phase}, mJ (of the {scope})"
         view = views[answer.key]
         drawing = curves.Drawing(view, heading, 1e3, per_token=True)
         reading = f"Energy per token, {phase}, of the {scope}, idle included; read from {source}."

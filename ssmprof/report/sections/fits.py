@@ -8,7 +8,7 @@ from ssmprof.records import Conditions, Run
 from ssmprof.report import rows
 from ssmprof.report.figures import curves
 from ssmprof.report.figures import memory as chart
-from ssmprof.report.lines import PANELS, reference
+from ssmprof.report.lines import PANELS, reference, unshown
 from ssmprof.report.page import Listing, Part, Picture, Section
 from ssmprof.report.svg import to_svg
 from ssmprof.report.tables import Column, Table
@@ -87,7 +87,7 @@ def _pictures(run: Run, analysis: Analysis, conditions: Conditions) -> list[Part
     if panels:
         wanted = {line.name.block for line in view.foremost(PANELS, reference(view))}
         drawn = [panel for name, panel in panels.items() if name in wanted]
-        text = _most(drawn, conditions.phase)
+        text = _most(drawn, conditions.phase) + unshown(len(panels) - len(drawn))
         stack = to_svg(chart.draw(drawn, capacity), f"{key}-parts", f"{title}, by owner", text)
         fills = f"What fills it, {conditions.phase}"
         table = _owners(list(panels.values()), conditions.phase)

@@ -9,7 +9,7 @@ from ssmprof.records import Conditions, Run
 from ssmprof.report import kernels
 from ssmprof.report.figures import shares as chart
 from ssmprof.report.figures.curves import short
-from ssmprof.report.lines import PANELS, reference
+from ssmprof.report.lines import PANELS, reference, unshown
 from ssmprof.report.names import listed
 from ssmprof.report.page import Cell, Fold, Grid, Listing, Part, Picture, Section
 from ssmprof.report.sections import evidence
@@ -89,8 +89,7 @@ def _picture(run: Run, analysis: Analysis, conditions: Conditions) -> Picture | 
     text = _halves(owned, conditions.phase)
     if missing:
         text += f" {missing} points are left out: their parts were not taken or miss the whole."
-    if more := len(by_block.keys() - set(shown)):
-        text += f" {more} more contenders are in the numbers only."
+    text += unshown(len(by_block.keys() - set(shown)))
     title = f"Share of device time by kernel family, {conditions.phase}"
     svg = to_svg(chart.draw(panels), key, title, text)
     families = [one for one in found if one.family != CUSTOM]  # counted in its families

@@ -76,7 +76,7 @@ def test_a_plain_form_holds_a_span_whatever_the_length(
 ):
     monkeypatch.setattr("ssmprof_kernels.reference.mamba3.CPU_CHUNKS", 4)  # as on a GPU
     held, point = held_bytes(part, context, "reference")
-    predicted = part.scratch(D_MODEL, point, "plain")
+    predicted = part.workspace(D_MODEL, point, "plain")
     assert held == pytest.approx(predicted, rel=close, abs=MIB / 2)
 
 
@@ -94,6 +94,6 @@ def test_our_kernels_hold_what_their_chunks_hand_on(part: Part, monkeypatch):
         launch.forget()
         _, point = held_bytes(part, 32_768, "ssmprof")
     launch.forget()
-    predicted = part.scratch(D_MODEL, point, "kernels")
+    predicted = part.workspace(D_MODEL, point, "kernels")
     # The states that begin segments are as many as fill the device.
     assert max(held) == pytest.approx(predicted, rel=0.1, abs=10 * MIB)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 #: Our kernels or cuDNN, the plain form, or one that is left out of the count.
 Form = Literal["kernels", "plain", "none"]
 
-CHUNK = 64
+#: Tokens of a chunk of our kernels, and of the plain forms.
+KERNEL_CHUNK = 64
 #: Tokens that plain forms prepare together, and Mamba-3's.
 SPAN = 1024
 SHORT_SPAN = 256
@@ -26,7 +27,7 @@ SHORT_SPAN = 256
 SCAN_ELEMENTS = 1 << 23
 
 
-def by_chunks(point: Point, size: float, chunk: int = CHUNK) -> int:
+def by_chunks(point: Point, size: float, chunk: int = KERNEL_CHUNK) -> int:
     """Bytes of chunks that hand on `size` each; none in a decode step."""
     if point.phase == "decode":
         return 0
@@ -40,7 +41,7 @@ def by_span(point: Point, widths: float, span: int = SPAN) -> int:
     return int(point.batch * min(point.context, span) * widths * 4)
 
 
-def squares(point: Point, count: int, chunk: int = CHUNK) -> float:
+def squares(point: Point, count: int, chunk: int = KERNEL_CHUNK) -> float:
     """Bytes of a chunk's matrices of (tokens, tokens), of the point's dtype."""
     return count * chunk**2 * DTYPE_BYTES[point.dtype]
 
