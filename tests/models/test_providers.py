@@ -16,6 +16,7 @@ from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.mamba2.shape import Mamba2
 from ssmprof.mixers.mamba3.shape import Mamba3
 from ssmprof.mixers.mla.shape import Latent
+from ssmprof.mixers.mlp.shape import Mlp
 from ssmprof.mixers.moe.shape import Moe
 from ssmprof.mixers.ops import (
     Choice,
@@ -24,6 +25,7 @@ from ssmprof.mixers.ops import (
     choose,
     table,
 )
+from ssmprof.mixers.part import Part, kind
 from ssmprof.mixers.rwkv7.shape import Rwkv7, Rwkv7Ffn
 from ssmprof.models.build import build, workload
 from ssmprof.models.recipe import Recipe
@@ -185,6 +187,28 @@ def test_our_swiglu_equals_plain_torch(width: int):
     torch.testing.assert_close(swiglu(hidden), expected)
     with pytest.raises(ValueError, match="contiguous"):
         swiglu(hidden.transpose(0, 1))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Mlp(d_ff=48, act="relu2"),
+        Moe(experts=4, experts_per_token=2, d_ff=16, act="relu2", shared_d_ff=24),
+        Rwkv7Ffn(width=32, d_ff=48),
+    ],
+    ids=kind,
+)
+def test_a_squared_rectifier_is_one_op_wherever_it_stands(part: Part):
+    name = kind(part)
+    spec = make.block(name, layers=name, vocab=30, d_model=32, **{name: part})
+    outs = []
+    for provider in ("torch", "ssmprof"):
+        chosen = msgspec.structs.replace(spec, providers={"relu2": provider})
+        model = build(chosen, "cpu", "float32")
+        assert model.providers()["relu2"] == provider
+        outs.append(model.prefill(model.example(1, 7), model.new_cache(1, 8), "all"))
+    assert outs[0].std() > 0.01
+    assert torch.equal(*outs)
 
 
 def test_other_packages_are_looked_for_and_not_imported(monkeypatch: pytest.MonkeyPatch):

@@ -12,22 +12,22 @@ from ssmprof.scopes import scope
 
 
 class Activate:
-    """(..., up) -> (..., f): what stands between the two products, gates before values."""
+    """(..., up) -> (..., f): what stands between the two products, gates before values.
+
+    A squared rectifier overwrites what it is given.
+    """
 
     def __init__(self, act: Activation, ops: Ops) -> None:
         self.gated = act in GATED
         self.approximate = "tanh" if act.endswith("_tanh") else "none"
-        self.relu2 = act == "relu2"
-        self.swiglu_op = ops["swiglu"] if act == "swiglu" else None
+        self.op = ops[act] if act in ("swiglu", "relu2") else None
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        if self.swiglu_op is not None:
-            return self.swiglu_op(hidden)
+        if self.op is not None:
+            return self.op(hidden)
         if self.gated:
             gate, value = hidden.chunk(2, dim=-1)
             return F.gelu(gate, approximate=self.approximate).mul_(value)
-        if self.relu2:
-            return F.relu(hidden).square_()
         return F.gelu(hidden, approximate=self.approximate)
 
 

@@ -1,11 +1,11 @@
-"""Who runs SwiGLU: our kernel, or torch in two passes."""
+"""Who runs SwiGLU and the squared rectifier: our kernels, or torch in two passes."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssmprof.mixers.finding import Always, Ours
+from ssmprof.mixers.finding import Always, Ours, Plain
 from ssmprof.mixers.ops import Candidates
 
 
@@ -16,4 +16,9 @@ def _swiglu(hidden: Tensor) -> Tensor:
 
 OPS = {
     "swiglu": Candidates(None, {"ssmprof": Ours("swiglu.op", "swiglu"), "torch": Always(_swiglu)}),
+    "relu2": Candidates(
+        None,
+        {"ssmprof": Ours("relu2.op", "relu2"), "torch": Plain("relu2.reference", "relu2")},
+        mutates=0,
+    ),
 }

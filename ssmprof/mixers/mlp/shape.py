@@ -20,6 +20,11 @@ ACTIVATION: dict[Activation, tuple[int, int]] = {
 GATED: tuple[Activation, ...] = ("swiglu", "geglu", "geglu_tanh")
 
 
+def beside(act: Activation, d_ff: int) -> int:
+    """Features of a token that the activation makes beside what it reads; `relu2` overwrites it."""
+    return 0 if act == "relu2" else d_ff
+
+
 class Mlp(Part, frozen=True, kw_only=True, tag="mlp"):
     """Feed-forward: gated activations have three matrices of (d, f), the others two.
 
@@ -67,5 +72,5 @@ class Mlp(Part, frozen=True, kw_only=True, tag="mlp"):
 
     def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """Before and after the activation."""
-        first = alive(point, (self.up_width, self.d_ff))
+        first = alive(point, (self.up_width, beside(self.act, self.d_ff)))
         return max(first, alive(point, (self.d_ff, d_model)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from ssmprof import limits
-from ssmprof.mixers.mlp.shape import ACTIVATION, GATED, Activation
+from ssmprof.mixers.mlp.shape import ACTIVATION, GATED, Activation, beside
 from ssmprof.mixers.part import Part, Weight, alive
 from ssmprof.scalars import DTYPE_BYTES, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul, total, work
@@ -188,7 +188,7 @@ class Moe(Part, frozen=True, kw_only=True, tag="moe"):
         widest: list[tuple[float, ...]] = [
             (sent, self.latent or 0, k * inside),
             (sent, k * inside, k * up),
-            (sent, k * up, max(bias * k * up, (1 + clamped) * k * self.d_ff)),
+            (sent, k * up, max(bias * k * up, (1 + clamped) * k * beside(self.act, self.d_ff))),
             (sent, k * self.d_ff, k * outside),
             (sent, k * outside, max(bias * k * outside, outside)),
         ]
@@ -196,6 +196,6 @@ class Moe(Part, frozen=True, kw_only=True, tag="moe"):
             widest.append((outside, d_model))
         if self.shared_d_ff:
             wide = self.up_width(self.shared_d_ff)
-            widest.append((d_model, wide, self.shared_d_ff))
+            widest.append((d_model, wide, beside(self.act, self.shared_d_ff)))
             widest.append((d_model, self.shared_d_ff, d_model))
         return max(alive(point, widths) for widths in widest)

@@ -71,9 +71,4 @@ OPS = {
             "torch": Plain("reference.rwkv7_mixing", "rwkv7_output"),
         },
     ),
-    "relu2": Candidates(
-        None,
-        {"ssmprof": Ours("relu2.op", "relu2"), "torch": Plain("relu2.reference", "relu2")},
-        mutates=0,
-    ),
 }
