@@ -56,8 +56,9 @@ class Position:
     def stand_apart(self, each: Tensor, visible: Tensor) -> None:
         """Let sequences be of different lengths, for steps: their tokens, and those plus one.
 
-        Both are int32 (B) on the device and are moved by their owner; caches must hold every row
-        (no windows), and the attention of a step must read the lengths.
+        Both are int32 (B) on the device and are moved by their owner. Every sequence has read a
+        prompt; caches must hold every row (no windows), and the attention of a step must read the
+        lengths.
         """
         self.each, self._visible = each, visible
 

@@ -36,6 +36,14 @@ vocab = 997
 attention = { heads = 8, kv_heads = 2, head_dim = 64 }
 mamba2 = { d_inner = 512, d_state = 64, headdim = 64 }
 mlp = { d_ff = 512 }
+
+[[blocks]]
+name = "latent"
+layers = "(mla mlp)*2"
+d_model = 256
+vocab = 997
+mla = { heads = 8, kv_lora_rank = 128, qk_nope_head_dim = 64, v_head_dim = 64 }
+mlp = { d_ff = 512 }
 """
 BLOCKS = {one.name: one for one in scenario.parse(TEXT, "test").blocks}
 

@@ -107,6 +107,7 @@ OTHERS = {
     "lengths",
     "block_table",
     "ends",
+    "positions",
 }
 
 

@@ -17,9 +17,10 @@ Given = dict[str, Any]
 def inputs(
     batch: int = 2, length: int = 5, heads: int = 3, rank: int = 20, turned: int = 6,
     own: int = 7, *, rope: bool = True, cache: bool = False, beside: bool = False,
-    dtype: torch.dtype = torch.float32,
+    apart: bool = False, dtype: torch.dtype = torch.float32,
 ) -> Given:  # fmt: skip
-    """A call; `cache` has other rows before and behind, `beside` are other features of queries."""
+    """A call; `cache` has other rows before and behind, `beside` are other features of queries,
+    `apart` has sequences at positions of their own in such a cache."""
     g = torch.Generator().manual_seed(length + 10 * heads + rank)
 
     def r(*shape: int) -> Tensor:
@@ -33,8 +34,12 @@ def inputs(
     }
     if rope:  # of the last tokens of a table
         angles = torch.rand(length + 4, turned // 2, generator=g) * 6
-        found |= {"cos": angles.cos().to(dtype)[4:], "sin": angles.sin().to(dtype)[4:]}
-    if cache:
+        first = 0 if apart else 4
+        found |= {"cos": angles.cos().to(dtype)[first:], "sin": angles.sin().to(dtype)[first:]}
+    if apart:
+        found["positions"] = torch.arange(batch, dtype=torch.int32).flip(0) * 3
+        found["row_out"] = r(batch, length + 9, 2, rank + turned)[:, :, 0]
+    elif cache:
         found["row_out"] = r(batch, length + 9, 2, rank + turned)[:, 4 : 4 + length, 0]
     if beside:
         found["q_out"] = r(batch, length, heads, rank + turned)
@@ -81,6 +86,27 @@ def test_every_shape_and_dtype_agrees(
     shape = {"heads": heads, "rank": rank, "turned": turned, "own": own}
     for length in (1, 3):
         compare(inputs(length=length, cache=True, dtype=dtype, **shape))
+
+
+@pytest.mark.parametrize("length", [1, 2])
+@pytest.mark.parametrize("rope", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_sequence_is_turned_and_kept_at_its_own_position(
+    length: int, rope: bool, dtype: torch.dtype
+) -> None:
+    given = inputs(length=length, rope=rope, beside=True, apart=True, dtype=dtype)
+    compare(given)
+    compare(given | {"positions": given["positions"].long()})
+    _, rows = latent_rotary(**copied(given))
+    for b, at in enumerate(given["positions"].tolist()):
+        one = {n: v[b : b + 1] for n, v in given.items() if n in ("q", "row", "q_out", "row_out")}
+        one["row_out"] = one["row_out"][:, at : at + length].clone()
+        if rope:
+            one |= {n: given[n][at : at + length] for n in ("cos", "sin")}
+        _, alone = latent_rotary(**{**copied(one), "weight": given["weight"], "eps": 1e-3})
+        assert torch.equal(rows[b : b + 1, at : at + length], alone)
+        assert torch.equal(rows[b, at + length :], given["row_out"][b, at + length :])
+        assert torch.equal(rows[b, :at], given["row_out"][b, :at])
 
 
 def test_heads_of_several_programs_agree() -> None:
@@ -135,6 +161,9 @@ def test_rows_are_normed_as_by_the_norm_alone() -> None:
         ({"row_out": torch.zeros(2, 4, 26)}, "row_out must have shape"),
         ({"row": torch.zeros(2, 5, 26).half()}, "row must have q's dtype"),
         ({"row_out": torch.zeros(2, 5, 26).half()}, "row_out must have q's dtype"),
+        ({"positions": torch.zeros(3, dtype=torch.int32)}, r"positions must have shape \(B,\)"),
+        ({"positions": torch.zeros(2)}, "positions .* must be int32, int64"),
+        ({"positions": torch.zeros(2, dtype=torch.int32)}, "row_out must hold rows of a cache"),
     ],
 )
 def test_a_wrong_argument_is_named(change: Given, message: str) -> None:

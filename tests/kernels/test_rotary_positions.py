@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from ssmprof_kernels.rotary.op import rotary
-
-from ssmprof.mixers.attention import rope
+from ssmprof_kernels.rotary.reference import rotary as plain_rotary
 
 TABLE = torch.arange(32.0)[:, None] * torch.tensor([1.0, 0.5, 0.1, 0.02])
 COS, SIN = TABLE.cos(), TABLE.sin()
 
 
 @pytest.mark.parametrize("turned", [True, False])
-@pytest.mark.parametrize("call", [rotary, rope.rotary])
+@pytest.mark.parametrize("call", [rotary, plain_rotary])
 def test_each_sequence_is_turned_at_its_own_position(call, turned: bool) -> None:
     at = torch.tensor([3, 0, 17], dtype=torch.int32)
     qkv = torch.randn(3, 1, 6, 8, generator=torch.Generator().manual_seed(0))

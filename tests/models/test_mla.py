@@ -6,6 +6,7 @@ import make
 import pytest
 import torch
 from ssmprof_kernels.reference import latent_attention_sequential
+from ssmprof_kernels.rotary.reference import rotate
 from torch import Tensor
 
 from ssmprof.mixers.attention import rope
@@ -31,8 +32,8 @@ def oracle(block: LatentBlock, x: Tensor) -> Tensor:
     if block.turned is not None:
         cos, sin = rope.tables(block.turned, x.shape[1], x.device, x.dtype)
         own, turned = q.split((part.qk_nope_head_dim, part.qk_rope_head_dim), dim=-1)
-        q = torch.cat([own, rope.rotate(turned, cos, sin)], dim=-1)
-        shared = rope.rotate(shared[:, :, None], cos, sin)[:, :, 0]
+        q = torch.cat([own, rotate(turned, cos, sin)], dim=-1)
+        shared = rotate(shared[:, :, None], cos, sin)[:, :, 0]
     up = block.kv_up.weight.unflatten(0, (part.heads, -1))
     up_keys, up_values = up.split((part.qk_nope_head_dim, part.v_head_dim), dim=1)
     out = latent_attention_sequential(q, latents, shared, up_keys, up_values)

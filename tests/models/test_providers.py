@@ -143,6 +143,7 @@ def test_windowed_attention_equals_a_mask(window: int | None, before: int):
 @pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(4, 4, 8), (6, 1, 12), (2, 2, 20)])
 def test_our_rotary_equals_plain_torch(turned: bool, heads: int, kv_heads: int, dim: int):
     from ssmprof_kernels.rotary.op import rotary
+    from ssmprof_kernels.rotary.reference import rotary as rotary_in_torch
 
     generator = torch.Generator().manual_seed(0)
     qkv = torch.randn(2, 5, (heads + 2 * kv_heads) * dim + 3, generator=generator)[..., 3:]
@@ -152,7 +153,7 @@ def test_our_rotary_equals_plain_torch(turned: bool, heads: int, kv_heads: int, 
     tables = (cos[4:], sin[4:]) if turned else (None, None)
     mine, plain = (torch.zeros(2, 2, 11, kv_heads, dim) for _ in range(2))
     got = rotary(qkv, *tables, *mine, 4)
-    torch.testing.assert_close(got, rope.rotary(qkv, *tables, *plain, 4))
+    torch.testing.assert_close(got, rotary_in_torch(qkv, *tables, *plain, 4))
     torch.testing.assert_close(mine, plain)
     with pytest.raises(ValueError, match="lie in a cache of 11"):
         rotary(qkv, *tables, *mine, 7)

@@ -10,6 +10,7 @@ switched on (`TRITON_INTERPRET=1`).
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ssmprof_kernels import door, launch, reference
@@ -17,7 +18,7 @@ from ssmprof_kernels.latent.rotary_kernel import Angles, Heads, Rows, ssmprof_ro
 from ssmprof_kernels.launch import recorded, replay
 
 _MOST_RANK = 16384
-_INPUTS = ("q", "row", "weight", "cos", "sin", "q_out", "row_out")
+_INPUTS = ("q", "row", "weight", "cos", "sin", "q_out", "row_out", "positions")
 
 #: Features of a program that turns heads: 16 bytes of 16-bit values per thread of four warps.
 DEFAULT = {"ELEMENTS": 1024, "num_warps": 4}
@@ -36,8 +37,12 @@ def latent_rotary(
     eps: float,
     q_out: Tensor | None = None,
     row_out: Tensor | None = None,
+    positions: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Norm the latents; turn the shared keys and the last dr features of every query head.
+
+    With `positions` the tokens of each sequence stand there, and go to those rows of a cache; the
+    tables are those of all positions, and a position beyond them is not looked for.
 
     Args:
         q: (B, L, H, dn + dr) fp32, fp16 or bf16, any strides, as all of these.
@@ -48,6 +53,8 @@ def latent_rotary(
         q_out: (B, L, H, n + dr) in q's dtype, whose last dr features are written; **q itself** if
             None.
         row_out: (B, L, r + dr) in q's dtype, the tokens' rows of a cache; **row itself** if None.
+            With `positions` (B, rows, r + dr), all rows.
+        positions: (B) int32 or int64 on the device, of the first token of each sequence.
 
     Returns:
         The queries and the rows that were written.
@@ -56,12 +63,12 @@ def latent_rotary(
         ValueError: an argument's shape, dtype, device or value does not fit; names it.
         RuntimeError: an input wants a gradient while gradients are recorded.
     """
-    inputs = (q, row, weight, cos, sin, q_out, row_out)
+    inputs = (q, row, weight, cos, sin, q_out, row_out, positions)
     door.forward_only(_INPUTS, inputs)
     if not (q.is_cuda or door.interpreted()):
         _lookup(*inputs)
         return reference.latent_rotary(
-            q, row, weight, cos, sin, eps=eps, q_out=q_out, row_out=row_out
+            q, row, weight, cos, sin, eps=eps, q_out=q_out, row_out=row_out, positions=positions
         )
     key = recorded.key_of(inputs, eps)
     meta = recorded.meta_of(_lookups, key, lambda: _lookup(*inputs))
@@ -72,7 +79,7 @@ def latent_rotary(
 def _record(
     tensors: tuple[Tensor | None, ...], meta: dict[str, int], eps: float
 ) -> replay.Recording:
-    q, row, weight, cos, sin, q_out, row_out = tensors
+    q, row, weight, cos, sin, q_out, row_out, positions = tensors
     assert q is not None
     assert row is not None
     assert weight is not None
@@ -93,14 +100,14 @@ def _record(
         replay.launch_options(meta["num_warps"]),
         **{f"{name}_ptr": replay.Arg(i) for i, name in enumerate(("q", "row", "w", "cos", "sin"))},
         q_out_ptr=replay.Arg(0 if q_out is None else 5),
-        row_out_ptr=replay.Arg(1 if row_out is None else 6),
+        row_out_ptr=replay.Arg(1 if row_out is None else 6), position_ptr=replay.Arg(7),
         length=length, heads=heads, eps=eps, q_skip=width - turned,
         q_out_skip=written.shape[3] - turned, q_steps=replay.strides(Heads, q),
         row_steps=replay.strides(Rows, row), w_step=weight.stride(0),
         cos_steps=replay.strides(Angles, cos), sin_steps=replay.strides(Angles, sin),
         q_out_steps=replay.strides(Heads, written),
         row_out_steps=replay.strides(Rows, row if row_out is None else row_out),
-        BLOCKS=blocks, RANK=rank, HALF=half, TURN=turn, HEADS=at_once,
+        BLOCKS=blocks, RANK=rank, HALF=half, TURN=turn, EACH=positions is not None, HEADS=at_once,
         BLOCK_R=_power_of_two(rank), BLOCK_T=block,
     )  # fmt: skip
     return recording
@@ -118,6 +125,7 @@ def _lookup(
     sin: Tensor | None,
     q_out: Tensor | None,
     row_out: Tensor | None,
+    positions: Tensor | None,
 ) -> launch.Lookup:
     """Where the blocks are looked up; ValueError for the first argument that does not fit."""
     if q.ndim != 4 or q.numel() == 0:
@@ -139,8 +147,9 @@ def _lookup(
     if cos is not None and sin is not None:
         if turned % 2:
             raise ValueError(f"row must end in pairs of features to be turned, got dr = {turned}")
-        door.shape("cos", cos, (length, turned // 2), "(L,dr/2)")
-        door.shape("sin", sin, (length, turned // 2), "(L,dr/2)")
+        known = length if positions is None else cos.shape[0]
+        door.shape("cos", cos, (known, turned // 2), "(L,dr/2)")
+        door.shape("sin", sin, (known, turned // 2), "(L,dr/2)")
     if q_out is not None and (
         q_out.ndim != 4 or q_out.shape[:3] != q.shape[:3] or q_out.shape[3] < turned
     ):
@@ -148,12 +157,21 @@ def _lookup(
             f"q_out must have shape (B,L,H,n+dr) with {tuple(q.shape[:3])} and dr = {turned}, "
             f"got {tuple(q_out.shape)}"
         )
-    if row_out is not None:
+    if positions is not None:
+        door.shape("positions", positions, (batch,), "(B,)")
+        door.dtype("positions", positions, (torch.int32, torch.int64))
+        if row_out is None or row_out.ndim != 3 or row_out.shape[1] < length:
+            raise ValueError("row_out must hold rows of a cache (B,rows,r+dr) where positions do")
+        door.shape("row_out", row_out, (batch, row_out.shape[1], row.shape[2]), "(B,rows,r+dr)")
+    elif row_out is not None:
         door.shape("row_out", row_out, tuple(row.shape), "row's")
     for name, t in (("row", row), ("q_out", q_out), ("row_out", row_out)):
         if t is not None and t.dtype != q.dtype:
             raise ValueError(f"{name} must have q's dtype {q.dtype}, got {t.dtype}")
-    door.same_device(q, row=row, weight=weight, cos=cos, sin=sin, q_out=q_out, row_out=row_out)
+    door.same_device(
+        q, row=row, weight=weight, cos=cos, sin=sin, q_out=q_out, row_out=row_out,
+        positions=positions,
+    )  # fmt: skip
     if q.is_cuda:
         door.dtype("q", q, door.FLOATS)
     return "latent_rotary", f"r{_power_of_two(rank)}-t{_power_of_two(turned)}", q.device, DEFAULT

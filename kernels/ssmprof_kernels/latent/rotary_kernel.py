@@ -56,24 +56,28 @@ def _move(x, y, x_step, y_step, cos, sin, alive, HALF: tl.constexpr, TURN: tl.co
 
 @triton.jit(do_not_specialize=["length"])
 def ssmprof_rope_latent(
-    q_ptr, row_ptr, w_ptr, cos_ptr, sin_ptr, q_out_ptr, row_out_ptr, length, heads, eps, q_skip,
-    q_out_skip, q_steps, row_steps, w_step, cos_steps, sin_steps, q_out_steps, row_out_steps,
-    BLOCKS: tl.constexpr, RANK: tl.constexpr, HALF: tl.constexpr, TURN: tl.constexpr,
-    HEADS: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_T: tl.constexpr,
+    q_ptr, row_ptr, w_ptr, cos_ptr, sin_ptr, q_out_ptr, row_out_ptr, position_ptr, length, heads,
+    eps, q_skip, q_out_skip, q_steps, row_steps, w_step, cos_steps, sin_steps, q_out_steps,
+    row_out_steps, BLOCKS: tl.constexpr, RANK: tl.constexpr, HALF: tl.constexpr,
+    TURN: tl.constexpr, EACH: tl.constexpr, HEADS: tl.constexpr, BLOCK_R: tl.constexpr,
+    BLOCK_T: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0) // (BLOCKS + 1)
     part = tl.program_id(0) % (BLOCKS + 1)
     b = (token // length).to(tl.int64)
     t = (token % length).to(tl.int64)
+    at = t
+    if EACH:  # every sequence stands elsewhere
+        at += tl.load(position_ptr + b)
     n = tl.arange(0, BLOCK_T)[None, :]
     cos = 1.0
     sin = 0.0
     if TURN:
-        cos = tl.load(cos_ptr + t * cos_steps.l + n * cos_steps.d, n < HALF, 0.0).to(tl.float32)
-        sin = tl.load(sin_ptr + t * sin_steps.l + n * sin_steps.d, n < HALF, 0.0).to(tl.float32)
+        cos = tl.load(cos_ptr + at * cos_steps.l + n * cos_steps.d, n < HALF, 0.0).to(tl.float32)
+        sin = tl.load(sin_ptr + at * sin_steps.l + n * sin_steps.d, n < HALF, 0.0).to(tl.float32)
     if part == BLOCKS:
         row = row_ptr + b * row_steps.b + t * row_steps.l
-        out = row_out_ptr + b * row_out_steps.b + t * row_out_steps.l
+        out = row_out_ptr + b * row_out_steps.b + at * row_out_steps.l
         r = tl.arange(0, BLOCK_R)
         c = tl.load(row + r * row_steps.d, r < RANK, 0.0).to(tl.float32)
         weight = tl.load(w_ptr + r * w_step, r < RANK, 0.0).to(tl.float32)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssmprof_kernels.rotary.reference import rotate
+
 
 def latent_rotary(
     q: Tensor,
@@ -24,13 +26,25 @@ def latent_rotary(
     eps: float,
     q_out: Tensor | None = None,
     row_out: Tensor | None = None,
+    positions: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Norm the latents of `row` (B, L, r + dr) with `weight` (r); turn the shared keys behind them
     and the last dr features of `q` (B, L, H, dn + dr) by cos, sin (L, dr / 2), None for neither.
 
     Queries go to the last features of `q_out` (B, L, H, n + dr), rows to `row_out` (B, L, r + dr);
-    both in place where None. Returns what was written.
+    both in place where None. With `positions` (B) the tokens of each sequence stand there, in
+    tables of all positions and in all rows of a cache, `row_out` (B, rows, r + dr). Returns what
+    was written.
     """
+    if positions is not None:
+        assert row_out is not None
+        at = positions.long()[:, None] + torch.arange(q.shape[1], device=q.device)
+        if cos is not None and sin is not None:
+            cos, sin = cos[at], sin[at]
+        new = torch.empty_like(row)
+        q, _ = latent_rotary(q, row, weight, cos, sin, eps=eps, q_out=q_out, row_out=new)
+        row_out[torch.arange(len(at), device=at.device)[:, None], at] = new
+        return q, row_out
     rank = weight.shape[0]
     turned = row.shape[-1] - rank
     latents = row if row_out is None else row_out
@@ -44,16 +58,10 @@ def latent_rotary(
 def _turn(
     x: Tensor, out: Tensor | None, turned: int, cos: Tensor | None, sin: Tensor | None
 ) -> None:
-    """Rotate the last features of x (B, L, heads, D) into those of `out`, in place where None;
-    three element-wise passes and the write."""
+    """Rotate the last features of x (B, L, heads, D) into those of `out`, in place where None."""
     last = x[..., -turned:]
     if cos is not None and sin is not None:
-        halves = last.unflatten(-1, (2, -1))
-        cos, sin = cos[:, None, :], sin[:, None, :]
-        rotated = halves * cos[:, :, None, :]
-        rotated[..., 0, :].addcmul_(halves[..., 1, :], sin, value=-1)
-        rotated[..., 1, :].addcmul_(halves[..., 0, :], sin)
-        last = rotated.flatten(-2)
+        last = rotate(last, cos, sin)
     elif out is None:
         return
     (x if out is None else out)[..., -turned:].copy_(last)
@@ -69,6 +77,7 @@ def latent_rotary_sequential(
     eps: float,
     q_out: Tensor | None = None,
     row_out: Tensor | None = None,
+    positions: Tensor | None = None,
     compute_dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Tensor]:
     """Token by token and pair by pair; arguments and result as in `latent_rotary`, but nothing is
@@ -77,18 +86,22 @@ def latent_rotary_sequential(
     q, row, weight = (t.to(compute_dtype) for t in (q, row, weight))
     queries = (q if q_out is None else q_out).to(compute_dtype, copy=True)
     rows = row.clone()
+    first = [0] * len(q)
+    if positions is not None:
+        assert row_out is not None
+        rows, first = row_out.to(compute_dtype, copy=True), positions.tolist()
     rank = weight.shape[0]
     turned = row.shape[-1] - rank
     for b, t in torch.cartesian_prod(*map(torch.arange, q.shape[:2])).tolist():
-        latent = row[b, t, :rank]
-        rows[b, t, :rank] = latent / ((latent * latent).sum() / rank + eps).sqrt() * weight
-        for x, y in ((q[b, t], queries[b, t]), (row[b, t, None], rows[b, t, None])):
+        latent, at = row[b, t, :rank], t + first[b]
+        rows[b, at, :rank] = latent / ((latent * latent).sum() / rank + eps).sqrt() * weight
+        for x, y in ((q[b, t], queries[b, t]), (row[b, t, None], rows[b, at, None])):
             y[:, -turned:] = x[:, -turned:]
             if cos is None or sin is None:
                 continue
             for n in range(turned // 2):
                 low, high = n - turned, n - turned // 2
-                c, s = cos[t, n].to(compute_dtype), sin[t, n].to(compute_dtype)
+                c, s = cos[at, n].to(compute_dtype), sin[at, n].to(compute_dtype)
                 y[:, low] = x[:, low] * c - x[:, high] * s
                 y[:, high] = x[:, high] * c + x[:, low] * s
     return queries, rows

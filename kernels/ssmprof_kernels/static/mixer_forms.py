@@ -90,7 +90,7 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "weight": FLOATS,
         "cos": (*FLOATS, None),
         "q_out": SWITCH,
-        "row_out": SWITCH,
+        "row_out": (None, "rows", "positions"),
         "layout": ("dense", "apart"),
         "heads": (16, 128, 5),
         "rank": (512, 96),
@@ -111,7 +111,7 @@ WITH: dict[str, dict[str, str]] = {
     "ring_state_update": {"ring": "places", "pad_index": "state_indices"},
     "attention_decode": {"k_cache": "q", "v_cache": "q", "scale": "q"},
     "latent_decode": {"latents": "q", "scale": "q"},
-    "latent_rotary": {"row": "q", "sin": "cos", "eps": "q"},
+    "latent_rotary": {"row": "q", "sin": "cos", "eps": "q", "positions": "row_out"},
     "grouped_mm": {"weight": "rows", "ends": "experts"},
 }
 
@@ -207,16 +207,18 @@ def _latent(
 
 
 def _latent_rotary(
-    *, q: str, weight: str, cos: str | None, q_out: bool, row_out: bool, layout: str, heads: int,
-    rank: int, turned: int, length: int, batch: int = 2,
+    *, q: str, weight: str, cos: str | None, q_out: bool, row_out: str | None, layout: str,
+    heads: int, rank: int, turned: int, length: int, batch: int = 2,
 ) -> Any:  # fmt: skip
-    width, apart = rank + turned, layout == "apart"
+    width, apart, each = rank + turned, layout == "apart", row_out == "positions"
+    rows = None if row_out is None else t(q, batch, length + 9, width)
     table = t(cos, length, turned // 2)
     return OPS["latent_rotary"].kernel(
         t(q, batch, length, heads, 128 + turned, apart=apart),
         t(q, batch, length, width, apart=apart), t(weight, rank), table, table, eps=1e-6,
         q_out=t(q, batch, length, heads, width) if q_out else None,
-        row_out=t(q, batch, length + 9, width)[:, 9:] if row_out else None,
+        row_out=rows if rows is None or each else rows[:, 9:],
+        positions=i(batch) if each else None,
     )  # fmt: skip
 
 
@@ -295,15 +297,16 @@ def _latents() -> Calls:
 
 
 def _latent_rotaries() -> Calls:
-    def call(batch: int, length: int, heads: int = 16) -> Any:
+    def call(batch: int, length: int, heads: int = 16, row_out: str = "rows") -> Any:
         return _latent_rotary(
-            q="bfloat16", weight="bfloat16", cos="bfloat16", q_out=length == 1, row_out=True,
+            q="bfloat16", weight="bfloat16", cos="bfloat16", q_out=length == 1, row_out=row_out,
             layout="dense", heads=heads, rank=512, turned=64, length=length, batch=batch,
         )  # fmt: skip
 
     yield "16 heads step", lambda: call(1, 1)
     yield "128 heads step x64", lambda: call(64, 1, 128)
     yield "16 heads 4096", lambda: call(1, 4096)
+    yield "16 heads step apart x64", lambda: call(64, 1, row_out="positions")
 
 
 def _products() -> Calls:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from ssmprof_kernels.rotary.reference import rotate
 from torch import Tensor, nn
 
 from ssmprof.errors import ConfigError
@@ -68,14 +69,14 @@ class AttentionBlock(nn.Module):
         if self.shared:
             assert cache is not None, "an earlier layer has the keys and values"
             end = cache.position.tokens + x.shape[1]
-            q = self._turned(qkv, cache, cache.position.tokens)
+            q = self._turned(qkv, cache)
             k, v = cache.k[:, :end], cache.v[:, :end]
         elif cache is None or part.window is not None:
             q, k, v = self._apart(qkv, cache)
         else:
             start = cache.position.tokens
             end = start + x.shape[1]
-            q = self._rotary(qkv, cache, start, start)
+            q = self._rotary(qkv, cache, start)
             k, v = cache.k[:, :end], cache.v[:, :end]
         del qkv  # a name held is memory held: each tensor dies at its last use
         out = self._attend(q, k, v)
@@ -88,12 +89,11 @@ class AttentionBlock(nn.Module):
 
     def step(self, x: Tensor, cache: KVCache, adapter: Adapts | None = None) -> Tensor:
         """(B, d) -> (B, d); the token's key and value are left in the cache."""
-        tokens = cache.position.tokens
         qkv, gate = self._project(x[:, None], adapter)
         if self.shared:
-            q = self._turned(qkv, cache, tokens)
+            q = self._turned(qkv, cache)
         else:
-            q = self._rotary(qkv, cache, tokens, tokens % cache.rows)
+            q = self._rotary(qkv, cache, cache.position.tokens % cache.rows)
         out = self._look_back(q.squeeze(1), cache)
         if gate is not None:
             self._gate(out, gate.squeeze(1))
@@ -160,48 +160,41 @@ class AttentionBlock(nn.Module):
         with scope("gate"):
             out *= gate.sigmoid()
 
-    def _rotary(self, qkv: Tensor, cache: KVCache, first: int, row: int) -> Tensor:
-        """Rotate tokens first, first + 1 ..., write keys and values from `row` on; the queries."""
+    def _rotary(self, qkv: Tensor, cache: KVCache, row: int) -> Tensor:
+        """Rotate the next tokens, write keys and values from `row` on; the queries."""
         each = cache.position.each
         with scope("rope", "rope"):
             if each is not None:
                 cos, sin = cache.position.tables.get(self.turns, (None, None))
                 return self.rotary_op(qkv, cos, sin, cache.k, cache.v, 0, positions=each)
-            cos, sin = self._angles(cache, first, qkv)
+            cos, sin = self._angles(cache, qkv)
             return self.rotary_op(qkv, cos, sin, cache.k, cache.v, row)
 
-    def _turned(self, heads: Tensor, cache: KVCache | None, first: int) -> Tensor:
-        """Heads (B, L, H, dh) of tokens first, first + 1 ..., turned."""
-        cos, sin = self._angles(cache, first, heads)
+    def _turned(self, heads: Tensor, cache: KVCache | None) -> Tensor:
+        """Heads (B, L, H, dh) of the next tokens, turned."""
+        cos, sin = self._angles(cache, heads)
         if cos is None or sin is None:
             return heads
         with scope("rope", "rope"):
-            return rope.rotate(heads, cos, sin)
+            return rotate(heads, cos, sin)
 
     def _apart(self, qkv: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, and all keys and values the tokens may see; a ring is written in two pieces."""
         part = self.part
         rotated = part.heads + part.kv_heads
         qk, v = qkv[:, :, :rotated], qkv[:, :, rotated:]
-        qk = self._turned(qk, cache, 0 if cache is None else cache.position.tokens)
+        qk = self._turned(qk, cache)
         q, k = qk[:, :, : part.heads], qk[:, :, part.heads :]
         if cache is not None:
             with scope("cache"):
                 k, v = _extend(cache, k, v)
         return q, k, v
 
-    def _angles(
-        self, cache: KVCache | None, first: int, heads: Tensor
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Cosine and sine of the tokens' positions, (L, dh/2) each; None without positions."""
+    def _angles(self, cache: KVCache | None, heads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Cosine and sine of the next tokens' positions; None without positions."""
         if self.part.rope_theta is None:
             return None, None
-        last = first + heads.shape[1]
-        known = None if cache is None else cache.position.tables.get(self.turns)
-        if known is None:
-            known = rope.tables(self.part, last, heads.device, heads.dtype)
-        cos, sin = known
-        return cos[first:last], sin[first:last]
+        return rope.angles(self.part, self.turns, None if cache is None else cache.position, heads)
 
     def new_cache(
         self, batch: int, max_context: int, dtype: torch.dtype, position: Position

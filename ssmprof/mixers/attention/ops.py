@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ssmprof.mixers.attention.rope import rotary
 from ssmprof.mixers.attention.sdpa import Backend, attention_decode, attention_prefill
-from ssmprof.mixers.finding import Always, Find, Ours, Plain
+from ssmprof.mixers.finding import Find, Ours, Plain
 from ssmprof.mixers.ops import Candidates
 
 _LAST = frozenset({"sdpa", "sdpa-math"})
@@ -28,7 +27,10 @@ def _without_rows(
 
 OPS = {
     # It writes the same rows of its caches again, so that no copy is needed to time it.
-    "rotary": Candidates("rope", {"ssmprof": Ours("rotary.op", "rotary"), "torch": Always(rotary)}),
+    "rotary": Candidates(
+        "rope",
+        {"ssmprof": Ours("rotary.op", "rotary"), "torch": Plain("rotary.reference", "rotary")},
+    ),
     "attention_prefill": Candidates("attention", _sdpa(attention_prefill), last=_LAST),
     "attention_decode": Candidates(
         "attention",

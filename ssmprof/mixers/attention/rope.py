@@ -1,4 +1,4 @@
-"""Rotary position embedding (arXiv:2104.09864), the half-split form of Llama, in plain torch.
+"""Angles of the rotary position embedding (arXiv:2104.09864), the half-split form of Llama.
 
 Tables of cosine and sine, (positions, dh/2) in the activations' dtype, are made once per cache.
 Features that are not turned stand in the tables with an angle of 0: which features those are is a
@@ -13,6 +13,22 @@ import torch
 from torch import Tensor
 
 from ssmprof.mixers.attention.shape import Attention, RopeScaling
+from ssmprof.mixers.cache import Position
+
+
+def angles(
+    part: Attention, name: str, position: Position | None, like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the next tokens, as many as `like` (B, L, ...) has: (L, dh/2) each, or
+    (B, 1, dh/2) of sequences that stand apart. `name` is that of tables the position keeps."""
+    first = 0 if position is None else position.tokens
+    last = first + like.shape[1]
+    known = None if position is None else position.tables.get(name)
+    cos, sin = known or tables(part, last, like.device, like.dtype)
+    if position is not None and position.each is not None:
+        at = position.each.long()[:, None]
+        return cos[at], sin[at]
+    return cos[first:last], sin[first:last]
 
 
 def tables(
@@ -80,62 +96,3 @@ def _yarn(frequencies: Tensor, part: Attention, scaling: RopeScaling, original: 
     steps = torch.arange(len(frequencies), device=frequencies.device, dtype=torch.float32)
     ramp = ((steps - low) / max(high - low, 1e-3)).clamp(0.0, 1.0)
     return ramp * frequencies / scaling.factor + (1 - ramp) * frequencies
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate x (B, L, heads, dh) by cos, sin (L, dh/2); three element-wise passes, no copies."""
-    halves = x.unflatten(-1, (2, -1))
-    cos, sin = cos[:, None, :], sin[:, None, :]
-    out = halves * cos[:, :, None, :]
-    out[..., 0, :].addcmul_(halves[..., 1, :], sin, value=-1)
-    out[..., 1, :].addcmul_(halves[..., 0, :], sin)
-    return out.flatten(-2)
-
-
-def rotary(
-    qkv: Tensor,
-    cos: Tensor | None,
-    sin: Tensor | None,
-    k_cache: Tensor,
-    v_cache: Tensor,
-    start: int,
-    *,
-    positions: Tensor | None = None,
-) -> Tensor:
-    """Rotate queries and keys of qkv (B, L, Hq + 2 Hk, dh) and cache keys and values.
-
-    Keys and values go to rows start .. start + L of the caches (B, rows, Hk, dh). With `positions`
-    (B) the one token of each sequence stands there, in tables of all positions. Returns the
-    queries (B, L, Hq, dh). The plain form of `ssmprof_kernels.rotary`.
-    """
-    kv_heads = k_cache.shape[2]
-    if positions is not None:
-        return _each(qkv, cos, sin, k_cache, v_cache, positions)
-    qk, v = qkv.split((qkv.shape[2] - kv_heads, kv_heads), dim=2)
-    if cos is not None and sin is not None:
-        qk = rotate(qk, cos, sin)
-    q, k = qk.split((qk.shape[2] - kv_heads, kv_heads), dim=2)
-    end = start + qkv.shape[1]
-    k_cache[:, start:end].copy_(k)
-    v_cache[:, start:end].copy_(v)
-    return q
-
-
-def _each(
-    qkv: Tensor,
-    cos: Tensor | None,
-    sin: Tensor | None,
-    k_cache: Tensor,
-    v_cache: Tensor,
-    positions: Tensor,
-) -> Tensor:
-    """The same for one token of each sequence, every one at a position of its own."""
-    at = positions.long()
-    kv_heads = k_cache.shape[2]
-    qk, v = qkv.split((qkv.shape[2] - kv_heads, kv_heads), dim=2)
-    if cos is not None and sin is not None:
-        qk = rotate(qk.transpose(0, 1), cos[at], sin[at]).transpose(0, 1)
-    q, k = qk.split((qk.shape[2] - kv_heads, kv_heads), dim=2)
-    rows = torch.arange(len(at), device=at.device)
-    k_cache[rows, at], v_cache[rows, at] = k[:, 0], v[:, 0]
-    return q

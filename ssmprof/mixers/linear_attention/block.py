@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from ssmprof_kernels.rotary.reference import rotate
 from torch import Tensor, nn
 
 from ssmprof.mixers.attention import rope
@@ -173,13 +174,9 @@ class RetNetBlock(LinearBlock):
         part = self.part
         turned = part.heads * part.key_dim + part.key_width
         qk, v = qkv.split((turned, part.kv_value_width), dim=-1)
-        first = 0 if position is None else position.tokens
-        last = first + qkv.shape[1]
-        known = None if position is None else position.tables.get(self.turns)
-        cos, sin = known or rope.tables(self.turned, last, qkv.device, qkv.dtype)
+        cos, sin = rope.angles(self.turned, self.turns, position, qkv)
         with scope("rope", "rope"):
-            heads = qk.unflatten(-1, (-1, part.key_dim))
-            qk = rope.rotate(heads, cos[first:last], sin[first:last])
+            qk = rotate(qk.unflatten(-1, (-1, part.key_dim)), cos, sin)
         q, k = qk.split((part.heads, part.kv_heads_or_all), dim=2)
         return q, k, v.unflatten(-1, (-1, part.value_dim))
 

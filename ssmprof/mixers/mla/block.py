@@ -58,12 +58,10 @@ class LatentBlock(nn.Module):
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """(B, L, d) -> (B, L, d); latents and shared keys of the L tokens stay in the cache."""
         part = self.part
-        first = 0 if cache is None else cache.position.tokens
-        last = first + x.shape[1]
         q, row = self._project(x)
-        self._rotary(q, row, cache, first)
+        self._rotary(q, row, cache)
         if cache is not None:
-            row = cache.k[:, :last, 0]
+            row = cache.k[:, : cache.position.tokens + x.shape[1], 0]
         latent, shared = row.split((part.kv_lora_rank, part.qk_rope_head_dim), dim=-1)
         with scope("kv_up"):
             # As a matrix: a strided (B, L, r) would become a batched product.
@@ -79,11 +77,12 @@ class LatentBlock(nn.Module):
 
     def step(self, x: Tensor, cache: KVCache) -> Tensor:
         """(B, d) -> (B, d); the token's latent and shared key are left in the cache."""
-        part, tokens = self.part, cache.position.tokens
+        part, position = self.part, cache.position
+        visible = position.tokens + 1 if position.each is None else cache.rows
         q, row = self._project(x[:, None])
         # What of a query is absorbed into the latent, and what is turned.
         absorbed = q.new_empty(len(x), part.heads, part.row)
-        self._rotary(q, row, cache, tokens, absorbed[:, None])
+        self._rotary(q, row, cache, absorbed[:, None])
         del row
         up = self.kv_up.weight.unflatten(0, (part.heads, -1))
         up_keys, up_values = up.split((part.qk_nope_head_dim, part.v_head_dim), dim=1)
@@ -93,7 +92,7 @@ class LatentBlock(nn.Module):
         del q, own
         with scope("attention", "attention"):
             seen = self.decode_op(
-                absorbed, cache.k[:, :, 0], cache.position.lengths(cache.rows), tokens + 1,
+                absorbed, cache.k[:, :, 0], position.lengths(cache.rows), visible,
                 rank=part.kv_lora_rank, scale=self.scale,
             )  # fmt: skip
         del absorbed
@@ -116,31 +115,24 @@ class LatentBlock(nn.Module):
             return q, self.kv_down(x)
 
     def _rotary(
-        self, q: Tensor, row: Tensor, cache: KVCache | None, first: int, q_out: Tensor | None = None
+        self, q: Tensor, row: Tensor, cache: KVCache | None, q_out: Tensor | None = None
     ) -> None:
-        """Norm latents and turn keys and queries of tokens first, first + 1 ...: rows go into the
-        cache, queries to `q_out` (B, L, H, r + dr), both in place where there is none."""
-        last = first + row.shape[1]
-        cos = sin = None
-        if self.turned is not None:
-            cos, sin = self._angles(self.turned, cache, first, row)
-        rows = None if cache is None else cache.k[:, first:last, 0]
+        """Norm latents and turn keys and queries of the next tokens: rows go into the cache,
+        queries to `q_out` (B, L, H, r + dr), both in place where there is none."""
+        cos = sin = rows = each = position = None
+        if cache is not None:
+            position = cache.position
+            rows = cache.k[:, position.tokens : position.tokens + row.shape[1], 0]
+        if cache is not None and cache.position.each is not None:
+            each, rows = cache.position.each, cache.k[:, :, 0]
+            cos, sin = cache.position.tables.get(self.turns, (None, None))
+        elif self.turned is not None:
+            cos, sin = rope.angles(self.turned, self.turns, position, row)
         with scope("rope", "rope"):
             self.rotary_op(
                 q, row, self.kv_norm.weight, cos, sin, eps=self.kv_norm.eps, q_out=q_out,
-                row_out=rows,
+                row_out=rows, positions=each,
             )  # fmt: skip
-
-    def _angles(
-        self, turned: Attention, cache: KVCache | None, first: int, x: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the tokens' positions, (L, dr / 2) each."""
-        last = first + x.shape[1]
-        known = None if cache is None else cache.position.tables.get(self.turns)
-        if known is None:
-            known = rope.tables(turned, last, x.device, x.dtype)
-        cos, sin = known
-        return cos[first:last], sin[first:last]
 
     def new_cache(
         self, batch: int, max_context: int, dtype: torch.dtype, position: Position

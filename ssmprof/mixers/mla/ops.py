@@ -15,14 +15,15 @@ from ssmprof.mixers.ops import Candidates
 def _by_lengths(
     kernel: Callable[..., Tensor], q: Tensor, latents: Tensor, lengths: Tensor, rows: int, **o: Any
 ) -> Tensor:
-    """The kernel reads the lengths on the device, so that a graph stays valid as they grow."""
+    """Lengths are read on the device: each sequence may have its own, and a graph stays valid as
+    they grow."""
     return kernel(q, latents, lengths, **o)
 
 
 def _by_rows(
     call: Callable[..., Tensor], q: Tensor, latents: Tensor, lengths: Tensor, rows: int, **o: Any
 ) -> Tensor:
-    """Torch multiplies no more rows than there are."""
+    """Torch multiplies no more rows than there are, as many of each sequence."""
     return call(q, latents[:, :rows], **o)
 
 
@@ -42,6 +43,8 @@ OPS = {
             # Of all 128 heads of DeepSeek-V3 torch's products are faster, of few heads our kernel.
             "torch": Plain("reference.latent", "latent_decode", _by_rows),
             "ssmprof": Ours("latent", "latent_decode", _by_lengths),
+            "reference": Plain("reference.latent", "latent_decode", _by_lengths),
         },
+        last=frozenset({"reference"}),
     ),
 }

@@ -83,9 +83,9 @@ class RgLruBlock(nn.Module):
         u = self.conv.step(u, cache).unflatten(-1, (self.part.heads, -1))
         gates = self._gates(u)
         with scope("scan", "scan"):
-            h = self.step_op(
-                cache.ssm.view_as(u), u, *gates, self.rate, first=cache.position.tokens == 0
-            )
+            # Sequences that stand apart have read a prompt.
+            first = cache.position.tokens == 0 and cache.position.each is None
+            h = self.step_op(cache.ssm.view_as(u), u, *gates, self.rate, first=first)
         return self._out(y, h.flatten(-2))
 
     def _gates(self, u: Tensor) -> tuple[Tensor, Tensor]:

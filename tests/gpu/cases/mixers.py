@@ -92,6 +92,12 @@ def _latent_rotary(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     if v % 4 != 3:
         angles = r.wide(first + length, turned // 2)[first:]
         found |= {"cos": angles.cos().to(dtype), "sin": angles.sin().to(dtype)}
+    if length == 1 and v % 2:  # a step of sequences at positions of their own
+        found["positions"] = torch.tensor([4, 0, 7], dtype=torch.int32, device="cuda")
+        found["row_out"] = r(batch, 9, rank + turned)
+        if "cos" in found:
+            angles = r.wide(9, turned // 2)
+            found |= {"cos": angles.cos().to(dtype), "sin": angles.sin().to(dtype)}
     return found
 
 
