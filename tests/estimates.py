@@ -21,9 +21,9 @@ import simulations
 from deciding import ENVIRONMENTS, MemoryJournal, Virtual
 from msgspec.structs import replace
 
-from ssmprof.planning.feasible import Machine
 from ssmprof.planning.left import Left
-from ssmprof.planning.strategies import STRATEGIES
+from ssmprof.planning.machine import Machine
+from ssmprof.planning.strategies import STRATEGIES, expected
 from ssmprof.records import Job, Outcome, Run, Visit
 from ssmprof.session.loop import measure_all
 from ssmprof.spec import Scenario
@@ -49,7 +49,11 @@ class Told(NamedTuple):
 
 
 def recorded(path: Path) -> Told:
-    """A run as it was: what would have been said after its first point, or after its pilot."""
+    """A run as it was: what would have been said after its first point, or after its pilot.
+
+    What the run does not hold was not asked for: it took its devices no time. Of several workers
+    at the same time their seconds count together, as the plan's do.
+    """
     run = folder.load(path)
     ordered = sorted(run.outcomes, key=lambda one: one.started_unix_s)
     if run.scenario.sweep.strategy == "decide":
@@ -58,14 +62,17 @@ def recorded(path: Path) -> Told:
     kind: Any = machine.kind
     device = Machine.of_device(machine.device, kind)
     left = Left(run.scenario, kind, device)
+    asked = expected(run.scenario, kind)
+    if run.scenario.sweep.strategy == "grid":  # others ask step by step
+        left.expect(asked)
+    left.skip({job.key for job in asked} - {one.key for one in ordered})
     first = ordered[0]
     end = max(one.started_unix_s + one.wall_s for one in ordered)
+    took = max(end - first.started_unix_s, sum(one.wall_s for one in ordered))
     spent = first.wall_s
     left.took(first.key, spent)
     points = len(ordered)
-    return Told(
-        path.name, left.left_s() or 0.0, end - first.started_unix_s - spent, spent * (points - 1)
-    )
+    return Told(path.name, left.left_s() or 0.0, took - spent, spent * (points - 1))
 
 
 def _after_pilot(name: str, run: Run, ordered: Sequence[Outcome]) -> Told:

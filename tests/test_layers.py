@@ -78,7 +78,8 @@ NEVER: dict[str, tuple[str, ...]] = {
 # What mixers and models say of themselves without torch; the rest of `mixers` and all of
 # `models/build` runs them.
 DATA = (
-    "__init__", "part", "registry", "packages", "recurrence", "workspace", "base", "shape", "names",
+    "__init__", "part", "registry", "packages", "recurrence", "steps", "workspace", "base", "shape",
+    "names",
 )  # fmt: skip
 
 

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def show(
-    scenario: Scenario, fleet: str | None, form: str | None, output: str | None, device: str | None
+    scenario: Scenario,
+    fleet: str | None,
+    form: str | None,
+    output: str | None,
+    device: str | None,
+    *,
+    decide: bool = True,
 ) -> int:
     """Ask the fleet who is there, and print what each of its devices would measure."""
     from ssmprof.report.tables import Column, Table
@@ -25,7 +31,7 @@ def show(
         scenario.device, every=device == "all", each=device == "each", fleet=fleet
     )
     with closing(executor):
-        rows = [row for one in devices_of(executor) for row in _rows(scenario, one)]
+        rows = [row for one in devices_of(executor) for row in _rows(scenario, one, decide)]
     totals = [row for row in rows if row["block"] == "total"]
     columns = (
         Column("device", "device"),
@@ -40,20 +46,25 @@ def show(
     longest = format_duration(max(known)) if len(known) == len(totals) else "unknown"
     say(
         f"{scenario.name}: {len(totals)} devices at the same time, {longest} in all. Each answers "
-        "for itself, its workers share its points. ±40 %, from the ceilings; nothing was run."
+        "for itself, its workers share its points. ±40 %, from ceilings and launches; nothing was "
+        "run."
     )
     return EXIT_DONE
 
 
-def _rows(scenario: Scenario, executor: Executor) -> list[dict[str, Any]]:
+def _rows(scenario: Scenario, executor: Executor, decide: bool) -> list[dict[str, Any]]:
     """One device's contenders; times are of all its workers together."""
-    from ssmprof.planning.feasible import Machine, limited_s, plan
+    from ssmprof.planning.decided import deciding_s
+    from ssmprof.planning.feasible import plan, whole_s
+    from ssmprof.planning.machine import Machine
     from ssmprof.planning.strategies import expected
 
     workers = getattr(executor, "workers", 1)
     machine = Machine.of_device(executor.name, executor.kind, executor.memory_bytes)
-    found = plan(expected(scenario, executor.kind), machine)
-    whole_s = limited_s(scenario, found)
+    kind = executor.kind
+    deciding = deciding_s(scenario, machine, kind, compiled=False) if decide else {}
+    found = plan(expected(scenario, kind), machine, deciding)
+    in_all_s = whole_s(scenario, found)
     shared = {"device": executor.name, "workers": workers}
     rows = [
         shared
@@ -61,7 +72,7 @@ def _rows(scenario: Scenario, executor: Executor) -> list[dict[str, Any]]:
             "block": row.block,
             "points": row.points,
             "skipped": len(row.skipped),
-            "time_s": None if row.seconds is None else row.seconds / workers,
+            "time_s": None if row.seconds is None else (row.seconds + row.deciding_s) / workers,
         }
         for row in found
     ]
@@ -69,6 +80,6 @@ def _rows(scenario: Scenario, executor: Executor) -> list[dict[str, Any]]:
         "block": "total",
         "points": sum(row.points for row in found),
         "skipped": sum(len(row.skipped) for row in found),
-        "time_s": None if whole_s is None else whole_s / workers,
+        "time_s": None if in_all_s is None else in_all_s / workers,
     }
     return [*rows, shared | total]

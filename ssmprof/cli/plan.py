@@ -12,7 +12,8 @@ from ssmprof.cli.options import emit, refuse, say, table_options
 from ssmprof.errors import EXIT_DONE, ConfigError, NoDeviceError
 
 if TYPE_CHECKING:
-    from ssmprof.planning.feasible import Machine, Row
+    from ssmprof.planning.feasible import Row
+    from ssmprof.planning.machine import Machine
     from ssmprof.spec import ForeignSpec, Scenario
 
 
@@ -53,9 +54,18 @@ def command(
     return show(asked(what, **axes), form, output, chip)
 
 
-def show(scenario: Scenario, form: str | None, output: str | None, chip: str | None = None) -> int:
+def show(
+    scenario: Scenario,
+    form: str | None,
+    output: str | None,
+    chip: str | None = None,
+    *,
+    decide: bool = True,
+) -> int:
     """Print the plan of a scenario; also what `sweep --dry-run` does."""
-    from ssmprof.planning.feasible import limited_s, plan
+    from ssmprof.planning.decided import deciding_s
+    from ssmprof.planning.feasible import plan, whole_s
+    from ssmprof.planning.left import any_compiled
     from ssmprof.planning.strategies import expected
     from ssmprof.report.contenders import PIECE, facts, has_slices
     from ssmprof.report.tables import Column, Table
@@ -69,12 +79,15 @@ def show(scenario: Scenario, form: str | None, output: str | None, chip: str | N
     ]
     machine = _machine(scenario, chip)
     kind = "cuda" if machine.kind == "cuda" else "cpu"
-    rows = plan(expected(scenario, kind), machine)
+    compiled = chip is None and any_compiled()
+    deciding = deciding_s(scenario, machine, kind, compiled=compiled) if decide else {}
+    rows = plan(expected(scenario, kind), machine, deciding)
     columns = (
         Column("block", "contender"),
         *([PIECE] if has_slices(scenario.blocks) else []),
         Column("points", "points", numeric=True),
         Column("skipped", "would not fit"),
+        *([Column("deciding_s", "deciding", format_duration, numeric=True)] if deciding else []),
         Column("time_s", "est. time", format_duration, numeric=True),
         Column("energy_j", "est. energy", lambda joules: f"{joules / 1e3:,.0f} kJ", numeric=True),
     )
@@ -85,13 +98,15 @@ def show(scenario: Scenario, form: str | None, output: str | None, chip: str | N
         "block": "total",
         "points": sum(row["points"] for row in table),
         "skipped": None,
-        "time_s": limited_s(scenario, rows),
+        "deciding_s": sum(row.deciding_s for row in rows) or None,
+        "time_s": whole_s(scenario, rows),
         "energy_j": sum(energies) if energies else None,
     }
     emit(Table("Plan", columns, (*table, total)), form, output)
     say(
         f"{scenario.name}: {_how(scenario)} on {machine.name}. "
-        "±40 %, from the ceilings; nothing was run."
+        f"{_decided(compiled) if deciding else ''}"
+        "±40 %, from ceilings and launches; nothing was run."
     )
     for note in unknown:
         say(note)
@@ -128,6 +143,11 @@ def _how(scenario: Scenario) -> str:
     return f"{scenario.budget.rounds} rounds{refined}"
 
 
+def _decided(compiled: bool) -> str:
+    first = "" if compiled else ", with kernels compiled for the first time"
+    return f"Est. time holds deciding who runs which op{first}. "
+
+
 def _row(row: Row) -> dict[str, Any]:
     from ssmprof.units import format_context
 
@@ -140,7 +160,8 @@ def _row(row: Row) -> dict[str, Any]:
         "block": row.block,
         "points": row.points,
         "skipped": f"{len(row.skipped)}  ({words})" if skipped else "0",
-        "time_s": row.seconds,
+        "deciding_s": row.deciding_s or None,
+        "time_s": None if row.seconds is None else row.seconds + row.deciding_s,
         "energy_j": row.energy_j,
     }
 
@@ -149,7 +170,7 @@ def _machine(scenario: Scenario, chip: str | None) -> Machine:
     from ssmprof.chips import chips
     from ssmprof.devices import detect
     from ssmprof.errors import nearest
-    from ssmprof.planning.feasible import Machine
+    from ssmprof.planning.machine import Machine
 
     if chip is not None:
         # `h100` names the first chip of that beginning; anything else must be a name of the table.

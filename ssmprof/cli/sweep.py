@@ -85,11 +85,11 @@ def command(
     if dry_run and (fleet is not None or axes["device"] in ("all", "each")):
         from ssmprof.cli import fleet_plan
 
-        return fleet_plan.show(scenario, fleet, None, None, axes["device"])
+        return fleet_plan.show(scenario, fleet, None, None, axes["device"], decide=not no_decide)
     if dry_run:
         from ssmprof.cli.plan import show
 
-        return show(scenario, form, None)
+        return show(scenario, form, None, decide=not no_decide)
     if resume:
         refuse_untyped(what)
         agree(scenario, what, resume)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 from msgspec import Meta
 
 from ssmprof import limits
+from ssmprof.mixers.steps import Loops, Steps
 from ssmprof.scalars import DTYPE_BYTES, Size, StoredDtype, Value
 from ssmprof.work import Parts, call_tokens
 
@@ -98,6 +99,7 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
     # Whether tokens meet in it; a feed-forward is the second step of a layer.
     # The op that reads a prompt, where a recurrence does.
     scan_op: ClassVar[str] = ""
+    plain: ClassVar[Loops] = Loops()  # its plain form
     mixes: ClassVar[bool] = True
 
     d_in: Size | None = None
@@ -138,6 +140,10 @@ class Part(Value, frozen=True, kw_only=True, tag_field="kind"):
     def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """Bytes of the recurrence's implementation beside its inputs and outputs."""
         return 0
+
+    def steps(self, point: Point, form: Form) -> Steps:
+        """What its recurrence runs one after the other in one call."""
+        return self.plain.steps(point) if form == "plain" else Steps()
 
     def passed(self) -> int:
         """Features of a token that it hands to later layers, kept until the call ends."""

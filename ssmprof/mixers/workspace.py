@@ -10,21 +10,31 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from ssmprof.mixers.part import MIB
+from ssmprof.mixers.steps import KERNEL_CHUNK, SPAN
 from ssmprof.scalars import DTYPE_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ssmprof.mixers.part import Part
     from ssmprof.records import Point
 
 #: Our kernels or cuDNN, the plain form, or one that is left out of the count.
 Form = Literal["kernels", "plain", "none"]
 
-#: Tokens of a chunk of our kernels, and of the plain forms.
-KERNEL_CHUNK = 64
-#: Tokens that plain forms prepare together, and Mamba-3's.
-SPAN = 1024
-SHORT_SPAN = 256
 #: Elements of a chunk of Mamba-1's plain form on a GPU.
 SCAN_ELEMENTS = 1 << 23
+
+
+def form_of(part: Part, providers: Mapping[str, str]) -> Form:
+    """Which implementation reads a prompt where these providers are forced."""
+    match providers.get(part.scan_op, "ssmprof"):
+        case "ssmprof":
+            return "kernels"
+        case "reference":
+            return "plain"
+        case _:
+            return "none"
 
 
 def by_chunks(point: Point, size: float, chunk: int = KERNEL_CHUNK) -> int:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ssmprof.mixers.part import MIB, Owner, Part, allocated
+from ssmprof.mixers.workspace import form_of
 from ssmprof.models.cost import ID_BYTES, held, logit_rows, weight_bytes, weights
 from ssmprof.scalars import DTYPE_BYTES, stored_bytes, window_dtype
 from ssmprof.work import call_tokens, held_tokens
 
 if TYPE_CHECKING:
-    from ssmprof.mixers.workspace import Form
     from ssmprof.models.recipe import Recipe
     from ssmprof.records import Point
 
@@ -124,17 +124,6 @@ def _recalled(recipe: Recipe, point: Point) -> list[int]:
     return [memory if place > source else 0 for place in range(len(recipe.layers))]
 
 
-def _form(recipe: Recipe, part: Part) -> Form:
-    """Whose workspace counts."""
-    match recipe.providers.get(part.scan_op, "ssmprof"):
-        case "ssmprof":
-            return "kernels"
-        case "reference":
-            return "plain"
-        case _:
-            return "none"
-
-
 def _layer_peak(recipe: Recipe, point: Point, workspace: bool) -> int:
     """Residual stream, the norm of it, and the widest moment of any sub-layer."""
     d, b, tokens = recipe.d_model, DTYPE_BYTES[point.dtype], call_tokens(point)
@@ -144,7 +133,7 @@ def _layer_peak(recipe: Recipe, point: Point, workspace: bool) -> int:
     kept = _recalled(recipe, point)
 
     def peak(part: Part) -> int:
-        own = part.workspace(d, point, _form(recipe, part)) if workspace else 0
+        own = part.workspace(d, point, form_of(part, recipe.providers)) if workspace else 0
         return part.peak(d, point, own)
 
     for layer, beside in {*zip(recipe.layers, kept, strict=True)}:

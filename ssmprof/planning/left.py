@@ -16,7 +16,11 @@ from pathlib import Path
 
 from ssmprof.analysis.compare.answer import Answer
 from ssmprof.models.recipe import Recipe
-from ssmprof.planning.feasible import START_S, Machine, call_s, job_s, peak_bytes
+from ssmprof.planning.calls import call_s
+from ssmprof.planning.decided import COMPILE_S
+from ssmprof.planning.feasible import peak_bytes
+from ssmprof.planning.machine import Machine
+from ssmprof.planning.spent import START_S, job_s
 from ssmprof.planning.strategies import expected
 from ssmprof.planning.strategies.facets import Device
 from ssmprof.records import Job, Sampling, Visit
@@ -25,10 +29,9 @@ from ssmprof.spec import Scenario
 LATER_VISITS = 1.6  # what follows the first visit of narrowing, in times of that visit
 LAST_VISITS = 0.4  # what follows a later one, at least
 STEADY_LENGTHS = 3  # under sustained load, for each crossing of a question that graphs answer
+VISIT_S = {"cuda": 5.0, "cpu": 4.0}  # a worker that holds all contenders, and their first calls
 PREPARE_S = {"cuda": 0.08, "cpu": 0.01}  # a contender made ready at one length of a visit
 FLUSHED = {"cuda": 2.0, "cpu": 1.0}  # a cold call, in its own times
-# A contender whose kernels are not compiled yet. 73 s is the most that was seen; this is a guess.
-COMPILE_S = 20.0
 UNKNOWN_S = 1.0  # a point of a model that is not ours, before one was seen
 TRUSTED_S = 4.0  # so much of the plan counts as seen before anything was
 _REFUSED_S = 0.05  # a point that cannot fit is not tried
@@ -140,7 +143,7 @@ class Left:
     def _visit(self, visit: Visit) -> dict[str, float]:
         """The points of a visit: those of a length share what it takes."""
         found: dict[str, float] = {}
-        start = START_S[self._machine.kind]
+        start = VISIT_S[self._machine.kind]
         for jobs in visit.lengths():
             share = self._length(jobs, visit.sampling) / len(jobs)
             for job in jobs:

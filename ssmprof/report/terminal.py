@@ -76,20 +76,38 @@ def _panel(table: Table, cells: list[list[str]], least: Mapping[int, int], width
     from rich.text import Text
 
     grid = Grid(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), collapse_padding=True)
-    for at, narrow in least.items():
+    widths = _shared(table, cells, least, width)
+    for at in least:
         column = table.columns[at]
         grid.add_column(
             Text(one_line(column.heading)),
             justify="right" if column.numeric else "left",
             no_wrap=column.numeric,
             overflow="fold",
-            min_width=narrow,
+            width=widths[at],
         )
     for row in cells:
         grid.add_row(*(Text(row[at]) for at in least))
     out = io.StringIO()
     Console(file=out, width=width, color_system=None, force_terminal=False).print(grid)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def _shared(
+    table: Table, cells: list[list[str]], least: Mapping[int, int], width: int
+) -> dict[int, int]:
+    """Columns for each column of the table: what is left over goes to those that lack some, by how
+    much. Left to the grid it would cut numbers at the screen's edge."""
+    from rich.cells import cell_len
+
+    heads = [one_line(column.heading) for column in table.columns]
+    lacks = {
+        at: max(cell_len(text) for text in (heads[at], *(row[at] for row in cells))) - narrow
+        for at, narrow in least.items()
+    }
+    spare = max(0, width - sum(least.values()) - _GAP * (len(least) - 1))
+    share = min(1.0, spare / max(1, sum(lacks.values())))
+    return {at: narrow + int(share * lacks[at]) for at, narrow in least.items()}
 
 
 def _records(table: Table, cells: list[list[str]], width: int) -> str:

@@ -77,6 +77,19 @@ def test_every_value_is_on_the_screen(columns: int) -> None:
     assert values <= set(found.split())
 
 
+@pytest.mark.parametrize("columns", range(28, 48))
+def test_numbers_beside_a_column_of_words_are_whole(columns: int) -> None:
+    heads = (
+        Column("a", "contender"),
+        Column("words", "would not fit"),
+        Column("time_s", "est. time", numeric=True),
+    )
+    rows = tuple({"a": f"mamba{at}", "words": "0", "time_s": f"1{at}m 15s"} for at in range(3))
+    found = laid_out(Table("Plan", heads, rows), columns)
+    assert max(map(width, found.splitlines())) <= columns
+    assert {"would", "not", "fit", "est.", "time", "10m", "12m", "15s"} <= set(found.split())
+
+
 def test_rows_that_the_first_column_does_not_tell_apart_stand_by_themselves() -> None:
     heads = (Column("a", "model"), *(Column(f"n{at}", f"number {at}") for at in range(9)))
     rows = tuple({"a": "same"} | {f"n{n}": "x" * 12 for n in range(9)} for _ in range(2))

@@ -4,7 +4,7 @@ import pytest
 from make import block, job, jobs, scenario
 from msgspec.structs import replace
 
-from ssmprof.planning import feasible, library
+from ssmprof.planning import calls, feasible, library, spent
 from ssmprof.planning.expand import expand
 from ssmprof.planning.scenario import load
 from ssmprof.spec import Budget, ForeignSpec, Passes
@@ -26,7 +26,7 @@ def test_known_chips_have_their_rates_and_unknown_ones_small_ones():
 def test_a_longer_call_on_a_slower_machine_takes_longer():
     def times(machine):
         return [
-            feasible.call_s(job("attention", c).subject, job("attention", c).point, machine)
+            calls.call_s(job("attention", c).subject, job("attention", c).point, machine)
             for c in (512, 4096, 32768)
         ]
 
@@ -35,9 +35,9 @@ def test_a_longer_call_on_a_slower_machine_takes_longer():
 
 
 def test_a_pass_costs_its_time():
-    plain = feasible.job_s(job(passes=Passes(parts=False, memory="off")), H100)
-    fresh = feasible.job_s(job(passes=Passes(parts=False, memory="fresh")), H100)
-    assert fresh >= plain + feasible.FRESH_S["cuda"]
+    plain = spent.job_s(job(passes=Passes(parts=False, memory="off")), H100)
+    fresh = spent.job_s(job(passes=Passes(parts=False, memory="fresh")), H100)
+    assert fresh >= plain + spent.FRESH_S["cuda"]
 
 
 def test_a_plan_has_a_row_per_block_with_points_time_and_energy():
@@ -45,7 +45,7 @@ def test_a_plan_has_a_row_per_block_with_points_time_and_energy():
     rows = feasible.plan(jobs(asked), H100)
     assert [row.block for row in rows] == ["attention", "mamba2"]
     assert [row.points for row in rows] == [2, 2]
-    assert all(row.seconds > 3 * feasible.START_S["cuda"] for row in rows)
+    assert all(row.seconds > 3 * spent.START_S["cuda"] for row in rows)
     assert all(row.energy_j > 0 for row in rows)
     assert feasible.plan(jobs(asked), CPU)[0].energy_j is None
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from msgspec import structs
 
 from ssmprof.measure.workers import wire
 from ssmprof.measure.workers.process import LostError, Worker
 from ssmprof.records import Conditions, Decision, Environment, OpChoice, Span, Trials
-from ssmprof.scalars import digest
+from ssmprof.records.alike import alike
 from ssmprof.units import format_context
 
 PROCESSES = 2
@@ -192,24 +192,3 @@ def spans(contexts: Sequence[int], providers: Sequence[str]) -> tuple[Span, ...]
         found.append(Span(provider=provider, above=above, up_to=edge))
         above = edge
     return tuple(found)
-
-
-def alike(asked: Iterable[Trials]) -> dict[str, list[Trials]]:
-    """The questions that one answer is for, the one that is asked first."""
-    questions, firsts = list(asked), dict[str, Trials]()
-    for question in questions:
-        firsts.setdefault(_key(question), question)
-    groups: dict[str, list[Trials]] = {}
-    for question in questions:
-        first = firsts.get(_key(question, providers={})) or firsts[_key(question)]
-        mine = groups.setdefault(_key(first), [first])
-        if question is not first:
-            mine.append(question)
-    return groups
-
-
-def _key(question: Trials, **changes: Any) -> str:
-    """The same for blocks that differ in their name alone."""
-    subject = structs.replace(question.subject, name="", preset=None, **changes)
-    contexts = [point.context for point in question.points]
-    return f"{digest(subject)} {question.points[0].conditions().label()} {contexts}"

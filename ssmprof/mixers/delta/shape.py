@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ssmprof.mixers.delta.base import DeltaRule
 from ssmprof.mixers.part import Rank, Weight, alive
 from ssmprof.mixers.recurrence import chunk_of, new_state, state_bytes
+from ssmprof.mixers.steps import DELTA_WALK, Loops
 from ssmprof.mixers.workspace import KERNEL_CHUNK, by_chunks, by_span, squares, tile
 from ssmprof.scalars import DTYPE_BYTES
 from ssmprof.work import Parts, call_tokens, matmul, total
@@ -25,6 +26,7 @@ class Delta(DeltaRule, frozen=True, kw_only=True, tag="delta"):
 
     label: ClassVar[str] = "DeltaNet"
     scan_op: ClassVar[str] = "delta_rule"
+    plain: ClassVar[Loops] = Loops(chunk=DELTA_WALK - 1, span=104)  # nothing decays
 
     gate: bool = False
 
@@ -46,6 +48,7 @@ class GatedDelta(DeltaRule, frozen=True, kw_only=True, tag="gated_delta"):
 
     label: ClassVar[str] = "gated DeltaNet"
     scan_op: ClassVar[str] = "gated_delta_rule"
+    plain: ClassVar[Loops] = Loops(chunk=DELTA_WALK, span=146)
 
     def fused(self) -> tuple[int, ...]:
         """Beside the rest one decay per head."""
@@ -83,6 +86,7 @@ class Kda(DeltaRule, frozen=True, kw_only=True, tag="kda"):
 
     label: ClassVar[str] = "KDA"
     scan_op: ClassVar[str] = "kda"
+    plain: ClassVar[Loops] = Loops(chunk=DELTA_WALK, span=357)
 
     rank: Rank | None = None
     gate_bias: bool = False

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.mamba1.shape import Mamba1
 from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive
+from ssmprof.mixers.steps import Steps
 from ssmprof.scalars import DTYPE_BYTES
 from ssmprof.work import Parts, call_tokens, elementwise, rms_norm, total
 
@@ -77,6 +78,10 @@ class Hymba(Part, frozen=True, kw_only=True, tag="hymba"):
     def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """Of the Mamba."""
         return self.mamba.workspace(d_model, point, form)
+
+    def steps(self, point: Point, form: Form) -> Steps:
+        """Of the Mamba."""
+        return self.mamba.steps(point, form)
 
     def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The Mamba beside the attention's projection and output; or the attention."""

@@ -15,6 +15,7 @@ from ssmprof import limits
 from ssmprof.mixers.linear_attention.base import LinearAttention
 from ssmprof.mixers.part import Rank, Weight, alive
 from ssmprof.mixers.recurrence import head_norm, new_state, state_bytes
+from ssmprof.mixers.steps import WALK, Loops
 from ssmprof.mixers.workspace import KERNEL_CHUNK, by_chunks, by_span, squares, tile
 from ssmprof.scalars import DTYPE_BYTES
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, gated_norm, matmul, total
@@ -35,6 +36,7 @@ class Gla(LinearAttention, frozen=True, kw_only=True, tag="gla"):
 
     label: ClassVar[str] = "GLA"
     scan_op: ClassVar[str] = "gla"
+    plain: ClassVar[Loops] = Loops(chunk=WALK, span=142)
 
     gate_rank: Rank = 16
 
@@ -95,6 +97,7 @@ class RetNet(LinearAttention, frozen=True, kw_only=True, tag="retnet"):
 
     label: ClassVar[str] = "RetNet"
     scan_op: ClassVar[str] = "retention"
+    plain: ClassVar[Loops] = Loops(chunk=WALK, span=36)
 
     rope_theta: Base = 10_000.0
 
@@ -137,6 +140,7 @@ class Lightning(LinearAttention, frozen=True, kw_only=True, tag="lightning"):
 
     label: ClassVar[str] = "lightning attention"
     scan_op: ClassVar[str] = "retention"
+    plain: ClassVar[Loops] = Loops(chunk=WALK, span=36)
 
     norm_eps: Annotated[float, Meta(gt=0, le=1.0)] | None = None
 

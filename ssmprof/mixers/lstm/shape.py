@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive, allocated
 from ssmprof.mixers.recurrence import new_state, state_bytes
+from ssmprof.mixers.steps import Steps
 from ssmprof.mixers.workspace import cudnn
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Parts, call_tokens, matmul, total, work
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # FLOPs and special functions per hidden feature and token, beside the products.
 LSTM_POINTWISE, GRU_POINTWISE = (4, 5), (6, 3)
+# Kernels of cuDNN per token: the product with the hidden vector, and the gates.
+TOKEN_LAUNCHES = 2
 # cuDNN refused 75,264 tokens in one call; a longer prompt is read in calls of so many.
 CALL_TOKENS = 32_768
 
@@ -54,6 +57,10 @@ class Lstm(Part, frozen=True, kw_only=True, tag="lstm"):
     def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """cuDNN's workspace."""
         return gates_workspace(self, d_model, point, 4) if form == "kernels" else 0
+
+    def steps(self, point: Point, form: Form) -> Steps:
+        """cuDNN's."""
+        return gates_steps(self, point, 4)
 
     def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The gates' inputs beside the outputs."""
@@ -90,6 +97,10 @@ class Gru(Part, frozen=True, kw_only=True, tag="gru"):
         """cuDNN's workspace."""
         return gates_workspace(self, d_model, point, 3) if form == "kernels" else 0
 
+    def steps(self, point: Point, form: Form) -> Steps:
+        """cuDNN's."""
+        return gates_steps(self, point, 3)
+
     def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The gates' inputs beside the outputs."""
         return gates_peak(self, d_model, point, 3, 1, workspace)
@@ -122,6 +133,14 @@ def gates_cost(
     if hidden != d_model:
         parts["out_proj"] = matmul(tokens, hidden, d_model, b)
     return parts
+
+
+def gates_steps(part: Lstm | Gru, point: Point, gates: int) -> Steps:
+    """One token after the other, each with the weights of the hidden vector."""
+    if point.phase == "decode":
+        return Steps()
+    weights = gates * part.hidden**2 * DTYPE_BYTES[point.dtype]
+    return Steps(native=TOKEN_LAUNCHES * point.tokens, moved_bytes=weights * point.tokens)
 
 
 def gates_workspace(part: Lstm | Gru, d_model: int, point: Point, gates: int) -> int:

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from ssmprof import limits
 from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive, allocated
+from ssmprof.mixers.steps import Steps
 from ssmprof.mixers.workspace import SCAN_ELEMENTS
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Parts, call_tokens, causal_conv, conv_update, elementwise, matmul, work
@@ -19,6 +20,11 @@ from ssmprof.work import Parts, call_tokens, causal_conv, conv_update, elementwi
 if TYPE_CHECKING:
     from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
+
+
+# The plain form: launches of a chunk before and after its tokens; how often it reads or writes the
+# decay or the state of each token, (D, N) in float32.
+AROUND_WALK, MOVES = 18, 15
 
 
 class Mamba1(Part, frozen=True, kw_only=True, tag="mamba1"):
@@ -103,13 +109,27 @@ class Mamba1(Part, frozen=True, kw_only=True, tag="mamba1"):
             parts["norms"] = elementwise(tokens * (rank + 2 * states), b, reads=1, flops=4)
         return parts
 
+    def _chunk(self, point: Point) -> int:
+        """Tokens of a chunk of the plain form."""
+        states = self.d_inner * self.d_state * point.batch
+        return min(point.context, max(1, SCAN_ELEMENTS // states))
+
     def workspace(self, d_model: int, point: Point, form: Form) -> int:
         """Decays and states of a chunk of the plain form."""
         if form != "plain" or point.phase == "decode":
             return 0
-        states = self.d_inner * self.d_state * point.batch
-        tokens = min(point.context, max(1, SCAN_ELEMENTS // states))
-        return 2 * 4 * tokens * states
+        return 2 * 4 * self._chunk(point) * self.d_inner * self.d_state * point.batch
+
+    def steps(self, point: Point, form: Form) -> Steps:
+        """The plain form's: rows of a chunk walk side by side, two launches a token, and then each
+        adds what the row before it left."""
+        if form != "plain" or point.phase == "decode":
+            return Steps()
+        chunk = self._chunk(point)
+        rows = math.gcd(chunk, 1 << (chunk.bit_length() - 1) // 2)
+        each = AROUND_WALK + 2 * (chunk // rows - 1) + rows
+        moved = MOVES * 4 * point.batch * point.tokens * self.d_inner * self.d_state
+        return Steps(launches=each * math.ceil(point.tokens / chunk), moved_bytes=moved)
 
     def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The scan, its new state beside the one it replaces."""

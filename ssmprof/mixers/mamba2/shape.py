@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from ssmprof import limits
 from ssmprof.mixers.part import Held, Keys, Memory, Part, State, Weight, alive, allocated
+from ssmprof.mixers.steps import Loops
 from ssmprof.mixers.workspace import KERNEL_CHUNK, by_chunks, by_span, squares
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import (
@@ -46,6 +47,7 @@ class Mamba2(Part, frozen=True, kw_only=True, tag="mamba2"):
 
     label: ClassVar[str] = "Mamba-2"
     scan_op: ClassVar[str] = "ssd_scan"
+    plain: ClassVar[Loops] = Loops(chunk=34, span=5)
     memory: ClassVar[Memory] = "fixed"
 
     d_inner: Size

@@ -24,7 +24,8 @@ from ssmprof.mixers.recurrence import (
     state_bytes,
     through_state,
 )
-from ssmprof.mixers.workspace import KERNEL_CHUNK, SHORT_SPAN, by_chunks, by_span, tile
+from ssmprof.mixers.steps import SHORT_SPAN, Loops
+from ssmprof.mixers.workspace import KERNEL_CHUNK, by_chunks, by_span, tile
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, gated_norm, matmul, total
 
@@ -42,6 +43,7 @@ class Mamba3(Part, frozen=True, kw_only=True, tag="mamba3"):
 
     label: ClassVar[str] = "Mamba-3"
     scan_op: ClassVar[str] = "mamba3_scan"
+    plain: ClassVar[Loops] = Loops(span=117, tokens=SHORT_SPAN)
     memory: ClassVar[Memory] = "fixed"
 
     d_inner: Size

@@ -22,10 +22,12 @@ from ssmprof.mixers.recurrence import (
     state_bytes,
     through_state,
 )
+from ssmprof.mixers.steps import SHORT_SPAN, Loops, Steps
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, Parts, call_tokens, matmul, total, work
 
 if TYPE_CHECKING:
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 Cap = Annotated[float, Meta(gt=0, le=limits.SCALE)]
@@ -40,6 +42,7 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
 
     label: ClassVar[str] = "mLSTM"
     memory: ClassVar[Memory] = "fixed"
+    plain: ClassVar[Loops] = Loops(span=68, tokens=SHORT_SPAN)
 
     heads: Size
     key_dim: Size
@@ -117,6 +120,10 @@ class Mlstm(Part, frozen=True, kw_only=True, tag="mlstm"):
             written=self.value_width,
             state=state_bytes(self._state, self.state_dtype),
         )
+
+    def steps(self, point: Point, form: Form) -> Steps:
+        """Those of the plain form, the only one."""
+        return self.plain.steps(point)
 
     def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The widest of: recurrence beside the output gate, norm, output."""

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ssmprof.mixers.part import Conv, Held, Keys, Memory, Part, State, Weight, alive
 from ssmprof.mixers.recurrence import new_state, recurrence, state_bytes
+from ssmprof.mixers.steps import SHORT_SPAN, Loops, Steps
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul, total, work
 
 if TYPE_CHECKING:
+    from ssmprof.mixers.workspace import Form
     from ssmprof.records import Point
 
 
@@ -26,6 +28,7 @@ class RgLru(Part, frozen=True, kw_only=True, tag="rglru"):
 
     label: ClassVar[str] = "RG-LRU"
     memory: ClassVar[Memory] = "fixed"
+    plain: ClassVar[Loops] = Loops(span=55, tokens=SHORT_SPAN)
 
     width: Size
     heads: Size
@@ -92,6 +95,10 @@ class RgLru(Part, frozen=True, kw_only=True, tag="rglru"):
         tokens, decode = call_tokens(point), point.phase == "decode"
         moved = tokens * self.width * (self.d_conv if decode else 1) * b
         return work(flops=2 * tokens * self.width * self.d_conv, read=moved, written=moved)
+
+    def steps(self, point: Point, form: Form) -> Steps:
+        """Those of the plain form, the only one."""
+        return self.plain.steps(point)
 
     def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
         """The recurrence with its gates beside the other branch, and the output."""

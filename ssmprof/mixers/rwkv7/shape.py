@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ssmprof.mixers.part import Held, Keys, Memory, Part, Rank, State, Weight, alive
 from ssmprof.mixers.recurrence import chunk_of, new_state, recurrence, state_bytes
+from ssmprof.mixers.steps import DELTA_WALK, Loops
 from ssmprof.mixers.workspace import KERNEL_CHUNK, by_chunks, by_span, squares, tile
 from ssmprof.scalars import DTYPE_BYTES, Dtype, Size
 from ssmprof.work import Cost, Parts, call_tokens, elementwise, matmul, total, work
@@ -36,6 +37,7 @@ class Rwkv7(Part, frozen=True, kw_only=True, tag="rwkv7"):
 
     label: ClassVar[str] = "RWKV-7"
     scan_op: ClassVar[str] = "rwkv7"
+    plain: ClassVar[Loops] = Loops(chunk=DELTA_WALK, span=604)
     memory: ClassVar[Memory] = "fixed"
 
     heads: Size
