@@ -12,6 +12,7 @@ import torch
 from models.test_peak import Alive
 from ssmprof_kernels import launch
 from ssmprof_kernels.launch import replay
+from ssmprof_kernels.norm import reference as norm
 from torch import Tensor
 
 from ssmprof.mixers.delta.shape import Delta, GatedDelta, Kda
@@ -36,6 +37,7 @@ PARTS: list[Part] = [
     Lightning(**HEADS),
     Rwkv7(heads=4, head_dim=64, **RANKS),
     Mamba2(d_inner=512, d_state=64, headdim=64),
+    Mamba2(d_inner=512, d_state=64, headdim=64, gated_norm=False),
     Mamba3(d_inner=512, d_state=64, headdim=64),
 ]
 D_MODEL = 256
@@ -78,6 +80,24 @@ def test_a_plain_form_holds_a_span_whatever_the_length(
     held, point = held_bytes(part, context, "reference")
     predicted = part.workspace(D_MODEL, point, "plain")
     assert held == pytest.approx(predicted, rel=close, abs=MIB / 2)
+
+
+def test_a_plain_norm_copies_neither_heads_nor_their_gate():
+    """The gate of heads is a slice of a projection: joined with the tokens it would be copied."""
+    heads, width, tokens = 4, 512, 8192
+    y, gate = torch.ones(1, tokens, 3 * heads * width, dtype=torch.bfloat16).split(
+        (heads * width, 2 * heads * width), dim=-1
+    )
+    gate = gate[..., : heads * width].unflatten(-1, (heads, width))
+    y, weight = y.unflatten(-1, (heads, width)), torch.ones(width, dtype=torch.bfloat16)
+    alive = Alive()
+    for value in (y, gate, weight):
+        alive.add(value)
+    before = alive.now
+    with alive:
+        made = norm.gated_rmsnorm(y, weight, z=gate)
+    pieces = 5 * 4 * norm.PIECE
+    assert alive.most - before <= made.untyped_storage().nbytes() + pieces
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.scan_op)

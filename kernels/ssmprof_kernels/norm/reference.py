@@ -9,6 +9,7 @@ holds between does not grow with their number.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -73,9 +74,11 @@ def gated_rmsnorm(
 ) -> torch.Tensor:
     """Many rows at once; the signature and result of the kernel."""
     dim = x.shape[-1]
-    rows = x.reshape(-1, dim)
-    gates = None if z is None else z.reshape(-1, dim)
-    most = max(1, PIECE // dim)
+    # Heads stay apart: joined with the tokens, those of a slice of a projection would be copied.
+    heads = x.shape[-2:] if x.dim() > 3 else (dim,)
+    rows = x.reshape(-1, *heads)
+    gates = None if z is None else z.reshape(-1, *heads)
+    most = max(1, PIECE // math.prod(heads))
     options = (weight, bias, group_size or dim, norm_before_gate, eps, subtract_mean, activation)
     if len(rows) <= most:
         return _rows(rows, gates, *options).view(x.shape)

@@ -129,8 +129,9 @@ def ssd_scan(
         if cu_seqlens is not None and h0 is not None:
             h0 = h0[i : i + 1]
         taken = (x[:, lo:hi], dt[:, lo:hi], A, B[:, lo:hi], C[:, lo:hi])
-        y[:, lo:hi], h = _one_length(
+        h = _one_length(
             *taken,
+            y=y[:, lo:hi],
             D=D,
             z=None if z is None else z[:, lo:hi],
             dt_bias=dt_bias,
@@ -154,6 +155,7 @@ def _one_length(
     B: Tensor,
     C: Tensor,
     *,
+    y: Tensor,
     D: Tensor | None,
     z: Tensor | None,
     dt_bias: Tensor | None,
@@ -162,10 +164,11 @@ def _one_length(
     h0: Tensor | None,
     seq_idx: Tensor | None,
     compute: torch.dtype,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
+    """Sequences of one length: outputs into `y`, whose room they need once; the last states."""
     # A chunk multiplies tokens of another document by zero, and 0 * NaN is NaN.
     if seq_idx is not None and not all(bool(t.isfinite().all()) for t in (x, dt, B)):
-        return ssd_scan_sequential(
+        y[:], h = ssd_scan_sequential(
             x,
             dt,
             A,
@@ -180,6 +183,7 @@ def _one_length(
             seq_idx=seq_idx,
             compute_dtype=compute,
         )
+        return h
     batch, length, heads, width = x.shape
     groups, states = B.shape[2:]
     h = x.new_zeros(batch, groups, heads // groups * width, states, dtype=compute)
@@ -190,7 +194,6 @@ def _one_length(
     if seq_idx is not None:
         breaks = torch.zeros(batch, length, dtype=torch.int64, device=x.device)
         breaks[:, 1:] = (seq_idx[:, 1:] != seq_idx[:, :-1]) & (seq_idx[:, 1:] >= 0)
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     A = A.to(compute)
     for span in chunks.spans(length):
         delta = step_sizes(dt[:, span].to(compute), dt_bias, dt_softplus, dt_limit)
@@ -208,7 +211,7 @@ def _one_length(
             out[:, own], h, spoilt = _chunk(*inputs, begun, h, spoilt)
         gate = None if z is None else z[:, span].to(compute)
         y[:, span] = _finish(out, u, D, gate, ids)
-    return y, h.view(batch, heads, width, states) + spoilt.transpose(-1, -2)
+    return h.view(batch, heads, width, states) + spoilt.transpose(-1, -2)
 
 
 def _chunk(

@@ -182,7 +182,8 @@ class Mamba2(Part, frozen=True, kw_only=True, tag="mamba2"):
         if form == "kernels":
             scores = self.ngroups * squares(point, 1)
             return by_chunks(point, 2 * KERNEL_CHUNK * self.nheads * 4 + scores)
-        widths = 5 * self.d_inner + 4 * self.d_state * self.ngroups
+        inner = (4 if self.gated_norm else 5) * self.d_inner  # a gate in the scan is one more
+        widths = inner + 4 * self.d_state * self.ngroups
         return by_span(point, widths) if form == "plain" else 0
 
     def peak(self, d_model: int, point: Point, workspace: int = 0) -> int:
