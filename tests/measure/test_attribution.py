@@ -19,6 +19,10 @@ from ssmprof.measure.attribution import (
 )
 from ssmprof.measure.attribution.cupti import Kernel
 from ssmprof.measure.attribution.driver import (
+    EVENT_RECORD,
+    KERNEL,
+    MEMCPY,
+    Capture,
     demangle,
     watch,
 )
@@ -272,6 +276,43 @@ def test_gaps_are_the_time_without_a_kernel():
 
 def test_without_a_driver_there_is_no_view_of_a_capture():
     assert watch(0) is None
+
+
+class _Driver:
+    """A graph of nodes, (kind, kernel) each; keeps which kernels' names were asked for."""
+
+    def __init__(self, *nodes):
+        self._nodes = nodes
+        self.named = []
+
+    def cuGraphGetNodes(self, _graph, handles, count):
+        if handles is not None:
+            handles[:] = range(1, len(self._nodes) + 1)
+        count._obj.value = len(self._nodes)
+        return 0
+
+    def cuGraphNodeGetType(self, handle, kind):
+        kind._obj.value = self._nodes[handle.value - 1][0]
+        return 0
+
+    def cuGraphKernelNodeGetParams_v2(self, handle, parameters):
+        parameters._obj.func = self._nodes[handle.value - 1][1]
+        return 0
+
+    def cuFuncGetName(self, name, function):
+        self.named.append(function.value)
+        name._obj.value = b"kernel%d" % function.value
+        return 0
+
+
+def test_launches_are_counted_without_names_and_a_kernel_is_named_once():
+    driver = _Driver((KERNEL, 7), (MEMCPY, 0), (EVENT_RECORD, 0), (KERNEL, 7), (KERNEL, 8))
+    capture = Capture(driver, None)
+    assert capture.launches() == 4
+    assert driver.named == []
+    names = [node.name for node in capture.nodes()]
+    assert names == ["kernel7", "Memcpy", "", "kernel7", "kernel8"]
+    assert driver.named == [7, 8]
 
 
 def test_mangled_names_become_readable():

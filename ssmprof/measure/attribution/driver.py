@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 KERNEL, MEMCPY, MEMSET, HOST = 0, 1, 2, 3
 EVENT_RECORD = 7
 _KIND_NAMES = {MEMCPY: "Memcpy", MEMSET: "Memset", HOST: "host function"}
+_WORK = (KERNEL, MEMCPY, MEMSET)
 _CAPTURE_ACTIVE = 1
 
 
@@ -26,7 +27,7 @@ class Node(NamedTuple):
     @property
     def works(self) -> bool:
         """Whether this node occupies the device (a profiler would list it)."""
-        return self.kind in (KERNEL, MEMCPY, MEMSET)
+        return self.kind in _WORK
 
 
 class _KernelNodeParams(ctypes.Structure):
@@ -48,6 +49,7 @@ class Capture:
     def __init__(self, driver: Any, graph: ctypes.c_void_p) -> None:
         self._driver = driver
         self._graph = graph
+        self._names: dict[tuple[int | None, int | None], str] = {}
 
     def count(self) -> int:
         """Nodes recorded so far."""
@@ -55,25 +57,41 @@ class Capture:
         _check(self._driver.cuGraphGetNodes(self._graph, None, ctypes.byref(count)))
         return count.value
 
+    def launches(self) -> int:
+        """Nodes that occupy the device; no name is asked for, which takes longest."""
+        return sum(self._kind(handle) in _WORK for handle in self._handles())
+
     def nodes(self) -> list[Node]:
         """Every node in the order it was recorded."""
+        return [self._node(handle) for handle in self._handles()]
+
+    def _handles(self) -> list[int | None]:
         count = ctypes.c_size_t(self.count())
         handles = (ctypes.c_void_p * max(1, count.value))()
         _check(self._driver.cuGraphGetNodes(self._graph, handles, ctypes.byref(count)))
-        return [self._node(handles[index]) for index in range(count.value)]
+        return handles[: count.value]
 
-    def _node(self, handle: int | None) -> Node:
+    def _kind(self, handle: int | None) -> int:
         kind = ctypes.c_int(0)
         _check(self._driver.cuGraphNodeGetType(ctypes.c_void_p(handle), ctypes.byref(kind)))
-        if kind.value == KERNEL:
-            return Node(KERNEL, self._kernel_name(handle))
-        return Node(kind.value, _KIND_NAMES.get(kind.value, ""))
+        return kind.value
+
+    def _node(self, handle: int | None) -> Node:
+        kind = self._kind(handle)
+        name = self._kernel_name(handle) if kind == KERNEL else _KIND_NAMES.get(kind, "")
+        return Node(kind, name)
 
     def _kernel_name(self, handle: int | None) -> str:
         parameters = _KernelNodeParams()
         read = getattr(self._driver, "cuGraphKernelNodeGetParams_v2", None)
         if read is None or read(ctypes.c_void_p(handle), ctypes.byref(parameters)):
             return ""
+        kernel = parameters.func, parameters.kernel
+        if kernel not in self._names:  # a loop launches few kernels often
+            self._names[kernel] = self._asked_name(parameters)
+        return self._names[kernel]
+
+    def _asked_name(self, parameters: _KernelNodeParams) -> str:
         name = ctypes.c_char_p()
         for function, subject in (
             ("cuFuncGetName", parameters.func),

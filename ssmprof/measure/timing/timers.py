@@ -183,7 +183,7 @@ def capture(call: Call) -> tuple[torch.cuda.CUDAGraph, int | None]:
     with torch.cuda.graph(graph):
         call()
         seen = watch(torch.cuda.current_stream().cuda_stream)
-        launches = None if seen is None else sum(node.works for node in seen.nodes())
+        launches = None if seen is None else seen.launches()
     torch.cuda.synchronize()
     return graph, launches
 
