@@ -1,5 +1,6 @@
 """Attribution without a GPU: the wall-clock route, the ladder, rows, names and closure."""
 
+import ctypes
 import time
 
 import pytest
@@ -307,7 +308,7 @@ class _Driver:
 
 def test_launches_are_counted_without_names_and_a_kernel_is_named_once():
     driver = _Driver((KERNEL, 7), (MEMCPY, 0), (EVENT_RECORD, 0), (KERNEL, 7), (KERNEL, 8))
-    capture = Capture(driver, None)
+    capture = Capture(driver, ctypes.c_void_p(1))
     assert capture.launches() == 4
     assert driver.named == []
     names = [node.name for node in capture.nodes()]
