@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ssmprof import limits
 from ssmprof.analysis.compare.curve import Logs
+from ssmprof.analysis.compare.worth import rich, usual_squares
 
 _SLOPE_LENGTHS = 4  # fewer lengths of a process carry no slope apart from their residuals
 _FARTHEST = 4.0  # a slope counts at most so many times its typical square beyond the lengths seen
@@ -84,10 +85,8 @@ def noise_of(logs: Logs, turns: bool) -> Noise | None:
     """Noise of one pair from its replicates of one kind; None with fewer than two of them."""
     import numpy as np
 
-    kept = {
-        context: {replicate: one.log for replicate, one in rounds.items() if one.turns == turns}
-        for context, rounds in logs.items()
-    }
+    usual = usual_squares(logs, turns)
+    kept = {context: rich(logs[context], square, turns) for context, square in usual.items()}
     kept = {context: rounds for context, rounds in kept.items() if len(rounds) > 1}
     replicates = sorted(set(chain.from_iterable(kept.values())))
     if not kept or len(replicates) < 2:
@@ -102,8 +101,8 @@ def noise_of(logs: Logs, turns: bool) -> Noise | None:
     x = x - centre
     spread = float((x**2).mean())
     sloped = count >= _SLOPE_LENGTHS
-    levels: list[float] = []
-    slopes: list[float] = []
+    levels: list[tuple[float, float]] = []
+    slopes: list[tuple[float, float]] = []
     residuals, observed = 0.0, 0
     for row in away:
         seen = np.isfinite(row)
@@ -114,21 +113,39 @@ def noise_of(logs: Logs, turns: bool) -> Noise | None:
         mine = x[seen] - x[seen].mean()
         square = float((mine**2).sum())
         slope = float((mine * row[seen]).sum()) / square if sloped and square > 0 else 0.0
-        levels.append(level)
-        slopes.append(slope)
+        levels.append((level, float(len(mine))))
+        slopes.append((slope, square))
         residuals += float(((row[seen] - level - slope * mine) ** 2).sum())
-    free = len(levels) - 1
     fitted = 2 if sloped else 1
-    left = max(0, observed - count - free * fitted)
+    left = max(0, observed - count - (len(levels) - 1) * fitted)
     share = 1 - fitted / count
+    tilt = _between(slopes)
     return Noise(
-        level=Square(math.fsum(one**2 for one in levels) / free, free),
-        slope=Square(spread * math.fsum(one**2 for one in slopes) / free, free if sloped else 0),
+        level=_between(levels),
+        slope=Square(spread * tilt.value, tilt.df) if sloped else Square(0.0, 0.0),
         residual=Square(share * residuals / left if left else 0.0, left),
         centre=centre,
         spread=spread,
         lengths=count,
     )
+
+
+def _between(deviations: Sequence[tuple[float, float]]) -> Square:
+    """Mean square of what replicates deviate by, each weighed by what it knows of it.
+
+    A visit of two neighbouring lengths knows nothing of a slope over four octaves: its slope is the
+    residuals of these two. Degrees of freedom are of the replicates that such weights leave (Kish,
+    Survey Sampling, 1965, section 11.7), less one for the mean that they deviate from.
+    """
+    weights = [weight for _, weight in deviations]
+    whole, squares = math.fsum(weights), math.fsum(weight**2 for weight in weights)
+    if squares <= 0:
+        return Square(0.0, 0.0)
+    many = whole**2 / squares
+    if many <= 1:
+        return Square(0.0, 0.0)
+    seen = math.fsum(weight * value**2 for value, weight in deviations) / whole
+    return Square(seen * many / (many - 1), many - 1)
 
 
 class Pool:

@@ -19,8 +19,7 @@ from ssmprof.analysis.compare.chances import quantile, spent, tail
 from ssmprof.analysis.compare.curve import Logs, Ratio
 from ssmprof.analysis.compare.modes import Modes, Shift, shift
 from ssmprof.analysis.compare.noise import Noise, Square, total
-
-_NEIGHBOURS = 2  # lengths on either side whose samples tell how those of a length scatter
+from ssmprof.analysis.compare.worth import mean, sampled_squares, usual_squares, worths
 
 
 class Reading(NamedTuple):
@@ -161,37 +160,24 @@ def _values(mine: Mapping[int, Ratio], mode: frozenset[int]) -> list[Ratio] | No
 class _About(NamedTuple):
     """What is known of one kind of replicates: noise, least deviation, number of lengths.
 
-    `sampled` is the variance that the samples leave around a length, `usual` its mean; `assumed` is
-    a deviation to plan with.
+    `sampled` is the variance that the samples leave around a length, `typical` its mean over all,
+    and `usual` what one replicate's usually leave there; `assumed` is a deviation to plan with.
     """
 
     noise: Noise | None
     floor: float
     lengths: int
     sampled: Mapping[int, float]
-    usual: float
+    typical: float
+    usual: Mapping[int, float]
     assumed: float | None = None
 
 
 def _about(
     logs: Logs, turns: bool, noise: Noise | None, floor: float, assumed: float | None
 ) -> _About:
-    """Samples scatter alike at neighbouring lengths, where a few of them tell little."""
-    squares = {
-        at: [one.error**2 for one in rounds.values() if one.turns == turns]
-        for at, rounds in logs.items()
-    }
-    lengths = sorted(at for at, found in squares.items() if found)
-    sampled: dict[int, float] = {}
-    for index, at in enumerate(lengths):
-        near = lengths[max(0, index - _NEIGHBOURS) : index + _NEIGHBOURS + 1]
-        sampled[at] = _mean_of([one for other in near for one in squares[other]])
-    usual = _mean_of([one for at in lengths for one in squares[at]])
-    return _About(noise, floor, len(logs), sampled, usual, assumed)
-
-
-def _mean_of(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+    sampled, usual = sampled_squares(logs, turns), usual_squares(logs, turns)
+    return _About(noise, floor, len(logs), sampled, mean(sampled.values()), usual, assumed)
 
 
 def _mean(
@@ -201,18 +187,23 @@ def _mean(
     turns: bool,
     about: _About,
 ) -> _Mean:
-    count = len(values)
-    mean = math.fsum(one.log for one in values) / count
+    count, usual = len(values), about.usual[context]
     if about.assumed is not None:
         square = max(about.assumed, about.floor) ** 2 + about.sampled[context]
-        return _Mean(context, mean, math.sqrt(square / count), math.inf, count, turns, looks)
+        weights = worths(values, usual, square)
+        error = math.sqrt(square / math.fsum(weights))
+        return _Mean(context, _middle(values, weights), error, math.inf, count, turns, looks)
     one = (
-        about.noise.at(context, about.sampled[context], about.usual)
+        about.noise.at(context, about.sampled[context], about.typical)
         if about.noise
         else Square(0.0, 0.0)
     )
+    weights = worths(values, usual, max(one.value, about.floor**2))
+    log = _middle(values, weights)
     if count > 2:
-        square = math.fsum((value.log - mean) ** 2 for value in values)
+        square = math.fsum(
+            weight * (value.log - log) ** 2 for value, weight in zip(values, weights, strict=True)
+        )
         own = Square(square / (count - 1), count - 1)
         if one.df <= 0 or _noisier(own, one, limits.HOMOGENEOUS / about.lengths):
             one = own
@@ -220,7 +211,13 @@ def _mean(
         one = Square(max(about.floor, math.log1p(limits.UNKNOWN_NOISE)) ** 2, math.inf)
     elif one.value < about.floor**2:
         one = Square(about.floor**2, one.df)
-    return _Mean(context, mean, math.sqrt(one.value / count), one.df, count, turns, looks)
+    error = math.sqrt(one.value / math.fsum(weights))
+    return _Mean(context, log, error, one.df, count, turns, looks)
+
+
+def _middle(values: Sequence[Ratio], weights: Sequence[float]) -> float:
+    found = zip(values, weights, strict=True)
+    return math.fsum(weight * one.log for one, weight in found) / math.fsum(weights)
 
 
 def _noisier(own: Square, usual: Square, chance: float) -> bool:

@@ -65,9 +65,14 @@ def visit(
     turn: int,
     sampling: Sampling,
 ) -> Visit:
-    """One process for the lengths of all questions, ascending: long ones may be deadly."""
+    """One process for the lengths of all questions, ascending: long ones may be deadly.
+
+    Whoever is built and called first is a little slower in a young process (0.8 % at 128 tokens on
+    a CPU), so every second visit turns the order.
+    """
     chosen = set(names)
-    subjects = tuple(block for block in scenario.blocks if block.name in chosen)
+    known = tuple(block for block in scenario.blocks if block.name in chosen)
+    subjects = known if turn % 2 else known[::-1]
     order = {facet: place for place, facet in enumerate(wanted)}
     places = [(facet, context) for facet, found in wanted.items() for context in found]
     places.sort(key=lambda place: (place[1], order[place[0]]))
