@@ -36,6 +36,9 @@ TRACED_LAUNCHES = 4_000  # a longer call is not marked: that takes longer than a
 UNNAMED = 0.02  # share of device time without a kernel family that is worth a word
 HALF = 0.5  # who owns more than this dominates
 
+# Who runs an op
+LONG_CALL_S = 0.1  # a call as long as this is not repeated to warm up, nor for a median
+
 # How far a run is believed
 PROCESS_NOISE = 0.01  # equal calls in two processes may differ by this
 PROCESS_NOISE_WITHHOLDS = 0.25  # beyond, nothing here is a measurement

@@ -11,6 +11,7 @@ lose in the block, and a tie decided by noise moves a crossover by an octave
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 from msgspec import structs
 
+from ssmprof import limits
 from ssmprof.measure.timing.bench import Bench, model_key
 from ssmprof.measure.timing.op_times import OpTime, OpTimes, Signature
 from ssmprof.measure.timing.pairs import alternate, log_ratio
@@ -47,10 +49,11 @@ PASSES = 2
 
 @dataclass
 class _Running:
-    """A block with its providers, ready to be timed."""
+    """A block with its providers, ready to be timed; `first_s` is its first sample."""
 
     load: Workload
     timer: Timer
+    first_s: float
 
 
 @dataclass
@@ -130,7 +133,9 @@ class Decider:
             self._follow(contest, point.context)
             stage("block")
             holder = self._running(contest, contest.config)
-            block_s = median(holder.timer.sample() for _ in range(3))
+            block_s = holder.first_s
+            if block_s < limits.LONG_CALL_S:
+                block_s = median(holder.timer.sample() for _ in range(3))
             shares = {op: self._share(contest, op, block_s) for op in contest.found}
             incumbents = dict(contest.config)
             self._passes(contest, holder, shares, point.context, asked, stage)
@@ -197,8 +202,11 @@ class Decider:
         """The block with these providers. Raises UnsupportedError where one does not take it."""
         load = contest.load.with_providers(config)
         for _ in range(2):
+            begin = time.perf_counter()
             load.call()
-        self._bench.wait()
+            self._bench.wait()
+            if time.perf_counter() - begin > limits.LONG_CALL_S:
+                break
         if load.choice.fallbacks:
             raise UnsupportedError("; ".join(load.choice.fallbacks.values()))
         try:
@@ -209,8 +217,7 @@ class Decider:
             contest.execution = "eager"  # not with the incumbents either: by calls, then
             run = load.call
         timer = self._bench.cold_timer(run, 1e-3)
-        timer.sample()  # a first replay uploads the graph
-        return _Running(load, timer)
+        return _Running(load, timer, timer.sample())  # a first replay uploads the graph
 
     def _passes(
         self,

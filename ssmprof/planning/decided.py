@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from ssmprof.limits import LONG_CALL_S
 from ssmprof.models.footprint import footprint
 from ssmprof.models.recipe import Recipe
 from ssmprof.planning.calls import call_of
@@ -21,8 +22,10 @@ from ssmprof.records.alike import alike
 from ssmprof.spec import Scenario
 
 PROCESSES = 2
-CALLS = 4  # eager, of a length: two that are looked at, two more before the graph
-REPLAYS = 4  # the first, which uploads the graph, and three that say how long the block takes
+# Eager calls of a length: two that are looked at, one or two more before the graph, long or short.
+LONG_CALLS, CALLS = 3, 4
+# The first replay, which uploads the graph, and of a short one three that say how long it takes.
+LONG_REPLAYS, REPLAYS = 1, 4
 OPS_S = 0.15  # every implementation of each op, hot and cold
 LOADED_S = 1.0  # a block in a process: weights, and first calls
 # A challenger is tried on the block: pairs at most, at least, and the seconds that are enough.
@@ -63,7 +66,12 @@ def _length_s(recipe: Recipe, point: Point, machine: Machine) -> float:
         return 0.0
     call = call_of(recipe, point, machine)
     graph_s = captured_s(call, machine)
-    spent = OPS_S + CALLS * call.eager_s + graph_s + REPLAYS * call.graph_s
+    calls, replays = CALLS, REPLAYS
+    if call.eager_s > LONG_CALL_S:
+        calls = LONG_CALLS
+    if call.graph_s > LONG_CALL_S:
+        replays = LONG_REPLAYS
+    spent = OPS_S + calls * call.eager_s + graph_s + replays * call.graph_s
     if call.looped:  # every op with a choice has too little of its time to matter
         return spent
     enough_s = max(TRIAL_S, 2 * FEWEST_PAIRS * call.graph_s)

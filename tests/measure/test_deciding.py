@@ -66,6 +66,7 @@ def offer(monkeypatch):
     monkeypatch.setattr("ssmprof.measure.timing.bench.WallTimer", timer)
     in_turn = functools.partial(alternate, clock=clock)
     monkeypatch.setattr("ssmprof.measure.deciding.alternate", in_turn)
+    monkeypatch.setattr("ssmprof.measure.deciding.time", types.SimpleNamespace(perf_counter=clock))
 
     def offered(op: str, **seconds: float | None) -> None:
         def found(name: str, device: torch.device, forced: str | None = None):
@@ -79,6 +80,7 @@ def offer(monkeypatch):
             }
 
         monkeypatch.setattr(providers, "candidates", found)
+        return clock
 
     return offered
 
@@ -184,6 +186,21 @@ def test_every_length_is_decided_and_stages_tell_who_runs(offer):
     assert [choice.context for choice in found.choices] == [37, 49, 64, 84, 111]
     assert {"ssd_scan slow", "ssd_scan quick", "block"} <= set(stages)
     assert found.missing == {}
+
+
+@pytest.mark.parametrize(("op_s", "calls"), [(0.01, 6), (0.2, 2)])
+def test_a_long_block_is_called_no_more_than_it_must(offer, op_s, calls):
+    """A plain form at 75,264 tokens takes seconds: one call to warm up, one that is timed."""
+    clock = offer("ssd_scan", one=op_s, far=9 * op_s)
+    begun: list[float] = []
+
+    def stage(name: str) -> None:
+        begun.append(clock.now_s)
+
+    choice = only(decide(stage=stage))
+    assert [trial.outcome for trial in choice.trials] == ["slow"]
+    block_s = op_s + 3e-3  # and three ops of a millisecond
+    assert (clock.now_s - begun[-1]) / block_s == pytest.approx(calls)
 
 
 def test_what_is_far_behind_twice_is_left_alone_at_longer_contexts(offer):

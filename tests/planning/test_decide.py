@@ -361,6 +361,26 @@ def test_a_cpu_is_not_looked_at_under_sustained_load_and_runs_eagerly() -> None:
     assert {visit.sampling.mode for visit in device.visits} == {"cold"}
 
 
+def test_a_cpu_whose_calls_scatter_more_is_asked_for_more_pairs() -> None:
+    asked = {}
+    for kind in ("cuda", "cpu"):
+        device = Virtual(CROSSING)
+        swept(scenario(A, B), device, kind=kind)
+        asked[kind] = next(visit.sampling for visit in device.visits if visit.round == 2)
+    assert asked["cpu"].pairs > asked["cuda"].pairs
+    assert asked["cpu"].length_s > asked["cuda"].length_s
+
+
+def test_every_second_visit_turns_the_order_of_contenders() -> None:
+    """Who is built first is slower in a young process: over an even number of visits it cancels."""
+    device = Virtual(CROSSING)
+    swept(scenario(A, B), device)
+    for visit in device.visits:
+        order = [A, B] if visit.round % 2 else [B, A]
+        assert [subject.name for subject in visit.subjects] == order
+        assert all([point.block for point in points] == order for points in visit.points)
+
+
 def test_the_ends_of_a_zone_are_looked_at_under_sustained_load_once() -> None:
     device = Virtual(CROSSING)
     _, journal = swept(scenario(A, B), device)

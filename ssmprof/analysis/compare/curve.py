@@ -19,6 +19,8 @@ from ssmprof.records import Failure, Measurement, Outcome, middle_of
 
 Curve = dict[int, dict[int, tuple[float, ...]]]
 Take = Callable[[Measurement], "tuple[float, ...] | None"]
+# Of the error of a median of normal samples, which is read off them (`tests/analysis/test_noise`).
+_TOO_WIDE = 0.6
 METRICS: tuple[Metric, ...] = ("latency", "hot-latency", "energy", "memory")
 # Reasons for which a contender is absent from a length on, as opposed to merely unmeasured.
 TOO_BIG = ("out-of-memory", "skipped")
@@ -199,13 +201,23 @@ def _middle(values: tuple[float, ...]) -> Middle:
 
 
 def _error(ordered: Sequence[float]) -> float:
-    """Standard error of a median, from the samples beside it: half of their 68 % interval."""
+    """Standard error of a median, from the samples beside it: half of their 68 % interval.
+
+    Its ends lie between samples: of four, the inner two alone would tell half of the error. What
+    few of them leave too wide on average is taken off, so that its mean square is that of medians.
+    """
     count = len(ordered)
     if count < 3:
         return 0.0
-    away = (count - 1) / 2 - math.sqrt(count) / 2
-    rank = max(0, math.floor(away + 0.5))
-    return (ordered[count - 1 - rank] - ordered[rank]) / 2
+    away = max(0.0, (count - 1) / 2 - math.sqrt(count) / 2)
+    rank = math.floor(away)
+    share = away - rank
+
+    def width(rank: int) -> float:
+        return ordered[count - 1 - rank] - ordered[rank]
+
+    half = ((1 - share) * width(rank) + share * width(rank + 1)) / 2
+    return half / (1 + _TOO_WIDE / math.sqrt(count))
 
 
 def between(curve: Mapping[int, float], context: int) -> float | None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ssmprof import limits
 from ssmprof.analysis.compare.chances import quantile
 from ssmprof.analysis.compare.curve import Logs, Ratio
+from ssmprof.analysis.compare.worth import weighed
 
 Modes = tuple[frozenset[int], ...]
 ONE_MODE: Modes = (frozenset(),)
@@ -47,15 +48,21 @@ def modes(logs: Logs, turns: bool) -> Modes:
 
 
 def _levels(logs: Logs, turns: bool) -> dict[int, float]:
-    """How far each replicate lies from the middle one, over the lengths it shares with others."""
-    away: dict[int, list[float]] = {}
-    for rounds in logs.values():
-        mine = {replicate: one.log for replicate, one in rounds.items() if one.turns == turns}
+    """How far each replicate lies from the middle one, over the lengths it shares with others.
+
+    Lengths count by what its samples are worth there: a pilot of a few pairs is no mode.
+    """
+    away: dict[int, list[tuple[float, float]]] = {}
+    for mine in weighed(logs, turns).values():
         if len(mine) > 1:
-            middle = sorted(mine.values())[len(mine) // 2]
-            for replicate, value in mine.items():
-                away.setdefault(replicate, []).append(value - middle)
-    return {replicate: math.fsum(one) / len(one) for replicate, one in away.items()}
+            middle = sorted(log for log, _ in mine.values())[len(mine) // 2]
+            for replicate, (log, weight) in mine.items():
+                away.setdefault(replicate, []).append((log - middle, weight))
+    return {
+        replicate: math.fsum(value * weight for value, weight in found)
+        / math.fsum(weight for _, weight in found)
+        for replicate, found in away.items()
+    }
 
 
 def _square(values: Sequence[float]) -> float:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from ssmprof import limits
 from ssmprof.analysis.compare.curve import Logs
-from ssmprof.analysis.compare.worth import rich, usual_squares
+from ssmprof.analysis.compare.worth import weighed
 
 _SLOPE_LENGTHS = 4  # fewer lengths of a process carry no slope apart from their residuals
 _FARTHEST = 4.0  # a slope counts at most so many times its typical square beyond the lengths seen
@@ -85,17 +85,15 @@ def noise_of(logs: Logs, turns: bool) -> Noise | None:
     """Noise of one pair from its replicates of one kind; None with fewer than two of them."""
     import numpy as np
 
-    usual = usual_squares(logs, turns)
-    kept = {context: rich(logs[context], square, turns) for context, square in usual.items()}
-    kept = {context: rounds for context, rounds in kept.items() if len(rounds) > 1}
+    kept = {at: rounds for at, rounds in weighed(logs, turns).items() if len(rounds) > 1}
     replicates = sorted(set(chain.from_iterable(kept.values())))
     if not kept or len(replicates) < 2:
         return None
-    rows: list[list[float]] = [
-        [rounds.get(replicate, math.nan) for rounds in kept.values()] for replicate in replicates
-    ]
-    table: Any = np.array(rows)
-    away: Any = table - np.nanmean(table, axis=0)
+    cells = [[rounds.get(name, (0.0, 0.0)) for rounds in kept.values()] for name in replicates]
+    table: Any = np.array(cells)
+    values: Any = table[..., 0]
+    weights: Any = table[..., 1]
+    away: Any = values - (weights * values).sum(axis=0) / weights.sum(axis=0)
     x: Any = np.log(np.array(list(kept), dtype=float))
     centre, count = float(x.mean()), len(x)
     x = x - centre
@@ -103,21 +101,19 @@ def noise_of(logs: Logs, turns: bool) -> Noise | None:
     sloped = count >= _SLOPE_LENGTHS
     levels: list[tuple[float, float]] = []
     slopes: list[tuple[float, float]] = []
-    residuals, observed = 0.0, 0
-    for row in away:
-        seen = np.isfinite(row)
-        if not seen.any():
-            continue
-        observed += int(seen.sum())
-        level = float(row[seen].mean())
-        mine = x[seen] - x[seen].mean()
-        square = float((mine**2).sum())
-        slope = float((mine * row[seen]).sum()) / square if sloped and square > 0 else 0.0
-        levels.append((level, float(len(mine))))
+    residuals = 0.0
+    for row, weight in zip(away, weights, strict=True):
+        whole = float(weight.sum())
+        level = float((weight * row).sum()) / whole
+        mine = x - float((weight * x).sum()) / whole
+        square = float((weight * mine**2).sum())
+        slope = float((weight * mine * row).sum()) / square if sloped and square > 0 else 0.0
+        levels.append((level, whole))
         slopes.append((slope, square))
-        residuals += float(((row[seen] - level - slope * mine) ** 2).sum())
+        residuals += float((weight * (row - level - slope * mine) ** 2).sum())
     fitted = 2 if sloped else 1
-    left = max(0, observed - count - (len(levels) - 1) * fitted)
+    seen = float(np.maximum(weights.sum(axis=0) - 1, 0.0).sum())
+    left = max(0.0, seen - (len(levels) - 1) * fitted)
     share = 1 - fitted / count
     tilt = _between(slopes)
     return Noise(

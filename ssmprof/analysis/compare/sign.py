@@ -19,7 +19,7 @@ from ssmprof.analysis.compare.chances import quantile, spent, tail
 from ssmprof.analysis.compare.curve import Logs, Ratio
 from ssmprof.analysis.compare.modes import Modes, Shift, shift
 from ssmprof.analysis.compare.noise import Noise, Square, total
-from ssmprof.analysis.compare.worth import mean, sampled_squares, usual_squares, worths
+from ssmprof.analysis.compare.worth import sampled_squares, usual_squares, worths
 
 
 class Reading(NamedTuple):
@@ -176,8 +176,10 @@ class _About(NamedTuple):
 def _about(
     logs: Logs, turns: bool, noise: Noise | None, floor: float, assumed: float | None
 ) -> _About:
-    sampled, usual = sampled_squares(logs, turns), usual_squares(logs, turns)
-    return _About(noise, floor, len(logs), sampled, mean(sampled.values()), usual, assumed)
+    usual = usual_squares(logs, turns)
+    sampled = sampled_squares(logs, turns, usual)
+    typical = math.fsum(sampled.values()) / len(sampled)
+    return _About(noise, floor, len(logs), sampled, typical, usual, assumed)
 
 
 def _mean(

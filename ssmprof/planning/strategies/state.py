@@ -99,7 +99,8 @@ class State:
     def _looks(self) -> dict[tuple[Facet, int], set[int]]:
         found: dict[tuple[Facet, int], set[int]] = {}
         for one in self.outcomes:
-            if one.round not in self.steady_rounds:
+            # Round 0 is the grid, in processes of their own: no turns were taken there.
+            if one.round > 0 and one.round not in self.steady_rounds:
                 key = facet_of(one.point), one.point.context
                 found.setdefault(key, set()).add(one.round)
         return found
