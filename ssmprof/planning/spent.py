@@ -22,7 +22,8 @@ ENERGY_S = 30.0  # five windows of five seconds, and idle
 
 WARM_UP_SHARE = 0.5  # of the point's budget at most, two calls at least
 LONG_WARM_UP, WARM_UP = 2, 3  # calls
-# A kernel of a graph, captured, named by the driver, instantiated and freed, beside its launch.
+# A kernel of a graph, captured, instantiated and freed, beside its launch. Of runs that asked for
+# the name of each, which is over: until the next run says what is left this is too much.
 NODE_MADE_S = 42e-6
 HOT_AND_FLUSHES = 1.2  # of the cold samples' time, on a GPU
 
