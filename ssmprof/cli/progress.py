@@ -120,6 +120,8 @@ class Reporter(Progress):
         for problem in found.problems:
             say(f"! providers of {problem}")
         if found.decisions:
+            if self._left is not None:
+                self._left.decided()
             say(f"{decided_text(found.decisions)} ({seconds:.0f} s)")
 
     def warned(self, text: str) -> None:

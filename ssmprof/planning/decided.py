@@ -66,11 +66,8 @@ def _length_s(recipe: Recipe, point: Point, machine: Machine) -> float:
         return 0.0
     call = call_of(recipe, point, machine)
     graph_s = captured_s(call, machine)
-    calls, replays = CALLS, REPLAYS
-    if call.eager_s > LONG_CALL_S:
-        calls = LONG_CALLS
-    if call.graph_s > LONG_CALL_S:
-        replays = LONG_REPLAYS
+    calls = LONG_CALLS if call.eager_s > LONG_CALL_S else CALLS
+    replays = LONG_REPLAYS if call.graph_s > LONG_CALL_S else REPLAYS
     spent = OPS_S + calls * call.eager_s + graph_s + replays * call.graph_s
     if call.looped:  # every op with a choice has too little of its time to matter
         return spent

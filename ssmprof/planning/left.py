@@ -47,6 +47,7 @@ class Left:
         self._budget_s = scenario.budget.sweep_s or math.inf
         self._compile_s = 0.0 if compiled or device == "cpu" else COMPILE_S
         self._compiled: set[str] = set()
+        self._compiling: set[str] = set()
         self._workers: set[tuple[str, int]] = set()
         self._asked: dict[str, float] = {}
         self._done: set[str] = set()
@@ -83,6 +84,13 @@ class Left:
             self._asked.pop(key, None)
             self._later.pop(key, None)
             self._done.add(key)
+
+    def decided(self) -> None:
+        """Who runs which op is decided now, which has compiled the kernels: no point does."""
+        for known in (self._asked, self._later):
+            for key in self._compiling & known.keys():
+                known[key] -= self._compile_s
+        self._compile_s = 0.0
 
     def took(self, key: str, seconds: float) -> None:
         """One is done, and that is how long it took."""
@@ -121,7 +129,7 @@ class Left:
     def _alone(self, job: Job) -> float:
         """A job by itself, with the start of its worker if it is the first there."""
         name = job.point.block
-        spent = self._first(name)
+        spent = self._first(job)
         if (name, job.round) not in self._workers:
             self._workers.add((name, job.round))
             spent += START_S[self._machine.kind]
@@ -133,11 +141,12 @@ class Left:
             return spent + _REFUSED_S
         return spent + known
 
-    def _first(self, name: str) -> float:
+    def _first(self, job: Job) -> float:
         """What compiling the kernels of a contender takes, once."""
-        if name in self._compiled:
+        if job.point.block in self._compiled:
             return 0.0
-        self._compiled.add(name)
+        self._compiled.add(job.point.block)
+        self._compiling.add(job.key)
         return self._compile_s
 
     def _visit(self, visit: Visit) -> dict[str, float]:
@@ -147,7 +156,7 @@ class Left:
         for jobs in visit.lengths():
             share = self._length(jobs, visit.sampling) / len(jobs)
             for job in jobs:
-                found[job.key] = share + start + self._first(job.point.block)
+                found[job.key] = share + start + self._first(job)
                 start = 0.0
         return found
 

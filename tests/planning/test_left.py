@@ -50,6 +50,16 @@ def test_a_grid_takes_what_is_planned_then_what_was_seen_and_ends_at_nothing() -
     assert left.left_s() == 0.0
 
 
+def test_what_deciding_has_compiled_counts_for_no_point() -> None:
+    asked = make.scenario("attention", "mamba2", contexts=(512, 1024))
+    known, left = (Left(asked, "cuda", H200, compiled=found) for found in (True, False))
+    for one in (known, left):
+        one.expect(expected(asked, "cuda"))
+    assert (left.left_s() or 0.0) > (known.left_s() or 0.0)
+    left.decided()
+    assert left.left_s() == pytest.approx(known.left_s())
+
+
 def test_kernels_that_are_not_compiled_yet_count_once_for_each_contender() -> None:
     asked = make.scenario("attention", "mamba2", contexts=(512, 1024, 2048))
     times = [Left(asked, "cuda", H200, compiled=found).left_s() or 0.0 for found in (True, False)]

@@ -19,7 +19,8 @@ from ssmprof.records import Failure, Measurement, Outcome, middle_of
 
 Curve = dict[int, dict[int, tuple[float, ...]]]
 Take = Callable[[Measurement], "tuple[float, ...] | None"]
-# Of the error of a median of normal samples, which is read off them (`tests/analysis/test_noise`).
+# An error read off normal samples is too wide by this over the root of their number, as simulated
+# (`tests/analysis/test_noise.py` holds what is left).
 _TOO_WIDE = 0.6
 METRICS: tuple[Metric, ...] = ("latency", "hot-latency", "energy", "memory")
 # Reasons for which a contender is absent from a length on, as opposed to merely unmeasured.

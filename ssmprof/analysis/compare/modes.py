@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ssmprof import limits
 from ssmprof.analysis.compare.chances import quantile
 from ssmprof.analysis.compare.curve import Logs, Ratio
-from ssmprof.analysis.compare.worth import weighed
+from ssmprof.analysis.compare.worth import mean, weighed
 
 Modes = tuple[frozenset[int], ...]
 ONE_MODE: Modes = (frozenset(),)
@@ -58,11 +58,7 @@ def _levels(logs: Logs, turns: bool) -> dict[int, float]:
             middle = sorted(log for log, _ in mine.values())[len(mine) // 2]
             for replicate, (log, weight) in mine.items():
                 away.setdefault(replicate, []).append((log - middle, weight))
-    return {
-        replicate: math.fsum(value * weight for value, weight in found)
-        / math.fsum(weight for _, weight in found)
-        for replicate, found in away.items()
-    }
+    return {replicate: mean(found) for replicate, found in away.items()}
 
 
 def _square(values: Sequence[float]) -> float:

@@ -19,7 +19,7 @@ from ssmprof.analysis.compare.chances import quantile, spent, tail
 from ssmprof.analysis.compare.curve import Logs, Ratio
 from ssmprof.analysis.compare.modes import Modes, Shift, shift
 from ssmprof.analysis.compare.noise import Noise, Square, total
-from ssmprof.analysis.compare.worth import sampled_squares, usual_squares, worths
+from ssmprof.analysis.compare.worth import mean, sampled_squares, usual_squares, worths
 
 
 class Reading(NamedTuple):
@@ -190,21 +190,23 @@ def _mean(
     about: _About,
 ) -> _Mean:
     count, usual = len(values), about.usual[context]
+    logs = [one.log for one in values]
     if about.assumed is not None:
         square = max(about.assumed, about.floor) ** 2 + about.sampled[context]
         weights = worths(values, usual, square)
         error = math.sqrt(square / math.fsum(weights))
-        return _Mean(context, _middle(values, weights), error, math.inf, count, turns, looks)
+        log = mean(zip(logs, weights, strict=True))
+        return _Mean(context, log, error, math.inf, count, turns, looks)
     one = (
         about.noise.at(context, about.sampled[context], about.typical)
         if about.noise
         else Square(0.0, 0.0)
     )
     weights = worths(values, usual, max(one.value, about.floor**2))
-    log = _middle(values, weights)
+    log = mean(zip(logs, weights, strict=True))
     if count > 2:
         square = math.fsum(
-            weight * (value.log - log) ** 2 for value, weight in zip(values, weights, strict=True)
+            weight * (value - log) ** 2 for value, weight in zip(logs, weights, strict=True)
         )
         own = Square(square / (count - 1), count - 1)
         if one.df <= 0 or _noisier(own, one, limits.HOMOGENEOUS / about.lengths):
@@ -215,11 +217,6 @@ def _mean(
         one = Square(about.floor**2, one.df)
     error = math.sqrt(one.value / math.fsum(weights))
     return _Mean(context, log, error, one.df, count, turns, looks)
-
-
-def _middle(values: Sequence[Ratio], weights: Sequence[float]) -> float:
-    found = zip(values, weights, strict=True)
-    return math.fsum(weight * one.log for one, weight in found) / math.fsum(weights)
 
 
 def _noisier(own: Square, usual: Square, chance: float) -> bool:

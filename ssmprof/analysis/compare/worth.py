@@ -35,16 +35,12 @@ def usual_squares(logs: Logs, turns: bool) -> dict[int, float]:
 
 def sampled_squares(logs: Logs, turns: bool, usual: Mapping[int, float]) -> dict[int, float]:
     """Context -> the mean variance that samples leave around it, each by what it is worth."""
-    found: dict[int, tuple[float, float]] = {}
+    found: dict[int, list[tuple[float, float]]] = {}
     for at, square in usual.items():
         values = [one for one in logs[at].values() if one.turns == turns]
-        weights = worths(values, square, square)
-        left = (weight * one.error**2 for one, weight in zip(values, weights, strict=True))
-        found[at] = math.fsum(left), math.fsum(weights)
-    return {
-        at: math.fsum(found[one][0] for one in near) / math.fsum(found[one][1] for one in near)
-        for at, near in _near(found)
-    }
+        squares = (one.error**2 for one in values)
+        found[at] = list(zip(squares, worths(values, square, square), strict=True))
+    return {at: mean(one for other in near for one in found[other]) for at, near in _near(found)}
 
 
 def worths(values: Sequence[Ratio], usual: float, variance: float) -> list[float]:
@@ -52,6 +48,14 @@ def worths(values: Sequence[Ratio], usual: float, variance: float) -> list[float
     if variance <= 0:
         return [1.0] * len(values)
     return [variance / (variance + max(0.0, one.error**2 - _ALIKE * usual)) for one in values]
+
+
+def mean(weighed: Iterable[tuple[float, float]]) -> float:
+    """Mean of values, each with its weight."""
+    found = list(weighed)
+    return math.fsum(value * weight for value, weight in found) / math.fsum(
+        weight for _, weight in found
+    )
 
 
 def weighed(logs: Logs, turns: bool) -> dict[int, dict[int, tuple[float, float]]]:

@@ -121,11 +121,11 @@ class LatentBlock(nn.Module):
         queries to `q_out` (B, L, H, r + dr), both in place where there is none."""
         cos = sin = rows = each = position = None
         if cache is not None:
-            position = cache.position
-            rows = cache.k[:, position.tokens : position.tokens + row.shape[1], 0]
-        if cache is not None and cache.position.each is not None:
-            each, rows = cache.position.each, cache.k[:, :, 0]
-            cos, sin = cache.position.tables.get(self.turns, (None, None))
+            position, each, rows = cache.position, cache.position.each, cache.k[:, :, 0]
+            if each is None:
+                rows = rows[:, position.tokens : position.tokens + row.shape[1]]
+        if position is not None and each is not None:
+            cos, sin = position.tables.get(self.turns, (None, None))
         elif self.turned is not None:
             cos, sin = rope.angles(self.turned, self.turns, position, row)
         with scope("rope", "rope"):

@@ -31,20 +31,15 @@ from ssmprof.records import Environment, Job, Measurement, Outcome, Point, Sampl
 from ssmprof.spec import Scenario
 
 PILOT = Sampling(pairs=10, target_error=0.004, length_s=0.5)
-_TURNS: dict[Device, Sampling] = {
+TURNS: dict[Device, Sampling] = {
     "cuda": Sampling(pairs=40, target_error=0.0015, length_s=0.5),
-    # Calls scatter by 5 %, ten times as much.
+    # Calls scatter by several per cent.
     "cpu": Sampling(pairs=160, target_error=0.0015, length_s=1.0),
 }
 STEADY = Sampling(mode="sustained", windows=3)
 
 _MOST_VISITS = 10  # of one question; a zone that is still open then is told as open
 _ASIDE_VISITS = 4  # of a question that is not asked first: what Python's own time blurs
-
-
-def turns(device: Device) -> Sampling:
-    """How contenders take turns in a visit."""
-    return _TURNS[device]
 
 
 def next_step(
@@ -120,7 +115,7 @@ def _narrow(state: State) -> Asked:
             if len(needed) > 1:
                 wanted.setdefault(facet, []).append(at)
                 names |= needed
-    return asked_of(state, wanted, names, turns(state.device)) if wanted else []
+    return asked_of(state, wanted, names, TURNS[state.device]) if wanted else []
 
 
 def _sustained(state: State) -> Asked:

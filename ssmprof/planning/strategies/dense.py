@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from ssmprof import limits
 from ssmprof.planning.strategies import facets
-from ssmprof.planning.strategies.decide import turns
+from ssmprof.planning.strategies.decide import TURNS
 from ssmprof.planning.strategies.facets import Device, Facet
 from ssmprof.planning.strategies.state import State
 from ssmprof.planning.strategies.step import Step, asked_of
@@ -51,7 +51,7 @@ def next_step(
     if not wanted:
         return Step([], tuple(state.answers))
     names = [block.name for block in scenario.blocks]
-    return Step(asked_of(state, wanted, names, turns(device)), tuple(state.answers))
+    return Step(asked_of(state, wanted, names, TURNS[device]), tuple(state.answers))
 
 
 def expected(scenario: Scenario, device: Device) -> tuple[Job, ...]:

@@ -67,8 +67,8 @@ def visit(
 ) -> Visit:
     """One process for the lengths of all questions, ascending: long ones may be deadly.
 
-    Whoever is built and called first is a little slower in a young process (0.8 % at 128 tokens on
-    a CPU), so every second visit turns the order.
+    Whoever is built and called first in a young process may be a little slower, so every second
+    visit turns the order.
     """
     chosen = set(names)
     known = tuple(block for block in scenario.blocks if block.name in chosen)

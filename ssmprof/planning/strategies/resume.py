@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ssmprof.planning.expand import expand
-from ssmprof.planning.strategies.decide import PILOT, STEADY, next_step, turns
+from ssmprof.planning.strategies.decide import PILOT, STEADY, TURNS, next_step
 from ssmprof.planning.strategies.facets import Device, facet_of, once, visit
 from ssmprof.records import Environment, Failure, Job, Measurement, Outcome, Visit
 from ssmprof.scalars import digest
@@ -89,6 +89,8 @@ def _repairs(
         }
         known = [block for block in scenario.blocks if block.name in names]
         if len(known) > 1 and any(digest(b) == one.point.block_digest for b in known):
-            sampling = PILOT if one.round == first else turns(device)
-            sampling = STEADY if one.round in steady else sampling
+            if one.round in steady:
+                sampling = STEADY
+            else:
+                sampling = PILOT if one.round == first else TURNS[device]
             yield visit(scenario, {place[1]: [place[2]]}, names, one.round, sampling)
