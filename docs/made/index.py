@@ -14,7 +14,6 @@ from ssmprof.units import three_digits
 # What a folder of tables answers, by how its name begins.
 QUESTIONS = {
     "accuracy": "How true is each kind of number, against an instrument that did not make it?",
-    "begun": "Which runs are not whole yet?",
     "estimates": "How near do estimates come to what sweeps took?",
     "faults": "What is lost where processes die, disks fail, and inputs are broken?",
     "fleet": "Does a fleet lose or double a point, answer as one device does, and grow?",
