@@ -241,6 +241,11 @@ def _decode(model: dict[str, Any], batch: int, length: int) -> Case:
     q = _bf16(batch, Hq, dh)
     k, v = _bf16(batch, length, Hk, dh), _bf16(batch, length, Hk, dh)
     lengths = torch.full((batch,), length, dtype=torch.int32, device="cuda")
+    options = {
+        "window": model.get("window"),
+        "sinks": torch.randn(Hq, device="cuda") if model.get("sinks") else None,
+    }
+    seen = min(length, options["window"] or length)
     op = OPS["attention_decode"]
     return Case(
         "attention_decode",
@@ -248,12 +253,12 @@ def _decode(model: dict[str, Any], batch: int, length: int) -> Case:
         length,
         batch,
         Hq * dh,
-        {"q": q, "k": k, "v": v},
-        [lambda: op.kernel(q, k, v, lengths)],
-        (lambda: op.plain(q, k, v, lengths)) if length <= 65536 else None,
-        2 * 2 * batch * length * Hk * dh,
-        4 * batch * length * Hq * dh,
-        batch * length * Hq,
+        {"q": q, "k": k, "v": v, **options},
+        [lambda: op.kernel(q, k, v, lengths, **options)],
+        (lambda: op.plain(q, k, v, lengths, **options)) if seen <= 65536 else None,
+        2 * 2 * batch * seen * Hk * dh,
+        4 * batch * seen * Hq * dh,
+        batch * seen * Hq,
     )
 
 

@@ -229,15 +229,27 @@ def _norm(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
 
 def _decode(i: dict[str, Any]) -> dict[str, list[Call] | Missing]:
     q = i["q"].unsqueeze(2)
-    # Head first, as its kernels stream a head's tokens from consecutive rows.
-    k, v = (i[n].transpose(1, 2).contiguous() for n in ("k", "v"))
+    # Head first, as its kernels stream a head's tokens from consecutive rows; and only the tokens
+    # that a window shows.
+    k, v = (i[n][:, -(i["window"] or 0) :].transpose(1, 2).contiguous() for n in ("k", "v"))
+    sinks = i["sinks"]
+    aten = torch.ops.aten
 
     def call(backend: SDPBackend) -> Call:
         def run() -> torch.Tensor:
             with sdpa_kernel(backend):
                 return F.scaled_dot_product_attention(q, k, v, enable_gqa=True).squeeze(2)
 
-        return run
+        def with_sinks() -> torch.Tensor:
+            if backend is SDPBackend.FLASH_ATTENTION:
+                out, rows, *_ = aten._scaled_dot_product_flash_attention(q, k, v)
+            else:
+                found = aten._scaled_dot_product_cudnn_attention(q, k, v, None, True)
+                out, rows = found[0], found[1].view(*q.shape[:3])
+            share = torch.sigmoid(rows[..., :1].float() - sinks[:, None])
+            return out.mul_(share[..., None].to(out.dtype)).squeeze(2)
+
+        return run if sinks is None else with_sinks
 
     return {
         "sdpa-cudnn": [call(SDPBackend.CUDNN_ATTENTION)],
@@ -252,9 +264,6 @@ def _mixer(op: str) -> Callable[[dict[str, Any]], dict[str, list[Call] | Missing
         return mixers.PEERS[op](inputs)
 
     return found
-
-
-function = _function
 
 
 def _linear(op: str, i: dict[str, Any]) -> dict[str, list[Call] | Missing]:

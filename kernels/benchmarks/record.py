@@ -1,10 +1,10 @@
 """The rows of one or several runs in a folder: bench.csv, bench.json, totals.json.
 
-Promises: pure, no torch. Rows of an earlier run are kept only if device, libraries, peers and
-tables are the same ones; every row names its run, and every run has its ceilings, its rounds and
-the digest of the kernels' sources, so that a reader sees what was measured together. `early` says
-of an update whether it may start before the kernel before has ended (programmatic launch); it is
-empty where nothing of the kind exists.
+Promises: pure, no torch. Rows of an earlier run are kept only if device, libraries and peers are
+the same ones, and the tables of their operation; every row names its run, and every run has its
+ceilings, its rounds and the digest of the kernels' sources, so that a reader sees what was measured
+together. `early` says of an update whether it may start before the kernel before has ended
+(programmatic launch); it is empty where nothing of the kind exists.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ Row = dict[str, Any]
 
 @dataclass
 class Record:
-    """Environment of all rows, the rows, and one entry per run, the latest last."""
+    """Environment of all rows, the rows, and one entry per run, the latest last; and of which
+    operations rows were left out, since their tables are others now."""
 
     environment: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    retuned: tuple[str, ...] = ()
 
     def measured(self, own: str, *, eager: bool) -> set[Key]:
         """Cells with a result or a failure of `own`; with `eager` only where that was timed too."""
@@ -84,14 +86,17 @@ def continued(folder: pathlib.Path, environment: dict[str, Any]) -> Record:
     if not isinstance(found, dict) or not {"environment", "runs", "rows"} <= set(found):
         raise ValueError(f"{path} is no record that can be continued; choose another --out")
     before = found["environment"]
-    if before != environment:
-        differ = ", ".join(
-            f"{name} was {before.get(name)}, is {environment.get(name)}"
-            for name in sorted({*before, *environment})
-            if before.get(name) != environment.get(name)
-        )
+    differ = ", ".join(
+        f"{name} was {before.get(name)}, is {environment.get(name)}"
+        for name in sorted({*before, *environment} - {"tables"})
+        if before.get(name) != environment.get(name)
+    )
+    if differ:
         raise ValueError(f"{path} was measured elsewhere: {differ}; choose another --out")
-    return Record(environment, found["rows"], found["runs"])
+    was, now = before["tables"], environment["tables"]
+    retuned = tuple(sorted(op for op in {*was, *now} if was.get(op) != now.get(op)))
+    rows = [row for row in found["rows"] if row["op"] not in retuned]
+    return Record(environment, rows, found["runs"], retuned)
 
 
 def _replace(path: pathlib.Path, value: Any) -> None:

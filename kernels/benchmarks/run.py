@@ -69,6 +69,8 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    for op in kept.retuned:
+        print(f"{op}: other tables than in {out}, all its cells are measured anew", flush=True)
     if args.again:
         kept.drop({cell.key for cell in asked})
     done = kept.measured(verdicts.OWN, eager=not args.no_eager)
@@ -186,7 +188,7 @@ def _environment(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "triton": triton.__version__,
         "peers": {name: peers.version(name) for name in peers.INSTALL},
-        "tables": launch.digest(),
+        "tables": launch.digests(),
     }
 
 

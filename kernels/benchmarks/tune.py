@@ -58,9 +58,9 @@ CANDIDATES: dict[str, list[Meta]] = {
     "gated_rmsnorm": _grid(ELEMENTS=[1024, 2048, 4096, 8192], PER_WARP=[256, 512, 1024, 2048]),
     "attention_decode": _grid(
         BLOCK_N=[32, 64, 128],
-        FILL=[1, 2, 3],
-        MIN_TILES=[1, 2, 4],
-        EFFICIENCY=[0.85, 0.97],
+        FILL=[1, 2, 3, 4, 6],
+        MIN_TILES=[1, 2],
+        EFFICIENCY=[0.97],
         num_warps=[2, 4, 8],
         num_stages=[2, 3, 4],
     ),

@@ -14,8 +14,6 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from ssmprof.engine.slots import Slots
-from ssmprof.errors import ConfigError
-from ssmprof.mixers.attention.shape import Attention
 from ssmprof.mixers.cache import StateCache
 from ssmprof.mixers.ops import Choice
 from ssmprof.mixers.state_update.ring import RING
@@ -30,13 +28,7 @@ Call = Callable[[], object]
 def served(
     recipe: Recipe, device: str, dtype: Dtype = "bfloat16", seed: int = 0, logits: Logits = "none"
 ) -> Model:
-    """A block whose decode attention reads the length of each sequence, as a loop needs it.
-
-    Raises ConfigError where it has sinks, which no such attention takes.
-    """
-    for part in recipe.parts.values():
-        if isinstance(part, Attention) and part.sinks:
-            raise ConfigError(f"{recipe.name}: attention with sinks cannot be served by this loop")
+    """A block whose decode attention reads the length of each sequence, as a loop needs it."""
     reads = "ssmprof" if device == "cuda" else "reference"
     providers = {**recipe.providers, "attention_decode": reads, "latent_decode": reads}
     made = build(replace(recipe, providers=providers), device, dtype, seed, logits)

@@ -26,7 +26,7 @@ ALL = [
 
 def refused(block: Recipe) -> bool:
     parts = (part for part in block.parts.values() if isinstance(part, Attention))
-    return any(part.window is not None or part.sinks for part in parts)
+    return any(part.window is not None for part in parts)
 
 
 BLOCKS = [block for block in ALL if not refused(block)]

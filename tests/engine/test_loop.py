@@ -59,6 +59,7 @@ mlp = { d_ff = 48 }
 name = "sinks"
 layers = "attention mlp"
 d_model = 32
+vocab = 97
 attention = { heads = 4, kv_heads = 2, head_dim = 16, sinks = true }
 mlp = { d_ff = 48 }
 """
@@ -84,7 +85,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", ["transformer", "hybrid", "latent"])
+@pytest.mark.parametrize("name", ["transformer", "hybrid", "latent", "sinks"])
 @pytest.mark.parametrize(("slots", "chunk", "grid"), [(1, 64, 1), (3, 24, 8), (4, 200, 1)])
 def test_a_sequence_is_made_as_if_it_were_alone(
     name: str, slots: int, chunk: int, grid: int
@@ -108,10 +109,3 @@ def test_windows_are_refused() -> None:
     made = served(block, "cpu", "float32")
     with pytest.raises(ConfigError, match="windows cannot be served"):
         Slots(made, 2, 64)
-
-
-def test_sinks_are_refused() -> None:
-    block = BLOCKS["sinks"]
-    assert isinstance(block, Recipe)
-    with pytest.raises(ConfigError, match="sinks cannot be served"):
-        served(block, "cpu", "float32")

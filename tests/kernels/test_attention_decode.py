@@ -6,23 +6,30 @@ import pytest
 import torch
 from agreement import check
 from ssmprof_kernels import launch
+from ssmprof_kernels.attention import plan
 from ssmprof_kernels.attention import reference as attention
 from ssmprof_kernels.attention.op import attention_decode
 from ssmprof_kernels.attention.splits import splits
 
 SMALL = {
-    "BLOCK_N": 16, "FILL": 6, "MIN_TILES": 1, "EFFICIENCY": 0.85, "num_warps": 1, "num_stages": 1,
+    "BLOCK_N": 16, "FILL": 12, "MIN_TILES": 1, "EFFICIENCY": 0.85, "num_warps": 1, "num_stages": 1,
 }  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch):
-    # Small tiles and six pretended slots: caches of some dozen tokens are split.
+    # Small tiles and twelve pretended slots: caches of some dozen tokens are split.
     for name in ("DEFAULT", "DEFAULT_FP32"):
-        monkeypatch.setitem(attention_decode.__globals__, name, SMALL)
+        monkeypatch.setattr(plan, name, SMALL)
     launch.forget()
     yield
     launch.forget()
+
+
+def test_caches_here_are_cut_and_merged():
+    q, k, v = inputs()
+    found = plan.record((q, k, v, None, None, None, torch.empty_like(q)), plan.DEFAULT, None, None)
+    assert [launched.__name__.split("_")[-1] for launched, *_ in found._plan] == ["split", "merge"]
 
 
 def inputs(batch=2, hq=8, hk=2, dim=16, room=70, dv=None, dtype=torch.float32):
@@ -71,6 +78,23 @@ def test_odd_and_unequal_head_widths_agree(dim, dv):
     compare(*inputs(dim=dim, dv=dv), scale=0.3)
 
 
+def test_many_parts_are_merged_by_some_columns_at_a_time(monkeypatch):
+    monkeypatch.setattr(plan, "DEFAULT_FP32", SMALL | {"FILL": 128})
+    launch.forget()
+    assert plan._merged(128, 40) == (128, 32)
+    compare(*inputs(batch=1, hq=2, hk=1, room=2100, dv=40), torch.tensor([2071], dtype=torch.int32))
+
+
+@pytest.mark.parametrize("room", [70, 12])  # several parts, and one
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_sink_is_one_more_logit(room, dtype):
+    # Sinks that take nothing, some and nearly all of the softmax; a row without any token.
+    sinks = torch.tensor([-30.0, -1.0, 0.0, 0.5, 3.0, 30.0, 1.0, float("-inf")])
+    lengths = torch.tensor([room, 0], dtype=torch.int32)
+    compare(*inputs(room=room, dtype=dtype), lengths, sinks=sinks)
+    compare(*inputs(room=room, dtype=dtype), lengths, sinks=sinks, window=9)
+
+
 def test_head_first_caches_by_strides_agree():
     q, k, v = inputs()
     first = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (k, v)]
@@ -111,7 +135,7 @@ def test_two_runs_give_equal_bits():
 
 @pytest.mark.parametrize(
     ("programs", "tiles", "expected"),
-    [(300, 1000, 1), (8, 4, 1), (8, 64, 28), (8, 4096, 29), (264, 100, 1), (1, 4096, 218)],
+    [(300, 1000, 1), (8, 4, 1), (8, 64, 28), (8, 4096, 29), (264, 100, 1), (1, 4096, 225)],
 )
 def test_the_split_count_fills_the_device_or_stays_one(programs, tiles, expected):
     count = splits(programs, tiles, 264, 2)
@@ -130,6 +154,8 @@ def test_the_split_count_fills_the_device_or_stays_one(programs, tiles, expected
         ({"v_cache": torch.zeros(2, 70, 2, 16, dtype=torch.float16)}, "q's dtype"),
         ({"lengths": torch.zeros(3, dtype=torch.int32)}, "lengths must have shape"),
         ({"window": 0}, "window must be"),
+        ({"sinks": torch.zeros(7)}, "sinks must have shape"),
+        ({"sinks": torch.zeros(16)[::2]}, "sinks must be floating point and contiguous"),
         ({"block_table": torch.zeros(3, 4, dtype=torch.int32)}, "block_table must have"),
     ],
 )

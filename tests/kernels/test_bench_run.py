@@ -138,6 +138,19 @@ def test_a_record_of_another_device_is_not_continued(bench, monkeypatch, capsys)
     assert "device was A Device, is Another" in capsys.readouterr().err
 
 
+def test_operations_of_other_tables_are_measured_anew(bench, monkeypatch, capsys):
+    from ssmprof_kernels import launch
+
+    bench("--only", CELLS[1], "causal_conv1d/130m/512/1")
+    before = launch.digests()
+    monkeypatch.setattr(launch, "digests", lambda: before | {"ssd_scan": "tuned anew"})
+    code, found, measured = bench("--only", CELLS[1], "causal_conv1d/130m/512/1", "--resume")
+    assert (code, measured) == (0, ["ssd_scan/130m/512/1"])
+    assert "ssd_scan: other tables" in capsys.readouterr().out
+    assert found["environment"]["tables"]["ssd_scan"] == "tuned anew"
+    assert {row["op"] for row in found["rows"]} == {"ssd_scan", "causal_conv1d"}
+
+
 def test_without_resume_a_folder_starts_anew(bench):
     bench("--only", CELLS[1])
     _, found, measured = bench("--only", CELLS[2])

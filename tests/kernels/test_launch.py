@@ -107,10 +107,13 @@ def test_a_table_tuned_elsewhere_merges_by_name(tables, tmp_path):
     assert launch.resolve("op", "bf16-4K", 90, 1 << 20, DEFAULT).meta == {"BLOCK": 1}
 
 
-def test_the_digest_follows_the_tables(tables):
-    empty = launch.digest()
+def test_a_digest_follows_the_tables_of_its_operation(tables):
+    assert launch.digests() == {}
     put(tables, 90, block=1)
-    assert launch.digest() != empty
+    one = launch.digests()
+    put(tables, 90, block=2)
+    assert list(one) == ["op"]
+    assert launch.digests()["op"] != one["op"]
 
 
 @pytest.mark.parametrize("text", ["{broken", "[]"])

@@ -22,12 +22,9 @@ IDS = torch.tensor([[0] * 20 + [-1] * 3 + [1] * 17 + [-2] * 10, [-1] * 5 + [4] *
 
 @pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which form the operations take; all of them are asked for it at every call but two."""
+    """Which form the operations take; all of them are asked for it at every call."""
     if request.param == "cpu":
         monkeypatch.setenv("TRITON_INTERPRET", "0")
-        for name in ("selective_scan", "selective_state_update"):
-            monkeypatch.setitem(OPS[name].kernel.__globals__, "_ASM", True)
-            monkeypatch.setitem(OPS[name].kernel.__globals__, "_INTERPRETED", False)
     return request.param
 
 

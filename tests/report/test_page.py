@@ -136,7 +136,7 @@ def test_the_page_stays_within_its_budget(page: str) -> None:
     "path", sorted((ROOT / "reports").glob("*/run.json")), ids=lambda path: path.parent.name
 )
 def test_pages_of_the_runs_that_come_along_stay_within_their_budget(path: Path) -> None:
-    """400 KB per thousand outcomes, or per 24 contenders in one phase: each has its curves and rows."""
+    """400 KB per thousand outcomes, or per 24 contenders in a phase: each has curves and rows."""
     run = folder.load(path.parent)
     phases = {one.point.phase for one in run.outcomes}
     pages_in_it = max(1.0, len(run.outcomes) / 1000, len(run.scenario.blocks) * len(phases) / 24)

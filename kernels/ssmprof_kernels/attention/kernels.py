@@ -16,7 +16,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from ssmprof_kernels.device.math import COMPILED
+from ssmprof_kernels.device.math import COMPILED, LOG2E
 from ssmprof_kernels.device.overlap import await_previous, let_next_start
 
 
@@ -38,16 +38,17 @@ class Cache(NamedTuple):
 
 
 class Form(NamedTuple):
-    """Parts of the cache, query heads of a KV head, widths, tokens of a page (0: no pages), and
-    what is given."""
+    """Whether the cache is cut, query heads of a KV head, widths, tokens of a page (0: no pages),
+    and what is given."""
 
-    SPLITS: int
+    CUT: bool
     SHARE: int
     DK: int
     DV: int
     PAGE: int
     LENGTHS: bool
     WINDOWED: bool
+    SINKS: bool
 
 
 class Tile(NamedTuple):
@@ -87,9 +88,20 @@ def _in_pages(table_ptr, n, mask, PAGE: tl.constexpr):
 
 
 @triton.jit
+def _with_sink(sink_ptr, heads, mask, top, total):
+    """By what a sink fades the sums of some heads, and their totals with it, whose largest exponent
+    is then that of the sink or theirs."""
+    sink = tl.load(sink_ptr + heads, mask, float("-inf")).to(tl.float32) * LOG2E
+    highest = tl.maximum(top, sink)
+    safe = tl.where(highest == float("-inf"), 0.0, highest)
+    fade = tl.exp2(top - safe)
+    return fade, total * fade + tl.exp2(sink - safe)
+
+
+@triton.jit
 def ssmprof_attention_split(
-    q_ptr, k_ptr, v_ptr, length_ptr, table_ptr, out_ptr, part_ptr, stats_ptr,
-    capacity, window, heads, scale, q_steps, k_steps, v_steps, table_step,
+    q_ptr, k_ptr, v_ptr, length_ptr, table_ptr, sink_ptr, out_ptr, part_ptr, stats_ptr,
+    capacity, window, heads, splits, scale, q_steps, k_steps, v_steps, table_step,
     FORM: tl.constexpr, TILE: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """One part of one row's cache, for the query heads of one KV head."""
@@ -101,8 +113,8 @@ def ssmprof_attention_split(
     pid = tl.program_id(0)
     # Heads run fastest: programs that read neighbouring bytes of the cache start together.
     head = pid % heads
-    split = (pid // heads) % FORM.SPLITS
-    row = (pid // (heads * FORM.SPLITS)).to(tl.int64)
+    split = (pid // heads) % splits
+    row = (pid // (heads * splits)).to(tl.int64)
     end = capacity
     if FORM.LENGTHS:
         end = tl.minimum(tl.load(length_ptr + row).to(tl.int32), capacity)
@@ -110,8 +122,8 @@ def ssmprof_attention_split(
     if FORM.WINDOWED:
         first = tl.maximum(end - window, 0)
     tiles = tl.cdiv(tl.maximum(end - first, 0), TILE.N)
-    low = first + (tiles * split // FORM.SPLITS) * TILE.N
-    high = tl.minimum(first + (tiles * (split + 1) // FORM.SPLITS) * TILE.N, end)
+    low = first + (tiles * split // splits) * TILE.N
+    high = tl.minimum(first + (tiles * (split + 1) // splits) * TILE.N, end)
 
     m = tl.arange(0, BLOCK_M)
     dk = tl.arange(0, TILE.DK)
@@ -165,12 +177,15 @@ def ssmprof_attention_split(
 
     out_mask = (m < FORM.SHARE)[:, None] & (dv < FORM.DV)[None, :]
     hq = heads * FORM.SHARE
-    if FORM.SPLITS == 1:
+    if not FORM.CUT:
+        if FORM.SINKS:
+            fade, total = _with_sink(sink_ptr, q_head, m < FORM.SHARE, top, total)
+            acc = acc * fade[:, None]
         acc = acc / tl.where(total == 0.0, 1.0, total)[:, None]
         rows = out_ptr + (row * hq + q_head)[:, None] * FORM.DV
         tl.store(rows + dv[None, :], acc.to(out_ptr.dtype.element_ty), out_mask)
     else:
-        at = (row * hq + q_head) * FORM.SPLITS + split
+        at = (row * hq + q_head) * splits + split
         tl.store(part_ptr + at[:, None] * FORM.DV + dv[None, :], acc, out_mask)
         tl.store(stats_ptr + at * 2, top, m < FORM.SHARE)
         tl.store(stats_ptr + at * 2 + 1, total, m < FORM.SHARE)
@@ -178,17 +193,18 @@ def ssmprof_attention_split(
 
 @triton.jit
 def ssmprof_attention_merge(
-    part_ptr, stats_ptr, out_ptr,
-    SPLITS: tl.constexpr, DV: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_DV: tl.constexpr,
-    OVERLAP: tl.constexpr,
+    part_ptr, stats_ptr, sink_ptr, out_ptr, heads, splits, SINKS: tl.constexpr,
+    DV: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_DV: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
-    """The parts of one query head, weighed by their sums."""
+    """The parts of some columns of one query head, weighed by their sums."""
     await_previous(OVERLAP)
-    at = tl.program_id(0).to(tl.int64)
+    COLUMNS: tl.constexpr = (DV + BLOCK_DV - 1) // BLOCK_DV
+    pid = tl.program_id(0)
+    at = (pid // COLUMNS).to(tl.int64)
     s = tl.arange(0, BLOCK_S)
-    dv = tl.arange(0, BLOCK_DV)
-    alive = s < SPLITS
-    rows = at * SPLITS + s
+    dv = pid % COLUMNS * BLOCK_DV + tl.arange(0, BLOCK_DV)
+    alive = s < splits
+    rows = at * splits + s
     top = tl.load(stats_ptr + rows * 2, alive, float("-inf"))
     total = tl.load(stats_ptr + rows * 2 + 1, alive, 0.0)
     part = tl.load(
@@ -198,5 +214,9 @@ def ssmprof_attention_merge(
     highest = tl.max(top, axis=0)
     weight = tl.exp2(top - tl.where(highest == float("-inf"), 0.0, highest))
     divisor = tl.sum(weight * total, axis=0)
-    out = tl.sum(part * weight[:, None], axis=0) / tl.where(divisor == 0.0, 1.0, divisor)
+    mixed = tl.sum(part * weight[:, None], axis=0)
+    if SINKS:
+        fade, divisor = _with_sink(sink_ptr, at % heads, True, highest, divisor)
+        mixed = mixed * fade
+    out = mixed / tl.where(divisor == 0.0, 1.0, divisor)
     tl.store(out_ptr + at * DV + dv, out.to(out_ptr.dtype.element_ty), dv < DV)

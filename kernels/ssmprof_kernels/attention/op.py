@@ -19,7 +19,7 @@ from ssmprof_kernels.launch import recorded
 
 _recordings: recorded.Recordings = {}
 _lookups = launch.lookups()
-_INPUTS = ("q", "k_cache", "v_cache", "lengths", "block_table")
+_INPUTS = ("q", "k_cache", "v_cache", "lengths", "block_table", "sinks")
 
 
 def attention_decode(
@@ -31,6 +31,7 @@ def attention_decode(
     window: int | None = None,
     scale: float | None = None,
     block_table: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """softmax(scale * q k^T) v over the cached tokens of each row.
 
@@ -44,6 +45,8 @@ def attention_decode(
         scale: factor of the scores, dh^-0.5 by default.
         block_table: (B,m) int32, page of each block of tokens; makes the caches paged. A page below
             0 is padding: its tokens do not count.
+        sinks: (Hq) floating point, contiguous: one more logit of every softmax of a head, which
+            reads nothing (gpt-oss, arXiv:2508.10925).
 
     Returns:
         (B,Hq,dv) contiguous, in q's dtype.
@@ -52,13 +55,14 @@ def attention_decode(
         ValueError: an argument's shape, dtype, device or value does not fit; names it.
         RuntimeError: an input wants a gradient while gradients are recorded.
     """
-    inputs = (q, k_cache, v_cache, lengths, block_table)
+    inputs = (q, k_cache, v_cache, lengths, block_table, sinks)
     door.forward_only(_INPUTS, inputs)
     if not (q.is_cuda or door.interpreted()):
         _check(*inputs, window=window)
         return reference.attention_decode(
-            q, k_cache, v_cache, lengths, window=window, scale=scale, block_table=block_table
-        )
+            q, k_cache, v_cache, lengths, window=window, scale=scale, block_table=block_table,
+            sinks=sinks,
+        )  # fmt: skip
     key = recorded.key_of(inputs, window, scale)
     meta = recorded.meta_of(_lookups, key, lambda: _lookup(inputs, window))
     out = torch.empty((*q.shape[:2], v_cache.shape[3]), dtype=q.dtype, device=q.device)
@@ -72,7 +76,7 @@ def attention_decode(
 
 def _lookup(inputs: tuple[Any, ...], window: int | None) -> launch.Lookup:
     _check(*inputs, window=window)
-    q, k_cache, _, _, block_table = inputs
+    q, k_cache, _, _, block_table, _ = inputs
     return plan.lookup(q, k_cache, block_table, window)
 
 
@@ -82,6 +86,7 @@ def _check(
     v_cache: torch.Tensor,
     lengths: torch.Tensor | None,
     block_table: torch.Tensor | None,
+    sinks: torch.Tensor | None,
     *,
     window: int | None,
 ) -> None:
@@ -106,6 +111,10 @@ def _check(
         )
     if lengths is not None:
         door.shape("lengths", lengths, (batch,), "(B,)")
+    if sinks is not None:
+        door.shape("sinks", sinks, (hq,), "(Hq,)")
+        if not (sinks.is_floating_point() and sinks.is_contiguous()):
+            raise ValueError(f"sinks must be floating point and contiguous, got {sinks.dtype}")
     if window is not None and window < 1:
         raise ValueError(f"window must be at least 1 token or None, got {window}")
     if block_table is not None and (block_table.ndim != 2 or block_table.shape[0] != batch):
@@ -119,4 +128,5 @@ def _check(
         )
     if q.is_cuda:
         door.dtype("q", q, door.FLOATS)
-    door.same_device(q, k_cache=k_cache, v_cache=v_cache, lengths=lengths, block_table=block_table)
+    door.same_device(q, k_cache=k_cache, v_cache=v_cache, lengths=lengths, block_table=block_table,
+                     sinks=sinks)  # fmt: skip

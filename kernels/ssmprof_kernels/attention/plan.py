@@ -24,6 +24,9 @@ DEFAULT = {
 #: fp32 tiles are twice as large in shared memory and in registers.
 DEFAULT_FP32 = {**DEFAULT, "BLOCK_N": 32, "num_warps": 8, "num_stages": 2}
 
+#: Elements that one program of the merge holds, and columns that fill two sectors of 32 bytes.
+_MERGED, _LEAST_COLUMNS = 4096, 16
+
 Tensors = tuple[torch.Tensor | None, ...]
 
 
@@ -33,7 +36,8 @@ def lookup(
     """Where the blocks for these shapes are looked up."""
     span = _span(k_cache, block_table, window)
     fill = launch.fill_bucket(q.shape[0] * k_cache.shape[2], launch.facts(q.device).sm_count)
-    bucket = f"{launch.length_bucket(span)}-{fill}"
+    width = min(256, max(64, _tile(k_cache.shape[3])))
+    bucket = f"d{width}-{launch.length_bucket(span)}-{fill}"
     default = DEFAULT
     if q.dtype == torch.float32:
         bucket, default = f"float32-{bucket}", DEFAULT_FP32
@@ -52,14 +56,14 @@ def _span(k_cache: torch.Tensor, table: torch.Tensor | None, window: int | None)
 
 
 #: The kernel's pointers, in the order of the tensors of a call; the last is the result.
-_POINTERS = ("q", "k", "v", "length", "table", "out")
+_POINTERS = ("q", "k", "v", "length", "table", "sink", "out")
 
 
 def record(
     tensors: Tensors, meta: dict[str, Any], window: int | None, scale: float | None
 ) -> replay.Recording:
     """The launches for tensors in the order of `_POINTERS`."""
-    q, k, v, lengths, table, _ = tensors
+    q, k, v, lengths, table, sinks, _ = tensors
     assert q is not None
     assert k is not None
     assert v is not None
@@ -83,27 +87,38 @@ def record(
         batch * heads * cut,
         replay.launch_options(meta["num_warps"], meta["num_stages"]),
         **given, part_ptr=part, stats_ptr=stats, capacity=_capacity(k, table), window=window or 0,
-        heads=heads, scale=(dk**-0.5 if scale is None else scale) * LOG2E.value,
+        heads=heads, splits=cut, scale=(dk**-0.5 if scale is None else scale) * LOG2E.value,
         q_steps=replay.strides(kernels.Query, q), k_steps=replay.strides(kernels.Cache, k),
         v_steps=replay.strides(kernels.Cache, v),
         table_step=0 if table is None else table.stride(0),
         FORM=kernels.Form(
-            cut, share, dk, dv, 0 if table is None else k.shape[1], lengths is not None,
-            window is not None,
+            cut > 1, share, dk, dv, 0 if table is None else k.shape[1], lengths is not None,
+            window is not None, sinks is not None,
         ),
         TILE=kernels.Tile(_tile(share), _tile(dk), _tile(dv), meta["BLOCK_N"]),
         OVERLAP=overlap,
     )  # fmt: skip
     if cut > 1:
+        parts, columns = _merged(cut, dv)
         recording.add(
             kernels.ssmprof_attention_merge,
-            batch * hq,
+            batch * hq * -(-dv // columns),
             replay.launch_options(4, early=overlap),
-            part_ptr=part, stats_ptr=stats, out_ptr=out, SPLITS=cut, DV=dv,
-            BLOCK_S=triton.next_power_of_2(cut), BLOCK_DV=triton.next_power_of_2(dv),
+            part_ptr=part, stats_ptr=stats, sink_ptr=given["sink_ptr"], out_ptr=out, heads=hq,
+            splits=cut, SINKS=sinks is not None, DV=dv, BLOCK_S=parts, BLOCK_DV=columns,
             OVERLAP=overlap,
         )  # fmt: skip
     return recording
+
+
+def _merged(cut: int, dv: int) -> tuple[int, int]:
+    """Parts and columns of one program of the merge, powers of two.
+
+    Few columns where the parts are many: a program that read whole rows of 256 parts would keep
+    128 KB in registers, and there would be no more of them than query heads.
+    """
+    parts = triton.next_power_of_2(cut)
+    return parts, min(triton.next_power_of_2(dv), max(_LEAST_COLUMNS, _MERGED // parts))
 
 
 def _tile(size: int) -> int:

@@ -2,9 +2,9 @@
 
 Promises: o = softmax(scale * q k^T) v over the last `window` of the first `lengths[b]` cached
 tokens; query head h reads KV head h // (Hq/Hk); a length of 0 yields zeros, and a page below 0 is
-padding that holds no tokens. `_sequential` walks the
-cache token by token with a running maximum in the dtype of `q` (fp64 capable); the other computes
-in fp32.
+padding that holds no tokens; a sink is one more logit of each softmax, which reads nothing.
+`_sequential` walks the cache token by token with a running maximum in the dtype of `q` (fp64
+capable); the other computes in fp32.
 Shapes: q (B,Hq,dh), caches (B,Lmax,Hk,dh), or pages (n,page,Hk,dh) with block_table (B,m).
 """
 
@@ -42,6 +42,7 @@ def attention_decode_sequential(
     window: int | None = None,
     scale: float | None = None,
     block_table: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Token by token with a running maximum; the oracle of the tests."""
     factor = q.shape[-1] ** -0.5 if scale is None else scale
@@ -62,7 +63,8 @@ def attention_decode_sequential(
                 acc = acc * fade + weight * values[t, head // share]
                 top = new_top
             if len(keys):
-                out[row, head] = acc / total
+                sink = 0.0 if sinks is None else torch.exp(sinks[head].to(q.dtype) - top)
+                out[row, head] = acc / (total + sink)
     return out
 
 
@@ -75,6 +77,7 @@ def attention_decode(
     window: int | None = None,
     scale: float | None = None,
     block_table: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Row by row, all tokens and heads at once; the signature and result of the kernel."""
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
@@ -89,6 +92,11 @@ def attention_decode(
             continue
         packed = q[row].unflatten(0, (heads, -1)).to(wide)
         scores = torch.einsum("hgd,lhd->hgl", packed, keys) * factor
-        mixed = torch.einsum("hgl,lhd->hgd", scores.softmax(-1), values)
+        if sinks is not None:
+            logit = sinks.to(wide).view(heads, -1, 1)
+            shares = torch.cat([scores, logit], -1).softmax(-1)[..., :-1]
+        else:
+            shares = scores.softmax(-1)
+        mixed = torch.einsum("hgl,lhd->hgd", shares, values)
         out[row] = mixed.flatten(0, 1).to(q.dtype)
     return out

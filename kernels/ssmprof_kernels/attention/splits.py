@@ -6,7 +6,7 @@ captured graph keeps its grid while the cached lengths grow.
 
 from __future__ import annotations
 
-_MAX_SPLITS = 256
+_MAX_SPLITS = 512
 
 _counts: dict[tuple[float, ...], int] = {}
 

@@ -26,7 +26,7 @@ from ssmprof_kernels.launch.tables import (
     resolve,
     table,
 )
-from ssmprof_kernels.launch.writing import digest, merge, write
+from ssmprof_kernels.launch.writing import digests, merge, write
 
 __all__ = [
     "FILL_BUCKETS",
@@ -38,7 +38,7 @@ __all__ = [
     "DeviceFacts",
     "Lookup",
     "chosen",
-    "digest",
+    "digests",
     "facts",
     "fill_bucket",
     "forget",

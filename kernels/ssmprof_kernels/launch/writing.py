@@ -61,12 +61,15 @@ def merge(source: pathlib.Path, *, folder: pathlib.Path = tables.SHIPPED) -> pat
     return _merge(json.loads(source.read_text(encoding="utf-8")), folder / source.name)
 
 
-def digest() -> str:
-    """Short hash of all shipped tables, so that a run can say which configurations it used."""
-    h = hashlib.sha256()
+def digests() -> dict[str, str]:
+    """Short hash of the shipped tables of each operation, so that a run can say which
+    configurations it used."""
+    found: dict[str, Any] = {}
     for path in sorted(tables.SHIPPED.glob("sm_*.json")):
-        h.update(path.name.encode() + path.read_bytes())
-    return h.hexdigest()[:12]
+        for op, buckets in tables.table(path).items():
+            part = found.setdefault(op, hashlib.sha256())
+            part.update(path.name.encode() + json.dumps(buckets, sort_keys=True).encode())
+    return {op: part.hexdigest()[:12] for op, part in sorted(found.items())}
 
 
 def _merge(new: dict[str, Any], path: pathlib.Path) -> pathlib.Path:

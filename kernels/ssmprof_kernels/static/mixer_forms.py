@@ -71,8 +71,9 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
         "lengths": (True, False),
         "window": (None, 100),
         "block_table": SWITCH,
+        "sinks": SWITCH,
         "heads": ((32, 8), (7, 1), (4, 4)),
-        "width": (128, 64, 80),
+        "width": (128, 64, 80, 256),
         "batch": (1, 64),
         "room": (4096, 256),
     },
@@ -185,14 +186,15 @@ def _ring(
 
 
 def _attention(
-    *, q: str, lengths: bool, window: int | None, block_table: bool, heads: tuple[int, int],
-    width: int, batch: int, room: int,
+    *, q: str, lengths: bool, window: int | None, block_table: bool, sinks: bool,
+    heads: tuple[int, int], width: int, batch: int, room: int,
 ) -> Any:  # fmt: skip
     shape = (99, 16) if block_table else (batch, room)
     cache = t(q, *shape, heads[1], width)
     return OPS["attention_decode"].kernel(
         t(q, batch, heads[0], width), cache, cache, i(batch) if lengths else None,
         window=window, block_table=i(batch, room // 16) if block_table else None,
+        sinks=f(heads[0]) if sinks else None,
     )  # fmt: skip
 
 

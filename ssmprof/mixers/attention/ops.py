@@ -19,10 +19,17 @@ def _sdpa(call: Callable[..., Tensor]) -> dict[str, Find]:
 
 
 def _without_rows(
-    kernel: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, rows: int
+    kernel: Callable[..., Tensor],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lengths: Tensor,
+    rows: int,
+    *,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """The kernel reads the lengths on the device, so that a graph stays valid as they grow."""
-    return kernel(q, k, v, lengths)
+    return kernel(q, k, v, lengths, sinks=sinks)
 
 
 OPS = {

@@ -52,7 +52,7 @@ def _mamba3_step(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
 def _attention(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     r = Random(dtype, v)
     hq, hk = ((8, 2), (7, 1), (4, 4), (8, 1))[v % 4]
-    dh, batch, room = (128, 64, 80, 19)[v % 4], 3, min(length, 600)
+    dh, batch, room = (128, 64, 256, 19)[v % 4], 3, min(length, 600)
     found: dict[str, Any] = {
         "q": r(batch, hq, dh),
         "k_cache": r(batch, room, hk, dh),
@@ -61,6 +61,8 @@ def _attention(dtype: torch.dtype, length: int, v: int) -> dict[str, Any]:
     }
     if v % 3 == 2:
         found["window"] = 100
+    if v % 2:
+        found["sinks"] = Random(torch.float32, v)(hq)
     return found
 
 
