@@ -17,14 +17,13 @@ from made.runs import Told, committed
 from made.systems import CAST, System, piece, plain_attention
 from made.why import absent
 from ssmprof import limits
-from ssmprof.analysis.compare.answer import Answer, Pair
+from ssmprof.analysis.compare.answer import Answer
 from ssmprof.models.cost import active_parameters, parameters
 from ssmprof.models.recipe import Recipe, kinds
 from ssmprof.report import rows
 from ssmprof.report.names import listed
 from ssmprof.scalars import Phase
 from ssmprof.spec import Scenario
-from ssmprof.units import format_context
 
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
 _USUAL = "batch 1, bfloat16, graph"  # what a cell need not say
@@ -128,16 +127,9 @@ def zone(one: Seen, phase: Phase) -> str:
         f"{row['crossing']}: {row['zone']}" if row["before"] else str(row["zone"]) for row in said
     )
     clocks = pair.clocks is not None and pair.clocks.verdict == "depends-on-clocks"
-    more = f"{', depends on clocks' if clocks else ''}{_unusual(answer)}{_lost(answer, pair, one)}"
+    lost = rows.lost(answer, pair, one.recipe.name)
+    more = f"{', depends on clocks' if clocks else ''}{_unusual(answer)}{lost}"
     return f"{text}{more} ({answer.grade})"
-
-
-def _lost(answer: Answer, pair: Pair, one: Seen) -> str:
-    """From which length on it could not be measured, where no crossing says so."""
-    failed = answer.failures.get(one.recipe.name, {})
-    if not failed or any(found.kind == "capacity" for found in pair.crossings):
-        return ""
-    return f", {failed[min(failed)]} from {format_context(min(failed))} on"
 
 
 def _unusual(answer: Answer) -> str:
@@ -147,26 +139,13 @@ def _unusual(answer: Answer) -> str:
 
 
 def brief(one: Seen, phase: Phase) -> str:
-    """The zone alone where the contender takes over once; else what `zone` says."""
+    """The zone alone; without a pair what `zone` says."""
     answer = one.answer(phase)
     pair = answer.pair(one.base.name, one.recipe.name) if answer and one.base else None
-    if answer is None or pair is None or answer.withheld or one.base is None:
+    if answer is None or pair is None or answer.withheld:
         return zone(one, phase)
-    word = _word(pair, one.recipe.name)
-    return f"{word}{_unusual(answer)}{_lost(answer, pair, one)}" if word else zone(one, phase)
-
-
-def _word(pair: Pair, block: str) -> str | None:
-    """A zone, or who is faster at every length; None where they change sides otherwise."""
-    if pair.crossings:
-        first, *more = pair.crossings
-        return rows.zone_words(first) if first.after == block and not more else None
-    if len(pair.segments) != 1:
-        return None
-    only = pair.segments[0]
-    if len(only.winners) == 1:
-        return "throughout" if only.winners[0] == block else "nowhere"
-    return "equal" if only.equal else "not resolved"
+    lost = rows.lost(answer, pair, one.recipe.name)
+    return f"{rows.brief(pair, one.recipe.name)}{_unusual(answer)}{lost}"
 
 
 def page(runs: Sequence[Told] | None = None) -> str:

@@ -36,12 +36,14 @@ def command(
 ) -> int:
     """The answer of RUN: who wins where, the zone of each change, and what limits it.
 
-    --json is one object (`ssmprof schema crossover`); the other formats are a row per crossing.
+    Of many contenders also from which length each is ahead of the transformer. --json is one
+    object (`ssmprof schema crossover`); the other formats are a row per crossing.
     Example: ssmprof crossover reports/2026-11-30-crossover-h200 --phase prefill
     """
     from ssmprof.analysis import analyze
     from ssmprof.analysis.compare.curve import METRICS
-    from ssmprof.report import exchange, rows
+    from ssmprof.harmless import markdown_cell, one_line
+    from ssmprof.report import against, exchange, rows
     from ssmprof.report.contenders import slices
     from ssmprof.report.tables import render
     from ssmprof.report.text import told
@@ -73,17 +75,25 @@ def command(
     if dominance:
         owned = [each for one in answers for each in one.dominance if each.of == "device"]
         tables.append(rows.dominances(owned))
+    views = views_of(loaded, analysis)
+    compared = [] if len(tables) > 1 else [views[one.key] for one in answers]
+    each = against.table(compared, against.MANY)
     if form == "json":
         write(exchange.to_json(exchange.crossover(loaded, analysis, answers)), output)
+    elif form == "md" and each is not None:
+        caption = markdown_cell(each.caption)
+        write(f"{render(tables[0], 'md')}\n{caption}\n\n{render(each, 'md')}", output)
     elif form is not None:
         emit(tables[-1], form, output)
     else:
-        said, views = verdicts_of(loaded, analysis), views_of(loaded, analysis)
+        said = verdicts_of(loaded, analysis)
         cut = slices(loaded.scenario.blocks)
         parts = [f"{cut.caption}\n{render(cut, 'text', width)}".rstrip()] if cut else []
         parts += [told(views[one.key], said[one.key], width) for one in answers]
         parts += [
-            f"{one.caption}\n{render(one, 'text', width)}".rstrip() for one in tables if one.rows
+            f"{one_line(one.caption)}\n{render(one, 'text', width)}".rstrip()
+            for one in (each, *tables)
+            if one is not None and one.rows
         ]
         write("\n\n".join(parts) + "\n", output)
     return EXIT_WITHHELD if withheld else EXIT_DONE

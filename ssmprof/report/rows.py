@@ -137,6 +137,56 @@ def zone_words(one: Crossing) -> str:
     return f"not resolved {zone}" if one.kind == "unresolved" else zone
 
 
+def brief(pair: Pair, block: str) -> str:
+    """From which length one of a pair is ahead, in few words: `512-8K`, `nowhere`, `equal`.
+
+    Where it is otherwise every change of sides: `behind from 1K-2K, ahead from 3,000-16K`.
+    """
+    if not pair.crossings:
+        return _everywhere(pair, block)
+    first, *more = pair.crossings
+    if first.after == block and not more:
+        return zone_words(first)
+    known = first.kind != "zone" and first.low_tokens is not None and not is_doubt(first)
+    said = ["ahead"] if known and first.before == block else []
+    for one, following in zip(pair.crossings, [*more, None], strict=True):
+        said += _change(one, following, block)
+    return ", ".join(said)
+
+
+def _change(one: Crossing, following: Crossing | None, block: str) -> list[str]:
+    """One change of sides; behind an open beginning who is ahead, where no zone says so next."""
+    side = "ahead" if one.after == block else "behind"
+    if one.kind == "zone":
+        return [f"{side} from {zone_words(one)}"]
+    if one.kind == "capacity" and one.before == block:
+        return [zone_words(one).removeprefix(f"{block} ")]
+    opening = one.kind == "unresolved" and one.low_tokens is None
+    told = following is not None and following.kind == "zone"
+    return [zone_words(one), side] if opening and not told else [zone_words(one)]
+
+
+def _everywhere(pair: Pair, block: str) -> str:
+    """Who is ahead where nobody hands over, but for lengths at which both are equal."""
+    if not pair.segments:
+        return "no common length"
+    sure = {one.winners[0] for one in pair.segments if len(one.winners) == 1}
+    if not sure:
+        return "equal" if all(one.equal for one in pair.segments) else "not resolved"
+    equal = [format_zone(one.low_tokens, one.high_tokens) for one in pair.segments if one.equal]
+    return ", ".join(
+        ["throughout" if block in sure else "nowhere", *(f"equal {zone}" for zone in equal)]
+    )
+
+
+def lost(answer: Answer, pair: Pair, block: str) -> str:
+    """`, out-of-memory from 64K on`: where it could not be measured and no crossing says so."""
+    failed = answer.failures.get(block, {})
+    if not failed or any(one.kind == "capacity" for one in pair.crossings):
+        return ""
+    return f", {failed[min(failed)]} from {format_context(min(failed))} on"
+
+
 def _why(one: Crossing) -> str:
     more = f", {format_duration(max(1.0, one.cost_to_resolve_s))}" if one.cost_to_resolve_s else ""
     return f"{one.why}{more}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from ssmprof.analysis.compare.answer import RatioPoint
+from ssmprof.analysis.compare.answer import Answer, RatioPoint
 from ssmprof.analysis.decide.question import Gain
 from ssmprof.analysis.findings import Estimate
 from ssmprof.records import Conditions, Environment, Run
@@ -27,6 +27,21 @@ def conditions(found: Conditions, environment: Environment | None) -> list[str]:
         "CPU, wall clock" if cpu else _EXECUTIONS.get(found.execution, found.execution),
         _LOGITS.get(found.logits, found.logits),
     ]
+
+
+def heads(answers: Sequence[Answer]) -> list[str]:
+    """What tells answers apart, for the head of a column each: `prefill b1 graph`."""
+    several = len({one.conditions.device for one in answers}) > 1
+    mixed = len({one.conditions.dtype for one in answers}) > 1
+    metrics = len({one.metric for one in answers}) > 1
+    found: list[str] = []
+    for one in answers:
+        asked = one.conditions
+        where = f"{asked.device}: " if several else ""
+        metric = f"{one.metric}, " if metrics else ""
+        dtype = f" {asked.dtype}" if mixed else ""
+        found.append(f"{where}{metric}{asked.phase} b{asked.batch} {asked.execution}{dtype}")
+    return found
 
 
 def providers(used: Iterable[Mapping[str, str]], phase: Phase) -> str:

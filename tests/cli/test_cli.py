@@ -14,7 +14,7 @@ from typing import NamedTuple
 import make
 import pytest
 from msgspec.structs import replace
-from runs import virtual
+from runs import CHECKED, virtual
 
 from ssmprof.cli import main
 from ssmprof.store import folder, schema
@@ -106,6 +106,33 @@ def test_pairs_and_dominance_are_shown_where_they_are_asked_for(ssmprof, run: Pa
     said = ssmprof("crossover", run, "--dominance", "--jsonl")
     assert said.code == 0
     assert all("peak_share" in json.loads(line) for line in said.out.splitlines())
+
+
+def test_of_many_contenders_each_is_held_against_the_transformer(ssmprof, tmp_path: Path) -> None:
+    laws = {"attention": (1, 2.0), "slow": (1e6, 1.0), "fast": (100, 1.0), "mamba2": (2900, 1.0)}
+    few = make.measured(make.scenario(*laws), make.power_law(**laws))
+    laws |= {"same": (1, 2.0)}
+    many = make.measured(make.scenario(*laws), make.power_law(**laws))
+    for name, run in (("few", few), ("many", many)):
+        outcomes = tuple(replace(one, environment=CHECKED.fingerprint) for one in run.outcomes)
+        machines = {CHECKED.fingerprint: CHECKED}
+        folder.write(tmp_path / name, replace(run, outcomes=outcomes, environments=machines))
+    caption = "Each against attention: from which length it is ahead"
+    assert caption not in ssmprof("crossover", tmp_path / "few").out
+    told = ssmprof("crossover", tmp_path / "many").out.splitlines()
+    at = told.index(caption)
+    assert [line.split() for line in told[at + 1 : at + 6]] == [
+        ["contender", "prefill", "b1", "eager"],
+        ["slow", "nowhere"],
+        ["fast", "throughout"],
+        ["mamba2", "2K-4K"],
+        ["same", "equal"],
+    ]
+    assert "Each against" not in ssmprof("crossover", tmp_path / "many", "--pairs").out
+    _, below = ssmprof("crossover", tmp_path / "many", "--md").out.split(f"\n{caption}\n\n")
+    assert below.splitlines()[-2:] == ["| mamba2 | 2K-4K |", "| same | equal |"]
+    for form in ("--csv", "--jsonl"):
+        assert "throughout" not in ssmprof("crossover", tmp_path / "many", form).out
 
 
 def test_a_question_that_the_run_cannot_answer_says_what_it_holds(ssmprof, run: Path) -> None:

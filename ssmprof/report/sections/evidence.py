@@ -12,8 +12,9 @@ from ssmprof.records import Conditions, Run
 from ssmprof.report import kernels, rows
 from ssmprof.report.figures import curves
 from ssmprof.report.figures import roofline as chart
+from ssmprof.report.lines import PANELS
 from ssmprof.report.names import name_contenders
-from ssmprof.report.page import Head, Listing, Part, Picture, Prose
+from ssmprof.report.page import Fold, Head, Listing, Part, Picture, Prose
 from ssmprof.report.svg import to_svg
 from ssmprof.report.tables import Column, Table
 from ssmprof.report.words import percent
@@ -124,10 +125,11 @@ def _table(points: list[RooflinePoint]) -> Table:
     return Table("Time against the ceiling of each part", columns, found)
 
 
-def opportunities(analysis: Analysis) -> list[Part]:
+def opportunities(run: Run, analysis: Analysis) -> list[Part]:
     """What could be changed, grouped by what it is; then, in a line, what the answer has already.
 
-    How far a contender is predicted to fit stands with the memory.
+    How far a contender is predicted to fit stands with the memory. Of a whole cast all of it is an
+    appendix.
     """
     groups: dict[str, list[Advice]] = {}
     for one in analysis.advice:
@@ -148,9 +150,12 @@ def opportunities(analysis: Analysis) -> list[Part]:
     )
     parts: list[Part] = []
     if found:
-        parts.append(Head("What could be changed?"))
-        table = Table("Upper bounds, computed from this run", columns, found)
-        parts.append(Listing(table, stacked=True))
+        title = "What could be changed?"
+        listing = Listing(
+            Table("Upper bounds, computed from this run", columns, found), stacked=True
+        )
+        cast = len(run.scenario.blocks) > PANELS
+        parts += [Fold(title, (listing,))] if cast else [Head(title), listing]
     if taken := [one for one in analysis.advice if one.taken]:
         best = max(taken, key=lambda one: one.at_most or 0.0)
         parts.append(

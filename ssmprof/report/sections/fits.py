@@ -9,7 +9,7 @@ from ssmprof.report import rows
 from ssmprof.report.figures import curves
 from ssmprof.report.figures import memory as chart
 from ssmprof.report.lines import PANELS, reference, unshown
-from ssmprof.report.page import Listing, Part, Picture, Section
+from ssmprof.report.page import Fold, Listing, Part, Picture, Section
 from ssmprof.report.svg import to_svg
 from ssmprof.report.tables import Column, Table
 from ssmprof.report.verdicts import views_of
@@ -32,8 +32,14 @@ _OWNERS = {
 def section(run: Run, analysis: Analysis) -> Section | None:
     """None without any memory reading."""
     parts: list[Part] = []
+    owners: list[Part] = []
+    cast = len(run.scenario.blocks) > PANELS
     for conditions in _first(analysis):
-        parts.extend(_pictures(run, analysis, conditions))
+        peaks, filled = _pictures(run, analysis, conditions)
+        parts.append(peaks)
+        (owners if cast else parts).extend(filled)
+    if owners:
+        parts.append(Fold("What fills it", tuple(owners)))
     laws = rows.memory_laws(analysis)
     if laws.rows:
         parts.append(Listing(laws, folded=True))
@@ -49,7 +55,10 @@ def _first(analysis: Analysis) -> list[Conditions]:
     return list(first.values())
 
 
-def _pictures(run: Run, analysis: Analysis, conditions: Conditions) -> list[Part]:
+def _pictures(
+    run: Run, analysis: Analysis, conditions: Conditions
+) -> tuple[Picture, list[Picture]]:
+    """Peaks over context, and what they consist of where that is known."""
     points = [point for point in analysis.memory if point.conditions == conditions]
     capacity = next(
         (
@@ -73,9 +82,7 @@ def _pictures(run: Run, analysis: Analysis, conditions: Conditions) -> list[Part
     key = f"memory-{conditions.phase}"
     title = f"Peak memory, {conditions.phase}"
     lines = to_svg(curves.draw_single(drawing), key, title, reading)
-    found: list[Part] = [
-        Picture(key, lines, reading, rows.times(view, f"{conditions.phase} call"), title)
-    ]
+    peaks = Picture(key, lines, reading, rows.times(view, f"{conditions.phase} call"), title)
     by_block: dict[str, list[MemoryPoint]] = {}
     for point in points:
         by_block.setdefault(point.block, []).append(point)
@@ -84,15 +91,15 @@ def _pictures(run: Run, analysis: Analysis, conditions: Conditions) -> list[Part
         for block in run.scenario.blocks
         if (panel := _panel(by_block.get(block.name, []), block.name))
     }
-    if panels:
-        wanted = {line.name.block for line in view.foremost(PANELS, reference(view))}
-        drawn = [panel for name, panel in panels.items() if name in wanted]
-        text = _most(drawn, conditions.phase) + unshown(len(panels) - len(drawn))
-        stack = to_svg(chart.draw(drawn, capacity), f"{key}-parts", f"{title}, by owner", text)
-        fills = f"What fills it, {conditions.phase}"
-        table = _owners(list(panels.values()), conditions.phase)
-        found.append(Picture(f"{key}-parts", stack, text, table, fills))
-    return found
+    if not panels:
+        return peaks, []
+    wanted = {line.name.block for line in view.foremost(PANELS, reference(view))}
+    drawn = [panel for name, panel in panels.items() if name in wanted]
+    text = _most(drawn, conditions.phase) + unshown(len(panels) - len(drawn))
+    stack = to_svg(chart.draw(drawn, capacity), f"{key}-parts", f"{title}, by owner", text)
+    fills = f"What fills it, {conditions.phase}"
+    table = _owners(list(panels.values()), conditions.phase)
+    return peaks, [Picture(f"{key}-parts", stack, text, table, fills)]
 
 
 def _most(panels: list[chart.Panel], phase: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ssmprof.analysis import Analysis
 from ssmprof.records import Run
-from ssmprof.report import rows
+from ssmprof.report import against, rows, words
 from ssmprof.report.figures.curves import short
 from ssmprof.report.figures.thinning import spaced
 from ssmprof.report.lines import View
@@ -29,8 +30,6 @@ def section(run: Run, analysis: Analysis) -> Section | None:
     if not any(len(one.lines) > 1 for one in views):
         return None
     contexts = sorted({at for one in views for at in one.answer.tried})
-    several = len({one.answer.conditions.device for one in views}) > 1
-    mixed = len({one.answer.conditions.dtype for one in views}) > 1
     withheld = any(one.answer.withheld is not None for one in views)
     caption = "The fastest contender and its lead over the runner-up"
     least = max(one.answer.least_context for one in views)
@@ -45,7 +44,7 @@ def section(run: Run, analysis: Analysis) -> Section | None:
     grid = Grid(
         caption,
         "context",
-        tuple(_head(one, several, mixed) for one in views),
+        tuple(words.heads(analysis.latencies)),
         tuple(
             (
                 format_context(at),
@@ -55,7 +54,7 @@ def section(run: Run, analysis: Analysis) -> Section | None:
         ),
         _legend(views),
     )
-    parts: list[Part] = [grid]
+    parts: list[Part] = [grid, *_against(views)]
     every = rows.pairs(analysis.latencies)
     crossing = replace(every, rows=tuple(row for row in every.rows if row["kind"] != "none"))
     tables = [_of_latency(one) for one in (rows.crossings(analysis.latencies), crossing)]
@@ -65,6 +64,30 @@ def section(run: Run, analysis: Analysis) -> Section | None:
         if one.rows
     ]
     return Section("where", "Where", "Where does each one win?", tuple(parts))
+
+
+def _against(views: Sequence[View]) -> Iterable[Part]:
+    """Each contender against the reference; filled where it is certainly ahead somewhere."""
+    found = against.table(views)
+    if found is None:
+        return
+    block, *zones = found.columns
+    yield Grid(
+        found.caption,
+        block.heading,
+        tuple(one.heading for one in zones),
+        tuple(
+            (
+                block.cell(row),
+                tuple(
+                    Cell(one.cell(row), "tie" if row[f"ahead_{at}"] else "void")
+                    for at, one in enumerate(zones)
+                ),
+            )
+            for row in found.rows
+        ),
+        "Filled: certainly ahead somewhere. 4K-8K reads: behind up to 4K tokens, ahead from 8K on.",
+    )
 
 
 def _of_latency(table: Table) -> Table:
@@ -81,13 +104,6 @@ def _pale(cell: Cell, withheld: bool) -> Cell:
     """Without its fill where no verdict is given: colour would say more than the data carry."""
     filled = cell.css.startswith(("win-", "pair-"))
     return replace(cell, css="tie") if withheld and filled else cell
-
-
-def _head(one: View, several: bool, mixed: bool) -> str:
-    conditions = one.answer.conditions
-    where = f"{conditions.device}: " if several else ""
-    dtype = f" {conditions.dtype}" if mixed else ""
-    return f"{where}{conditions.phase} b{conditions.batch} {conditions.execution}{dtype}"
 
 
 def _legend(views: list[View]) -> str:

@@ -37,7 +37,7 @@ def section(run: Run, analysis: Analysis) -> Section | None:
     parts.extend(_kernels(run, analysis))
     if not parts:
         return None
-    parts += evidence.opportunities(analysis)
+    parts += evidence.opportunities(run, analysis)
     return Section("why", "Why", "Why? Where the time goes", tuple(parts))
 
 
