@@ -2,29 +2,36 @@
 
 Promises: opt-in, a call of an operation never tunes. Candidates are checked against the plain form
 before they are timed (cold L2, `timing`), one that fails or differs is dropped; per bucket the
-candidate with the best geometric mean over the bucket's cells is kept. Writes a user table (folder
-in SSMPROF_KERNELS_CONFIGS or `--folder`), with `--ship` the package's own. Needs a CUDA device.
+candidate with the best geometric mean over the bucket's cells is kept, if that is at least `GAIN`
+faster than what the table has. Writes a user table (folder in SSMPROF_KERNELS_CONFIGS or
+`--folder`), with `--ship` the package's own, and with `--raw` every time. Needs a CUDA device.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import concurrent.futures
+import contextlib
 import gc
 import itertools
+import json
 import math
+import multiprocessing
 import os
 import pathlib
 import statistics
 import sys
-from collections.abc import Collection
-from typing import Any
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
+import prepare
 import timing
 import torch
 import verdicts
 from cases import Case, build
-from plan import cells
+from plan import Cell, cells, spread
 from ssmprof_kernels import launch
 
 if sys.version_info >= (3, 11):
@@ -34,14 +41,23 @@ else:
 
 Meta = dict[str, Any]
 
+#: How much faster than what the table has a candidate must be on average to replace it.
+GAIN = 1.01
+
 #: Largest relative RMS distance to the plain form of a candidate that may win.
 LARGEST_ERROR = 1e-2
 
 
-def _grid(**axes: list[int | float]) -> list[Meta]:
+def _grid(**axes: list[int | float | bool | None]) -> list[Meta]:
     return [dict(zip(axes, v, strict=True)) for v in itertools.product(*axes.values())]
 
 
+_LINEAR = _grid(
+    BV=[32, 64, 128], num_warps=[4, 8], num_stages=[1, 2, 3], pair_warps=[4, 8], sum_stages=[2, 3]
+)
+_STEP = _grid(BLOCK=[8, 16, 32, 64], num_warps=[1, 2, 4])
+
+#: By operation what replaces entries of its blocks; what a candidate does not name stays.
 CANDIDATES: dict[str, list[Meta]] = {
     "causal_conv1d": [
         m
@@ -60,10 +76,53 @@ CANDIDATES: dict[str, list[Meta]] = {
         BLOCK_N=[32, 64, 128],
         FILL=[1, 2, 3, 4, 6],
         MIN_TILES=[1, 2],
-        EFFICIENCY=[0.97],
-        num_warps=[2, 4, 8],
+        num_warps=[4, 8],
         num_stages=[2, 3, 4],
     ),
+    "mla_decode": _grid(
+        BLOCK_M=[16, 64, 128],
+        BLOCK_N=[16, 32, 64],
+        FILL=[1, 2],
+        num_warps=[4, 8],
+        num_stages=[1, 2, 3],
+    ),
+    "moe": _grid(
+        BLOCK_M=[16, 64, 128],
+        BLOCK_N=[64, 128, 256],
+        BLOCK_K=[32, 64, 128],
+        num_warps=[4, 8],
+        num_stages=[3, 4],
+    ),
+    "gla": _LINEAR,
+    "retention": _LINEAR,
+    "lightning": _LINEAR,
+    "gla_step": _STEP,
+    "retention_step": _STEP,
+    "lightning_step": _STEP,
+    "rwkv7": _grid(
+        C=[32, 64], num_warps=[4, 8], solve_warps=[4, 8], BLOCK=[16, 32, 64], walk_stages=[2, 4]
+    ),
+    "rwkv7_step": _grid(BLOCK=[8, 16, 32, 64], num_warps=[1, 2, 4]),
+    "gated_delta": _grid(
+        BV=[32, 64], num_warps=[4, 8], num_stages=[2, 3], pre_warps=[4, 8], pre_part=[64, 256]
+    ),
+    "kda": _grid(
+        channel_warps=[4, 8],
+        channel_registers=[None, 128, 168],
+        part=[16, 32, 64],
+        prefix=[False, True],
+    ),
+    "mamba3": _grid(Q=[32, 64], BP=[32, 64], num_warps=[4, 8], sum_warps=[4, 8]),
+    "mamba3_step": _grid(num_warps=[1, 2, 4, 8]),
+}
+
+#: What the table of an operation is called where that is not its own name.
+TABLES = {
+    "mla_decode": "latent_decode",
+    "moe": "grouped_mm",
+    "lightning": "retention",
+    "lightning_step": "retention_step",
+    "mamba3": "mamba3_scan",
 }
 
 
@@ -71,18 +130,26 @@ class Forced:
     """Stands in for `launch.pick`: answers one operation with one candidate, notes the bucket."""
 
     def __init__(self, op: str) -> None:
-        self.op = op
+        self.table = TABLES.get(op, op)
         self.meta: Meta | None = None
         self.bucket = ""
-        self._pick = launch.pick
+        self.current: Meta = {}
+        self.pick = launch.pick
+        self._made: tuple[Meta, Meta, launch.Choice] | None = None
 
     def __call__(self, op: str, bucket: str, device: torch.device, default: Meta) -> launch.Choice:
-        if op != self.op:
-            return self._pick(op, bucket, device, default)
-        self.bucket = bucket
-        if self.meta is None or set(self.meta) != set(default):
-            return self._pick(op, bucket, device, default)
-        return launch.Choice(self.meta, True, "candidate")
+        found = self.pick(op, bucket, device, default)
+        if op != self.table:
+            return found
+        self.bucket, self.current = bucket, found.meta
+        if self.meta is None or not set(self.meta) <= set(found.meta):
+            return found
+        made = self._made
+        # The same object as long as nothing changes: another one would be recorded anew.
+        if made is None or made[0] is not self.meta or made[1] is not found.meta:
+            choice = launch.Choice(found.meta | self.meta, True, "candidate")
+            made = self._made = (self.meta, found.meta, choice)
+        return made[2]
 
 
 def best(times: dict[str, list[float | None]]) -> tuple[str, float] | None:
@@ -120,44 +187,87 @@ def _time_ms(case: Case, truth: torch.Tensor | None) -> float | None:
         return None
 
 
-def tune(
-    op: str, table: dict[str, Any], limit: int, only: Collection[str] = ()
-) -> dict[str, tuple[Meta, float]]:
-    """Best meta-parameters and their time in milliseconds for every bucket the cells reach.
+def _compile(task: tuple[str, list[Cell], list[Meta]]) -> None:
+    """Compile candidates on pretended tensors; one that cannot be is dropped when it is timed."""
+    op, group, candidates = task
+    forced = launch.pick = Forced(op)
+    with prepare.pretended():
+        for cell in group:
+            case = build(cell)
+            for meta in candidates:
+                forced.meta = meta
+                with contextlib.suppress(Exception):
+                    case.calls[0]()
 
-    Args:
-        op, table: the operation, and shapes.toml.
-        limit: first candidates only; 0 is all.
-        only: patterns of cell names (`plan.cells`).
-    """
+
+def compile_all(op: str, found: list[Cell], candidates: list[Meta], jobs: int) -> None:
+    """What the cells need of every candidate, into Triton's cache, in so many processes."""
+    groups: dict[str, list[Cell]] = collections.defaultdict(list)
+    for cell in found:
+        groups[cell.model["name"]].append(cell)
+    tasks = [(op, group, candidates[at::jobs]) for group in groups.values() for at in range(jobs)]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, context) as pool:
+        list(pool.map(_compile, [task for task in tasks if task[2]]))
+
+
+class Timed(NamedTuple):
+    """A cell: its bucket, what the table has there, its time in ms, and that of each candidate."""
+
+    cell: str
+    bucket: str
+    meta: Meta
+    now: float | None
+    ms: list[float | None]
+
+
+def measure(op: str, found: list[Cell], candidates: list[Meta], until: float) -> list[Timed]:
+    """Every candidate in every cell, as far as `until` (seconds of `time.monotonic`) reaches."""
     forced = Forced(op)
-    candidates = CANDIDATES[op][:limit] if limit else CANDIDATES[op]
-    times: dict[str, dict[str, list[float | None]]] = collections.defaultdict(
-        lambda: collections.defaultdict(list)
-    )
+    rows: list[Timed] = []
     launch.pick = forced
     try:
-        for cell in cells(table, [op], only):
+        for cell in spread(found):
+            if time.monotonic() > until:
+                print(f"{op}: time is over after {len(rows)} of {len(found)} cells", flush=True)
+                break
             case = build(cell)
             forced.meta = None
             case.restore()
             truth = case.plain().float() if case.plain else case.calls[0]().float()
-            for at, meta in enumerate(candidates):
-                forced.meta = meta
-                ms = _time_ms(case, truth)
-                times[forced.bucket][str(at)].append(ms)
+            now = _time_ms(case, truth)
+            bucket, meta = forced.bucket, forced.current
+            ms: list[float | None] = []
+            for candidate in candidates:
+                forced.meta = candidate
+                ms.append(_time_ms(case, truth))
+            rows.append(Timed(cell.name, bucket, meta, now, ms))
+            fastest = min((t for t in ms if t), default=math.nan)
             print(
-                f"{op} {case.shape} {case.length} x{case.batch}: bucket {forced.bucket}", flush=True
+                f"{cell.name}: {bucket}, {now or math.nan:.4f} ms, best {fastest:.4f}", flush=True
             )
             # The cell's tensors hang in reference cycles of its closures.
             gc.collect()
     finally:
-        launch.pick = forced._pick
+        launch.pick = forced.pick
+    return rows
+
+
+def chosen(rows: Iterable[Timed], candidates: list[Meta]) -> dict[str, tuple[Meta, float]]:
+    """By bucket the blocks that are worth a change, and their time in its first cell in ms."""
+    buckets: dict[str, list[Timed]] = collections.defaultdict(list)
+    for row in rows:
+        buckets[row.bucket].append(row)
     found = {}
-    for bucket, rows in times.items():
-        winner = best(rows)
-        if winner is not None and math.isfinite(winner[1]):
-            found[bucket] = (candidates[int(winner[0])], winner[1])
+    for bucket, group in buckets.items():
+        times = {str(at): [row.ms[at] for row in group] for at in range(len(candidates))}
+        winner = best(times)
+        if winner is None:
+            continue
+        at, first = int(winner[0]), winner[1]
+        now = verdicts.geometric_mean(row.now for row in group if row.now)
+        if now > GAIN * verdicts.geometric_mean(row.ms[at] or 0.0 for row in group):
+            found[bucket] = (group[0].meta | candidates[at], first)
     return found
 
 
@@ -170,6 +280,9 @@ def main() -> int:
     parser.add_argument("--folder", type=pathlib.Path, help="where the table is written")
     parser.add_argument("--ship", action="store_true", help="write the package's own table")
     parser.add_argument("--limit", type=int, default=0, help="first N candidates only")
+    parser.add_argument("--jobs", type=int, default=0, help="processes that compile beforehand")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no cell later")
+    parser.add_argument("--raw", type=pathlib.Path, help="a JSON file for every time")
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="CELL", help="patterns of op/shape/length/batch"
     )
@@ -185,9 +298,19 @@ def main() -> int:
         print("Tuning needs a CUDA device; this machine has none.", file=sys.stderr)
         return 2
     table = tomllib.loads(pathlib.Path(__file__).with_name("shapes.toml").read_text("utf-8"))
+    raw: list[dict[str, Any]] = []
+    until = time.monotonic() + args.seconds
     for op in args.ops or CANDIDATES:
-        for bucket, (meta, ms) in tune(op, table, args.limit, args.only).items():
-            path = launch.write(op, bucket, meta, ms, folder=folder)
+        candidates = CANDIDATES[op][: args.limit or None]
+        found = cells(table, [op], args.only)
+        if args.jobs:
+            compile_all(op, found, candidates, args.jobs)
+        rows = measure(op, found, candidates, until)
+        raw += [{"op": op, "candidates": candidates, "cells": [row._asdict() for row in rows]}]
+        if args.raw:
+            args.raw.write_text(json.dumps(raw), encoding="utf-8")
+        for bucket, (meta, ms) in chosen(rows, candidates).items():
+            path = launch.write(TABLES.get(op, op), bucket, meta, ms, folder=folder)
             print(f"{op} {bucket}: {meta} {ms:.4f} ms -> {path}", flush=True)
     return 0
 

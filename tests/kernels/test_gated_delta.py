@@ -234,6 +234,22 @@ def test_half_precision_stays_within_its_rounding(op: str) -> None:
         assert rms(got, want) < 3e-3
 
 
+@pytest.mark.parametrize("further", [0.0, 40.0, -90.0])  # usual decays, strong ones, hardly any
+def test_differences_of_running_sums_are_as_good_in_half_precision(
+    further: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = inputs("kda", 150, dtype=torch.float16)
+    given["g"] = given["g"] + further
+    errors = []
+    for prefix in (False, True):
+        monkeypatch.setitem(plan.DEFAULT, "prefix", prefix)
+        launch.forget()
+        found = both("kda", given, **PUBLISHED, initial_state=state("kda"))
+        errors.append([rms(got, want) for got, want in found])
+    launch.forget()
+    assert all(after <= 1.1 * before for before, after in zip(*errors, strict=True))
+
+
 @pytest.fixture
 def rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Conversions to bf16 round, as a GPU's do; those of Triton's interpreter truncate."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton
 
 from ssmprof_kernels import launch
 from ssmprof_kernels.attention import kernels
@@ -117,10 +116,15 @@ def _merged(cut: int, dv: int) -> tuple[int, int]:
     Few columns where the parts are many: a program that read whole rows of 256 parts would keep
     128 KB in registers, and there would be no more of them than query heads.
     """
-    parts = triton.next_power_of_2(cut)
-    return parts, min(triton.next_power_of_2(dv), max(_LEAST_COLUMNS, _MERGED // parts))
+    parts = _power_of_two(cut)
+    return parts, min(_power_of_two(dv), max(_LEAST_COLUMNS, _MERGED // parts))
 
 
 def _tile(size: int) -> int:
     """Power of two that holds `size`, at least 16 (the smallest side of a matrix instruction)."""
-    return max(16, 1 << (size - 1).bit_length())
+    return max(16, _power_of_two(size))
+
+
+def _power_of_two(size: int) -> int:
+    """The least power of two that holds `size`."""
+    return 1 << (size - 1).bit_length()

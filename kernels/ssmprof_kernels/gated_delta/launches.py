@@ -118,8 +118,9 @@ def record(
     shape: tuple[Any, ...] = (meta["pre_warps"], 1, None if copied else meta["pre_registers"])
     if channels:
         prepare = ssmprof_scan_kda_prepare
-        gates |= {"PART": min(meta["part"], BK), "LEVELS": C.bit_length() - 1, "WIDE": not half}
-        shape = (meta["channel_warps"], 1)
+        gates |= {"PART": min(meta["part"], BK), "LEVELS": C.bit_length() - 1, "WIDE": not half,
+                  "PREFIX": meta["prefix"] and half and not precise}
+        shape = (meta["channel_warps"], 1, meta["channel_registers"])
     else:
         gates |= {"DECAY": g is not None, "COPY": copied, "PART": min(meta["pre_part"], BK)}
         gates |= {f"{name}_copy_ptr": copies.get(name) for name in "qk"}

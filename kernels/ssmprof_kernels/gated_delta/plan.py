@@ -15,7 +15,8 @@ from ssmprof_kernels import launch
 
 #: Tokens of a chunk `C`; values of a program `BV`, and the launch shapes of the walk, of the
 #: summaries (`sum_...`) and of what is prepared (`pre_...`, `pre_part` features at a time; where
-#: each has its decay `channel_warps` and `part`); `tma` where tiles come by descriptors.
+#: each has its decay `channel_warps`, `channel_registers`, `part` and `prefix`, sums by running
+#: ones); `tma` where tiles come by descriptors.
 #:
 #: Then the time model of `segments`: `resident` programs share a multiprocessor; `alone_us` is one
 #: chunk in a program that has the multiprocessor to itself, `busy_us` what each adds when it is
@@ -33,7 +34,9 @@ DEFAULT: dict[str, Any] = {
     "pre_registers": 168,
     "pre_part": 256,
     "channel_warps": 8,
+    "channel_registers": None,
     "part": 32,
+    "prefix": False,
     "tma": True,
     "resident": 1,
     "alone_us": 1.85,

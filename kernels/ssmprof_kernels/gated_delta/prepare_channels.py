@@ -4,7 +4,8 @@ As `prepare`, but decays do not leave a product of a query and a key as one fact
 sum a (C, K) a score is sum over features of q_i k_j 2^(a_i - a_j). Pairs of tokens across the
 middle of a block of 2, 4, ... C tokens meet there: 2^(a_i - a_middle) 2^(a_middle - a_j), both
 exponents sums of what lies between, so that none is positive and none is a difference of long sums.
-They are formed by matrices of ones and zeros.
+They are formed by matrices of ones and zeros; with PREFIX they are differences of running sums, at
+most 2**-11 off in the exponent where decays are the strongest, which 16-bit factors do not show.
 What a token has for the state goes to memory, in place of factors:
 
     asks = scale n_q q 2^a,   knows = n_k k 2^a,   keeps = n_k k 2^(a_C - a)
@@ -61,8 +62,8 @@ def _sums(chosen, high, low, WIDE: tl.constexpr):
 
 @triton.jit
 def _meet(
-    keys, scores, q, k, high, low, level, dtype: tl.constexpr, C: tl.constexpr,
-    WIDE: tl.constexpr, PRECISION: tl.constexpr,
+    keys, scores, q, k, high, low, so_far, level, dtype: tl.constexpr, C: tl.constexpr,
+    WIDE: tl.constexpr, PREFIX: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Scores of the pairs across the middles of blocks of 2 << level tokens, added."""
     i = tl.arange(0, C)[:, None]
@@ -70,9 +71,15 @@ def _meet(
     # Rows of second halves ask, those of first halves are asked: one weight serves both.
     half_i = i >> level
     half_j = j >> level
-    second = (half_i & 1) == 1
-    chosen = (half_i == half_j) & ((j <= i) == second)
-    weight = exp2(_sums(chosen, high, low, WIDE))
+    if PREFIX:
+        # The last row before the middle, of whose block this row is.
+        before = (((half_i >> 1) << 1) + 1 << level) - 1
+        middle = tl.gather(so_far, tl.broadcast_to(before, so_far.shape), 0)
+        weight = exp2(-tl.abs(so_far - middle))
+    else:
+        second = (half_i & 1) == 1
+        chosen = (half_i == half_j) & ((j <= i) == second)
+        weight = exp2(_sums(chosen, high, low, WIDE))
     columns = (k * weight).to(dtype)
     rows = (q * weight).to(dtype)
     pairs = (half_i >> 1 == half_j >> 1) & (half_i > half_j)
@@ -92,7 +99,7 @@ def ssmprof_scan_kda_prepare(
     C: tl.constexpr, BK: tl.constexpr, VP: tl.constexpr, PART: tl.constexpr, LEVELS: tl.constexpr,
     GATE: tl.constexpr, BIAS: tl.constexpr, SIGMOID: tl.constexpr, NEGATIVE: tl.constexpr,
     NORM: tl.constexpr, COPY_V: tl.constexpr, VARLEN: tl.constexpr, WIDE: tl.constexpr,
-    PRECISION: tl.constexpr, SOLVE: tl.constexpr, PRECISE: tl.constexpr,
+    PREFIX: tl.constexpr, PRECISION: tl.constexpr, SOLVE: tl.constexpr, PRECISE: tl.constexpr,
 ):  # fmt: skip
     """One chunk of one head, PART of its BK features at a time; C is 2 ** LEVELS."""
     pid = tl.program_id(0)
@@ -145,13 +152,20 @@ def ssmprof_scan_kda_prepare(
         g = log_decay(raw, rate, bias[None, :], mask, GATE)
         high, low = _halved(g, WIDE)
         scores += tl.where(i[:, None] == j, tl.sum(q * k, 1)[:, None], 0.0)
+        sums = _sums(j <= i[:, None], high, low, WIDE)
         for level in range(LEVELS):
-            keys, scores = _meet(keys, scores, q, k, high, low, level, dtype, C, WIDE, PRECISION)
-        so_far = exp2(_sums(j <= i[:, None], high, low, WIDE))
+            keys, scores = _meet(
+                keys, scores, q, k, high, low, sums, level, dtype, C, WIDE, PREFIX, PRECISION
+            )
+        so_far = exp2(sums)
         tile = place * (C * BK) + i[:, None] * BK + n[None, :]
         tl.store(asks_ptr + tile, (q * so_far).to(asks_ptr.dtype.element_ty))
         tl.store(knows_ptr + tile, (k * so_far).to(knows_ptr.dtype.element_ty))
-        keeps = k * exp2(_sums(j > i[:, None], high, low, WIDE))
+        if PREFIX:
+            last = tl.sum(tl.where(i[:, None] == C - 1, sums, 0.0), 0)
+            keeps = k * exp2(last[None, :] - sums)
+        else:
+            keeps = k * exp2(_sums(j > i[:, None], high, low, WIDE))
         if PRECISE:
             keeps, keeps_low = halves(keeps, keeps_ptr.dtype.element_ty)
             tl.store(keeps_low_ptr + tile, keeps_low)
