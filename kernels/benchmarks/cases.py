@@ -1,4 +1,4 @@
-"""The cells of the kernel benchmark: inputs, our call, the plain form, the least the work costs.
+"""The cells of the kernel benchmark: inputs, our call, its exact result, the least the work costs.
 
 Promises: random inputs with decays spread from near 0 to near 1; bytes, FLOPs and exponentials are
 lower bounds of the operation itself, whoever serves it, one multiply-add being 2 FLOPs. Operations
@@ -14,6 +14,7 @@ from typing import Any
 import cases_linear
 import timing
 import torch
+from exact import exact
 from plan import Cell
 from ssmprof_kernels import OPS
 
@@ -22,8 +23,9 @@ Call = Callable[[], Any]
 
 @dataclass
 class Case:
-    """One cell. `calls` holds one call, or one per state set where `rotated`; `others` further
-    forms of ours, shown beside it under names of their own."""
+    """One cell. `calls` holds one call, or one per state set where `rotated`; `exact` what they
+    should yield (of a long scan the beginning, see `exact`); `others` further forms of ours, shown
+    beside it under names of their own."""
 
     op: str
     shape: str
@@ -32,7 +34,7 @@ class Case:
     width: int
     inputs: dict[str, Any]
     calls: list[Call]
-    plain: Call | None
+    exact: Call | None
     moved_bytes: float
     flops: float
     exps: float
@@ -91,7 +93,7 @@ def _ssd(model: dict[str, Any], batch: int, length: int) -> Case:
         H * P,
         inputs | options,
         [lambda: op.kernel(x, dt, inputs["A"], B, C, **options)],
-        (lambda: op.plain(x, dt, inputs["A"], B, C, **options)) if tokens <= 4096 else None,
+        lambda: exact(op.plain, (batch, length), x, dt, inputs["A"], B, C, **options),
         tokens * 2 * (2 * H * P + 2 * G * N + H),
         tokens * (H * (4 * P * N + 2 * chunk * P) + 2 * chunk * N * G),
         tokens * H * (chunk / 2 + 4),
@@ -114,7 +116,7 @@ def _selective(model: dict[str, Any], batch: int, length: int) -> Case:
         D,
         {"u": u, "dt": dt, "A": A, "B": B, "C": C} | options,
         [lambda: op.kernel(u, dt, A, B, C, **options)],
-        (lambda: op.plain(u, dt, A, B, C, **options)) if tokens <= 4096 else None,
+        lambda: exact(op.plain, (batch, length), u, dt, A, B, C, **options),
         tokens * (2 * 4 * D + 2 * 2 * N),
         tokens * 6 * D * N,
         tokens * D * (N + 4),
@@ -150,9 +152,6 @@ def _update(model: dict[str, Any], batch: int, length: int) -> Case:
     def call(state: torch.Tensor, overlap: bool) -> Call:
         return lambda: op.kernel(state, x, dt, A, B, C, **options, overlap=overlap)
 
-    def plain() -> torch.Tensor:
-        return op.plain(states[0].clone(), x, dt, A, B, C, **options)
-
     return Case(
         "selective_state_update",
         model["name"],
@@ -161,7 +160,7 @@ def _update(model: dict[str, Any], batch: int, length: int) -> Case:
         D,
         {"states": states, "x": x, "dt": dt, "A": A, "B": B, "C": C} | options,
         [call(s, True) for s in states],
-        plain,
+        lambda: exact(op.plain, None, states[0], x, dt, A, B, C, **options),
         2 * nbytes + 2 * batch * D * 2,
         batch * D * N * 6,
         exps,
@@ -183,7 +182,7 @@ def _conv(model: dict[str, Any], batch: int, length: int) -> Case:
         D,
         {"x": x, "weight": weight, "bias": bias},
         [lambda: op.kernel(x, weight, bias, activation="silu")],
-        lambda: op.plain(x, weight, bias, activation="silu"),
+        lambda: exact(op.plain, (batch, length), x, weight, bias, activation="silu"),
         2 * 2 * tokens * D,
         2 * tokens * D * W,
         tokens * D,
@@ -208,7 +207,7 @@ def _conv_update(model: dict[str, Any], batch: int, length: int) -> Case:
         D,
         {"x": x, "states": states, "weight": weight, "bias": bias},
         [call(s) for s in states],
-        lambda: op.plain(x, states[0].clone(), weight, bias, activation="silu"),
+        lambda: exact(op.plain, None, x, states[0], weight, bias, activation="silu"),
         2 * nbytes + 4 * batch * D,
         2 * batch * D * W,
         batch * D,
@@ -229,7 +228,7 @@ def _norm(model: dict[str, Any], batch: int, length: int) -> Case:
         D,
         {"x": x, "z": z, "weight": weight, "group_size": group},
         [lambda: op.kernel(x, weight, z=z, group_size=group)],
-        lambda: op.plain(x, weight, z=z, group_size=group),
+        lambda: exact(op.plain, None, x, weight, z=z, group_size=group),
         3 * 2 * tokens * D,
         6 * tokens * D,
         tokens * D,
@@ -255,7 +254,7 @@ def _decode(model: dict[str, Any], batch: int, length: int) -> Case:
         Hq * dh,
         {"q": q, "k": k, "v": v, **options},
         [lambda: op.kernel(q, k, v, lengths, **options)],
-        (lambda: op.plain(q, k, v, lengths, **options)) if seen <= 65536 else None,
+        lambda: exact(op.plain, None, q, k, v, lengths, **options),
         2 * 2 * batch * seen * Hk * dh,
         4 * batch * seen * Hq * dh,
         batch * seen * Hq,

@@ -11,6 +11,7 @@ from typing import Any
 
 import timing
 import torch
+from exact import exact
 from ssmprof_kernels import OPS
 
 Call = Callable[[], Any]
@@ -27,8 +28,8 @@ def bf16(*shape: int) -> torch.Tensor:
 
 def rwkv7_inputs(*shape: int) -> dict[str, torch.Tensor]:
     """r, w, k, v, kk, a as the model makes them: kk of length one, w and a by a sigmoid."""
-    kk = torch.nn.functional.normalize(bf16(*shape).float(), dim=-1).to(torch.bfloat16)
     found = {name: bf16(*shape) for name in "rkv"}
+    kk = torch.nn.functional.normalize(bf16(*shape).float(), dim=-1).to(found["r"].dtype)
     return {**found, "w": bf16(*shape).sigmoid() * LOWEST, "kk": kk, "a": bf16(*shape).sigmoid()}
 
 
@@ -69,7 +70,7 @@ def prefill(op: str, model: dict[str, Any], batch: int, length: int) -> dict[str
     return {
         "op": op, "shape": model["name"], "length": length, "batch": batch, "width": H * V,
         "inputs": inputs, "calls": [lambda: kernel(**inputs)],
-        "plain": (lambda: plain(**inputs)) if tokens <= 4096 else None,
+        "exact": lambda: exact(plain, (batch, length), **inputs),
         "moved_bytes": tokens * 2 * moved, "flops": tokens * flops, "exps": tokens * exps,
     }  # fmt: skip
 
@@ -85,7 +86,7 @@ def step(op: str, model: dict[str, Any], batch: int, length: int) -> dict[str, A
         "op": op, "shape": model["name"], "length": length, "batch": batch, "width": H * V,
         "inputs": {"states": states, **inputs},
         "calls": [functools.partial(kernel, s, **inputs) for s in states],
-        "plain": lambda: plain(states[0].clone(), **inputs),
+        "exact": lambda: exact(plain, None, states[0], **inputs),
         "moved_bytes": 2 * 4 * elements + 2 * batch * H * (2 * K + 2 * V),
         "flops": elements * (10 if op == "rwkv7_step" else 5), "exps": batch * H * K,
         "rotated": True,

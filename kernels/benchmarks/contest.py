@@ -21,6 +21,7 @@ import timing
 import torch
 import verdicts
 from cases import Call, Case, build
+from exact import error
 from plan import Cell
 from record import COLUMNS, Row
 from ssmprof_kernels import launch
@@ -69,12 +70,12 @@ def cell(
                 timers[name] = (
                     timing.RotatedTimer(calls) if case.rotated else timing.ColdTimer(calls[0])
                 )
-        except Exception as error:
+        except Exception as failure:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
-            lines = str(error).splitlines() or [""]
-            notes[name] = f"{type(error).__name__}: {lines[0][:160]}"
-    with clock.stage("plain form"):
+            lines = str(failure).splitlines() or [""]
+            notes[name] = f"{type(failure).__name__}: {lines[0][:160]}"
+    with clock.stage("exact results"):
         errors = _errors(case, outputs)
         outputs.clear()
     samples: dict[str, list[float]] = {name: [] for name in timers}
@@ -135,22 +136,28 @@ def _times(
     return found
 
 
+def errors(chosen: Cell) -> dict[str, float]:
+    """The error of every provider of a cell, by one call each; nothing is timed."""
+    case, providers = _providers(chosen)
+    outputs: dict[str, torch.Tensor] = {}
+    for name, calls in providers.items():
+        if isinstance(calls, peers.Missing):
+            continue
+        # One that fails has its reason in the table.
+        with contextlib.suppress(Exception):
+            case.restore()
+            outputs[name] = calls[0]().clone()
+    return _errors(case, outputs)
+
+
 def _errors(case: Case, outputs: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Relative RMS distance to the plain form, or to another provider where that is too large."""
+    """Relative RMS distance of each output to the exact one, where there is one."""
+    if case.exact is None:
+        return {}
     try:
         case.restore()
-        if case.plain is not None:
-            truth = case.plain().float()
-        else:
-            others = [n for n in outputs if n != verdicts.OWN and n not in case.others]
-            truth = outputs[others[0]].float() if others else None
-        if truth is None:
-            return {}
-        scale = truth.norm()
-        return {
-            n: ((o.float().reshape(truth.shape) - truth).norm() / scale).item()
-            for n, o in outputs.items()
-        }
+        truth = case.exact()
+        return {name: error(found, truth) for name, found in outputs.items()}
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return {}

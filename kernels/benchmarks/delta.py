@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from cases import Call, Case, bf16, decay_logs, f32, sets_of, step_bias
+from exact import exact
 from peers import Missing, function
 from ssmprof_kernels import OPS
 
@@ -62,7 +63,7 @@ def prompt(op: str, model: dict[str, Any], batch: int, length: int) -> Case:
         H * V,
         inputs,
         [lambda: OPS[op].kernel(*given, **options)],
-        (lambda: OPS[op].plain(*given, **options)) if tokens <= 4096 else None,
+        lambda: exact(OPS[op].plain, (batch, length), *given, **options),
         tokens * 2 * (2 * Hk * K + 2 * H * V + _gates(op, model)),
         tokens * H * own,
         tokens * _gates(op, model),
@@ -88,7 +89,7 @@ def step(op: str, model: dict[str, Any], batch: int, length: int) -> Case:
         H * V,
         {"states": states} | inputs,
         [call(s, False) for s in states],
-        lambda: OPS[op].plain(states[0].clone(), *given, **options),
+        lambda: exact(OPS[op].plain, None, states[0], *given, **options),
         2 * nbytes + 2 * batch * (2 * Hk * K + 2 * H * V + _gates(op, model)),
         batch * H * 7 * K * V,
         batch * _gates(op, model),

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from cases import Call, Case, bf16, decay_rates, f32, sets_of, step_bias
+from exact import exact
 from peers import Missing, function
 from ssmprof_kernels import OPS
 from ssmprof_kernels.reference.mamba3 import Weights
@@ -54,7 +55,7 @@ def mamba3(model: dict[str, Any], batch: int, length: int) -> Case:
         "mamba3", model["name"], length, batch, H * P,
         {"tokens": given, "weights": weights},
         [lambda: op.kernel(*given, weights=weights)],
-        (lambda: op.plain(*given, weights=weights)) if tokens <= 4096 else None,
+        lambda: exact(op.plain, (batch, length), *given, weights=weights),
         tokens * _mamba3_bytes(model),
         tokens * H * (R * (4 * P * N + CHUNK * R * (N + P)) + turned),
         tokens * H * (CHUNK / 2 + 6 + N // 2),
@@ -76,7 +77,7 @@ def mamba3_step(model: dict[str, Any], batch: int, length: int) -> Case:
         "mamba3_step", model["name"], length, batch, H * P,
         {"states": states, "tokens": given, "weights": weights},
         [call(s) for s in states],
-        lambda: op.plain(states[0].clone(), *given, weights=weights),
+        lambda: exact(op.plain, None, states[0], *given, weights=weights),
         2 * nbytes + batch * _mamba3_bytes(model),
         batch * H * P * N * (1 + 6 * R + 3),
         batch * H * (6 + N // 2),
@@ -129,7 +130,7 @@ def mla(model: dict[str, Any], batch: int, length: int) -> Case:
         "mla_decode", model["name"], length, batch, H * rank,
         {"q": q, "latents": latents} | given,
         [lambda: op.kernel(q, latents, lengths, **given)],
-        lambda: op.plain(q, latents, lengths, **given),
+        lambda: exact(op.plain, None, q, latents, lengths, **given),
         2 * batch * (length * width + H * (width + rank)),
         2 * batch * length * H * (width + rank),
         batch * length * H,
@@ -150,7 +151,7 @@ def moe(model: dict[str, Any], batch: int, length: int) -> Case:
         "moe", model["name"], length, batch, N,
         {"rows": x, "weight": weight, "ends": ends},
         [lambda: op.kernel(x, weight, ends)],
-        lambda: op.plain(x, weight, ends) if rows <= 4096 else _by_expert(x, weight, ends.tolist()),
+        lambda: exact(_by_expert, None, x, weight, ends.tolist()),
         2 * (touched * N * K + rows * (N + K)),
         2 * rows * N * K,
         0,

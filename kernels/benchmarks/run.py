@@ -71,6 +71,9 @@ def main() -> int:
         return 2
     for op in kept.retuned:
         print(f"{op}: other tables than in {out}, all its cells are measured anew", flush=True)
+    if args.errors:
+        _errors(kept, asked, table, out, args.seconds)
+        return 0
     if args.again:
         kept.drop({cell.key for cell in asked})
     done = kept.measured(verdicts.OWN, eager=not args.no_eager)
@@ -106,6 +109,11 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--again", action="store_true", help="with --resume: measure the named cells anew"
+    )
+    parser.add_argument(
+        "--errors",
+        action="store_true",
+        help="with --resume: only compute the errors of the named cells anew",
     )
     parser.add_argument(
         "--prepare",
@@ -180,6 +188,28 @@ def _measure(
     kept.write(out, verdicts.judge(kept.rows, table))
     spent = ", ".join(f"{stage} {s:.1f}" for stage, s in clock.seconds.items())
     print(f"{run['cells']} cells in {time.monotonic() - started:.1f} s: {spent}")
+
+
+def _errors(
+    kept: record.Record, asked: list[plan.Cell], table: dict[str, Any], out: pathlib.Path,
+    seconds: float,
+) -> None:  # fmt: skip
+    """Write the errors of measured cells anew, as far as `seconds` reach; 0 is all."""
+    started = time.monotonic()
+    done = kept.measured(verdicts.OWN, eager=False)
+    todo = [cell for cell in plan.spread(asked) if cell.key in done]
+    for at, cell in enumerate(todo):
+        if seconds and time.monotonic() - started > seconds:
+            print(f"stopped after {seconds:.0f} s, {len(todo) - at} cells have their old errors")
+            break
+        found = contest.errors(cell)
+        for row in kept.rows:
+            if record.key(row) == cell.key and row["mode"] == "graph":
+                row["error"] = found.get(row["provider"])
+        told = ", ".join(f"{name} {value:.2e}" for name, value in found.items())
+        print(f"{cell.name}: {told or 'no exact result'}", flush=True)
+        gc.collect()
+    kept.write(out, verdicts.judge(kept.rows, table))
 
 
 def _environment(device: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def bench(monkeypatch, tmp_path):
 
     def build(cell):
         measured.append(cell.name)
-        own, zero = torch.ones(2), {"inputs": {}, "plain": lambda: torch.ones(2)}
+        own, zero = torch.ones(2), {"inputs": {}, "exact": lambda: torch.ones(2)}
         return Case(
             cell.op, cell.model["name"], cell.length, cell.batch, 64,
             calls=[lambda: own], moved_bytes=1e6, flops=1e6, exps=1e6, **zero,
@@ -128,6 +128,23 @@ def test_graph_times_alone_do_not_complete_a_cell_that_is_asked_with_wall_times(
     _, found, measured = bench("--only", CELLS[1], "--resume")
     assert measured == ["ssd_scan/130m/512/1"]
     assert len([r for r in found["rows"] if r["provider"] == "ssmprof"]) == 2
+
+
+def test_errors_are_computed_anew_without_timing(bench, monkeypatch):
+    import contest
+
+    _, before, _ = bench(*CELLS)
+    monkeypatch.setattr(contest.timing, "ColdTimer", None)
+    monkeypatch.setattr(contest, "error", lambda found, truth: float(found[0]) + 4.0)
+    code, after, measured = bench("--only", CELLS[1], "--resume", "--errors")
+    assert (code, measured) == (0, ["ssd_scan/130m/512/1"])
+    changed = {
+        (row["provider"], row["mode"]): row["error"]
+        for row, old in zip(after["rows"], before["rows"], strict=True)
+        if row != old
+    }
+    assert changed == {("ssmprof", "graph"): 5.0, ("mamba_ssm", "graph"): 5.5}
+    assert after["runs"] == before["runs"]
 
 
 def test_a_record_of_another_device_is_not_continued(bench, monkeypatch, capsys):
