@@ -13,7 +13,7 @@ from made.runs import ROOT
 from ssmprof.units import format_time, three_digits
 
 _ACCURACY = REPORTS / "accuracy-h100-80gb-hbm3/accuracy.json"
-_KERNELS = REPORTS / "kernels-nvidia-h100-80gb-hbm3/totals.json"
+_KERNELS = REPORTS / "kernels-nvidia-h200/totals.json"
 _FLEET = REPORTS / "fleet/many.json"
 
 
@@ -36,14 +36,21 @@ def _share(one: dict[str, Any], value: float) -> str:
 
 
 def kernels() -> str:
-    """Every total of the H100: geometric mean of its cells, the worst one, and its bars."""
+    """Every total of the H200: geometric mean of its cells, the worst one, and its bars."""
     rows = [
-        (f"`{one['op']}`", one["against"], _where(one), one["cells"],
+        (f"`{one['op']}`{_form(one)}", one["against"], _where(one), one["cells"],
          f"{one['reached']:.2f} ({one['worst']:.2f})", _bar(one, "floor"), _bar(one, "aim"))
         for one in _read(_KERNELS)
     ]  # fmt: skip
     heads = ("operation", "against", "where", "cells", "reached (worst)", "at least", "aim")
     return table(heads, rows)
+
+
+def _form(one: dict[str, Any]) -> str:
+    """How an update begins, where it could begin before the kernel ahead of it has ended."""
+    if one["early"] is None:
+        return ""
+    return ", early" if one["early"] else ", waits"
 
 
 def _where(one: dict[str, Any]) -> str:
