@@ -80,6 +80,17 @@ def test_blocks_that_one_answer_is_for_are_decided_once() -> None:
     assert decided.deciding_s(asked, H200, "cpu", compiled=True) == {}
 
 
+def test_a_model_of_many_layers_costs_deciding_what_its_short_form_does() -> None:
+    asked = scenario("mamba2", contexts=(512, 131072))
+    times = [
+        decided.deciding_s(
+            replace(asked, blocks=(block("mamba2", depth),)), H200, "cuda", compiled=True
+        )
+        for depth in (8, 48)
+    ]
+    assert times[0] == times[1]
+
+
 def test_kernels_that_are_not_compiled_count_once_for_each_folder() -> None:
     asked = scenario("attention", "mamba2", contexts=(512, 131072))
     times = [
