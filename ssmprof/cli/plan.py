@@ -68,6 +68,7 @@ def show(
     from ssmprof.planning.left import any_compiled
     from ssmprof.planning.strategies import expected
     from ssmprof.report.contenders import PIECE, facts, has_slices
+    from ssmprof.report.decided import SHORT
     from ssmprof.report.tables import Column, Table
     from ssmprof.spec import ForeignSpec
     from ssmprof.units import format_duration
@@ -82,23 +83,26 @@ def show(
     compiled = chip is None and any_compiled()
     deciding = deciding_s(scenario, machine, kind, compiled=compiled) if decide else {}
     rows = plan(expected(scenario, kind), machine, deciding)
+    short = _shortened(scenario) if deciding else {}
     columns = (
         Column("block", "contender"),
         *([PIECE] if has_slices(scenario.blocks) else []),
         Column("points", "points", numeric=True),
         Column("skipped", "would not fit"),
         *([Column("deciding_s", "deciding", format_duration, numeric=True)] if deciding else []),
+        *([SHORT] if any(short.values()) else []),
         Column("time_s", "est. time", format_duration, numeric=True),
         Column("energy_j", "est. energy", lambda joules: f"{joules / 1e3:,.0f} kJ", numeric=True),
     )
     known = {block.name: facts(block) for block in scenario.blocks}
-    table = tuple(_row(row) | known[row.block] for row in rows)
+    table = tuple(_row(row, short.get(row.block)) | known[row.block] for row in rows)
     energies = [row["energy_j"] for row in table if row["energy_j"] is not None]
     total = {
         "block": "total",
         "points": sum(row["points"] for row in table),
         "skipped": None,
         "deciding_s": sum(row.deciding_s for row in rows) or None,
+        "shortened": None,
         "time_s": whole_s(scenario, rows),
         "energy_j": sum(energies) if energies else None,
     }
@@ -143,12 +147,26 @@ def _how(scenario: Scenario) -> str:
     return f"{scenario.budget.rounds} rounds{refined}"
 
 
+def _shortened(scenario: Scenario) -> dict[str, Any]:
+    """Block -> how many of its layers decide who runs its ops, where not all do."""
+    from msgspec import to_builtins
+
+    from ssmprof.models.recipe import Recipe
+    from ssmprof.models.short_form import short_form
+
+    return {
+        block.name: to_builtins(short_form(block)[1])
+        for block in scenario.blocks
+        if isinstance(block, Recipe)
+    }
+
+
 def _decided(compiled: bool) -> str:
     first = "" if compiled else ", with kernels compiled for the first time"
     return f"Est. time holds deciding who runs which op{first}. "
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Row, shortened: Any) -> dict[str, Any]:
     from ssmprof.units import format_context
 
     skipped: dict[str, int] = {}
@@ -161,6 +179,7 @@ def _row(row: Row) -> dict[str, Any]:
         "points": row.points,
         "skipped": f"{len(row.skipped)}  ({words})" if skipped else "0",
         "deciding_s": row.deciding_s or None,
+        "shortened": shortened,
         "time_s": None if row.seconds is None else row.seconds + row.deciding_s,
         "energy_j": row.energy_j,
     }

@@ -1,5 +1,6 @@
 """Who runs the ops of a block: the worker's half, one process's word on one block.
 
+The block is a model's short form where the model repeats its layers (`models.short_form`).
 Whoever is not far behind the best as an op is tried in the whole block, in the block's own graph (a
 call where there are no graphs), in turn with the incumbent: the first of the registry that takes
 the call. The challenger wins where the block is faster by more than its error and half a per cent.

@@ -4,7 +4,8 @@ Five lengths per phase: the middles of five equal parts of the scenario's range 
 the stand-in for its part, so that a switch between two of them lies at their geometric mean, the
 border of the parts. They are multiples of 64 from 128 tokens on and no powers of two, which flatter
 some kernels: 512 to 128K gives 896, 2,688, 8,256, 24,832 and 75,264. They depend on the range
-alone, never on what was measured.
+alone, never on what was measured. What is asked about is the short form of a model
+(`models.short_form`); the answer holds for all of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 
 from ssmprof.analysis.surface.places import batches
 from ssmprof.models.recipe import Recipe
+from ssmprof.models.short_form import short_form
 from ssmprof.planning.expand import jobs
 from ssmprof.records import Decision, Job, Trials
 from ssmprof.spec import Scenario
@@ -61,7 +63,15 @@ def questions(
         subject = members[0].subject
         if isinstance(subject, Recipe):
             points = sorted((job.point for job in members), key=lambda point: point.context)
-            found.append(Trials(subject=subject, points=tuple(points), budget=scenario.budget))
+            short, shortened = short_form(subject)
+            found.append(
+                Trials(
+                    subject=short,
+                    points=tuple(points),
+                    budget=scenario.budget,
+                    shortened=shortened,
+                )
+            )
     order = {block.name: index for index, block in enumerate(scenario.blocks)}
     return tuple(sorted(found, key=lambda one: order[one.subject.name]))
 

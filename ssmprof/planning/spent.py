@@ -18,14 +18,19 @@ from ssmprof.spec import Budget
 START_S = {"cuda": 2.5, "cpu": 4.0}
 POINT_S = 0.12  # per point beside its calls
 FRESH_S = {"cuda": 1.5, "cpu": 1.5}  # a process of its own for one reading of memory
-ENERGY_S = 30.0  # five windows of five seconds, and idle
+# A card counts its joules: one window, idle before and after, and calls outside of the window. The
+# meter of a board moves slowly and is watched for several windows.
+ENERGY_IDLE_S, ENERGY_WINDOW_S, ENERGY_CALLS = 4.0, 5.0, 3
+METERED_S = 30.0
 
 WARM_UP_SHARE = 0.5  # of the point's budget at most, two calls at least
 LONG_WARM_UP, WARM_UP = 2, 3  # calls
 # A kernel of a graph, captured, instantiated and freed, beside its launch. Of runs that asked for
 # the name of each, which is over: until the next run says what is left this is too much.
 NODE_MADE_S = 42e-6
-HOT_AND_FLUSHES = 1.2  # of the cold samples' time, on a GPU
+HOT_AND_FLUSHES = 1.2  # of the cold samples' time, on a GPU, of a call that is timed hot as well
+HOT_BELOW_S = 20e-3
+FEWEST_SAMPLES = 3  # of a call that takes longer than its point's budget, if so many are asked for
 
 PARTS_TIMED_S, FEWEST_TURNS, MOST_TURNS = 0.2, 3, 10
 # A call is captured with marks and with its ends only, a short one with some of its marks, too.
@@ -53,10 +58,10 @@ def job_s(job: Job, machine: Machine) -> float | None:
     if passes.parts and call.kernels <= TRACED_LAUNCHES:
         spent += _parts_s(call, machine, cupti=passes.cupti)
     if passes.memory != "off":
-        spent += 2 * call.eager_s
+        spent += (2 if passes.memory == "fresh" else 1) * call.eager_s
     spent = min(spent, budget.timeout_s)
     spent += FRESH_S[machine.kind] if passes.memory == "fresh" else 0.0
-    return spent + (ENERGY_S if passes.energy else 0.0)
+    return spent + (_energy_s(one, machine) if passes.energy else 0.0)
 
 
 def captured_s(call: Call, machine: Machine) -> float:
@@ -72,8 +77,14 @@ def _warm_up_s(call: Call, budget: Budget) -> float:
 def _samples_s(one: float, budget: Budget, machine: Machine) -> float:
     samples = max(budget.min_samples * one, budget.min_time_s)
     if samples > budget.point_s:
-        samples = max(budget.point_s, 3 * one)
-    return samples * (HOT_AND_FLUSHES if machine.kind == "cuda" else 1.0)
+        samples = max(budget.point_s, min(FEWEST_SAMPLES, budget.min_samples) * one)
+    return samples * (HOT_AND_FLUSHES if machine.kind == "cuda" and one < HOT_BELOW_S else 1.0)
+
+
+def _energy_s(one: float, machine: Machine) -> float:
+    if machine.power_w is None:
+        return METERED_S
+    return ENERGY_IDLE_S + max(ENERGY_WINDOW_S, one) + ENERGY_CALLS * one
 
 
 def _parts_s(call: Call, machine: Machine, *, cupti: bool) -> float:

@@ -1,6 +1,6 @@
 """What one process finds and all of a run obey: who runs an op where, and passes that kill.
 
-Decided on the whole block, once per run (`measure.deciding`), and obeyed by every process of it.
+Decided on the block, once per run (`measure.deciding`), and obeyed by every process of it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from msgspec import Meta, structs
 
 from ssmprof import limits
 from ssmprof.models.recipe import Recipe
+from ssmprof.models.short_form import Shortened
 from ssmprof.records.base import Count, Record, Time
 from ssmprof.records.point import Conditions, Point, Tokens
 from ssmprof.spec import Budget
@@ -29,12 +30,14 @@ Edge = Annotated[float, Meta(gt=0, le=limits.CONTEXT_TOKENS)]
 class Trials(Record, frozen=True, kw_only=True):
     """A question to a worker: who runs the ops of this block at these points (ascending lengths).
 
-    The points differ in their context alone.
+    The points differ in their context alone, and name the block; `subject` is its short form where
+    `shortened` says so.
     """
 
     subject: Recipe
     points: tuple[Point, ...]
     budget: Budget
+    shortened: Shortened | None = None
 
     @property
     def key(self) -> str:
@@ -109,7 +112,8 @@ class Decision(Record, frozen=True, kw_only=True):
 
     `providers` and `shares` belong to `contexts`, the lengths at which it was decided; `spans` say
     the same for every length. `disagreed` are the lengths at which two processes differed, where
-    the incumbent stays. Raises ValueError where lengths have not one provider and share each.
+    the incumbent stays. `shortened` says how many of the block's layers it was decided on, where
+    not on all. Raises ValueError where lengths have not one provider and share each.
     """
 
     block: str
@@ -123,6 +127,7 @@ class Decision(Record, frozen=True, kw_only=True):
     spans: Annotated[tuple[Span, ...], Meta(min_length=1)]
     trials: tuple[Trial, ...] = ()
     disagreed: tuple[Tokens, ...] = ()
+    shortened: Shortened | None = None
     environment: str
     decided_unix_s: float = 0.0
 
@@ -190,6 +195,8 @@ def _rows(decision: Decision) -> list[dict[str, Any]]:
         "incumbent": decision.incumbent,
         "decided": spans_text(decision.spans),
         "agreed": decision.agreed,
+        "layers": decision.shortened and decision.shortened.layers,
+        "of_layers": decision.shortened and decision.shortened.whole,
     }
     if not decision.trials:
         return [head]

@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from msgspec import to_builtins
+
+from ssmprof.models.short_form import Shortened, worded
 from ssmprof.records import Decision, Run, Trial, decision_rows, spans_text
 from ssmprof.report.tables import Column, Table
 from ssmprof.report.words import percent
 from ssmprof.units import format_context
 
+# A short form is a table of two numbers for programs and a phrase for people.
+SHORT = Column("shortened", "decided on", lambda found: worded(Shortened(**found)))
 _CHOSEN = (
     Column("block", "contender"),
     Column("phase", "phase"),
@@ -24,6 +29,8 @@ _CHOSEN = (
 
 def chosen(run: Run) -> Table:
     """A row per decision: who runs the op where, and how near each of the others came."""
+    short = any(one.shortened for one in run.decisions)
+    columns = (*_CHOSEN, SHORT) if short else _CHOSEN
     rows = tuple(
         {
             "block": one.block,
@@ -34,10 +41,11 @@ def chosen(run: Run) -> Table:
             "share": max(one.shares, default=None),
             "losers": "; ".join(_losers(one)) or None,
             "agreed": _agreed(one),
+            "shortened": to_builtins(one.shortened),
         }
         for one in run.decisions
     )
-    return Table("Which implementation runs each op, tried in the whole block", _CHOSEN, rows)
+    return Table("Which implementation runs each op, tried in the whole block", columns, rows)
 
 
 def trials(run: Run) -> Table:

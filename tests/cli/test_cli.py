@@ -247,6 +247,18 @@ def test_sweep_dry_run_and_plan_measure_nothing(ssmprof) -> None:
     assert not Path("reports").exists()
 
 
+def test_a_plan_says_of_how_many_layers_a_model_is_decided_on(ssmprof) -> None:
+    asked = ("plan", "llama-3.1-8b", "mamba-130m@4", "--on", "h200")
+    said = ssmprof(*asked)
+    (line,) = (line for line in said.out.splitlines() if line.startswith("llama"))
+    assert "4 of 32 layers" in line
+    rows = json.loads(ssmprof(*asked, "--json").out)
+    assert {row["block"]: row["shortened"] for row in rows} == {
+        "llama-3.1-8b": {"layers": 4, "whole": 32}, "mamba-130m@4": None, "total": None,
+    }  # fmt: skip
+    assert "decided on" not in ssmprof("plan", "crossover", "--on", "h200").out
+
+
 def test_without_any_run_it_says_how_to_make_one(ssmprof) -> None:
     said = ssmprof("crossover")
     assert said.code == 2

@@ -11,6 +11,7 @@ from typing import Any
 import make
 import pytest
 import torch
+from msgspec import structs
 
 from ssmprof.devices import NullDevice
 from ssmprof.measure.deciding import Decider
@@ -85,9 +86,10 @@ def offer(monkeypatch):
     return offered
 
 
-def decide(*excluded: str, name: str = "mamba2", stage=quiet, **sweep):
+def decide(*excluded: str, name: str = "mamba2", depth: int = 1, stage=quiet, **sweep):
     bench = Bench("cpu", NullDevice("cpu", "no sensors", "cpu"), "here", lambda: 0)
     asked = make.scenario(name, **{"contexts": (64,), **sweep})
+    asked = structs.replace(asked, blocks=(make.block(name, depth),))
     (question,) = questions(asked, device="cpu")
     assert isinstance(question, Trials)
     request = wire.Decide(trials=question, process=1, excluded=excluded)
@@ -115,6 +117,20 @@ def test_a_challenger_that_makes_the_block_faster_takes_over(offer):
     assert won.pairs == 6
     assert (won.cold_s, won.incumbent_cold_s) == pytest.approx((1.8e-3, 2.0e-3))
     assert choice.share == pytest.approx(2 / 5)
+
+
+def test_a_model_of_many_layers_is_decided_on_eight_with_the_shares_of_all(offer):
+    clock = offer("ssd_scan", slow=2.0e-3, quick=1.8e-3)
+    taken_s = []
+    for depth in (8, 24):
+        begun_s = clock.now_s
+        choice = only(decide(depth=depth))
+        taken_s.append(clock.now_s - begun_s)
+        (won,) = choice.trials
+        assert (won.outcome, won.provider) == ("won", "quick")
+        assert (won.cold_s, won.log_ratio) == pytest.approx((8 * 1.8e-3, math.log(4.8 / 5.0)))
+        assert choice.share == pytest.approx(2 / 5)
+    assert taken_s[0] == pytest.approx(taken_s[1])
 
 
 def test_a_change_is_followed_by_a_second_pass_over_the_others(offer):
@@ -300,6 +316,13 @@ def test_a_signature_tells_shapes_strides_dtypes_and_options_apart():
         ((x, 2), {}),
     ]  # fmt: skip
     assert len({signature("op", args, kwargs) for args, kwargs in given}) == len(given)
+
+
+def test_a_state_of_several_tensors_is_known_by_their_shapes():
+    """Each layer has tensors of its own."""
+    one, other = ((torch.ones(2, 3), torch.ones(4)) for _ in range(2))
+    assert signature("op", (), {"state": one}) == signature("op", (), {"state": other})
+    assert signature("op", (one,), {}) != signature("op", ((one[0], torch.ones(5)),), {})
 
 
 def test_arguments_that_an_op_overwrites_are_copied_for_its_timing(monkeypatch):

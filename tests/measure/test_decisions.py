@@ -13,6 +13,8 @@ from msgspec import structs
 from ssmprof.cli.progress import decided_text
 from ssmprof.measure.workers import wire
 from ssmprof.measure.workers.decisions import alike, merged, spans
+from ssmprof.models.notation import write_layers
+from ssmprof.models.short_form import Shortened
 from ssmprof.planning.deciding import lengths, questions
 from ssmprof.records import OpChoice, Span, decision_rows, providers_at, spans_text
 from ssmprof.scalars import digest
@@ -192,6 +194,30 @@ def test_every_process_of_the_run_obeys_and_so_does_a_resumed_one(tmp_path):
     assert folder.load(tmp_path / "run").decisions == opened.decisions
 
 
+def test_a_model_is_decided_on_fewer_of_its_layers_and_obeys_whole(tmp_path):
+    whole = make.block("attention", 32)
+    asked = structs.replace(make.scenario(contexts=(512, 16_384)), blocks=(whole,))
+    (question,) = questions(asked, device="cpu")
+    assert write_layers(question.subject.layers) == "(attention mlp)*4"
+    assert {point.block_digest for point in question.points} == {digest(whole)}
+    says = {f"704 {process}": "fast" for process in (0, 1)}
+    with folder.create(tmp_path / "run", asked) as opened:
+        opened.add_environment(make.ENVIRONMENT)
+        opened.add_decisions(decided({"decisions": json.dumps(says)}, tmp_path, asked).decisions)
+    with folder.resume(tmp_path / "run") as opened:
+        (found,) = opened.decisions
+        assert questions(asked, device="cpu", known=opened.decisions) == ()
+        points = [
+            make.point("attention", context, block_digest=digest(whole)) for context in (512, 4096)
+        ]
+        device = make.ENVIRONMENT.device
+        obeyed = [providers_at(opened.decisions, point, device)["op"] for point in points]
+    assert (found.block_digest, found.shortened) == (digest(whole), Shortened(layers=4, whole=32))
+    assert obeyed == ["fast", "steady"]
+    (row, *_) = decision_rows([found])
+    assert (row["layers"], row["of_layers"]) == (4, 32)
+
+
 def test_decisions_speak_of_their_block_device_and_conditions_under_every_execution():
     found = decided().decisions
     device = make.ENVIRONMENT.device
@@ -214,7 +240,8 @@ def test_a_table_has_a_row_per_trial_with_the_decision():
     assert len(rows) == sum(len(one.trials) for one in found) == 40
     assert rows[0] == {
         "block": "attention", "phase": "prefill", "batch": 1, "dtype": "float32", "op": "op",
-        "incumbent": "steady", "decided": "steady", "agreed": True, "context": 704, "process": 0,
+        "incumbent": "steady", "decided": "steady", "agreed": True, "layers": None,
+        "of_layers": None, "context": 704, "process": 0,
         "share": 0.25, "challenger": "fast", "against": "steady", "outcome": "lost",
         "ratio": math.exp(0.01), "ratio_error": 0.001, "pairs": 6, "op_hot_s": None,
         "op_cold_s": None, "against_hot_s": None, "against_cold_s": None, "detail": None,

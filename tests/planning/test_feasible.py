@@ -5,10 +5,13 @@ from make import block, job, jobs, scenario
 from msgspec.structs import replace
 
 from ssmprof.planning import calls, feasible, library, spent
+from ssmprof.planning.decided import deciding_s
 from ssmprof.planning.expand import expand
 from ssmprof.planning.scenario import load
+from ssmprof.planning.strategies import expected
 from ssmprof.spec import Budget, ForeignSpec, Passes
 
+H200 = feasible.Machine.of_device("NVIDIA H200", "cuda")
 H100 = feasible.Machine.of_device("NVIDIA H100 80GB HBM3", "cuda")
 ORIN = feasible.Machine.of_device("NVIDIA Jetson Orin Nano 8GB", "cuda")
 CPU = feasible.Machine.of_device("some CPU", "cpu", 8 * 2**30)
@@ -69,3 +72,17 @@ def test_scenarios_with_a_time_limit_are_planned_within_it(name, machine, limit_
     assert sum(row.seconds for row in rows) <= limit_s
     assert asked.budget.sweep_s is not None
     assert feasible.limited_s(asked, rows) <= asked.budget.sweep_s
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["whole-models", "hybrid-ratio", "paper-57k", "kernel-dominance", "providers", "experts"],
+)
+def test_a_grid_is_planned_within_twenty_minutes_of_an_h200(name):
+    """Deciding included, nothing compiled before: ten minutes of two of them."""
+    asked = load(library.shipped()[name])
+    deciding = deciding_s(asked, H200, "cuda", compiled=False)
+    rows = feasible.plan(expected(asked, "cuda"), H200, deciding)
+    assert feasible.whole_s(asked, rows) <= 20 * 60
+    assert asked.budget.rounds >= 3
+    assert not any(row.skipped for row in rows)

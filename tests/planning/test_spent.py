@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from ssmprof.limits import TRACED_LAUNCHES
 from ssmprof.measure import point
 from ssmprof.measure.attribution import cupti, graph_events
-from ssmprof.measure.passes import beside
-from ssmprof.measure.timing import trial_rules
+from ssmprof.measure.passes import beside, energy
+from ssmprof.measure.timing import latency, stopping, trial_rules
 from ssmprof.measure.workers import decisions
 from ssmprof.mixers.lstm.shape import Lstm
 from ssmprof.planning import decided, spent
@@ -39,6 +39,9 @@ def test_what_a_plan_counts_is_what_measuring_does() -> None:
     trial = (decided.MOST_PAIRS, decided.FEWEST_PAIRS, decided.TRIAL_S)
     assert trial == (trial_rules._MOST, trial_rules._LONG_FEWEST, trial_rules._TRIAL_S)
     assert decided.PROCESSES == decisions.PROCESSES
+    assert (spent.HOT_BELOW_S, spent.FEWEST_SAMPLES) == (latency._HOT_MATTERS_S, stopping._FLOOR)
+    assert 2 * (energy._SETTLE_S + energy.IDLE_S) == spent.ENERGY_IDLE_S
+    assert energy.WINDOW_S == spent.ENERGY_WINDOW_S
 
 
 def test_a_graph_costs_its_capture_and_an_eager_call_none() -> None:
@@ -70,6 +73,40 @@ def test_a_point_takes_no_longer_than_it_is_given() -> None:
     assert spent.job_s(replace(long, budget=Budget(timeout_s=5.0)), H200) == 5.0
 
 
+def test_a_card_counts_its_joules_in_one_window_and_a_board_is_watched_longer() -> None:
+    one = unit(512, execution="graph")
+    call_s = call_of(UNIT, one.point, H200).graph_s
+    orin = Machine.of_device("NVIDIA Jetson Orin Nano 8GB", "cuda")
+    more = [
+        spent.job_s(replace(one, passes=replace(QUIET, energy=True)), machine)
+        - spent.job_s(one, machine)
+        for machine in (H200, orin)
+    ]
+    assert more == pytest.approx([9.0 + 3 * call_s, 30.0])
+
+
+def test_calls_beyond_the_budget_of_a_point_are_sampled_three_times_at_most() -> None:
+    long = unit(131072)
+    call_s = call_of(UNIT, long.point, H200).eager_s
+    assert call_s > 1.0
+    times = [
+        spent.job_s(replace(long, budget=Budget(point_s=0.5, min_samples=few)), H200)
+        for few in (1, 2, 3, 10)
+    ]
+    assert [(later - times[0]) / call_s for later in times] == pytest.approx([0, 1, 2, 2])
+
+
+def test_a_peak_in_a_process_of_its_own_takes_a_call_more() -> None:
+    long = unit(131072)
+    call_s = call_of(UNIT, long.point, H200).eager_s
+    times = [
+        spent.job_s(replace(long, passes=replace(QUIET, memory=how)), H200)
+        for how in ("off", "block", "fresh")
+    ]
+    assert times[1] - times[0] == pytest.approx(call_s)
+    assert times[2] - times[1] == pytest.approx(call_s + spent.FRESH_S["cuda"])
+
+
 def test_blocks_that_one_answer_is_for_are_decided_once() -> None:
     asked = scenario("attention", "mamba2", contexts=(512, 131072))
     plain = replace(block("mamba2"), name="plain", providers={"ssd_scan": "reference"})
@@ -78,6 +115,17 @@ def test_blocks_that_one_answer_is_for_are_decided_once() -> None:
     assert found == decided.deciding_s(asked, H200, "cuda", compiled=True)
     assert set(found) == {"attention", "mamba2"}
     assert decided.deciding_s(asked, H200, "cpu", compiled=True) == {}
+
+
+def test_a_model_of_many_layers_costs_deciding_what_its_short_form_does() -> None:
+    asked = scenario("mamba2", contexts=(512, 131072))
+    times = [
+        decided.deciding_s(
+            replace(asked, blocks=(block("mamba2", depth),)), H200, "cuda", compiled=True
+        )
+        for depth in (8, 48)
+    ]
+    assert times[0] == times[1]
 
 
 def test_kernels_that_are_not_compiled_count_once_for_each_folder() -> None:

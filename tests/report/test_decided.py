@@ -14,6 +14,7 @@ import make
 import pytest
 from msgspec.structs import replace
 
+from ssmprof.models.short_form import Shortened
 from ssmprof.records import Run
 from ssmprof.report.build import build
 from ssmprof.report.decided import chosen, trials
@@ -40,6 +41,17 @@ def test_a_row_says_who_runs_the_op_where_who_lost_and_whether_two_processes_agr
         "late 1.010x ± 0.002 at 704; old refused", "agree",
     ]  # fmt: skip
     assert second[-1] == "differ at 1,472"
+
+
+def test_a_column_says_on_how_many_layers_where_not_on_all() -> None:
+    whole, short = make.decision(), make.decision(shortened=Shortened(layers=4, whole=32))
+    assert [column.key for column in chosen(make.run(decisions=(whole,))).columns][-1] == "agreed"
+    found = chosen(make.run(decisions=(whole, short)))
+    assert found.columns[-1].heading == "decided on"
+    assert [cells[-1] for cells in found.cells()] == ["–", "4 of 32 layers"]
+    assert chosen(decoded(encoded(compact(make.run(decisions=(short,)))))).cells()[0][-1] == (
+        "4 of 32 layers"
+    )
 
 
 def test_who_runs_the_op_somewhere_is_no_loser_and_nobody_may_have_been_tried(run: Run) -> None:

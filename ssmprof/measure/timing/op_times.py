@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -150,4 +150,6 @@ def signature(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signatu
 def _shape_of(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return (value.dtype, tuple(value.shape), value.stride())
+    if isinstance(value, tuple | list):  # tensors of a state, say, which another layer has, too
+        return tuple(map(_shape_of, cast("Iterable[Any]", value)))
     return value

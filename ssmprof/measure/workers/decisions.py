@@ -143,6 +143,7 @@ def merged(
             found.append(
                 structs.replace(
                     decision,
+                    shortened=question.shortened,
                     environment=environment.fingerprint,
                     decided_unix_s=round(time.time(), 3),
                 )
