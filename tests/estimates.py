@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 RECORDED = sorted((ROOT / "reports").glob("2026-*"))
 KINDS = ("smooth", "h200", "jagged", "never", "waves", "close", "five")
 UNKNOWN = 0.35
+LONGEST_S = 30.0  # between two points of one session; a run that went on later has more
 
 
 class Told(NamedTuple):
@@ -67,12 +68,22 @@ def recorded(path: Path) -> Told:
         left.expect(asked)
     left.skip({job.key for job in asked} - {one.key for one in ordered})
     first = ordered[0]
-    end = max(one.started_unix_s + one.wall_s for one in ordered)
-    took = max(end - first.started_unix_s, sum(one.wall_s for one in ordered))
+    took = max(_worked_s(ordered), sum(one.wall_s for one in ordered))
     spent = first.wall_s
     left.took(first.key, spent)
     points = len(ordered)
     return Told(path.name, left.left_s() or 0.0, took - spent, spent * (points - 1))
+
+
+def _worked_s(ordered: Sequence[Outcome]) -> float:
+    """From the first to the last point, without the time between a session and the next."""
+    worked, until = 0.0, ordered[0].started_unix_s
+    for one in ordered:
+        end = one.started_unix_s + one.wall_s
+        idle = max(0.0, one.started_unix_s - until)
+        worked += max(0.0, end - until) - (idle if idle > LONGEST_S else 0.0)
+        until = max(until, end)
+    return worked
 
 
 def _after_pilot(name: str, run: Run, ordered: Sequence[Outcome]) -> Told:

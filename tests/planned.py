@@ -3,7 +3,8 @@
 Of each run the points that its scenario asks for whatever the outcomes are, as far as the run holds
 them. A block took what its points took, and what lay between one and the next where one worker
 measured all: starting it, weighing beside it. Points of several workers overlap; there their own
-seconds count alone.
+seconds count alone, and the plan's without the start of a worker. Such a run went on elsewhere, and
+its first calls compiled there what the plan compiles while it is decided who runs what.
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from estimates import RECORDED
+from estimates import LONGEST_S, RECORDED
 
 from ssmprof.planning.feasible import plan
 from ssmprof.planning.machine import Machine
+from ssmprof.planning.spent import job_s
 from ssmprof.planning.strategies import expected
-from ssmprof.records import Run
+from ssmprof.records import Measurement, Run
 from ssmprof.store import folder
-
-_LONGEST_S = 30.0  # between two points of one session; a run that went on later has more
 
 
 class Planned(NamedTuple):
@@ -44,8 +44,19 @@ def planned(path: Path) -> list[Planned]:
     held = {one.key for one in run.outcomes}
     jobs = [job for job in expected(run.scenario, kind) if job.key in held]
     took = _took(run, {job.key for job in jobs})
-    rows = plan(jobs, Machine.of_device(device.device, kind))
-    return [Planned(path.name, row.block, row.seconds or 0.0, took[row.block]) for row in rows]
+    machine = Machine.of_device(device.device, kind)
+    rows = plan(jobs, machine)
+    said = {row.block: row.seconds or 0.0 for row in rows}
+    if _overlaps(run):
+        said = dict.fromkeys(said, 0.0)
+        for job in jobs:
+            said[job.point.block] += job_s(job, machine) or 0.0
+    return [Planned(path.name, block, said[block], took[block]) for block in said]
+
+
+def _overlaps(run: Run) -> bool:
+    """Whether several workers measured it."""
+    return len(run.environments) > 1
 
 
 def _took(run: Run, keys: set[str]) -> dict[str, float]:
@@ -54,9 +65,11 @@ def _took(run: Run, keys: set[str]) -> dict[str, float]:
     for before, one in zip([None, *ordered], ordered, strict=False):
         if one.key in keys:
             spent[one.point.block] += one.wall_s
-            if before is not None and len(run.environments) == 1:
+            if _overlaps(run) and isinstance(one, Measurement):
+                spent[one.point.block] -= one.cold_s
+            if before is not None and not _overlaps(run):
                 between = one.started_unix_s - before.started_unix_s - before.wall_s
-                spent[one.point.block] += min(max(between, 0.0), _LONGEST_S)
+                spent[one.point.block] += min(max(between, 0.0), LONGEST_S)
     return spent
 
 

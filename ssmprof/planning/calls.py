@@ -2,8 +2,8 @@
 
 Work is the arithmetic of `models.cost` over peak rates at EFFICIENCY. Short kernels are bound by
 their number instead: each takes a machine's `node_s` beside its work in a graph, and its `host_s`
-where Python launches it. What a recurrence moves again and again comes from the L2 cache, about
-twice as fast as memory, so that it counts at the full rate.
+where Python launches it, `loop_s` from a plain loop. What a recurrence moves again and again comes
+from the L2 cache, about twice as fast as memory, so that it counts at the full rate.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ EFFICIENCY = 0.5  # of the ceiling that binds an op, typical of the shapes of th
 
 
 class Call(NamedTuple):
-    """Seconds of a call replayed as a graph and of an eager one; its ops from Python, its kernels.
+    """Seconds of a call replayed as a graph, of an eager one and of the host in it; its ops from
+    Python, its kernels.
 
     `looped` says that most of its kernels are those of a loop.
     """
 
     graph_s: float
     eager_s: float
+    host_s: float
     ops: int
     kernels: int
     looped: bool = False
@@ -47,11 +49,11 @@ def call_of(recipe: Recipe, point: Point, machine: Machine) -> Call:
     work_s = max(floors / EFFICIENCY, floors + usual * machine.node_s)
     work_s += walked * machine.node_s + found.moved_bytes / machine.bytes_per_s
     kernels = found.launches + found.native
-    host_s = found.launches * machine.host_s
+    host_s = usual * machine.host_s + (found.launches - usual) * machine.loop_s
     eager_s = work_s + host_s
     if machine.kind != "cpu":  # it works while the host submits what comes next, but the last one
         eager_s = max(work_s, host_s + work_s / kernels)
-    return Call(work_s, eager_s, found.launches, kernels, looped=walked > usual)
+    return Call(work_s, eager_s, host_s, found.launches, kernels, looped=walked > usual)
 
 
 def call_s(recipe: Recipe, point: Point, machine: Machine) -> float:

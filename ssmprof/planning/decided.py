@@ -65,7 +65,7 @@ def _length_s(recipe: Recipe, point: Point, machine: Machine) -> float:
     if room is not None and footprint(recipe, point, hopper=machine.hopper).peak_bytes > room:
         return 0.0
     call = call_of(recipe, point, machine)
-    graph_s = captured_s(call, machine)
+    graph_s = captured_s(call)
     calls = LONG_CALLS if call.eager_s > LONG_CALL_S else CALLS
     replays = LONG_REPLAYS if call.graph_s > LONG_CALL_S else REPLAYS
     spent = OPS_S + calls * call.eager_s + graph_s + replays * call.graph_s

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from ssmprof.chips import chips, find_chip
 
 # A launch from Python through the code of a model: eager calls of the committed runs took 26 to
-# 55 us per kernel where a sub-layer calls ops of its own, plain loops 16 to 34. A CPU runs it at
-# once.
+# 55 us per kernel where a sub-layer calls ops of its own. In a plain loop nothing but torch is
+# called: 8 to 34 us on the hosts of those runs. A CPU runs it at once.
 HOST_S = {"cuda": 25e-6, "cpu": 6e-6}
+LOOP_S = {"cuda": 15e-6, "cpu": 6e-6}
 # A kernel of a graph beside its work: decode steps of the committed runs took 2.3 to 3.3 us per
 # kernel more than their bytes at the ceiling, on an H100 and on an H200.
 NODE_S = {"cuda": 3e-6, "cpu": 0.0}
@@ -32,6 +33,11 @@ class Machine:
     def host_s(self) -> float:
         """Seconds of a launch from Python."""
         return HOST_S[self.kind]
+
+    @property
+    def loop_s(self) -> float:
+        """Seconds of a launch of a plain form's loop."""
+        return LOOP_S[self.kind]
 
     @property
     def node_s(self) -> float:

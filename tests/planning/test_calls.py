@@ -17,17 +17,22 @@ from ssmprof.store import folder
 
 H200 = Machine.of_device("NVIDIA H200", "cuda")
 PLAIN = (
-    "mamba1", "mamba3", "rwkv7", "gla", "retnet", "lightning", "delta", "gated-delta", "kda",
+    "mamba1", "mamba2", "mamba3", "rwkv7", "gla", "retnet", "lightning", "delta", "gated-delta",
+    "kda",
 )  # fmt: skip
 
 
 @cache
 def zoo():
-    """Block -> measurements of the first process, the shortest first."""
+    """Block -> prompts of the first process, the shortest first."""
     run = folder.load(ROOT / "reports" / "2026-11-30-zoo-h200")
     blocks = {one.name: one for one in run.scenario.blocks}
     found = sorted(
-        (one for one in run.outcomes if isinstance(one, Measurement) and one.round == 0),
+        (
+            one
+            for one in run.outcomes
+            if isinstance(one, Measurement) and one.round == 0 and one.point.phase == "prefill"
+        ),
         key=lambda one: one.point.context,
     )
     return {

@@ -47,8 +47,8 @@ def test_what_a_plan_counts_is_what_measuring_does() -> None:
 def test_a_graph_costs_its_capture_and_an_eager_call_none() -> None:
     graph, eager = (unit(32768, execution=one) for one in ("graph", "eager"))
     call = call_of(UNIT, graph.point, H200)
-    captured = call.ops * H200.host_s + call.kernels * spent.NODE_MADE_S
-    assert captured > 2.0
+    captured = call.host_s + call.kernels * spent.NODE_MADE_S
+    assert captured > 0.9
     assert call.eager_s == call.graph_s
     assert spent.job_s(graph, H200) - spent.job_s(eager, H200) == pytest.approx(captured)
 

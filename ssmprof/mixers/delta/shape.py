@@ -26,7 +26,7 @@ class Delta(DeltaRule, frozen=True, kw_only=True, tag="delta"):
 
     label: ClassVar[str] = "DeltaNet"
     scan_op: ClassVar[str] = "delta_rule"
-    plain: ClassVar[Loops] = Loops(chunk=DELTA_WALK - 1, span=104)  # nothing decays
+    plain: ClassVar[Loops] = Loops(chunk=DELTA_WALK - 1, span=131)  # nothing decays
 
     gate: bool = False
 
@@ -48,7 +48,7 @@ class GatedDelta(DeltaRule, frozen=True, kw_only=True, tag="gated_delta"):
 
     label: ClassVar[str] = "gated DeltaNet"
     scan_op: ClassVar[str] = "gated_delta_rule"
-    plain: ClassVar[Loops] = Loops(chunk=DELTA_WALK, span=146)
+    plain: ClassVar[Loops] = Loops(chunk=DELTA_WALK, span=180)
 
     def fused(self) -> tuple[int, ...]:
         """Beside the rest one decay per head."""
@@ -86,7 +86,7 @@ class Kda(DeltaRule, frozen=True, kw_only=True, tag="kda"):
 
     label: ClassVar[str] = "KDA"
     scan_op: ClassVar[str] = "kda"
-    plain: ClassVar[Loops] = Loops(chunk=DELTA_WALK, span=357)
+    plain: ClassVar[Loops] = Loops(chunk=DELTA_WALK, span=391)
 
     rank: Rank | None = None
     gate_bias: bool = False

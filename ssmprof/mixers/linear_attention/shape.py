@@ -36,7 +36,7 @@ class Gla(LinearAttention, frozen=True, kw_only=True, tag="gla"):
 
     label: ClassVar[str] = "GLA"
     scan_op: ClassVar[str] = "gla"
-    plain: ClassVar[Loops] = Loops(chunk=WALK, span=142)
+    plain: ClassVar[Loops] = Loops(chunk=WALK, span=151)
 
     gate_rank: Rank = 16
 
@@ -97,7 +97,7 @@ class RetNet(LinearAttention, frozen=True, kw_only=True, tag="retnet"):
 
     label: ClassVar[str] = "RetNet"
     scan_op: ClassVar[str] = "retention"
-    plain: ClassVar[Loops] = Loops(chunk=WALK, span=36)
+    plain: ClassVar[Loops] = Loops(chunk=WALK, span=48)
 
     rope_theta: Base = 10_000.0
 
@@ -140,7 +140,7 @@ class Lightning(LinearAttention, frozen=True, kw_only=True, tag="lightning"):
 
     label: ClassVar[str] = "lightning attention"
     scan_op: ClassVar[str] = "retention"
-    plain: ClassVar[Loops] = Loops(chunk=WALK, span=36)
+    plain: ClassVar[Loops] = Loops(chunk=WALK, span=42)
 
     norm_eps: Annotated[float, Meta(gt=0, le=1.0)] | None = None
 
