@@ -3,9 +3,10 @@
 The process is the unit of replication, so each round visits all blocks, in an order drawn by the
 seed and reversed in the next round: drift of clocks and temperature then hits every contender
 alike, and the ratio of two medians of the same round is nearly free of it. All points of a block
-and round follow each other, so that one worker serves them. Contexts are shuffled as well, except
-the longest: those that may not fit come last and ascending, since each death costs a worker and
-says what the longer ones need not try.
+and round follow each other, so that one worker serves them: first its decode steps, since a card
+that has just read long prompts is at its power limit for a while. Contexts are shuffled as well,
+except the longest: those that may not fit come last and ascending, since each death costs a worker
+and says what the longer ones need not try.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from ssmprof.spec import Passes, Scenario, Subject
 
 # Shares of time need three rounds for an interval; more would buy little for their cost.
 PARTS_ROUNDS = 3
+# What heats a card least is measured first.
+HEAT: dict[Phase, int] = {"decode": 0, "prefill": 1}
 
 
 def expand(scenario: Scenario, *, device: Literal["cuda", "cpu"] = "cuda") -> tuple[Job, ...]:
@@ -74,7 +77,7 @@ def _block_round(
     scenario: Scenario, block: Subject, turn: int, contexts: tuple[int, ...], device: str
 ) -> Iterable[Job]:
     sweep = scenario.sweep
-    for phase in sweep.phase:
+    for phase in sorted(sweep.phase, key=HEAT.__getitem__):
         for batch in sweep.batch:
             for context in _shuffled(contexts, f"{scenario.seed}-{block.name}-{turn}-{phase}"):
                 ways = executions(scenario, context, device)

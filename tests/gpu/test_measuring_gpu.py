@@ -205,3 +205,18 @@ def test_decided_providers_are_obeyed_at_every_length(found):
         wanted = providers_at(found.decisions[1].decisions, one.point, found.device)
         assert wanted
         assert wanted.items() <= one.providers.items(), one.notes
+
+
+def test_no_length_of_a_young_process_is_timed_by_faster_graphs_than_the_others():
+    """Three short steps of one block differ by what they read: 1 % of a call of 30 kernels."""
+    with Client("cuda") as client:
+        found = list(client([visit(576, 640, 704, phase="decode")]))
+    for block in PAIR:
+        times = [
+            one.time_s
+            for one in found
+            if isinstance(one, Measurement) and one.point.block == block.name
+        ]
+        print(block.name, [f"{time * 1e6:.1f} us" for time in times])
+        assert len(times) == 3
+        assert max(times) <= 1.03 * min(times)

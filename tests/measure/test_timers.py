@@ -81,6 +81,30 @@ def test_a_capture_that_fails_says_what_failed_first(monkeypatch):
         captured(load)
 
 
+def test_the_first_graph_of_a_process_is_given_up_before_any_is_timed(monkeypatch):
+    made: list[str] = []
+
+    class Graph:
+        def __init__(self) -> None:
+            made.append("made")
+
+        def replay(self) -> None:
+            made.append("replayed")
+
+        def __del__(self) -> None:
+            made.append("given up")
+
+    monkeypatch.setattr("ssmprof.measure.timing.bench._young", True)
+    monkeypatch.setattr("ssmprof.measure.timing.bench.capture", lambda call: (Graph(), 3))
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
+    load: Any = types.SimpleNamespace(call=None)
+    first, launches = captured(load)
+    assert (made, launches) == (["made", "replayed", "given up", "made"], 3)
+    second, _ = captured(load)
+    assert made[4:] == ["made"]
+    assert first is not second
+
+
 @pytest.mark.gpu
 def test_a_flushed_call_is_slower_than_a_hot_one_and_the_flush_is_not_counted():
     words = torch.ones(8 * 2**20, dtype=torch.int32, device="cuda")  # 32 MiB: fits in the L2

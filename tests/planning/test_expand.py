@@ -7,6 +7,8 @@ from make import scenario
 
 from ssmprof.errors import ConfigError
 from ssmprof.planning.expand import expand, jobs
+from ssmprof.planning.strategies.facets import Facet, apart, visit
+from ssmprof.records import Sampling
 from ssmprof.spec import Budget, Passes
 
 ASKED = scenario(
@@ -39,6 +41,23 @@ def test_the_next_round_visits_the_blocks_in_reverse():
     ]
     assert order[1] == order[0][::-1]
     assert order[2] == order[0]
+
+
+def test_steps_come_before_prompts_which_heat_the_card():
+    assert ASKED.sweep.phase == ("prefill", "decode")
+    for _, jobs_of in groupby(expand(ASKED), key=lambda job: (job.round, job.point.block)):
+        assert [phase for phase, _ in groupby(job.point.phase for job in jobs_of)] == [
+            "decode",
+            "prefill",
+        ]
+    step, prompt = Facet("decode", 1, "graph"), Facet("prefill", 1, "graph")
+    wanted = {prompt: (512, 2048), step: (1024, 8192)}
+    names = [block.name for block in ASKED.blocks]
+    asked = visit(ASKED, wanted, names, 1, Sampling())
+    order = [(group[0].phase, group[0].context) for group in asked.points]
+    assert order == [("decode", 1024), ("decode", 8192), ("prefill", 512), ("prefill", 2048)]
+    alone = [job.point.phase for job in apart(ASKED, wanted, names[:1], 1)]
+    assert alone == ["decode", "decode", "prefill", "prefill"]
 
 
 def test_lengths_are_shuffled_but_those_that_may_not_fit_come_last_ascending():
