@@ -27,7 +27,7 @@ WALK, DELTA_WALK = 7, 9
 class Steps(NamedTuple):
     """Kernels that one call launches one after the other, beside the few of every sub-layer.
 
-    `launches` are made by Python, one op each; `native` ones by a library within one op.
+    `launches` are made by Python, one op each; `native` ones by a library within an op.
     `moved_bytes` are what the steps read and write beyond the work of the sub-layer: weights again
     and again, or every token's state.
     """
@@ -38,15 +38,19 @@ class Steps(NamedTuple):
 
 
 class Loops(NamedTuple):
-    """A plain form: so many launches per chunk, and so many for each span of `tokens`."""
+    """A plain form: so many launches per chunk, and so many for each span of `tokens`.
+
+    `within` are kernels per chunk that a GPU launches beyond one per op: copies before products.
+    """
 
     chunk: int = 0
     span: int = 0
     tokens: int = SPAN
+    within: int = 0
 
     def steps(self, point: Point) -> Steps:
         """Those of a prompt, whatever its batch; a decode step has none."""
         if point.phase == "decode":
             return Steps()
         chunks, spans = (math.ceil(point.tokens / size) for size in (KERNEL_CHUNK, self.tokens))
-        return Steps(launches=self.chunk * chunks + self.span * spans)
+        return Steps(self.chunk * chunks + self.span * spans, native=self.within * chunks)

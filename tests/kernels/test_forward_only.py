@@ -66,7 +66,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     },
     "gated_rmsnorm": {"x": U, "weight": ONE, "z": U, "bias": ONE},
     "attention_decode": {"q": X[0], "k_cache": torch.randn(4, 5, 2, 16),
-                         "v_cache": torch.randn(4, 5, 2, 16)},
+                         "v_cache": torch.randn(4, 5, 2, 16), "sinks": torch.randn(2)},
     "gla": {**dict.fromkeys("qkva", X), "initial_state": STATE},
     "gla_step": {"state": STATE, **dict.fromkeys("qkva", X[:, 0])},
     "rwkv7": {**dict.fromkeys(R, X), "initial_state": STATE},

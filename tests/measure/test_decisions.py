@@ -38,13 +38,13 @@ def test_five_lengths_stand_for_five_equal_parts_of_the_range_and_are_no_powers_
         assert all(n % 64 == 0 and n & (n - 1) for n in found if n >= 128)
 
 
-def test_a_question_per_block_phase_and_batch_in_the_order_of_the_scenario():
+def test_a_question_per_block_phase_and_batch_steps_before_prompts():
     asked = structs.replace(SCENARIO, sweep=structs.replace(SCENARIO.sweep, batch=(1, 4)))
     found = questions(asked)
     assert [one.label() for one in found] == [
-        "attention prefill b1", "attention prefill b4", "attention decode b1",
-        "attention decode b4", "mamba2 prefill b1", "mamba2 prefill b4", "mamba2 decode b1",
-        "mamba2 decode b4",
+        "attention decode b1", "attention decode b4", "attention prefill b1",
+        "attention prefill b4", "mamba2 decode b1", "mamba2 decode b4", "mamba2 prefill b1",
+        "mamba2 prefill b4",
     ]  # fmt: skip
     assert {point.execution for one in found for point in one.points} == {"graph"}
     assert {point.execution for one in questions(asked, device="cpu") for point in one.points} == {
@@ -100,7 +100,7 @@ def test_a_block_with_given_providers_takes_the_word_on_its_other_ops(tmp_path):
     assert [[one.label() for one in group] for group in groups.values()] == [
         [f"{first} {phase} b1", f"{second} {phase} b1"]
         for first, second in (("attention", "plain"), ("mamba2", "other"))
-        for phase in ("prefill", "decode")
+        for phase in ("decode", "prefill")
     ]
     found = decided(path=tmp_path, asked=asked).decisions
     assert [one.block for one in found if one.conditions.phase == "decode"] == [
@@ -160,7 +160,7 @@ def test_a_block_that_cannot_be_decided_is_told_and_the_others_are(fault, tmp_pa
     found = decided({"decide attention": fault}, tmp_path)
     assert {one.block for one in found.decisions} == {"mamba2"}
     assert len(found.problems) == 2
-    assert found.problems[0].startswith("attention prefill b1: ")
+    assert found.problems[0].startswith("attention decode b1: ")
 
 
 def test_a_device_without_a_choice_is_asked_once(tmp_path):
@@ -239,7 +239,7 @@ def test_a_table_has_a_row_per_trial_with_the_decision():
     rows = decision_rows(found)
     assert len(rows) == sum(len(one.trials) for one in found) == 40
     assert rows[0] == {
-        "block": "attention", "phase": "prefill", "batch": 1, "dtype": "float32", "op": "op",
+        "block": "attention", "phase": "decode", "batch": 1, "dtype": "float32", "op": "op",
         "incumbent": "steady", "decided": "steady", "agreed": True, "layers": None,
         "of_layers": None, "context": 704, "process": 0,
         "share": 0.25, "challenger": "fast", "against": "steady", "outcome": "lost",

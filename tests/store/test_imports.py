@@ -165,7 +165,7 @@ def test_the_heading_is_drawn_from_lengths_that_compare_only(run: Run) -> None:
 def test_shorter_lengths_are_shown_without_a_winner(run: Run) -> None:
     section = where.section(run, analyze(run))
     assert section is not None
-    (grid,) = section.parts
+    grid = section.parts[0]
     assert isinstance(grid, Grid)
     least = [length for length, _ in grid.rows].index("4K")
     for _, cells in grid.rows[:least]:

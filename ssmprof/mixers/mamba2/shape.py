@@ -47,7 +47,7 @@ class Mamba2(Part, frozen=True, kw_only=True, tag="mamba2"):
 
     label: ClassVar[str] = "Mamba-2"
     scan_op: ClassVar[str] = "ssd_scan"
-    plain: ClassVar[Loops] = Loops(chunk=46, span=9)
+    plain: ClassVar[Loops] = Loops(chunk=34, span=5, within=12)
     memory: ClassVar[Memory] = "fixed"
 
     d_inner: Size
