@@ -67,7 +67,7 @@ def visit(
 ) -> Visit:
     """One process for the lengths of all questions, ascending: long ones may be deadly.
 
-    Steps come before prompts, after which a card is at its power limit for a while: a step took 4
+    Steps come before prompts, after which a card is at its power limit for a while: a step took 3
     to 7 % longer there. Whoever is built and called first in a young process may be a little
     slower, so every second visit turns the order.
     """
