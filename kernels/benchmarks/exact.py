@@ -40,7 +40,8 @@ def exact(
 
 
 def error(found: torch.Tensor, truth: torch.Tensor) -> float:
-    """Relative RMS distance; of a longer result its beginning is taken."""
+    """Relative RMS distance of `found` (B, L, ...) to `truth`, of the same shape or its beginning
+    along B and L, whatever their dtypes."""
     if found.shape != truth.shape and found.dim() >= 2:
         begin = found.reshape(*found.shape[:2], -1)[: truth.shape[0], : truth.shape[1]]
         found, truth = begin, truth.reshape(*truth.shape[:2], -1)

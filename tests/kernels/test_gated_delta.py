@@ -247,6 +247,7 @@ def test_differences_of_running_sums_are_as_good_in_half_precision(
         found = both("kda", given, **PUBLISHED, initial_state=state("kda"))
         errors.append([rms(got, want) for got, want in found])
     launch.forget()
+    assert further or errors[0] != errors[1]  # extremes leave nothing to round
     assert all(after <= 1.1 * before for before, after in zip(*errors, strict=True))
 
 

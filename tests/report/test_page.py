@@ -132,15 +132,25 @@ def test_the_page_stays_within_its_budget(page: str) -> None:
     assert len(re.findall(r"<[a-z]", page)) <= 5_000
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "reports").glob("*/run.json")), ids=lambda path: path.parent.name
-)
+# Misses of the budget, told and not moved: curves, rows and parts of every contender are in a page.
+TOO_LARGE = {"2026-11-30-zoo-h200": "24 contenders in two phases: 694 KB, where 403 are allowed"}
+COMMITTED = [
+    pytest.param(
+        path.parent,
+        id=path.parent.name,
+        marks=[pytest.mark.xfail(strict=True, reason=reason)]
+        if (reason := TOO_LARGE.get(path.parent.name))
+        else [],
+    )
+    for path in sorted((ROOT / "reports").glob("*/run.json"))
+]
+
+
+@pytest.mark.parametrize("path", COMMITTED)
 def test_pages_of_the_runs_that_come_along_stay_within_their_budget(path: Path) -> None:
-    """400 KB per thousand outcomes, or per 24 contenders in a phase: each has curves and rows."""
-    run = folder.load(path.parent)
-    phases = {one.point.phase for one in run.outcomes}
-    pages_in_it = max(1.0, len(run.outcomes) / 1000, len(run.scenario.blocks) * len(phases) / 24)
-    assert len(to_html(run).encode()) <= 400_000 * pages_in_it
+    run = folder.load(path)
+    thousands = max(1.0, len(run.outcomes) / 1000)
+    assert len(to_html(run).encode()) <= 400_000 * thousands
 
 
 def test_hostile_names_stay_text() -> None:

@@ -4,8 +4,8 @@ As `prepare`, but decays do not leave a product of a query and a key as one fact
 sum a (C, K) a score is sum over features of q_i k_j 2^(a_i - a_j). Pairs of tokens across the
 middle of a block of 2, 4, ... C tokens meet there: 2^(a_i - a_middle) 2^(a_middle - a_j), both
 exponents sums of what lies between, so that none is positive and none is a difference of long sums.
-They are formed by matrices of ones and zeros; with PREFIX they are differences of running sums, at
-most 2**-11 off in the exponent where decays are the strongest, which 16-bit factors do not show.
+They are formed by matrices of ones and zeros; with PREFIX they are differences of running sums,
+which reach 10,240 in fp32: a few 2**-10 off in the exponent at worst, less than 16 bits show.
 What a token has for the state goes to memory, in place of factors:
 
     asks = scale n_q q 2^a,   knows = n_k k 2^a,   keeps = n_k k 2^(a_C - a)

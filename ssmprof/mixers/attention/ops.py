@@ -25,11 +25,10 @@ def _without_rows(
     v: Tensor,
     lengths: Tensor,
     rows: int,
-    *,
-    sinks: Tensor | None = None,
+    **options: Tensor,
 ) -> Tensor:
     """The kernel reads the lengths on the device, so that a graph stays valid as they grow."""
-    return kernel(q, k, v, lengths, sinks=sinks)
+    return kernel(q, k, v, lengths, **options)
 
 
 OPS = {
