@@ -67,10 +67,13 @@ def _session(
     time.sleep(draw.random() * 0.05)
     codes = {EXIT_WITHHELD, EXIT_INTERRUPTED}  # it may have been done just before
     if kind == "two at once":
+        process.send_signal(signal.SIGSTOP)  # one that ends meanwhile lets the other in, rightly
+        at_work = process.poll() is None and not sweep.is_whole()
         other = sweep.start("--resume", "run")
-        _end(other, ledger, where, (2, EXIT_WITHHELD))
-        if process.poll() is None and other.returncode != 2:
+        _end(other, ledger, where, (2,) if at_work else (2, EXIT_WITHHELD))
+        if at_work and other.returncode != 2:
             ledger.find("finished points lost", f"{where}: both were let in")
+        process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGTERM)
     elif kind == "SIGKILL to all":
         for pid in _launchers(process.pid):
