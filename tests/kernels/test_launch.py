@@ -10,7 +10,7 @@ import triton
 from ssmprof_kernels import launch
 from ssmprof_kernels.launch import tables as tables_module
 
-DEFAULT = {"BLOCK": 64, "num_warps": 4}
+DEFAULT = {"BLOCK": 64}
 
 
 @pytest.fixture
@@ -86,6 +86,12 @@ def test_an_entry_of_another_triton_minor_is_used_but_untuned(tables, monkeypatc
     choice = launch.resolve("op", "bf16-1K", 90, 1 << 20, DEFAULT)
     assert choice.meta == {"BLOCK": 7}
     assert not choice.tuned
+
+
+def test_what_a_table_of_an_earlier_kernel_lacks_comes_from_the_default(tables):
+    put(tables, 90, block=7)
+    choice = launch.resolve("op", "bf16-1K", 90, 1 << 20, {"prefix": True, **DEFAULT})
+    assert choice == launch.Choice({"prefix": True, "BLOCK": 7}, False, "shipped sm_90")
 
 
 def test_writing_keeps_what_other_operations_and_buckets_hold(tables):

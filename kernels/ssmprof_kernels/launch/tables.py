@@ -7,7 +7,8 @@ A GPU without a table gets the operation's default and is told so by `Choice.tun
 A table is `configs/sm_XX.json`:
 `{op: {bucket: {"meta": {...}, "ms": float, "triton": "3.6.0", "device": str, "date": ISO}}}`.
 An entry may also carry `"shared"`, the bytes of shared memory one program needs; it is passed over
-on a device that has less. Lookup order: the user's table (folder in `SSMPROF_KERNELS_CONFIGS`), the
+on a device that has less. What a table of an earlier kernel lacks comes from the default, and the
+choice counts as outdated. Lookup order: the user's table (folder in `SSMPROF_KERNELS_CONFIGS`), the
 shipped table of the exact compute capability, the shipped table of a sibling, the default.
 """
 
@@ -81,8 +82,9 @@ def resolve(op: str, bucket: str, sm: int, shared_bytes: int, default: dict[str,
             continue
         # A compiler of another minor version schedules differently: usable, but no longer measured.
         same = str(entry.get("triton", "")).split(".")[:2] == triton.__version__.split(".")[:2]
+        whole = default.keys() <= entry["meta"].keys()
         source = f"{'user' if str(folder) == user else 'shipped'} sm_{capability}"
-        return Choice(dict(entry["meta"]), exact and same, source)
+        return Choice({**default, **entry["meta"]}, exact and same and whole, source)
     return Choice(dict(default), False, "default")
 
 
