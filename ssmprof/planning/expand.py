@@ -145,9 +145,9 @@ def _shuffled(contexts: tuple[int, ...], seed: str) -> list[int]:
 def _passes(passes: Passes, turn: int, *, first: bool) -> Passes:
     """What a job looks at beside latency.
 
-    Memory, host and CUPTI's check hardly differ between rounds, and energy repeats its windows of
-    seconds by itself: they are looked at once. A call has the same kernels in a graph and eager, so
-    only its first execution is taken apart and weighed.
+    Memory, energy over a window of seconds, host and CUPTI's check hardly differ between rounds:
+    they are looked at once. A call has the same kernels in a graph and eager, so only its first
+    execution is taken apart and weighed.
     """
     return msgspec.structs.replace(
         passes,

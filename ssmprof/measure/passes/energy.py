@@ -1,8 +1,8 @@
 """Energy of one call: the device's counter first, integrated power beside it, idle taken off.
 
-The call runs back to back for a window much longer than the counter's period, several windows in a
-row; idle is measured before and after with the device's context alive. A device that cannot tell
-gives a Note with the reason, never zero.
+The call runs back to back for a window much longer than the counter's period, or for several where
+asked, or where power changes too seldom to be integrated; idle is measured before and after with
+the device's context alive. A device that cannot tell gives a Note with the reason, never zero.
 """
 
 from __future__ import annotations
