@@ -7,22 +7,17 @@ colours that the style sheet puts on each other. `test_browser` looks at the pag
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from html.parser import HTMLParser
-from importlib import import_module
 from itertools import pairwise
-from pathlib import Path
 
 import make
 import pytest
 
+from report import pages
+from report.test_theme import contrast
 from ssmprof.report import theme, to_html
 from ssmprof.store.imports import ssm_scope
-
-sys.path.insert(0, str(Path(__file__).parent))
-pages = import_module("pages")
-contrast = import_module("test_theme").contrast
 
 VOID = {"meta", "br", "hr", "img", "input", "link", "path", "use", "rect"}
 OPEN_ENDED = {"td", "tr"}  # their end tags may be left out, and are

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from importlib import resources
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from report import pages, surfaces
-from ssmprof.report import gallery, write_report
-from ssmprof.store import folder
+from report.committed import COMMITTED, page_of
+from ssmprof.report import gallery, to_html
 
-COMMITTED = sorted(file.parent for file in Path(__file__).parents[2].glob("reports/*/run.json"))
-PAGES = ("rich", "surface", "gallery", *(path.name for path in COMMITTED))
+PAGES = ("rich", "surface", "gallery", *COMMITTED)
 # Rules of WCAG 2.2 A and AA, and what axe-core calls best practice.
 RUN = """async (contrast) => (await axe.run(document, {
     resultTypes: ['violations'], rules: {'color-contrast': {enabled: contrast}}
@@ -45,9 +43,9 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         runs = [("one", pages.rich()), ("two", pages.rich())]
         gallery.write(runs, target, "1")
         return (target / "index.html").as_uri()
-    known = {path.name: path for path in COMMITTED}
     made = {"rich": pages.rich, "surface": surfaces.planted}.get(request.param)
-    write_report(made() if made else folder.load(known[request.param]), target / "report.html")
+    text = to_html(made()) if made else page_of(request.param)
+    (target / "report.html").write_text(text, encoding="utf-8")
     return (target / "report.html").as_uri()
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from html.parser import HTMLParser
-from importlib import import_module
-from pathlib import Path
 
 import pytest
 
+from report import pages
+from report.committed import COMMITTED
 from ssmprof.analysis import Analysis, analyze
 from ssmprof.analysis.decide.question import comparison
 from ssmprof.models.cost import parameters
@@ -20,17 +19,13 @@ from ssmprof.report.html import render
 from ssmprof.report.page import Page
 from ssmprof.store import folder
 
-sys.path.insert(0, str(Path(__file__).parent))
-pages = import_module("pages")
-REPORTS = Path(__file__).parents[2] / "reports"
-COMMITTED = sorted(file.parent.name for file in REPORTS.glob("*/run.json"))
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?")
 CLOSE = 0.006  # three digits are printed
 
 
 @pytest.fixture(scope="module", params=["rich", *COMMITTED])
 def run(request: pytest.FixtureRequest) -> Run:
-    return pages.rich() if request.param == "rich" else folder.load(REPORTS / request.param)
+    return pages.rich() if request.param == "rich" else folder.load(COMMITTED[request.param])
 
 
 @pytest.fixture(scope="module")

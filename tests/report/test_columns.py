@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,12 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from report import pages
 from ssmprof.records import encode
 from ssmprof.report.columns import from_columns, to_columns
 from ssmprof.report.embed import compact, decoded, encoded
-
-sys.path.insert(0, str(Path(__file__).parent))
-pages = import_module("pages")
 
 SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab", max_size=2)
 VALUES = st.recursive(

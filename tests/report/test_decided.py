@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import sqlite3
-import sys
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
 
 import make
 import pytest
 from msgspec.structs import replace
 
+from report import pages
 from ssmprof.models.short_form import Shortened
 from ssmprof.records import Run
 from ssmprof.report.build import build
@@ -22,9 +21,6 @@ from ssmprof.report.embed import compact, decoded, encoded
 from ssmprof.report.export import EXPORTS, Source
 from ssmprof.report.page import Listing
 from ssmprof.report.redact import redacted
-
-sys.path.insert(0, str(Path(__file__).parent))
-pages = import_module("pages")
 
 
 @pytest.fixture(scope="module")

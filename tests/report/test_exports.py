@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from report import pages
 from ssmprof.records import Run, content_hash, encode, median
 from ssmprof.report.export import EXPORTS, Source
-
-sys.path.insert(0, str(Path(__file__).parent))
-pages = import_module("pages")
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-import sys
 import zipfile
-from importlib import import_module
 from pathlib import Path
 
 import make
@@ -14,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from report import pages
 from ssmprof.cli import cli
 from ssmprof.errors import ConfigError
 from ssmprof.records import Measurement, Outcome, Run
@@ -21,8 +20,6 @@ from ssmprof.report import gallery
 from ssmprof.report.share import packed
 from ssmprof.store import folder
 
-sys.path.insert(0, str(Path(__file__).parent))
-pages = import_module("pages")
 SECRET = "/home/kowalski/private"
 
 

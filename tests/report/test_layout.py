@@ -6,18 +6,14 @@ Needs Chromium, as `test_browser` does, and looks at the runs that come along, t
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from report import pages
-from ssmprof.records import Run
-from ssmprof.report import write_report
-from ssmprof.store import folder
+from report.committed import COMMITTED, page_of
+from ssmprof.report import to_html
 
-COMMITTED = sorted(file.parent for file in Path(__file__).parents[2].glob("reports/*/run.json"))
-RUNS = {"rich": None} | {path.name: path for path in COMMITTED}
 MOST_PAGES = 6
 # Figures wider than the box they stand in.
 CUT = """() => [...document.querySelectorAll('.chart')]
@@ -48,12 +44,11 @@ RIGHT = """() => {
 }"""
 
 
-@pytest.fixture(scope="module", params=RUNS)
+@pytest.fixture(scope="module", params=["rich", *COMMITTED])
 def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = RUNS[request.param]
-    run: Run = pages.rich() if path is None else folder.load(path)
+    text = to_html(pages.rich()) if request.param == "rich" else page_of(request.param)
     target = tmp_path_factory.mktemp("page") / "report.html"
-    write_report(run, target)
+    target.write_text(text, encoding="utf-8")
     return target.as_uri()
 
 

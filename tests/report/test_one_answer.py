@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from report import pages
+from report.committed import COMMITTED
 from ssmprof.analysis import Analysis, analyze
 from ssmprof.analysis.decide.decision import decide
 from ssmprof.planning.refine import refine
@@ -28,8 +29,6 @@ from ssmprof.spec import Refine
 from ssmprof.store.folder import load
 from ssmprof.units import format_context, format_zone
 
-REPORTS = Path(__file__).parents[2] / "reports"
-COMMITTED = sorted(file.parent for file in REPORTS.glob("*/run.json"))
 DENSE = tuple(round(2048 * 1.02**step) for step in range(120))
 
 
@@ -47,10 +46,10 @@ def dense() -> Run:
 MADE = {"rich": pages.rich, "dense": dense}
 
 
-@pytest.fixture(scope="module", params=[*MADE, *(path.name for path in COMMITTED)])
+@pytest.fixture(scope="module", params=[*MADE, *COMMITTED])
 def run(request: pytest.FixtureRequest) -> Run:
     name = request.param
-    return MADE[name]() if name in MADE else load(REPORTS / name)
+    return MADE[name]() if name in MADE else load(COMMITTED[name])
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
-from importlib import import_module
 from pathlib import Path
 
 import make
 import pytest
 
+from report import pages
 from ssmprof.analysis import analyze
 from ssmprof.errors import ConfigError
 from ssmprof.report.poster import picture
 from ssmprof.report.redact import redacted
 from ssmprof.store import folder
 
-sys.path.insert(0, str(Path(__file__).parent))
-pages = import_module("pages")
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "reports" / "2026-11-30-crossover-h200"
 

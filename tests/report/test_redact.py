@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 from msgspec import inspect
 from msgspec.structs import replace
 
+from report import pages
 from ssmprof import private
 from ssmprof.private import at_home, redact, without_own
 from ssmprof.records import Calibration, Environment, Failure, Measurement, Run
@@ -24,9 +23,6 @@ from ssmprof.report.embed import compact, encoded
 from ssmprof.report.html import unpack
 from ssmprof.report.redact import cleaned, plain, recorded, recorded_scenario, redacted
 from ssmprof.spec import ForeignSpec
-
-sys.path.insert(0, str(Path(__file__).parent))
-pages = import_module("pages")
 
 # What must not be found, and the text that holds it.
 MARKERS = {

@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from report import pages
+from report.committed import COMMITTED
 from ssmprof.analysis import Analysis, analyze
 from ssmprof.cli import main
 from ssmprof.models.cost import parameters
@@ -33,8 +34,6 @@ from ssmprof.report.verdicts import verdicts_of, views_of
 from ssmprof.spec import ForeignSpec, Subject
 from ssmprof.store import folder
 
-REPORTS = Path(__file__).parents[2] / "reports"
-COMMITTED = sorted(file.parent for file in REPORTS.glob("*/run.json"))
 SAID = "attention@2 is 2 of 8 layers, mamba2@3 is 3 of 12: what wins here need not win whole."
 
 
@@ -252,7 +251,7 @@ def test_the_page_of_kernel_dominance_reads_well() -> None:
     assert "mamba-130m@4 is 4 of 24, mamba-790m@4 is 4 of 48" in hero.cards[-1].label
 
 
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", COMMITTED.values(), ids=lambda path: path.name)
 def test_runs_without_slices_say_nothing_of_them(path: Path) -> None:
     run = folder.load(path)
     analysis = analyze(run)

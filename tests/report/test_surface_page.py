@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-from importlib import import_module
 from pathlib import Path
 
 import make
@@ -12,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from report import surfaces
 from ssmprof.analysis import analyze
 from ssmprof.analysis.surface.planes import predicting
 from ssmprof.cli import cli
@@ -26,9 +25,6 @@ from ssmprof.serving import deployed
 from ssmprof.serving.steps import of_run
 from ssmprof.store import folder
 from ssmprof.units import parse_tokens
-
-sys.path.insert(0, str(Path(__file__).parent))
-surfaces = import_module("surfaces")
 
 
 @pytest.fixture(scope="module")
