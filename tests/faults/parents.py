@@ -70,7 +70,7 @@ def _session(
         process.send_signal(signal.SIGSTOP)  # one that ends meanwhile lets the other in, rightly
         at_work = process.poll() is None and not sweep.is_whole()
         other = sweep.start("--resume", "run")
-        _end(other, ledger, where, (2,) if at_work else (2, EXIT_WITHHELD))
+        _end(other, ledger, where, (2, EXIT_WITHHELD))
         if at_work and other.returncode != 2:
             ledger.find("finished points lost", f"{where}: both were let in")
         process.send_signal(signal.SIGCONT)
