@@ -266,11 +266,13 @@ def _one_context(view: View, segment: Segment) -> str:
         return f"{where} {who} are equal (within {answer.tie:.0%})"
     if len(segment.winners) > 1:
         return f"{where} it is not resolved who is {BEST[answer.metric]}: {who}"
-    lead = next(one.lead for one in answer.standings if one.context == at)
-    assert lead is not None, "two contenders were measured there"
+    standing = answer.standing(at)
+    assert standing is not None
+    assert standing.lead is not None, "two contenders were measured there"
+    assert standing.runner_up is not None
     return (
-        f"{where} {here[0].name.phrase} is {ratio_with_interval(lead)} "
-        f"{_COMPARED[answer.metric]} than {here[1].name.phrase}"
+        f"{where} {who} is {ratio_with_interval(standing.lead)} "
+        f"{_COMPARED[answer.metric]} than {view.names[standing.runner_up].phrase}"
     )
 
 

@@ -218,11 +218,8 @@ def standings_told(field: Field) -> list[Told]:
     """Winners, lead and absent contenders at every length somebody was measured at."""
     found: list[Told] = []
     for context in field.lengths:
-        here = sorted(
-            (name for name, values in field.medians.items() if context in values),
-            key=lambda name: field.medians[name][context],
-        )
         standing = field.standings.get(context)
+        here = _best_first(field, context, standing.winners if standing else frozenset())
         lead = field.reading(here[1], here[0], context) if len(here) > 1 else None
         found.append(
             Told(
@@ -235,6 +232,15 @@ def standings_told(field: Field) -> list[Told]:
             )
         )
     return found
+
+
+def _best_first(field: Field, context: int, winners: frozenset[str]) -> list[str]:
+    """Who was measured at a length: winners, then the others, each by their medians.
+
+    Readings decide who wins: a median also holds processes that a rival was not in.
+    """
+    here = (name for name, values in field.medians.items() if context in values)
+    return sorted(here, key=lambda name: (name not in winners, field.medians[name][context]))
 
 
 def point(one: Reading, cycles: float | None = None, depends: bool = False) -> RatioPoint:
