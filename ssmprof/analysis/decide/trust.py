@@ -200,7 +200,7 @@ def _closure(evidence: Evidence) -> Iterable[Limit]:
     missed = [one.closure for one in parts if one.closure > limits.closure_target(one.route)]
     if missed:
         far = sum(one > limits.CLOSURE_WITHHOLDS for one in missed)
-        left = f"; {far} are left out of the shares" if far else ""
+        left = f"; {far} {'is' if far == 1 else 'are'} left out of the shares" if far else ""
         text = f"Parts of {len(missed)} of {len(parts)} points miss the whole, by up to "
         yield fact("closure", f"{text}{max(missed):.0%}{left}.", len(missed), "C" if far else "B")
 
